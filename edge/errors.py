@@ -1,0 +1,105 @@
+"""The errors of the runtime, and the HTTP status each one maps to.
+
+EdgeError
+├── BundleError          a bundle is damaged, unknown or not for this runtime
+├── UnknownModelError    no bundle answers to this name
+├── ParameterError       a request's field has the wrong type or range
+├── TextError            a text cannot be encoded (half a surrogate pair, for example)
+├── MediaError           a picture, video, sound or PDF cannot be taken
+├── UnsupportedError     a feature the bundle or this version does not have
+├── ContextLengthError   the prompt does not fit; carries both counts
+├── NonFiniteError       the model produced NaN or infinity; names the step
+├── RuntimeFailure       onnxruntime failed while computing
+├── MemoryExhausted      an allocation failed; the engine goes on serving
+├── EngineBusy           the queue is full
+└── EngineClosed         the engine was closed while or before the request ran
+"""
+
+from collections.abc import Mapping
+
+
+class EdgeError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class BundleError(EdgeError):
+    """A bundle cannot be used; the message names file, key and value."""
+
+
+class UnknownModelError(EdgeError):
+    """No bundle answers to the name asked for."""
+
+
+class ParameterError(EdgeError):
+    """A request's field has the wrong type or range; `field` is its name."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class TextError(EdgeError):
+    """A text that cannot be encoded."""
+
+
+class MediaError(EdgeError):
+    """A media part that cannot be opened, decoded or taken."""
+
+
+class UnsupportedError(EdgeError):
+    """A feature that the bundle or this version does not have."""
+
+
+class ContextLengthError(EdgeError):
+    """The prompt does not fit; `needed` and `limit` count positions, `needed` with room for one token of answer."""
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(f"the prompt needs {needed} positions, the context holds {limit}")
+        self.needed = needed
+        self.limit = limit
+
+
+class NonFiniteError(EdgeError):
+    """The model produced NaN or infinity; `step` names where."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f"the model produced a value that is not finite at {step}")
+        self.step = step
+
+
+class RuntimeFailure(EdgeError):
+    """onnxruntime failed while computing."""
+
+
+class MemoryExhausted(EdgeError):
+    """An allocation failed; what the request held is freed and the engine goes on serving."""
+
+
+class EngineBusy(EdgeError):
+    """The queue is full; try again later."""
+
+
+class EngineClosed(EdgeError):
+    """The engine was closed before or while the request ran."""
+
+
+STATUS: Mapping[type[EdgeError], int] = {
+    EdgeError: 500,
+    BundleError: 500,
+    UnknownModelError: 404,
+    ParameterError: 422,
+    TextError: 400,
+    MediaError: 400,
+    UnsupportedError: 400,
+    ContextLengthError: 400,
+    NonFiniteError: 500,
+    RuntimeFailure: 500,
+    MemoryExhausted: 503,
+    EngineBusy: 503,
+    EngineClosed: 503,
+}
+
+
+def status_of(error: EdgeError) -> int:
+    """Return the HTTP status of an error, its nearest listed ancestor's if it is not listed itself."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
