@@ -21,14 +21,14 @@ def colour(rng: np.random.Generator) -> F32:
     """A random background colour, muted more often than not: (3,) float32, 0 to 255."""
     saturation = rng.uniform(0.0, 0.35) if rng.random() < 0.65 else rng.uniform(0.35, 0.9)
     rgb = colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(0.08, 1.0))
-    value: F32 = np.array(rgb, np.float32) * np.float32(255.0)
-    return value
+    return np.array([channel * 255.0 for channel in rgb], np.float32)
 
 
 def ground(kind: str, width: int, height: int, rng: np.random.Generator) -> F32:
     """A background: (height, width, 3) float32, 0 to 255."""
     makers = {"plain": plain, "gradient": gradient, "textured": textured, "busy": busy}
-    return np.clip(makers[kind](width, height, rng), 0.0, 255.0)
+    picture: F32 = np.clip(makers[kind](width, height, rng), 0.0, 255.0)
+    return picture
 
 
 def plain(width: int, height: int, rng: np.random.Generator) -> F32:
