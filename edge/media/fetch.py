@@ -1,0 +1,142 @@
+"""The one place that opens media a message names: data: URLs and, where allowed, local files."""
+
+import binascii
+import io
+import os
+import re
+import stat
+import urllib.parse
+from pathlib import Path
+
+from edge.errors import MediaError
+
+MAX_BYTES = 40 << 20
+
+_SHOWN_CHARS = 200
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_MAX_HEADER_CHARS = 256
+_CHUNK_CHARS = 1 << 20  # a multiple of 4: base64 is decoded in whole groups
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def read_url(url: str, *, files: bool | Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes a media URL stands for.
+
+    files: whether file:// URLs and plain paths are read: all (True), none (False), or those inside a folder, to which
+    relative paths then belong. The declared type of a data: URL is ignored. Raises: MediaError, which shows the URL
+    cut at 200 characters and no other path.
+    """
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else ""
+    if scheme == "data":
+        return _data(url, max_bytes)
+    if scheme in ("http", "https"):
+        raise MediaError(f"{shown(url)}: remote media is off in this version; expected a data: URL or a local file")
+    if scheme not in ("", "file"):
+        raise MediaError(f"{shown(url)}: expected a data: URL or a local file, got scheme {shown(scheme)}")
+    if files is False:
+        raise MediaError(f"{shown(url)}: local files are not allowed here; expected a data: URL")
+    return _file(_path(url) if scheme else url, url, None if files is True else Path(files), max_bytes)
+
+
+def shown(value: str) -> str:
+    """Return a request's own value for an error message: quoted, escaped, at most 200 characters."""
+    text = repr(value[:_SHOWN_CHARS])
+    return text if max(len(value), len(text)) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+
+
+def _data(url: str, max_bytes: int) -> bytes:
+    """Decode data:<type>;base64,<data>: nothing is decoded before its length is known to be allowed."""
+    comma = url.find(",", 0, _MAX_HEADER_CHARS)
+    if comma < 0 or not url[:comma].lower().endswith(";base64"):
+        raise MediaError(f"{shown(url[:64])}: expected data:<type>;base64,<data>")
+    n_chars = len(url) - comma - 1
+    padding = len(url[-2:]) - len(url[-2:].rstrip("="))
+    n_bytes = n_chars // 4 * 3 - padding
+    if n_bytes > max_bytes:
+        raise MediaError(f"{shown(url[:64])}: expected at most {max_bytes} bytes, got {n_bytes}")
+    if n_chars == 0 or n_chars % 4:
+        raise MediaError(f"{shown(url[:64])}: expected base64 in groups of four characters, got {n_chars}")
+    decoded = io.BytesIO()
+    try:
+        for start in range(comma + 1, len(url), _CHUNK_CHARS):
+            chunk = url[start : start + _CHUNK_CHARS].encode("ascii")
+            if b"=" in chunk and start + _CHUNK_CHARS < len(url):
+                raise MediaError(f"{shown(url[:64])}: base64 padding before the end")
+            decoded.write(binascii.a2b_base64(chunk, strict_mode=True))
+    except ValueError as error:
+        raise MediaError(f"{shown(url[:64])}: not base64") from error
+    return decoded.getvalue()
+
+
+def _path(url: str) -> str:
+    """Return the path of a file: URL."""
+    rest = url[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise MediaError(f"{shown(url)}: expected file:///path, got host {shown(host)}")
+        rest = slash + path
+    try:
+        return urllib.parse.unquote(rest, errors="strict")
+    except UnicodeDecodeError as error:
+        raise MediaError(f"{shown(url)}: expected a path in UTF-8") from error
+
+
+def _file(path: str, url: str, folder: Path | None, max_bytes: int) -> bytes:
+    """Read a regular file, at most max_bytes of it."""
+    try:
+        descriptor = _open(path) if folder is None else _open_inside(path, folder)
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+        raise MediaError(f"{shown(url)}: cannot be read: {reason}") from error
+    if descriptor is None:
+        raise MediaError(f"{shown(url)}: expected a file inside the folder that is allowed here")
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            return _read(file, url, max_bytes)
+    except OSError as error:
+        raise MediaError(f"{shown(url)}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: str) -> int:
+    # A device or pipe can block or act when opened: looked at first, and again once it is open.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(None, "expected a regular file")
+    return os.open(path, _OPEN_FLAGS)
+
+
+def _open_inside(path: str, folder: Path) -> int | None:
+    """Open a file below a folder; None when it lies outside, whether it exists there or not.
+
+    Links are resolved first and may not lead out; then every step is taken without following any, so that a link
+    put there in between leads nowhere.
+    """
+    root = os.path.realpath(folder)
+    inside = os.path.relpath(os.path.realpath(os.path.join(root, path)), root)
+    *folders, name = Path(inside).parts or (".",)
+    if ".." in (*folders, name):
+        return None
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for step in folders:
+            below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+            raise OSError(None, "expected a regular file")
+        return os.open(name, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _read(file: io.BufferedReader, url: str, max_bytes: int) -> bytes:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{shown(url)}: expected a regular file")
+    if status.st_size > max_bytes:
+        raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got {status.st_size}")
+    data = file.read(max_bytes + 1)  # some files have more than they say
+    if len(data) > max_bytes:
+        raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got more")
+    return data

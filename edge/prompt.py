@@ -1,0 +1,231 @@
+"""A conversation as pieces: control ids, runs of text, and media, in the order the decoder reads them.
+
+The prompt never exists as one string, so nothing a user writes can be taken for a control token.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from edge.bundle import Manifest
+from edge.errors import BundleError, MediaError, ParameterError
+from edge.media.image import U8, tile_count
+
+Role = Literal["user", "assistant", "system", "tool_output"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Token ids that stand for structure."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A run of text between control tokens or media; it is encoded as one string."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """A picture that takes n_tokens positions. rgb: (H, W, 3) uint8; digest: of its pixels."""
+
+    kind: Literal["image"]
+    rgb: U8
+    n_tokens: int
+    digest: str
+
+
+Piece = Control | Text | Media
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture. rgb: (H, W, 3) uint8; digest: `edge.media.image.digest` of it."""
+
+    rgb: U8
+    digest: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call that the assistant made earlier."""
+
+    name: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function on offer; parameters is its JSON schema. What is None is left out of its line."""
+
+    name: str
+    description: str | None
+    parameters: Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: its parts in order, an assistant's calls, or (role tool_output) the results."""
+
+    role: Role
+    parts: tuple[str | Picture, ...] = ()
+    calls: tuple[Call, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+# Our own words: here, and only here, the tool_call tags stand for control tokens.
+_BEFORE_TOOLS = {
+    "A": "# Tools\n\nYou may call one or more functions.\n\nFunction signatures are in <tools></tools>:\n<tools>\n",
+    "B": "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
+}
+_AFTER_TOOLS = {
+    "A": "\n</tools>\n\nReturn calls inside <tool_call></tool_call>:\n"
+    '<tool_call>\n{"name": <fn>, "arguments": <json>}\n</tool_call>',
+    "B": "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
+    "within <tool_call></tool_call> XML tags:\n"
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
+}
+_CALL_TAG = re.compile("(</?tool_call>)")
+
+
+def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] = ()) -> list[Piece]:
+    """Lay out a conversation for the decoder; a last turn of the assistant's is left open to be continued.
+
+    Adjacent text is one Text, adjacent control ids one Control. Raises: ParameterError for a system turn that is not
+    the first or holds a picture, MediaError for a picture the bundle cannot take, BundleError when the manifest lacks
+    a control token. Source: reka-edge.md, 7.
+    """
+    layout = _Layout(manifest)
+    system, rest = (turns[0], turns[1:]) if turns and turns[0].role == "system" else (None, turns)
+    if system is not None or tools:
+        layout.system(system, tools)
+    is_open = bool(rest) and rest[-1].role == "assistant"
+    for role, group in groupby(rest[:-1] if is_open else rest, key=lambda turn: turn.role):
+        if role == "tool_output":
+            layout.results([result for turn in group for result in turn.results])
+            continue
+        for turn in group:
+            layout.turn(turn)
+    if is_open:
+        layout.assistant(rest[-1])
+    else:
+        layout.text("assistant:")
+    return layout.pieces
+
+
+class _Layout:
+    """The pieces so far."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.pieces: list[Piece] = []
+        self._manifest = manifest
+
+    def text(self, text: str) -> None:
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Text):
+            self.pieces[-1] = Text(last.text + text)
+        elif text:
+            self.pieces.append(Text(text))
+
+    def control(self, spelling: str) -> None:
+        token = self._manifest.prompt.control.get(spelling)
+        if token is None:
+            raise BundleError(f"manifest.json: prompt.control: expected {spelling!r}, which this prompt needs")
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Control):
+            self.pieces[-1] = Control((*last.ids, token))
+        else:
+            self.pieces.append(Control((token,)))
+
+    def picture(self, picture: Picture) -> None:
+        spec = self._manifest.vision
+        if spec is None:
+            raise MediaError(f"image: {self._manifest.id} takes text only")
+        height, width = picture.rgb.shape[:2]
+        n_tokens = tile_count(width, height, spec) * spec.tokens_per_tile
+        self.control("<image>")
+        self.pieces.append(Media("image", picture.rgb, n_tokens, picture.digest))
+        self.control("</image>")
+
+    def parts(self, parts: Iterable[str | Picture]) -> None:
+        """Add a turn's parts: a space between two texts, nothing around a picture."""
+        after_text = False
+        for part in parts:
+            if isinstance(part, Picture):
+                self.picture(part)
+            else:
+                self.text(f" {part}" if after_text else part)
+            after_text = isinstance(part, str)
+
+    def system(self, turn: Turn | None, tools: Sequence[Tool]) -> None:
+        parts = [part for part in turn.parts if isinstance(part, str)] if turn else []
+        if turn and len(parts) != len(turn.parts):
+            raise ParameterError("expected text only in a system message", field="messages")
+        self.text("system: ")
+        self.parts(parts)
+        if tools:
+            self.text("\n\n" if any(parts) else "")
+            self.wording(_BEFORE_TOOLS[self._manifest.prompt.tools])
+            self.text("\n".join(map(_tool_line, tools)))
+            self.wording(_AFTER_TOOLS[self._manifest.prompt.tools])
+        self.text("\n\n")
+        self.control("<sep>")
+
+    def turn(self, turn: Turn) -> None:
+        """Add a finished turn of the user's or the assistant's."""
+        if turn.role == "system":
+            raise ParameterError("expected a system message only as the first message", field="messages")
+        if turn.role == "user":
+            self.text("human: ")
+            self.parts(turn.parts)
+        else:
+            self.assistant(turn)
+            self.text("\n\n")
+        self.control("<sep>")
+
+    def assistant(self, turn: Turn) -> None:
+        """Add what the assistant said so far, without the end of its turn."""
+        self.text("assistant: ")
+        self.parts(turn.parts)
+        if turn.calls and any(turn.parts) and not _ends_line(turn.parts[-1]):
+            self.text("\n")
+        for call in turn.calls:
+            self.control("<tool_call>")
+            self.text("\n" + json.dumps({"name": call.name, "arguments": call.arguments}, default=dict))
+            self.control("</tool_call>")
+
+    def results(self, results: Sequence[str]) -> None:
+        self.text("human: ")
+        for result in results:
+            self.control("<tool_response>")
+            self.text(f"\n{result}\n")
+            self.control("</tool_response>")
+        self.control("<sep>")
+
+    def wording(self, text: str) -> None:
+        """Add words of ours, their tool_call tags as control tokens."""
+        for part in _CALL_TAG.split(text):
+            if _CALL_TAG.fullmatch(part):
+                self.control(part)
+            else:
+                self.text(part)
+
+
+def _tool_line(tool: Tool) -> str:
+    function: dict[str, object] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    return json.dumps({"type": "function", "function": function}, default=dict)
+
+
+def _ends_line(part: str | Picture) -> bool:
+    return isinstance(part, str) and part.endswith("\n")
