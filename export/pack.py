@@ -1,0 +1,223 @@
+"""Publishing a bundle: a private workspace beside the destination, synced files, one rename.
+
+The workspace is a folder `.edge-export-XXXXXXXX` (no bundle id starts with a dot) with three entries: `lock`, held for as
+long as the export lives and naming its destination; `bundle`, the folder to be renamed; `scratch`, for what is thrown away.
+A kill at any moment leaves the destination absent or complete; the next export beside it sweeps what the dead one left.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from edge.bundle import FileEntry
+from export.errors import OutputError
+
+PREFIX: Final = ".edge-export-"
+LOCK: Final = "lock"
+BUNDLE: Final = "bundle"
+SCRATCH: Final = "scratch"
+SPARE_SHARE: Final = 1.05  # of the predicted size: folders, journals and the like take room too
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # SIGINT already raises KeyboardInterrupt
+_CHUNK_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where an export works: `bundle` becomes `out`, `scratch` is deleted."""
+
+    root: Path
+    out: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The folder whose rename publishes it."""
+        return self.root / BUNDLE
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that are not part of the bundle."""
+        return self.root / SCRATCH
+
+
+@contextlib.contextmanager
+def workspace(out: Path) -> Iterator[Workspace]:
+    """Make a workspace beside `out`, and remove it however the block ends, signals included.
+
+    Raises: OutputError when `out` exists, its parent is not a folder that can be written, another export to `out` is
+    running, or the disk is full; SystemExit (128 + number) on SIGTERM and SIGHUP.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_signals_raise())
+        try:
+            work = _enter(out, stack)
+            yield work
+        except OSError as error:
+            if error.errno in _FULL:
+                raise OutputError(f"{out.parent}: the disk is full: {error.strerror}") from error
+            raise OutputError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def publish(work: Workspace) -> None:
+    """Sync every file and the folder, then rename it to its destination; the last rename is the only visible step.
+
+    Raises: OutputError when something appeared at the destination meanwhile.
+    """
+    for path in sorted(work.bundle.iterdir()):
+        path.chmod(0o644)
+        _sync(path)
+    work.bundle.chmod(0o755)
+    _sync(work.bundle)
+    try:
+        # A rename onto a folder with entries, or onto a file, fails: of two exports to one name one wins.
+        os.rename(work.bundle, work.out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise OutputError(f"{work.out}: something else was put there during the export") from error
+        raise
+    _sync(work.out.parent)
+
+
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Size and sha256 of every file of a folder, by name."""
+    entries = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        entries[path.name] = FileEntry(path.stat().st_size, digest.hexdigest())
+    return entries
+
+
+def check_space(work: Workspace, needed_bytes: int) -> None:
+    """Refuse early what cannot fit. Raises: OutputError with both numbers."""
+    wanted = int(needed_bytes * SPARE_SHARE)
+    free = shutil.disk_usage(work.root).free
+    if free < wanted:
+        raise OutputError(f"{work.out.parent}: {wanted} bytes are needed, {free} are free")
+
+
+def _enter(out: Path, stack: contextlib.ExitStack) -> Workspace:
+    """Sweep what dead exports left, refuse a taken destination, then make a locked workspace."""
+    parent = out.parent
+    if not parent.is_dir():
+        raise OutputError(f"{parent}: expected a folder to make {out.name!r} in")
+    with _exclusive(parent) as alone:
+        _sweep(parent, out.name, alone=alone)
+        if os.path.lexists(out):
+            raise OutputError(f"{out}: exists; name a bundle folder that is not there yet")
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        stack.callback(_remove, root)
+        stack.callback(os.close, _hold(root / LOCK, out.name))
+    work = Workspace(root, out)
+    work.bundle.mkdir()
+    work.scratch.mkdir()
+    return work
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[bool]:
+    """Hold the folder's own lock for the few milliseconds of a start; False where the file system has none."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(parent: Path, name: str, *, alone: bool) -> None:
+    """Remove workspaces whose export is dead. Raises: OutputError when a living one has the same destination.
+
+    alone: the parent's lock is held, so a workspace without a lock of its own is nobody's.
+    """
+    for entry in sorted(parent.iterdir()):
+        if not entry.name.startswith(PREFIX) or not stat.S_ISDIR(entry.lstat().st_mode):
+            continue
+        holder = _holder(entry / LOCK)
+        if holder == name:
+            raise OutputError(f"{parent / name}: another export to it is running")
+        if holder is None and alone:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _holder(lock: Path) -> str | None:
+    """The destination's name of a living export, None if it is dead."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.fsdecode(os.read(descriptor, 4096))
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _hold(lock: Path, name: str) -> int:
+    """Create the lock, take it and write whose it is; closing the descriptor, or dying, gives it back."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, os.fsencode(name))
+    return descriptor
+
+
+def _remove(root: Path) -> None:
+    """Delete a workspace undisturbed: a second signal must not stop the cleaning that the first one asked for."""
+    with _signals_wait():
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that they unwind like an error; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    # One that is ignored (nohup) stays ignored.
+    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
