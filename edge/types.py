@@ -155,7 +155,7 @@ class _Message(_Type):
     @pydantic.field_validator("tool_calls", mode="before")
     @classmethod
     def _read_calls(cls, value: object) -> object:
-        return [_fields_of(call) for call in value] if isinstance(value, list | tuple) else value
+        return [fields_of(call) for call in value] if isinstance(value, list | tuple) else value
 
 
 class ChatMessage(_Message):
@@ -246,15 +246,15 @@ class UnprocessableEntityError(ApiError):
         super().__init__(status_code=422, body=body)
 
 
-def _fields_of(value: object) -> object:
-    """Return the fields of a foreign model (the SDK's own objects) as a dict, anything else as it is."""
+def fields_of(value: object) -> object:
+    """Return the fields of one of ours or of the SDK's own objects as a dict, anything else as it is."""
     to_dict = getattr(value, "dict", None)
-    return to_dict() if callable(to_dict) and not isinstance(value, _Type) else value
+    return to_dict() if callable(to_dict) else value
 
 
 def _read_part(part: object) -> object:
     """Tell a part's kind by its keys, whatever class it came in."""
-    fields = _fields_of(part)
+    fields = fields_of(part)
     if not isinstance(fields, Mapping):
         return fields
     if fields.get("tool_call_id") is not None:

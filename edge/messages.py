@@ -1,0 +1,265 @@
+"""Messages as they come in, dicts or models of ours or the SDK's: checked, counted, and their media opened."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from edge.bundle import Manifest
+from edge.errors import MediaError
+from edge.media.fetch import read_url
+from edge.media.image import U8, digest, from_array, open_image
+from edge.prompt import Call, Picture, Role, Turn
+from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
+
+Loc = tuple[str | int, ...]
+MessageLike = ChatMessage | Mapping[str, object]
+Kind = Literal["image", "video", "audio", "pdf"]
+
+_ROLES = ("user", "assistant", "system", "tool_output")
+_KINDS: Mapping[str, Kind] = {
+    "image_url": "image",
+    "video_url": "video",
+    "audio_url": "audio",
+    "pdf_url": "pdf",
+    "image": "image",
+    "video": "video",
+    "audio": "audio",
+}
+_SMALL_BOARD_BYTES = 4_500_000_000  # a board sold with 4 GB, and no less than that of anything larger
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold; the owner may change each. Source: limits.md."""
+
+    messages: int = 256
+    parts: int = 512
+    images_per_message: int = 6
+    images: int = 32
+    image_px: int = 64_000_000
+    decoded_bytes: int = 256 << 20
+
+    @classmethod
+    def of_this_machine(cls) -> "Limits":
+        """Return the defaults, half the pixels and bytes on boards with 4 GB or less."""
+        total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return cls() if total_bytes > _SMALL_BOARD_BYTES else cls(image_px=32_000_000, decoded_bytes=128 << 20)
+
+
+@dataclass(frozen=True, eq=False)
+class MediaPart:
+    """A media part that was not opened yet; source: a URL or path, or (in process) what is decoded already."""
+
+    kind: Kind
+    source: object
+    loc: Loc
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message whose shape is right."""
+
+    role: Role
+    parts: tuple[str | MediaPart, ...] = ()
+    calls: tuple[Call, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+class Problems:
+    """The mistakes found in a request so far, in the shape of a 422's body."""
+
+    def __init__(self) -> None:
+        self.found: list[ValidationError] = []
+
+    def add(self, loc: Loc, msg: str, kind: str) -> None:
+        self.found.append(ValidationError(loc=list(loc), msg=msg, type=kind))
+
+    def raise_any(self) -> None:
+        """Raise: UnprocessableEntityError with all of them, if there are any."""
+        if self.found:
+            raise UnprocessableEntityError(HttpValidationError(detail=self.found))
+
+
+def turns(
+    messages: Iterable[MessageLike], *, spec: Manifest, files: bool | Path, limits: Limits | None = None
+) -> list[Turn]:
+    """Check messages and open their media; `files` says which local files may be read.
+
+    Raises: UnprocessableEntityError naming every field that is wrong, MediaError naming the part.
+    """
+    problems = Problems()
+    checked = read_messages(messages, problems, limits or Limits.of_this_machine())
+    problems.raise_any()
+    return open_media(checked, spec=spec, files=files, limits=limits or Limits.of_this_machine())
+
+
+def read_messages(messages: object, problems: Problems, limits: Limits) -> list[Message]:
+    """Check the shape of messages and count what they hold; what is wrong goes to `problems`. Source: chat-api, 2."""
+    loc: Loc = ("body", "messages")
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
+        problems.add(loc, f"expected a list of messages, got {shown(messages)}", "list_type")
+        return []
+    items = list(messages)
+    if not 1 <= len(items) <= limits.messages:
+        kind = "too_long" if items else "too_short"
+        problems.add(loc, f"expected 1 to {limits.messages} messages, got {len(items)}", kind)
+        return []
+    read = [_read_message(item, (*loc, i), problems) for i, item in enumerate(items)]
+    _count(read, problems, limits)
+    return read
+
+
+def open_media(messages: Sequence[Message], *, spec: Manifest, files: bool | Path, limits: Limits) -> list[Turn]:
+    """Open every media part, in order. Raises: MediaError naming the part and what is taken."""
+    left_bytes = limits.decoded_bytes
+    opened = []
+    for message in messages:
+        parts: list[str | Picture] = []
+        for part in message.parts:
+            if isinstance(part, MediaPart):
+                picture = _open(part, spec, files, limits, left_bytes)
+                left_bytes -= picture.rgb.nbytes
+                parts.append(picture)
+            else:
+                parts.append(part)
+        opened.append(Turn(message.role, tuple(parts), message.calls, message.results))
+    return opened
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: at most 200 characters, containers by their type alone."""
+    if isinstance(value, str):
+        return repr(value[:200])[:202]
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() < 512):
+        return repr(value)
+    return type(value).__name__
+
+
+def _open(part: MediaPart, spec: Manifest, files: bool | Path, limits: Limits, left_bytes: int) -> Picture:
+    place = ".".join(map(str, part.loc[1:]))
+    if part.kind != "image" or spec.vision is None:
+        taken = "text and images" if spec.vision is not None else "text only"
+        raise MediaError(f"{place}: {part.kind}: {spec.id} takes {taken} in this version")
+    # The bytes left bound the pixels before anything is decoded.
+    max_px = min(limits.image_px, left_bytes // 3)
+    try:
+        if isinstance(part.source, str) and str(part.loc[-1]).endswith("_url"):
+            rgb = open_image(read_url(part.source, files=files), max_px=max_px)
+        else:
+            rgb = from_array(cast(U8, part.source), max_px=max_px)
+    except MediaError as error:
+        held = "" if max_px == limits.image_px else f" ({limits.decoded_bytes} bytes may be decoded in one request)"
+        raise MediaError(f"{place}: {error}{held}") from error
+    return Picture(rgb, digest(rgb))
+
+
+def _read_message(item: object, loc: Loc, problems: Problems) -> Message:
+    fields = fields_of(item)
+    if not isinstance(fields, Mapping):
+        problems.add(loc, f"expected a message, got {shown(item)}", "dict_type")
+        return Message("user")
+    role = fields.get("role")
+    if role not in _ROLES:
+        problems.add((*loc, "role"), f"expected one of {', '.join(_ROLES)}, got {shown(role)}", "literal_error")
+        return Message("user")
+    if role == "system" and loc[-1] != 0:
+        problems.add((*loc, "role"), f"expected a system message only first, got one at index {loc[-1]}", "value_error")
+    calls = _read_calls(fields.get("tool_calls"), role, (*loc, "tool_calls"), problems)
+    content, content_loc = fields.get("content"), (*loc, "content")
+    if content is None and not calls:
+        problems.add(content_loc, "field required", "missing")
+    if role == "tool_output":
+        return Message("tool_output", results=_read_results(content, content_loc, problems))
+    parts = _read_parts(content, content_loc, problems)
+    if role == "system" and any(isinstance(part, MediaPart) for part in parts):
+        problems.add(content_loc, "expected text only in a system message", "value_error")
+    return Message(cast(Role, role), parts, calls)
+
+
+def _read_parts(content: object, loc: Loc, problems: Problems) -> tuple[str | MediaPart, ...]:
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (content,)
+    if not isinstance(content, list | tuple):
+        problems.add(loc, f"expected a string or a list of parts, got {shown(content)}", "string_type")
+        return ()
+    parts = [_read_part(part, (*loc, i), problems) for i, part in enumerate(content)]
+    return tuple(part for part in parts if part is not None)
+
+
+def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | None:
+    """Tell a part's kind by its keys; the other keys may be there as null."""
+    fields = fields_of(part)
+    if not isinstance(fields, Mapping):
+        problems.add(loc, f"expected a text or media part, got {shown(part)}", "dict_type")
+        return None
+    present = [key for key in ("text", *_KINDS) if fields.get(key) is not None]
+    if len(present) != 1:
+        msg = f"expected exactly one of {', '.join(('text', *_KINDS))}, got {', '.join(present) or 'none'}"
+        problems.add(loc, msg, "value_error")
+        return None
+    key = present[0]
+    value, declared = fields[key], fields.get("type")
+    if declared is not None and declared != key:
+        problems.add((*loc, "type"), f"expected {key!r}, as the part has that key, got {shown(declared)}", "literal_error")
+        return None
+    if (key == "text" or key.endswith("_url")) and not isinstance(value, str):
+        problems.add((*loc, key), f"expected a string, got {shown(value)}", "string_type")
+        return None
+    return str(value) if key == "text" else MediaPart(_KINDS[key], value, (*loc, key))
+
+
+def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[str, ...]:
+    if content is None:
+        return ()
+    if not isinstance(content, list | tuple) or not content:
+        problems.add(loc, f"expected a list of tool_call_id and output, got {shown(content)}", "list_type")
+        return ()
+    results = []
+    for i, item in enumerate(content):
+        fields = fields_of(item)
+        values = fields if isinstance(fields, Mapping) else {}
+        for key in ("tool_call_id", "output"):
+            if not isinstance(values.get(key), str):
+                problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
+        results.append(str(values.get("output")))
+    return tuple(results)
+
+
+def _read_calls(calls: object, role: object, loc: Loc, problems: Problems) -> tuple[Call, ...]:
+    if calls is None or calls == []:
+        return ()
+    if role != "assistant" or not isinstance(calls, list | tuple):
+        msg = "a list of calls" if role == "assistant" else f"none in a message of role {role}"
+        problems.add(loc, f"expected {msg}, got {shown(calls)}", "list_type")
+        return ()
+    read = []
+    for i, item in enumerate(calls):
+        fields = fields_of(item)
+        values = fields if isinstance(fields, Mapping) else {}
+        for key in ("id", "name"):
+            if not isinstance(values.get(key), str) or not values[key]:
+                problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
+        parameters = values.get("parameters")
+        if not isinstance(parameters, Mapping):
+            problems.add((*loc, i, "parameters"), f"expected an object, got {shown(parameters)}", "dict_type")
+        else:
+            read.append(Call(str(values.get("name")), parameters))
+    return tuple(read)
+
+
+def _count(messages: Sequence[Message], problems: Problems, limits: Limits) -> None:
+    loc: Loc = ("body", "messages")
+    n_parts = sum(len(message.parts) + len(message.results) for message in messages)
+    if n_parts > limits.parts:
+        problems.add(loc, f"expected at most {limits.parts} parts in all, got {n_parts}", "too_long")
+    counts = [sum(isinstance(p, MediaPart) and p.kind == "image" for p in message.parts) for message in messages]
+    for i, count in enumerate(counts):
+        if count > limits.images_per_message:
+            msg = f"expected at most {limits.images_per_message} images in a message, got {count}"
+            problems.add((*loc, i, "content"), msg, "too_long")
+    if sum(counts) > limits.images:
+        problems.add(loc, f"expected at most {limits.images} images in all messages, got {sum(counts)}", "too_long")

@@ -1,0 +1,306 @@
+"""Where bundles live on a device: the embedded one, the installed ones, and which of them answers to a name.
+
+Installed bundles are immutable: they appear by one rename after every byte was verified, and vanish by one rename.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge import bundle
+from edge.bundle import CERTIFICATE, MANIFEST, Manifest, parse_manifest
+from edge.errors import BundleError, UnknownModelError
+
+Progress = Callable[[int, int], None]  # bytes copied, bytes in all
+
+_PACKAGE = Path(__file__).resolve().parent
+_DATED = re.compile(r"-\d{8}$")
+_PARTIAL = ".partial-"
+_DEFAULT = ".default"
+_CHUNK_BYTES = 4 << 20
+_MAX_MANIFEST_BYTES = 8 << 20
+_NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A bundle on this device, its manifest read and its files not yet looked at."""
+
+    path: Path
+    manifest: Manifest
+    embedded: bool
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its id, then its aliases."""
+        return (self.manifest.id, *self.manifest.aliases)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(entry.bytes for entry in self.manifest.files.values())
+
+
+def models_folder() -> Path:
+    """Return the folder of installed bundles: $EDGE_MODELS, else ~/.local/share/edge/models; it may not exist yet.
+
+    Raises: BundleError when there is neither the variable nor a home folder.
+    """
+    chosen = os.environ.get("EDGE_MODELS")
+    try:
+        return Path(chosen or "~/.local/share/edge/models").expanduser().absolute()
+    except RuntimeError as error:
+        raise BundleError("no home folder for installed bundles: set EDGE_MODELS") from error
+
+
+def bundles() -> list[Stored]:
+    """Return every readable bundle, the one that wins shared names first: the default, the installed, the embedded."""
+    return _scan()[0]
+
+
+def broken() -> list[tuple[Path, str]]:
+    """Return the folders that look like bundles and cannot be read, each with the reason."""
+    return _scan()[1]
+
+
+def default_id() -> str | None:
+    """Return the id chosen by `edge models default`, None without one."""
+    try:
+        return (models_folder() / _DEFAULT).read_text("utf-8", "replace").strip() or None
+    except (OSError, BundleError):
+        return None
+
+
+def at(path: Path) -> Stored:
+    """Return the bundle in a folder, wherever it lies. Raises: BundleError."""
+    path = Path(path).expanduser().absolute()
+    try:
+        return Stored(path, _manifest(path, (path / MANIFEST).stat().st_mtime_ns), embedded=False)
+    except OSError as error:
+        raise BundleError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
+
+
+def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None) -> Stored:
+    """Return the bundle that answers to a model name.
+
+    name: an id, an alias, or either with a date behind it (`reka-edge-20240208`).
+    aliases: the caller's own names for models; they are looked at before everything else.
+    first: a bundle that is loaded already and wins the names it shares with others.
+    Raises: UnknownModelError saying what is installed and the way out. Source: chat-api, 5.
+    """
+    candidates = [*([first] if first else []), *bundles()]
+    undated = _DATED.sub("", name)
+    wanted = aliases.get(name) or aliases.get(undated) or name
+    for spelling in dict.fromkeys((wanted, _DATED.sub("", wanted))):
+        for names in (lambda stored: (stored.id,), lambda stored: stored.names):
+            found = next((stored for stored in candidates if spelling in names(stored)), None)
+            if found is not None:
+                return found
+    raise UnknownModelError(_way_out(name, candidates))
+
+
+def named(name: str) -> Stored:
+    """Return the bundle of an id or alias on this device. Raises: UnknownModelError."""
+    return resolve(name, aliases={}, first=None)
+
+
+def install(source: Path, *, progress: Progress | None = None) -> Stored:
+    """Copy a bundle folder (its files may be links) into the models folder, verified byte by byte.
+
+    Raises: BundleError; nothing that looks like a bundle is left behind then.
+    """
+    source = Path(source).expanduser().absolute()
+    folder = models_folder()
+    try:
+        manifest = _source_manifest(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            _drop_partials(folder)
+            _install(source, manifest, folder, progress)
+            _sync_folder(folder)
+    except OSError as error:
+        raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
+    return at(folder / manifest.id)
+
+
+def remove(name: str) -> None:
+    """Remove an installed bundle by its id. Raises: UnknownModelError, BundleError for the embedded one."""
+    stored = named(name)
+    if stored.embedded or stored.id != name:
+        what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
+        raise BundleError(f"{name} cannot be removed: it {what}")
+    folder = stored.path.parent
+    try:
+        with _locked(folder):
+            doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+            stored.path.rename(doomed)
+            _sync_folder(folder)
+            shutil.rmtree(doomed)
+            if default_id() == stored.id:
+                (folder / _DEFAULT).unlink()
+    except OSError as error:
+        raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
+
+
+def set_default(name: str) -> Stored:
+    """Make a bundle the one that wins the names it shares with others. Raises: UnknownModelError, BundleError."""
+    stored = named(name)
+    folder = models_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            fresh = folder / f"{_DEFAULT}-{secrets.token_hex(4)}"
+            fresh.write_text(f"{stored.id}\n", "utf-8")
+            fresh.replace(folder / _DEFAULT)
+            _sync_folder(folder)
+    except OSError as error:
+        raise BundleError(f"the default cannot be set: {error.strerror}") from error
+    return stored
+
+
+def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
+    found: dict[str, Stored] = {}
+    bad: list[tuple[Path, str]] = []
+    for path, embedded in [*_installed_folders(), *_embedded_folders()]:
+        try:
+            stored = Stored(path, at(path).manifest, embedded)
+            if not embedded and stored.id != path.name:
+                raise BundleError(f"{path}: the manifest's id is {stored.id!r}, expected the folder's name")
+            found.setdefault(stored.id, stored)
+        except BundleError as error:
+            bad.append((path, str(error)))
+    chosen = default_id()
+    return sorted(found.values(), key=lambda stored: stored.id != chosen), bad
+
+
+def _installed_folders() -> Iterator[tuple[Path, bool]]:
+    with contextlib.suppress(OSError, BundleError):
+        for path in sorted(models_folder().iterdir()):
+            if not path.name.startswith(".") and path.is_dir():
+                yield path, False
+
+
+def _embedded_folders() -> Iterator[tuple[Path, bool]]:
+    """Yield the bundles that came with the package: in the wheel, or in the checkout the package is part of."""
+    homes = [_PACKAGE / "_embedded"]
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        homes.append(_PACKAGE.parent / "models")
+    for home in homes:
+        for path in sorted([home, *(home.iterdir() if home.is_dir() else ())]):
+            if (path / MANIFEST).is_file():
+                yield path, True
+
+
+@functools.lru_cache(maxsize=64)
+def _manifest(path: Path, _mtime_ns: int) -> Manifest:
+    """Read a manifest; the time of its last change is part of the cache's key."""
+    return _source_manifest(path)
+
+
+def _source_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise BundleError(f"{file}: not a regular file")
+    with file.open("rb") as opened:
+        data = opened.read(_MAX_MANIFEST_BYTES + 1)
+    if len(data) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file}: expected at most {_MAX_MANIFEST_BYTES} bytes")
+    return parse_manifest(data, file=str(file))
+
+
+def _way_out(name: str, candidates: list[Stored]) -> str:
+    shown = repr(name[:200])
+    if not candidates:
+        return f"model {shown} is not installed, and no other: edge models install DIR"
+    installed = ", ".join(dict.fromkeys(f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates))
+    target = candidates[0].names[-1]
+    short = name[:60]
+    return (
+        f"model {shown} is not installed; installed: {installed}. To answer under that name: "
+        f'Reka(aliases={{"{short}": "{target}"}}) or --alias {short}={target}'
+    )
+
+
+def _install(source: Path, manifest: Manifest, folder: Path, progress: Progress | None) -> None:
+    """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
+    target = folder / manifest.id
+    if target.exists():
+        raise BundleError(f"{manifest.id} is installed already: edge models remove {manifest.id}, then install again")
+    names = [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
+    unknown = sorted(p.name for p in source.iterdir() if p.name not in names and not _NOT_COPIED.fullmatch(p.name))
+    if unknown:
+        raise BundleError(f"{source}: unknown file {unknown[0]!r:.200}")
+    n_needed, n_free = sum(e.bytes for e in manifest.files.values()), shutil.disk_usage(folder).free
+    if n_needed > n_free:
+        raise BundleError(f"{manifest.id} needs {n_needed} bytes, {folder} has {n_free} left")
+    partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+    partial.mkdir(mode=0o755)
+    try:
+        n_done = 0
+        for name in names:
+            limit = manifest.files[name].bytes if name in manifest.files else _MAX_MANIFEST_BYTES
+            for n_bytes in _copy(source / name, partial / name, limit):
+                n_done += n_bytes
+                if progress is not None:
+                    progress(min(n_done, n_needed), n_needed)
+        _sync_folder(partial)
+        problems = [problem.replace(str(partial), str(source)) for problem in bundle.verify(partial)]
+        if problems:
+            raise BundleError("; ".join(problems))
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
+    """Copy one file, through links, and sync it; yield the size of each block. Raises: BundleError past `limit` bytes."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as reader, target.open("xb") as writer:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError(f"{source}: not a regular file")
+        while block := reader.read(_CHUNK_BYTES):
+            if writer.tell() + len(block) > limit:
+                raise BundleError(f"{source}: expected at most {limit} bytes")
+            writer.write(block)
+            yield len(block)
+        writer.flush()
+        os.fchmod(writer.fileno(), 0o444)
+        os.fsync(writer.fileno())
+        # Verifying should read what the disk holds, not what was just in memory.
+        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: one install, removal or choice at a time."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _drop_partials(folder: Path) -> None:
+    """Remove what a killed install left; the caller holds the lock, so nobody is writing it."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,343 @@
+"""Bundles appear and vanish whole, and a name always finds the bundle that the rules say."""
+
+import dataclasses
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from edge import store
+from edge.bundle import (
+    CERTIFICATE,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    MemorySpec,
+    PromptSpec,
+    RecipeRecord,
+    Source,
+    TextSpec,
+    dump_manifest,
+    verify,
+)
+from edge.errors import BundleError, UnknownModelError
+
+CONTENT = {
+    "decoder.onnx": b"graph",
+    "decoder.bin": bytes(5000),
+    "embedding.bin": bytes(32 * 8 * 4),
+    "tokenizer.json": b"{}",
+}
+
+
+def manifest(bundle_id: str, *aliases: str) -> Manifest:
+    return Manifest(
+        format=1,
+        id=bundle_id,
+        aliases=aliases,
+        family="yasa",
+        min_runtime="0.1.0",
+        source=Source("YasaCausalLM", {}, (), ()),
+        recipe=RecipeRecord("fp32", {}),
+        text=TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32"),
+        vision=None,
+        audio=None,
+        prompt=PromptSpec("yasa", "B", {"<sep>": 30}, (30,), ()),
+        memory=MemorySpec(6000, 32),
+        files={name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()},
+    )
+
+
+def write_bundle(path: Path, bundle_id: str, *aliases: str) -> Path:
+    path.mkdir(parents=True)
+    for name, data in CONTENT.items():
+        (path / name).write_bytes(data)
+    (path / MANIFEST).write_bytes(dump_manifest(manifest(bundle_id, *aliases)))
+    return path
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name not in (".lock", ".default"))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty models folder and a package that carries one embedded bundle."""
+    package = tmp_path / "package"
+    write_bundle(package / "_embedded" / "reka-edge-tiny", "reka-edge-tiny", "reka-edge")
+    monkeypatch.setattr(store, "_PACKAGE", package)
+    monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "made" / "out", "reka-edge-2603", "reka-edge")
+
+
+def find(name: str, **aliases: str) -> str:
+    return store.resolve(name, aliases=aliases, first=None).id
+
+
+def test_the_folder_is_the_variable_or_below_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert store.models_folder() == tmp_path / "models"
+    monkeypatch.setenv("EDGE_MODELS", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert store.models_folder() == tmp_path / "home/.local/share/edge/models"
+
+
+def test_the_embedded_bundle_is_there_before_anything_is_installed() -> None:
+    assert [(s.id, s.embedded) for s in store.bundles()] == [("reka-edge-tiny", True)]
+    assert store.broken() == []
+
+
+def test_a_checkout_reads_its_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(tmp_path / "checkout/models/reka-edge-tiny", "reka-edge-tiny")
+    monkeypatch.setattr(store, "_PACKAGE", tmp_path / "checkout/edge")
+    assert store.bundles() == []
+    (tmp_path / "checkout/pyproject.toml").touch()
+    assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
+
+
+def test_install_copies_verifies_and_makes_files_read_only(made: Path, folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    stored = store.install(made, progress=lambda done, total: seen.append((done, total)))
+    assert stored.path == folder / "reka-edge-2603"
+    assert verify(stored.path) == []
+    assert {p.stat().st_mode & 0o777 for p in stored.path.iterdir()} == {0o444}
+    assert seen[-1] == (stored.n_bytes, stored.n_bytes)
+    assert visible(folder) == ["reka-edge-2603"]
+
+
+def test_install_copies_the_certificate(made: Path, folder: Path) -> None:
+    (made / CERTIFICATE).write_text("{}")
+    store.install(made)
+    assert (folder / "reka-edge-2603" / CERTIFICATE).read_text() == "{}"
+
+
+def test_install_follows_the_links_of_a_snapshot(made: Path, tmp_path: Path, folder: Path) -> None:
+    snapshot = tmp_path / "snapshots/abc"
+    snapshot.mkdir(parents=True)
+    for name in (*CONTENT, MANIFEST):
+        (snapshot / name).symlink_to(made / name)
+    (snapshot / ".gitattributes").touch()
+    (snapshot / "README.md").touch()
+    stored = store.install(snapshot)
+    assert not any(p.is_symlink() for p in stored.path.iterdir())
+    assert sorted(p.name for p in stored.path.iterdir()) == sorted([*CONTENT, MANIFEST])
+
+
+def test_install_does_not_overwrite(made: Path) -> None:
+    store.install(made)
+    with pytest.raises(BundleError, match="installed already: edge models remove reka-edge-2603"):
+        store.install(made)
+
+
+@pytest.mark.parametrize("name", sorted(CONTENT))
+def test_a_flipped_bit_is_refused_and_leaves_nothing(made: Path, folder: Path, name: str) -> None:
+    data = bytearray((made / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (made / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{made}/{name}: its sha256"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+@pytest.mark.parametrize("n_bytes", [0, 4999, 5001])
+def test_a_wrong_size_is_refused_and_leaves_nothing(made: Path, folder: Path, n_bytes: int) -> None:
+    (made / "decoder.bin").write_bytes(bytes(n_bytes))
+    with pytest.raises(BundleError, match="decoder.bin: expected (at most )?5000 bytes"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_an_unknown_file_is_refused(made: Path, folder: Path) -> None:
+    (made / "modeling.py").touch()
+    with pytest.raises(BundleError, match="unknown file 'modeling.py'"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_a_missing_file_is_refused_and_leaves_nothing(made: Path, folder: Path) -> None:
+    (made / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match="No such file"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(made: Path, folder: Path) -> None:
+    (made / "decoder.bin").unlink()
+    os.mkfifo(made / "decoder.bin")
+    with pytest.raises(BundleError, match="not a regular file"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="manifest.json|No such file"):
+        store.install(tmp_path)
+    with pytest.raises(BundleError, match="not a bundle"):
+        store.at(tmp_path)
+
+
+def test_too_little_room_is_refused_with_both_numbers(made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=17))
+    with pytest.raises(BundleError, match=r"needs 6031 bytes, .* has 17 left"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_a_failing_sync_is_a_failed_install(made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(store.os, "fsync", fail)
+    with pytest.raises(BundleError, match="Input/output error"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_an_interrupt_leaves_nothing(made: Path, folder: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.install(made, progress=interrupt)
+    assert visible(folder) == []
+
+
+def test_a_killed_install_is_never_a_bundle_and_the_next_one_cleans_up(made: Path, folder: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from edge import store\n"
+        "store.install(Path(sys.argv[1]), progress=lambda done, total: (print('x', flush=True), time.sleep(60)))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(made)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert [name.startswith(".partial-") for name in visible(folder)] == [True]
+    assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
+    store.install(made)
+    assert visible(folder) == ["reka-edge-2603"]
+
+
+def test_of_eight_installs_at_once_one_wins(made: Path, folder: Path) -> None:
+    code = "import sys; from pathlib import Path; from edge import store; store.install(Path(sys.argv[1]))"
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(made)], stderr=subprocess.DEVNULL) for _ in range(8)
+    ]
+    assert sorted(child.wait() for child in children) == [0, 1, 1, 1, 1, 1, 1, 1]
+    assert visible(folder) == ["reka-edge-2603"]
+    assert verify(folder / "reka-edge-2603") == []
+
+
+def test_remove_takes_the_bundle_and_its_default_away(made: Path, folder: Path) -> None:
+    store.install(made)
+    store.set_default("reka-edge-2603")
+    store.remove("reka-edge-2603")
+    assert visible(folder) == []
+    assert store.default_id() is None
+
+
+def test_only_an_installed_id_can_be_removed(made: Path) -> None:
+    with pytest.raises(BundleError, match="part of the installation"):
+        store.remove("reka-edge-tiny")
+    store.install(made)
+    with pytest.raises(BundleError, match="alias of reka-edge-2603"):
+        store.remove("reka-edge")
+    with pytest.raises(UnknownModelError):
+        store.remove("../reka-edge-2603")
+
+
+def test_an_installed_bundle_wins_over_the_embedded_one(made: Path) -> None:
+    assert find("reka-edge") == "reka-edge-tiny"
+    store.install(made)
+    assert find("reka-edge") == "reka-edge-2603"
+    assert find("reka-edge-tiny") == "reka-edge-tiny"
+
+
+def test_between_two_the_default_decides(made: Path, tmp_path: Path) -> None:
+    store.install(made)
+    store.install(write_bundle(tmp_path / "other", "reka-edge-2701", "reka-edge"))
+    assert find("reka-edge") == "reka-edge-2603"
+    store.set_default("reka-edge-2701")
+    assert find("reka-edge") == "reka-edge-2701"
+    assert store.bundles()[0].id == "reka-edge-2701"
+    store.set_default("reka-edge-tiny")
+    assert find("reka-edge") == "reka-edge-tiny"
+
+
+def test_an_unknown_default_is_refused() -> None:
+    with pytest.raises(UnknownModelError):
+        store.set_default("reka-core")
+    assert store.default_id() is None
+
+
+def test_a_loaded_bundle_wins_the_names_it_shares(made: Path, tmp_path: Path) -> None:
+    store.install(made)
+    first = store.at(write_bundle(tmp_path / "mine", "my-edge", "reka-edge"))
+    assert store.resolve("reka-edge", aliases={}, first=first) is first
+    assert store.resolve("my-edge", aliases={}, first=first) is first
+    assert store.resolve("reka-edge-2603", aliases={}, first=first).id == "reka-edge-2603"
+
+
+@pytest.mark.parametrize("name", ["reka-edge-20240208", "reka-edge-tiny-20261231"])
+def test_dated_ids_resolve(name: str) -> None:
+    assert find(name) == "reka-edge-tiny"
+
+
+@pytest.mark.parametrize("name", ["reka-edge-2024020", "reka-edge-202402081", "reka", "", "Reka-Edge", "reka-core"])
+def test_other_ids_are_unknown(name: str) -> None:
+    with pytest.raises(UnknownModelError):
+        find(name)
+
+
+def test_the_callers_aliases_come_first_dated_or_not() -> None:
+    assert find("reka-core", **{"reka-core": "reka-edge"}) == "reka-edge-tiny"
+    assert find("reka-core-20240501", **{"reka-core": "reka-edge"}) == "reka-edge-tiny"
+    with pytest.raises(UnknownModelError):
+        find("reka-edge", **{"reka-edge": "reka-flash"})
+
+
+def test_the_message_says_what_is_installed_and_the_way_out() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        find("reka-core")
+    assert str(caught.value) == (
+        "model 'reka-core' is not installed; installed: reka-edge-tiny (reka-edge). To answer under that name: "
+        'Reka(aliases={"reka-core": "reka-edge"}) or --alias reka-core=reka-edge'
+    )
+
+
+def test_the_message_cuts_long_names() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        find("x" * 5000)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_damaged_bundle_is_named_and_does_not_hide_the_others(made: Path, folder: Path) -> None:
+    stored = store.install(made)
+    (stored.path / MANIFEST).chmod(0o644)
+    (stored.path / MANIFEST).write_text("{")
+    assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
+    assert [(path, "not a JSON document" in why) for path, why in store.broken()] == [(stored.path, True)]
+
+
+def test_a_renamed_bundle_is_named(made: Path, folder: Path) -> None:
+    store.install(made)
+    (folder / "reka-edge-2603").rename(folder / "other")
+    assert "expected the folder's name" in store.broken()[0][1]
+
+
+def test_a_changed_manifest_is_read_again(made: Path) -> None:
+    assert store.at(made).id == "reka-edge-2603"
+    time.sleep(0.01)
+    (made / MANIFEST).write_bytes(dump_manifest(dataclasses.replace(manifest("x"), id="other")))
+    assert store.at(made).id == "other"
