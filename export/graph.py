@@ -1,0 +1,142 @@
+"""Writes an ONNX model node by node, its large tensors streamed into one external data file."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from export.errors import GraphError
+
+F32 = npt.NDArray[np.float32]
+Array = npt.NDArray[np.generic]
+Progress = Callable[[str, int], None]  # (recipe path of the tensor just written, its number of weights)
+Shape = Sequence[int | str]  # a string names a dimension that is only known at run time
+Attribute = int | float | str | Sequence[int]
+
+IR_VERSION = 10
+OPSET = 21
+MICROSOFT = "com.microsoft"
+ALIGNMENT = 4096  # of tensors at least this large: external data is mapped page by page
+BLOCK_BYTES = 32 << 20  # of float32: how much of a matrix is worked on at once
+
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a tensor lies in its data file, in bytes."""
+
+    offset: int
+    length: int
+
+
+class DataFile:
+    """A new file that tensors are appended to one after another; it must not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO = path.open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def append(self, blocks: Iterable[Array], *, n_bytes: int) -> Span:
+        """Write the blocks in order, little-endian; `n_bytes` is what they must add up to. Raises: GraphError."""
+        if n_bytes >= ALIGNMENT:
+            self._file.write(bytes(-self._file.tell() % ALIGNMENT))
+        offset = self._file.tell()
+        for block in blocks:
+            self._file.write(np.ascontiguousarray(block).data.cast("B"))
+        length = self._file.tell() - offset
+        if length != n_bytes:
+            raise GraphError(f"{self.path.name}: a tensor has {length} bytes, expected {n_bytes}")
+        return Span(offset, length)
+
+
+class Graph:
+    """A growing ONNX graph; values are named by strings, every node in the order it was added."""
+
+    def __init__(self, name: str, data: DataFile) -> None:
+        self._graph = onnx.GraphProto(name=name)
+        self._data = data
+        self._shared: set[str] = set()
+
+    def input(self, name: str, dtype: str, shape: Shape) -> str:
+        """Declare an input of the model."""
+        self._graph.input.append(helper.make_tensor_value_info(name, _TYPES[dtype], shape))
+        return name
+
+    def output(self, name: str, dtype: str, shape: Shape) -> None:
+        """Declare an output of the model; a node must produce a value of that name."""
+        self._graph.output.append(helper.make_tensor_value_info(name, _TYPES[dtype], shape))
+
+    def node(self, op: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Attribute) -> str:
+        """Add a node with one output, named like it; returns that name."""
+        return self.nodes(op, inputs, [output], domain=domain, **attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "", **attributes: Attribute
+    ) -> list[str]:
+        """Add a node with several outputs; an empty name leaves an optional input or output out."""
+        name = next(output for output in outputs if output)
+        node = onnx.NodeProto(op_type=op, input=inputs, output=outputs, name=name, domain=domain)
+        # Sorted, so that the bytes do not depend on the order of the keywords.
+        node.attribute.extend(helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self._graph.node.append(node)
+        return list(outputs)
+
+    def constant(self, name: str, value: Array) -> str:
+        """Add a small tensor to the model file itself."""
+        tensor = onnx.TensorProto(name=name, data_type=_TYPES[value.dtype.name], dims=value.shape)
+        tensor.raw_data = np.ascontiguousarray(value).tobytes()
+        self._graph.initializer.append(tensor)
+        return name
+
+    def shared(self, name: str, value: Array) -> str:
+        """A constant that many nodes use: added the first time its name is asked for."""
+        if name in self._shared:
+            return name
+        self._shared.add(name)
+        return self.constant(name, value)
+
+    def tensor(self, name: str, dtype: str, shape: Sequence[int], blocks: Iterable[Array]) -> str:
+        """Stream a tensor into the data file: `blocks` are its elements in C order."""
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        span = self._data.append(blocks, n_bytes=n_bytes)
+        tensor = onnx.TensorProto(name=name, data_type=_TYPES[dtype], dims=shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        where = {"location": self._data.path.name, "offset": str(span.offset), "length": str(span.length)}
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=value)
+        self._graph.initializer.append(tensor)
+        return name
+
+    def weight(self, name: str, value: F32) -> str:
+        """Store a float32 tensor: small ones in the model file, others in the data file."""
+        if value.nbytes < ALIGNMENT:
+            return self.constant(name, value)
+        return self.tensor(name, "float32", value.shape, [value])
+
+    def save(self, path: Path) -> None:
+        """Write the model to a new file; the same graph gives the same bytes."""
+        model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="edge-export", graph=self._graph)
+        model.opset_import.add(domain="", version=OPSET)
+        model.opset_import.add(domain=MICROSOFT, version=1)
+        with path.open("xb") as file:
+            file.write(model.SerializeToString(deterministic=True))

@@ -1,0 +1,87 @@
+"""W8A8: weights with one scale per output, activations with one scale per row, measured as they come."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.graph import BLOCK_BYTES, F32, MICROSOFT, Graph
+from export.quantize.distance import Distance
+
+I8 = npt.NDArray[np.int8]
+
+LEVELS = 127
+ZERO_POINT = 128  # unsigned activations: signed ones are many times slower on x86
+FLOOR = 1e-30  # of a row's magnitude, so that a row of zeros divides cleanly
+
+
+@dataclass(frozen=True)
+class Int8Rows:
+    """A matrix (rows, columns) as `values * scales[:, None]`."""
+
+    values: I8
+    scales: F32
+
+
+def quantize(weight: F32) -> Int8Rows:
+    """Round each row to 127 levels on either side of zero; a row of zeros gets the scale 0."""
+    scales = np.abs(weight).max(axis=1) / np.float32(LEVELS)
+    divisors = np.where(scales > 0, scales, np.float32(1))[:, None]
+    values = np.clip(np.rint(weight / divisors), -LEVELS, LEVELS).astype(np.int8)
+    return Int8Rows(values, scales)
+
+
+def dequantize(rows: Int8Rows) -> F32:
+    """The matrix that the quantized one stands for."""
+    return rows.values.astype(np.float32) * rows.scales[:, None]
+
+
+def quantize_parts(parts: Iterable[F32], *, shape: tuple[int, int]) -> tuple[Int8Rows, float]:
+    """Quantize a matrix that comes in runs of rows; returns it whole, with its relative error.
+
+    parts: F32 (rows of the part, shape[1]); together they have shape[0] rows.
+    """
+    values, scales, distance = np.empty(shape, np.int8), np.empty(shape[0], np.float32), Distance()
+    first = 0
+    for part in parts:
+        rows, last = quantize(part), first + part.shape[0]
+        values[first:last], scales[first:last] = rows.values, rows.scales
+        distance.add(part, dequantize(rows))
+        first = last
+    return Int8Rows(values, scales), distance.relative()
+
+
+def matmul(graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str) -> tuple[str, float]:
+    """Add `x @ weight.T`; each row of x is divided by its own largest magnitude before it is rounded.
+
+    So a row's result does not depend on its neighbours, to the last bit: the sums are of integers.
+    x: (..., shape[1]) -> (..., shape[0]). Returns the result's name and the weight's relative error.
+    """
+    rows, error = quantize_parts(parts, shape=shape)
+    weight = graph.tensor(f"{name}.weight", "int8", shape[::-1], _transposed(rows.values))
+    scales = graph.weight(f"{name}.scales", rows.scales)
+    peak = row_peak(graph, x, name=name)
+    inputs = graph.node("Div", [x, peak], f"{name}.unit")
+    step = graph.shared("int8.step", np.array(1 / LEVELS, np.float32))
+    zero = graph.shared("int8.zero", np.array(ZERO_POINT, np.uint8))
+    inputs = graph.node("QuantizeLinear", [inputs, step, zero], f"{name}.rounded")
+    product = graph.node(
+        "MatMulIntegerToFloat", [inputs, weight, step, scales, zero], f"{name}.unscaled", domain=MICROSOFT
+    )
+    return graph.node("Mul", [product, peak], f"{name}.out"), error
+
+
+def row_peak(graph: Graph, x: str, *, name: str) -> str:
+    """Add the largest magnitude of each row. x: (..., K) -> (..., 1)."""
+    last = graph.shared("axis.last", np.array([-1], np.int64))
+    floor = graph.shared("int8.floor", np.array([FLOOR], np.float32))
+    magnitude = graph.node("Abs", [x], f"{name}.magnitude")
+    peak = graph.node("ReduceMax", [magnitude, last], f"{name}.raw_peak", keepdims=1)
+    return graph.node("Max", [peak, floor], f"{name}.peak")
+
+
+def _transposed(values: I8) -> Iterator[I8]:
+    """The rows of the transposed matrix, a block of columns at a time."""
+    columns = max(1, BLOCK_BYTES // values.shape[0])
+    return (values[:, first : first + columns].T for first in range(0, values.shape[1], columns))
