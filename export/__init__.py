@@ -1,0 +1,1 @@
+"""Turns a Reka-Edge-class checkpoint into a quantized ONNX bundle."""
