@@ -107,7 +107,7 @@ class Weights:
         """Raises: as Names.of."""
         self.checkpoint = checkpoint
         self.names = Names.of(checkpoint)
-        self._shapes = dict(_expected(checkpoint.config))
+        self._shapes = dict(expected(checkpoint.config))
 
     def has(self, role: str) -> bool:
         """Whether the checkpoint has this role."""
@@ -132,7 +132,7 @@ class Weights:
         shape = self.shape(role)
         name, part = self.names.locate(role)
         if part in ("q", "k", "v"):
-            values = self.checkpoint.read(name)[_qkv_rows(self.names.config.text, part)]
+            values = self.checkpoint.read(name)[qkv_rows(self.names.config.text, part)]
             return values if rows is None else values[rows]
         first = shape[0] if part == "up" else 0
         start, stop, _ = (rows or slice(None)).indices(shape[0])
@@ -200,7 +200,7 @@ def _fused(role: str) -> tuple[str, str]:
     return f"{match[1]}.{_PARTS[match[2]]}.{match[3]}", match[2]
 
 
-def _qkv_rows(text: TextConfig, part: str) -> npt.NDArray[np.intp]:
+def qkv_rows(text: TextConfig, part: str) -> npt.NDArray[np.intp]:
     """The rows of one part in a group-major tensor: per key/value head its query heads, its key, its value."""
     per_group = text.n_heads // text.n_kv_heads
     heads = {"q": slice(0, per_group), "k": slice(per_group, per_group + 1), "v": slice(per_group + 1, per_group + 2)}
@@ -209,17 +209,17 @@ def _qkv_rows(text: TextConfig, part: str) -> npt.NDArray[np.intp]:
     return rows[:, heads[part]].reshape(-1)
 
 
-def _expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every role that a checkpoint of this configuration has, with its shape."""
-    yield from _expected_text(config.text)
+    yield from _text_roles(config.text)
     if config.vision is not None:
-        yield from _expected_vision(config.vision)
+        yield from _vision_roles(config.vision)
         width, hidden = config.vision.hidden_sizes[-1], config.text.hidden_size
         yield from _linear("projection.0", hidden, width, bias=True)
         yield from _linear("projection.2", hidden, hidden, bias=True)
 
 
-def _expected_text(text: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _text_roles(text: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, inner = text.hidden_size, text.intermediate_size
     queries, keys = text.n_heads * text.head_dim, text.n_kv_heads * text.head_dim
     yield "text.embed", (text.vocab_size, hidden)
@@ -237,7 +237,7 @@ def _expected_text(text: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from _linear(f"{at}.down", hidden, inner, bias=text.mlp_bias)
 
 
-def _expected_vision(vision: VisionConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _vision_roles(vision: VisionConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     first = vision.hidden_sizes[0]
     yield from _affine("vision.patch", (first, 3, vision.patch_px, vision.patch_px), first)
     yield from _affine("vision.patch_norm", (first,), first)
@@ -271,7 +271,7 @@ def _check_complete(names: Names, checkpoint: Checkpoint) -> None:
     """Every expected role is stored with its shape, and every stored one is expected."""
     used: set[str] = set()
     fused_rows: dict[str, list[tuple[int, ...]]] = {}
-    for role, shape in _expected(names.config):
+    for role, shape in expected(names.config):
         name, part = names.locate(role)
         used.add(name)
         if part:

@@ -1,0 +1,161 @@
+"""Recipes: which tensor is stored with how many bits.
+
+A TOML file with an ordered list of rules; of those that match a tensor, the last one counts:
+
+    [[rules]]
+    tensors = "decoder.layers.*"    # a pattern on the tensor's path: * is any text, dots included
+    layers = "last-quarter"         # optional: only the last quarter of the layers, at least one
+    scheme = "int8"                 # fp32, int8 or int4
+
+    [thresholds]                    # optional: what the certificate must reach
+    max_mean_kl = 0.01
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from export.errors import RecipeError
+
+Scheme = Literal["fp32", "int8", "int4"]
+
+LAST_QUARTER: Final = "last-quarter"
+_SCHEMES: Mapping[str, Scheme] = {scheme: scheme for scheme in get_args(Scheme)}
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PATTERN = re.compile(r"[a-z0-9_.*?]+")
+_LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; layers is "last-quarter", or None for every tensor that the pattern matches."""
+
+    tensors: str
+    scheme: Scheme
+    layers: str | None = None
+
+    def matches(self, path: str, *, n_layers: int) -> bool:
+        """Whether the rule speaks about a tensor of a decoder with n_layers layers."""
+        if not fnmatchcase(path, self.tensors):
+            return False
+        if self.layers is None:
+            return True
+        layer = _LAYER.match(path)
+        return layer is not None and int(layer[1]) >= n_layers - max(1, n_layers // 4)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the certificate must reach, each None if it need not: KL divergence, top-1 share, cosine of embeddings."""
+
+    max_mean_kl: float | None = None
+    min_top1: float | None = None
+    min_image_cosine: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the tensors of a bundle are stored."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    thresholds: Thresholds
+
+    def scheme(self, path: str, *, n_layers: int) -> Scheme:
+        """The scheme of one tensor.
+
+        path: decoder.embed, decoder.layers.N.{qkv,o,gate_up,down}, decoder.head,
+        vision.stages.S.blocks.B.{pwconv1,pwconv2} or projection.{0,2}; n_layers: of the decoder.
+        Raises: RecipeError if no rule matches, or for a table in int4 (rows are looked up, not multiplied).
+        """
+        matching = [rule for rule in self.rules if rule.matches(path, n_layers=n_layers)]
+        if not matching:
+            raise RecipeError(f"recipe {self.name}: no rule matches {path}")
+        scheme = matching[-1].scheme
+        if path == "decoder.embed" and scheme == "int4":
+            raise RecipeError(f"recipe {self.name}: decoder.embed is int4, expected fp32 or int8")
+        return scheme
+
+
+def load(name_or_path: str) -> Recipe:
+    """A recipe by the name of a shipped one, or by the path of a .toml file.
+
+    Raises: RecipeError naming the file and key, or the recipes there are.
+    """
+    if name_or_path.endswith(".toml"):
+        return _read(Path(name_or_path))
+    folder = shipped_folder()
+    path = folder / f"{name_or_path}.toml"
+    if not _NAME.fullmatch(name_or_path) or not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+        raise RecipeError(f"recipe {name_or_path!r}: expected one of {known}, or the path of a .toml file")
+    return _read(path)
+
+
+def shipped_folder() -> Path:
+    """Where the shipped recipes lie: models/recipes of a checkout, else beside the installed package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "models" / "recipes"
+    return checkout if checkout.is_dir() else package / "_recipes"
+
+
+def parse(data: bytes, *, name: str) -> Recipe:
+    """The recipe of a TOML text; name: what the manifest calls it. Raises: RecipeError."""
+    file = f"{name}.toml"
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise RecipeError(f"{file}: not TOML: {error}") from error
+    if not _NAME.fullmatch(name):
+        raise RecipeError(f"{file}: name {name!r}, expected lower-case letters, digits, dots, dashes, underscores")
+    _only(table, {"rules", "thresholds"}, file)
+    rules = table.get("rules")
+    if not isinstance(rules, list) or not rules:
+        raise RecipeError(f"{file}: rules: expected one or more [[rules]]")
+    parsed = tuple(_rule(rule, f"{file}: rules[{index}]") for index, rule in enumerate(rules))
+    return Recipe(name, parsed, _thresholds(table.get("thresholds", {}), f"{file}: thresholds"))
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(data, name=path.stem)
+
+
+def _rule(rule: object, where: str) -> Rule:
+    if not isinstance(rule, dict):
+        raise RecipeError(f"{where}: expected a table")
+    _only(rule, {"tensors", "scheme", "layers"}, where)
+    tensors, scheme, layers = rule.get("tensors"), rule.get("scheme"), rule.get("layers")
+    if not isinstance(tensors, str) or not _PATTERN.fullmatch(tensors):
+        raise RecipeError(f"{where}.tensors is {tensors!r}: expected a pattern such as 'decoder.layers.*'")
+    if not isinstance(scheme, str) or scheme not in _SCHEMES:
+        raise RecipeError(f"{where}.scheme is {scheme!r}: expected one of {', '.join(_SCHEMES)}")
+    if layers not in (None, LAST_QUARTER):
+        raise RecipeError(f"{where}.layers is {layers!r}: expected '{LAST_QUARTER}'")
+    return Rule(tensors, _SCHEMES[scheme], layers)
+
+
+def _thresholds(table: object, where: str) -> Thresholds:
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: expected a table")
+    known = [field.name for field in fields(Thresholds)]
+    _only(table, set(known), where)
+    values: dict[str, float] = {}
+    for key, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise RecipeError(f"{where}.{key} is {value!r}: expected a number of at least 0")
+        values[key] = float(value)
+    return Thresholds(**values)
+
+
+def _only(table: Mapping[str, object], known: set[str], where: str) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
