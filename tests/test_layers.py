@@ -1,0 +1,141 @@
+"""Which module may import which: lower rows, or its own row without a cycle; and nothing foreign where it does not belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EDGE_ROWS = (
+    ("errors", "bundle"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "store", "media.fetch"),
+    ("types", "prompt", "decode", "messages", "media", "media.image"),
+    ("engine",),
+    ("chat",),
+    ("app",),
+    ("client",),
+    ("cli",),
+    ("",),
+)
+EXPORT_ROWS = (
+    ("errors", "files", "fields", "memory", "shards", "checkpoint", "config", "names", "recipe", "graph", "rope",
+     "quantize", "quantize.distance", "quantize.int8", "quantize.int4"),
+    ("reference", "pack", "tokenizer", "ranks", "prompts", "rotary", ""),
+    ("text", "vision", "verify"),
+    ("build",),
+    ("cli",),
+)  # fmt: skip
+ROWS = {
+    f"{package}.{name}".removesuffix("."): row
+    for package, rows in (("edge", EDGE_ROWS), ("export", EXPORT_ROWS))
+    for row, names in enumerate(rows)
+    for name in names
+}
+DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
+FROM_EDGE = {"edge.bundle", "edge.errors"}
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("edge", "export"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> set[str]:
+    """Every module the file imports anywhere in it, submodules resolved: `from edge import bundle` is edge.bundle."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            below = names & MODULES.keys()
+            found.update(below)
+            if below != names:
+                found.add(str(node.module))
+    return found
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def own(found: set[str]) -> set[str]:
+    return {name for name in found if top(name) in ("edge", "export")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_has_a_row(module: str) -> None:
+    assert module in ROWS, f"{module} stands in no row of tests/test_layers.py"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    for name in own(imports(MODULES[module])) - {module}:
+        if top(name) == top(module):
+            assert ROWS[name] <= ROWS[module], f"{module} (row {ROWS[module]}) imports {name} (row {ROWS[name]})"
+
+
+@pytest.mark.parametrize("package", ["edge", "export"])
+def test_no_cycle_within_a_row(package: str) -> None:
+    graph = {
+        module: [name for name in own(imports(path)) - {module} if ROWS[name] == ROWS[module] and top(name) == package]
+        for module, path in MODULES.items()
+        if top(module) == package
+    }
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if top(module) == "edge"])
+def test_device_needs_nothing_of_export(module: str) -> None:
+    assert not {top(name) for name in imports(MODULES[module])} & DEVICE_FREE_OF
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if top(module) == "export"])
+def test_export_takes_little_from_edge(module: str) -> None:
+    taken = {name for name in imports(MODULES[module]) if top(name) == "edge"}
+    if module != "export.verify":
+        assert taken <= FROM_EDGE, f"{module} imports {taken - FROM_EDGE}"
+
+
+def test_import_edge_loads_nothing_heavy() -> None:
+    heavy = ("onnxruntime", "cv2", "PIL", "pydantic", "tokenizers", "typer", "rich", "numpy")
+    code = f"import edge, sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, f"import edge loads {done.stderr.strip()}"
+
+
+def foreign(package: str) -> set[str]:
+    """The third-party packages that a package of ours imports."""
+    found = {top(name) for module, path in MODULES.items() if top(module) == package for name in imports(path)}
+    return found - set(sys.stdlib_module_names) - {"edge", "export"}
+
+
+def declared(requirements: list[str]) -> set[str]:
+    names = {requirement.partition(">")[0].partition("=")[0].strip() for requirement in requirements}
+    return {IMPORT_NAMES.get(name, name) for name in names}
+
+
+def test_dependencies_are_what_edge_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    brought_along = {"pydantic_core"}  # by pydantic, whose version decides it
+    assert foreign("edge") - brought_along == declared(project["dependencies"])
+
+
+def test_export_extra_is_what_export_imports_besides() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    runtime = declared(project["dependencies"])
+    assert foreign("export") - runtime == declared(project["optional-dependencies"]["export"])

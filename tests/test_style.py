@@ -1,0 +1,93 @@
+"""The house's habits that no linter knows: sizes, names, words and addresses."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def files(folder: str, pattern: str) -> list[Path]:
+    found = (path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern) if path.is_file())
+    return sorted(path for path in found if not any(part.startswith((".", "__pycache__")) for part in path.parts))
+
+
+PACKAGED = [*files("edge", "*.py"), *files("export", "*.py")]
+SCRIPTS = [path for path in files("scripts", "*") if path.suffix in ("", ".py", ".sh")]
+TESTS = files("tests", "*.py")
+SOURCES = [*PACKAGED, *(path for path in SCRIPTS if path.suffix == ".py"), *TESTS]
+PROSE = [*(Path(path.name) for path in ROOT.glob("*.md")), *files("docs", "*.md"), *files("models", "*.md")]
+CONFIGURATION = [Path("pyproject.toml"), *files("models", "*.toml")]
+
+FILE_LINES, BODY_LINES = 600, 60
+VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "misc", "core", "manager"}
+HOSTS = {
+    "127.0.0.1", "api.reka.ai", "edge", "example.com", "github.com", "keepachangelog.com", "localhost", "semver.org",
+    "www.apache.org",
+}  # fmt: skip
+
+
+def text(path: Path) -> str:
+    return (ROOT / path).read_text("utf-8")
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(ast.parse(text(path))) if isinstance(node, Function))
+
+
+def body_lines(function: Function) -> int:
+    """Lines from the first statement after the docstring to the last."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return int(body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def signature(function: Function) -> str:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    notes = [*(argument.annotation for argument in arguments), function.returns]
+    return " ".join(ast.unparse(note) for note in notes if note is not None)
+
+
+def matches(paths: Iterable[Path], pattern: str) -> list[str]:
+    """Every match with its file, for the message of a failing test."""
+    return [f"{path}: {found.group()}" for path in paths for found in re.finditer(pattern, text(path))]
+
+
+def test_files_are_short_enough_to_read() -> None:
+    assert not {str(path): n for path in SOURCES if (n := text(path).count("\n")) > FILE_LINES}
+
+
+def test_functions_fit_on_a_screen() -> None:
+    lines = {f"{path}: {function.name}": body_lines(function) for path in SOURCES for function in functions(path)}
+    assert not {function: n for function, n in lines.items() if n > BODY_LINES}
+
+
+def test_files_are_named_for_what_they_hold() -> None:
+    assert not [str(path) for path in SOURCES if path.stem in VAGUE]
+
+
+def test_modules_say_what_they_are_in_a_sentence() -> None:
+    words = {str(path): ast.get_docstring(ast.parse(text(path))) or "" for path in SOURCES if text(path).strip()}
+    assert not [path for path, said in words.items() if not said.split("\n\n")[0].rstrip().endswith((".", ":"))]
+
+
+def test_public_signatures_have_no_any() -> None:
+    public = ((path, function) for path in PACKAGED for function in functions(path) if function.name[0] != "_")
+    assert not [f"{path}: {function.name}" for path, function in public if re.search(r"\bAny\b", signature(function))]
+
+
+def test_nothing_is_left_to_do() -> None:
+    mark = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
+    assert not matches([*SOURCES, *SCRIPTS, *PROSE, *CONFIGURATION], rf"\b({mark})\b")
+
+
+def test_addresses_are_of_known_hosts() -> None:
+    known = "|".join(re.escape(host) for host in HOSTS)
+    assert not matches([*PACKAGED, *SCRIPTS, *PROSE, *CONFIGURATION], rf"https?://(?!({known})\b)[\w.-]*\w")
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    assert not matches([*SOURCES, *SCRIPTS, *PROSE, *CONFIGURATION], r"(?<![\w./])/(home|root|Users)/(?!pi\b)\w+")
