@@ -173,8 +173,9 @@ def _to_multiple(length: int, step: int) -> int:
 
 def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
     # A line of pixels grows without bound when its shortest edge must reach a given length.
-    if size[0] * size[1] > _MAX_RESIZED_PX:
-        raise MediaError(f"image: too thin to be taken: {image.width} x {image.height} becomes {size[0]} x {size[1]}")
+    width, height = size
+    if width * height > _MAX_RESIZED_PX:
+        raise MediaError(f"image: too thin: resizing it takes {width} x {height} pixels, at most {_MAX_RESIZED_PX}")
     return image.resize(size, resample)
 
 

@@ -1,0 +1,544 @@
+"""Pictures: every legal kind opened alike, everything else refused, and tiles against an independent reading."""
+
+import io
+import logging
+import math
+import random
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from edge.bundle import VisionSpec
+from edge.errors import MediaError, MemoryExhausted
+from edge.media import image as subject
+from edge.media.image import F32, U8, digest, from_array, open_image, tile_count, tiles
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "tiles.npz"
+CAP = 64_000_000
+
+
+def vision(**changes: object) -> VisionSpec:
+    facts: dict = {
+        "tile_px": 512, "patch_px": 4, "max_tiles": 4, "tokens_per_tile": 64, "resample": "bilinear",
+        "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop_share": 0.875, "order": "cells-first",
+        "frames": 6,
+    }  # fmt: skip
+    return VisionSpec(**{**facts, **changes})
+
+
+def pattern(width: int, height: int) -> U8:
+    """Return a picture of edges, ramps and fine detail, the same on every machine: (H, W, 3)."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([(x * 7 + y * 13) % 256, (x * x // 16 + y * 3) % 256, ((x ^ y) * 5) % 256], axis=2).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def opened(data: bytes, max_px: int = CAP) -> U8:
+    return open_image(data, max_px=max_px)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colours: int, rows: list[bytes], extra: bytes = b"") -> bytes:
+    """Write a PNG by hand: what Pillow cannot write, it must still read."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + body + chunk(b"IEND", b"")
+
+
+# --- the independent reading of section 4 ---------------------------------------------------------------------------
+
+
+@cache
+def processor(side: int, crop_share: float, resample: str):  # noqa: ANN201 - transformers has no types
+    from transformers import ConvNextImageProcessor
+
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return ConvNextImageProcessor(
+        size={"shortest_edge": side}, crop_pct=crop_share, resample=filters[resample],
+        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
+    )  # fmt: skip
+
+
+def pictures_of(rgb: U8, side: int, patch: int, most: int) -> list[Image.Image]:
+    """Cut a picture as the text of section 4 says, read on its own: cells row by row, then the whole."""
+
+    def nearest(value: float) -> int:
+        return max(patch, patch * round(value / patch))
+
+    def best(w: float, h: float) -> tuple[int, int]:
+        r = w / h
+        h1 = int(side / r**0.5)
+        w1 = int(h1 * r)
+        return nearest(w1), nearest(h1)
+
+    whole = Image.fromarray(rgb, "RGB")
+    w, h = whole.size
+    n = min(math.ceil(w * h / side**2), most)
+    if n <= 1:
+        return [whole.resize(best(w, h), Image.Resampling.BICUBIC)]
+    candidates = [(gx, n // gx) for gx in range(1, n + 1) if n % gx == 0]
+    if n < most:
+        candidates += [(gx, (n + 1) // gx) for gx in range(1, n + 2) if (n + 1) % gx == 0]
+    chosen, least = (0, 0), math.inf
+    for gx, gy in candidates:
+        distance = abs(math.log(w / h) - math.log(gx / gy))
+        if distance < least:
+            chosen, least = (gx, gy), distance
+    gx, gy = chosen
+    cell_w, cell_h = best(nearest(w // gx), nearest(h // gy))
+    large = np.asarray(whole.resize((gx * cell_w, gy * cell_h), Image.Resampling.BICUBIC))
+    cells = [large[j * cell_h : (j + 1) * cell_h, i * cell_w : (i + 1) * cell_w] for j in range(gy) for i in range(gx)]
+    return [*map(Image.fromarray, cells), whole]
+
+
+def reference(rgb: U8, spec: VisionSpec) -> F32:
+    """Return all tiles by the independent reading and transformers' processor: (N, 3, T, T)."""
+    pictures = pictures_of(rgb, spec.tile_px, spec.patch_px, spec.max_tiles)
+    if spec.order == "whole-first":
+        pictures = pictures[-1:] + pictures[:-1]
+    process = processor(spec.tile_px, spec.crop_share, spec.resample)
+    return np.concatenate([process(picture, return_tensors="np")["pixel_values"] for picture in pictures])
+
+
+SIZES = [
+    (1, 1), (1, 2), (2, 1), (3, 3), (4, 4), (96, 288), (288, 96), (96, 96), (100, 33), (384, 384), (385, 383), (512, 512),
+    (512, 513), (513, 512), (640, 480), (480, 640), (1024, 256), (256, 1024), (1000, 700), (700, 1000), (1024, 1024),
+    (1200, 400), (1333, 1000), (2000, 667), (667, 2000), (2000, 2000), (1, 3000), (3000, 1), (1, 10000), (10000, 1),
+    (725, 725), (1920, 1080),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_tiles_equal_an_independent_reading(size: tuple[int, int]) -> None:
+    spec = vision(tile_px=384 if size[0] % 2 else 512)
+    rgb = pattern(*size)
+    found, expected = np.stack(list(tiles(rgb, spec))), reference(rgb, spec)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    assert len(found) == tile_count(*size, spec)
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resample": "bicubic"}, {"order": "whole-first"}, {"max_tiles": 1}, {"max_tiles": 6}, {"max_tiles": 9},
+        {"patch_px": 8}, {"patch_px": 16}, {"tile_px": 64}, {"tile_px": 224, "crop_share": 0.9},
+        {"tile_px": 383}, {"tile_px": 64, "crop_share": 1.0},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("size", [(700, 300), (333, 1000), (50, 50)], ids=str)
+def test_every_setting_of_the_spec_is_followed(changes: dict, size: tuple[int, int]) -> None:
+    spec = vision(tile_px=384) if "tile_px" not in changes else vision()
+    spec = vision(**{"tile_px": spec.tile_px, **changes})
+    rgb = pattern(*size)
+    found, expected = np.stack(list(tiles(rgb, spec))), reference(rgb, spec)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+def test_random_sizes_make_as_many_tiles_as_the_independent_reading() -> None:
+    rng = random.Random(3)
+    for _ in range(300):
+        width, height = (round(math.exp(rng.uniform(0, math.log(1500)))) for _ in range(2))
+        side, most = rng.choice([64, 224, 384, 512]), rng.randint(1, 12)
+        expected = pictures_of(np.zeros((height, width, 3), np.uint8), side, 4, most)
+        assert tile_count(width, height, vision(tile_px=side, max_tiles=most)) == len(expected)
+
+
+def test_the_cards_picture_makes_five_tiles_of_64_tokens() -> None:
+    spec = vision()
+    assert tile_count(1024, 1024, spec) * spec.tokens_per_tile == 320
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [((512, 512), 1), ((513, 512), 3), ((1536, 512), 4), ((512, 1536), 4), ((512, 2048), 5), ((2048, 2048), 5),
+     ((1024, 512), 3), ((600, 600), 3)],
+)  # fmt: skip
+def test_tile_counts(size: tuple[int, int], count: int) -> None:
+    assert tile_count(*size, vision()) == count
+
+
+def test_cells_come_row_by_row_and_the_whole_picture_last() -> None:
+    rgb = np.zeros((1024, 1024, 3), np.uint8)
+    rgb[:512, 512:] = 80
+    rgb[512:, :512] = 160
+    rgb[512:, 512:] = 240
+    spec = vision(mean=(0, 0, 0), std=(1, 1, 1))
+    middles = [round(float(tile[0, 256, 200]) * 255) for tile in tiles(rgb, spec)]
+    assert middles[:4] == [0, 80, 160, 240]
+    assert len(middles) == 5
+
+
+GOLDEN_CASES = {
+    "one": ((300, 200), {}), "many": ((1000, 700), {}), "tall": ((667, 2000), {"tile_px": 384}),
+    "dot": ((1, 1), {}), "crop": ((90, 40), {"tile_px": 32}), "bicubic": ((640, 480), {"resample": "bicubic"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN_CASES)
+def test_tiles_equal_the_golden_arrays(name: str) -> None:
+    size, changes = GOLDEN_CASES[name]
+    with np.load(GOLDEN) as golden:
+        expected = golden[name]
+    found = np.stack([tile[:, ::19, ::23] for tile in tiles(pattern(*size), vision(**changes))])
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+def test_tiles_are_made_one_by_one() -> None:
+    made = tiles(pattern(1024, 1024), vision())
+    assert isinstance(made, Iterator)
+    first = next(made)
+    assert first.shape == (3, 512, 512)
+    assert first.flags.c_contiguous
+
+
+def test_a_line_of_pixels_is_refused_before_it_is_blown_up() -> None:
+    with pytest.raises(MediaError, match=r"too thin: resizing it takes 256 x \d+ pixels, at most"):
+        list(tiles(np.zeros((500_000, 1, 3), np.uint8), vision(tile_px=224)))
+    assert len(list(tiles(np.zeros((500_000, 1, 3), np.uint8), vision()))) == tile_count(1, 500_000, vision())
+
+
+# --- opening ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("PNG", {"compress_level": 0}), ("PNG", {"interlace": 1})],
+)
+def test_lossless_formats_are_exact(kind: str, options: dict) -> None:
+    rgb = pattern(83, 600)
+    assert np.array_equal(opened(encoded(Image.fromarray(rgb), kind, **options)), rgb)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {})])
+def test_lossy_formats_are_pillows_own(kind: str, options: dict) -> None:
+    data = encoded(Image.fromarray(pattern(83, 300)), kind, **options)
+    assert np.array_equal(opened(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10000), (10000, 1), (3, 3), (2, 257), (513, 2)], ids=str)
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "WEBP", "GIF"])
+def test_odd_sizes_keep_height_and_width_apart(kind: str, size: tuple[int, int]) -> None:
+    found = opened(encoded(Image.fromarray(pattern(*size)), kind))
+    assert found.shape == (size[1], size[0], 3)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("turn", range(10))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_exif_orientation_is_applied_pixel_by_pixel(kind: str, turn: int, endian: str) -> None:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[0x0112] = turn
+    image = Image.fromarray(pattern(70, 301))
+    data = encoded(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert np.array_equal(opened(data), expected)
+    assert np.array_equal(from_array(Image.open(io.BytesIO(data)), max_px=CAP), expected)
+
+
+def test_exif_orientation_may_be_a_long_and_may_be_damaged() -> None:
+    rgb = pattern(8, 4)
+
+    def turned(exif: bytes) -> U8:
+        rows = [row.tobytes() for row in rgb]
+        return opened(png(8, 4, 8, 2, rows, chunk(b"eXIf", exif)))
+
+    entry = struct.pack(">HHII", 0x0112, 4, 1, 3)
+    assert np.array_equal(turned(b"MM\0*\0\0\0\x08\0\x01" + entry), rgb[::-1, ::-1])
+    for exif in (b"", b"MM", b"MM\0*\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + entry[:7], b"XX" + entry):
+        assert np.array_equal(turned(exif), rgb)
+
+
+WHITE = [255, 255, 255]
+HALF = [[128, 128, 128], [127, 127, 127]]  # black at half strength; rounding is the composer's
+
+
+def row_of(data: bytes) -> list[list[int]]:
+    return opened(data)[0].tolist()
+
+
+def test_alpha_is_laid_on_white() -> None:
+    rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
+        found = row_of(encoded(Image.fromarray(rgba), kind, **options))
+        assert found[:2] == [[10, 20, 30], WHITE]
+        assert found[2] in HALF
+    la = np.array([[[10, 255], [10, 0], [0, 128]]], dtype=np.uint8)
+    found = row_of(encoded(Image.fromarray(la), "PNG"))
+    assert found[:2] == [[10] * 3, WHITE]
+    assert found[2] in HALF
+
+
+def test_colour_keys_are_laid_on_white() -> None:
+    def key(*levels: int) -> bytes:
+        return chunk(b"tRNS", struct.pack(f">{len(levels)}H", *levels))
+
+    four = bytes([0b00011011])
+    assert row_of(png(4, 1, 2, 0, [four], key(1))) == [[0] * 3, WHITE, [170] * 3, [255] * 3]
+    assert row_of(png(2, 1, 4, 0, [b"\x5f"], key(5))) == [WHITE, [255] * 3]
+    assert row_of(png(4, 1, 1, 0, [b"\x50"], key(0))) == [WHITE] * 4
+    assert row_of(png(2, 1, 8, 0, [b"\x07\x08"], key(7))) == [WHITE, [8] * 3]
+    assert row_of(png(2, 1, 8, 2, [bytes([1, 2, 3, 4, 5, 6])], key(1, 2, 3))) == [WHITE, [4, 5, 6]]
+    palette = chunk(b"PLTE", bytes(range(12)))
+    found = row_of(png(4, 1, 2, 3, [four], palette + chunk(b"tRNS", bytes([255, 0]))))
+    assert found == [[0, 1, 2], WHITE, [6, 7, 8], [9, 10, 11]]
+    found = row_of(png(4, 1, 2, 3, [four], palette + chunk(b"tRNS", bytes([255, 255, 0, 128]))))
+    assert found[2] == WHITE
+    assert all(abs(level - (255 + colour) / 2) <= 1 for level, colour in zip(found[3], (9, 10, 11), strict=True))
+
+
+def test_sixteen_bit_levels_keep_their_high_byte() -> None:
+    grey = struct.pack(">3H", 0, 0x1234, 0x80FF)
+    assert row_of(png(3, 1, 16, 0, [grey])) == [[0] * 3, [0x12] * 3, [0x80] * 3]
+    key = chunk(b"tRNS", struct.pack(">H", 0x1234))
+    assert row_of(png(3, 1, 16, 0, [grey], key)) == [[0] * 3, WHITE, [0x80] * 3]
+    assert row_of(png(1, 1, 16, 2, [grey])) == [[0, 0x12, 0x80]]
+    assert row_of(png(2, 1, 16, 4, [struct.pack(">4H", 0x1234, 0xFFFF, 0x1234, 0)])) == [[0x12] * 3, WHITE]
+
+
+def test_one_bit_pictures_are_black_and_white() -> None:
+    assert row_of(encoded(Image.fromarray(np.array([[True, False]])), "PNG")) == [WHITE, [0] * 3]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "PA", "RGBX", "I", "F", "I;16", "HSV"])
+def test_pil_images_of_every_mode_are_taken(mode: str) -> None:
+    image = Image.new(mode, (3, 2))
+    found = from_array(image, max_px=CAP)
+    assert found.shape == (2, 3, 3)
+
+
+def test_cmyk_jpeg_is_converted() -> None:
+    found = opened(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert np.abs(found.astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_only_the_first_frame_of_an_animation_is_read(kind: str, options: dict) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    assert np.array_equal(opened(data), np.asarray(frames[0]))
+
+
+def test_a_transparent_gif_is_laid_on_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([9, 9, 9, 50, 60, 70])
+    image.putpixel((1, 0), 1)
+    assert row_of(encoded(image, "GIF", transparency=0)) == [WHITE, [50, 60, 70]]
+
+
+# --- refusing -----------------------------------------------------------------------------------------------------
+
+
+def test_only_five_formats_are_taken() -> None:
+    Image.init()
+    taken = set()
+    for kind in sorted(Image.SAVE):
+        for mode in ("RGB", "L", "1"):
+            try:
+                data = encoded(Image.new(mode, (64, 64)), kind)
+            except Exception:  # noqa: S112 - most formats take only some modes
+                continue
+            try:
+                opened(data)
+            except MediaError as error:
+                assert str(error) == "image: expected JPEG, PNG, WebP, GIF or BMP, got something else"
+            else:
+                taken.add(kind)
+    assert taken - {"MPO"} == {"JPEG", "PNG", "WEBP", "GIF", "BMP"}  # an MPO file is a JPEG with more behind it
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"BM", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"<svg></svg>"])
+def test_what_is_no_picture_is_a_media_error(data: bytes) -> None:
+    with pytest.raises(MediaError):
+        opened(data)
+
+
+ENCODINGS = [
+    ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("GIF", {}),
+    ("BMP", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options"), ENCODINGS)
+def test_a_cut_off_file_is_a_clear_error_at_every_length(kind: str, options: dict) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind, **options)
+    for length in {len(data) * cut // 50 for cut in range(50)} | {len(data) - len(data) // 10}:
+        with pytest.raises(MediaError) as caught:
+            opened(data[:length])
+        assert_ours(str(caught.value))
+
+
+def assert_ours(message: str) -> None:
+    """Check that a message holds none of what a decoder or Python says."""
+    assert re.fullmatch(
+        r"image: (the \w+ data is damaged or cut off|expected .* got (something else|.* x .*|\d+))", message
+    ), message
+
+
+@pytest.mark.parametrize(("kind", "options"), ENCODINGS)
+def test_damaged_files_give_a_picture_or_a_media_error(kind: str, options: dict) -> None:
+    rng = random.Random(5)
+    data = encoded(Image.fromarray(pattern(40, 30)), kind, **options)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 6)):
+            damaged[rng.randrange(2, min(len(damaged), rng.choice([60, 10**9])))] = rng.randrange(256)
+        try:
+            assert open_image(bytes(damaged), max_px=10_000).shape[2] == 3
+        except MediaError as error:
+            assert_ours(str(error))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "WEBP", "GIF"])
+def test_the_pixel_cap_holds_at_its_limit(kind: str) -> None:
+    data = encoded(Image.new("RGB", (30, 20)), kind)
+    for max_px in (600, 601):
+        assert opened(data, max_px).shape == (20, 30, 3)
+    with pytest.raises(MediaError) as caught:
+        opened(data, 599)
+    assert str(caught.value) == "image: expected at most 599 pixels, got 30 x 20 = 600"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def bombs() -> dict[str, bytes]:
+    small = Image.new("RGB", (16, 16))
+    jpeg = bytearray(encoded(small, "JPEG"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
+    gif = bytearray(encoded(small, "GIF"))
+    gif[6:10] = struct.pack("<HH", 65535, 65535)
+    bmp = bytearray(encoded(small, "BMP"))
+    bmp[18:26] = struct.pack("<ii", 60000, 60000)
+    webp = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + (16382).to_bytes(3, "little") * 2
+    webp += encoded(small, "WEBP")[12:]
+    return {
+        "png": png(32000, 32000, 8, 2, [b"\0" * 96]),
+        "jpeg": bytes(jpeg),
+        "gif": bytes(gif),
+        "bmp": bytes(bmp),
+        "webp": b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp,
+        "gif frame": bytes(gif[:6])
+        + struct.pack("<HH", 16, 16)
+        + bytes(gif[10:]).replace(b",\0\0\0\0\x10\0\x10\0", b",\0\0\0\0\xff\xff\xff\xff"),
+    }
+
+
+@pytest.mark.parametrize("kind", bombs())
+def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
+    data = bombs()[kind]
+    before = resident_bytes()
+    with pytest.raises(MediaError, match="expected at most 64000000 pixels, got [0-9]") as caught:
+        opened(data)
+    assert_ours(str(caught.value))
+    assert resident_bytes() - before < 16 << 20
+
+
+def test_compressed_texts_and_profiles_are_not_unpacked() -> None:
+    rgb = pattern(4, 4)
+    text = zlib.compress(b"x" * (1 << 20))
+    extra = chunk(b"zTXt", b"k\0\0" + text) * 60 + chunk(b"iCCP", b"p\0\0" + text)
+    before = resident_bytes()
+    assert np.array_equal(opened(png(4, 4, 8, 2, [row.tobytes() for row in rgb], extra)), rgb)
+    assert resident_bytes() - before < 16 << 20
+
+
+def test_what_the_decoder_says_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    data = encoded(Image.fromarray(pattern(40, 30)), "PNG")[:-40]
+    with caplog.at_level(logging.DEBUG, "edge"), pytest.raises(MediaError):
+        opened(data)
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_running_out_of_memory_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image) -> U8:
+        raise MemoryError
+
+    monkeypatch.setattr(subject, "_rgb", fail)
+    with pytest.raises(MemoryExhausted):
+        opened(encoded(Image.new("RGB", (2, 2)), "PNG"))
+    with pytest.raises(MemoryExhausted):
+        from_array(Image.new("RGB", (2, 2)), max_px=CAP)
+
+
+# --- arrays and digests -------------------------------------------------------------------------------------------
+
+
+def test_an_array_is_copied() -> None:
+    rgb = pattern(5, 4)
+    taken = from_array(rgb[:, ::-1], max_px=20)
+    assert np.array_equal(taken, rgb[:, ::-1])
+    assert taken.flags.c_contiguous
+    assert not np.shares_memory(from_array(rgb, max_px=20), rgb)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\) of uint8"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\) of uint8"),
+        (np.zeros((3, 4, 4), np.uint8), r"shape \(3, 4, 4\) of uint8"),
+        (np.zeros((4, 4, 3), np.float32), r"shape \(4, 4, 3\) of float32"),
+        (np.zeros((0, 4, 3), np.uint8), "4 x 0"),
+        (Image.new("RGB", (0, 4)), "0 x 4"),
+        ([[1, 2, 3]], "list"),
+        (None, "NoneType"),
+        (np.zeros((5, 5, 3), np.uint8), "at most 24 pixels, got 5 x 5 = 25"),
+        (Image.new("RGB", (5, 5)), "at most 24 pixels, got 5 x 5 = 25"),
+    ],
+)
+def test_arrays_that_are_no_picture_are_refused(value: U8, got: str) -> None:
+    with pytest.raises(MediaError, match=got):
+        from_array(value, max_px=24)
+
+
+def test_a_pil_image_that_cannot_be_decoded_is_refused() -> None:
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(pattern(400, 300)), "PNG")[:-400]))
+    with pytest.raises(MediaError, match="cannot be read as RGB"):
+        from_array(image, max_px=CAP)
+
+
+def test_digests_tell_pictures_of_other_shapes_and_pixels_apart() -> None:
+    flat = np.zeros((4, 6, 3), np.uint8)
+    dotted = flat.copy()
+    dotted[3, 5, 2] = 1
+    found = {digest(flat), digest(flat.reshape(6, 4, 3)), digest(flat.reshape(2, 12, 3)), digest(dotted)}
+    assert len(found) == 4
+    assert digest(dotted) == digest(dotted.copy())
+    assert digest(pattern(6, 4)[:, ::-1]) == digest(np.ascontiguousarray(pattern(6, 4)[:, ::-1]))
+
+
+def write_golden() -> None:
+    """Write the golden arrays from the independent reading; run this file to do so."""
+    arrays = {
+        name: reference(pattern(*size), vision(**changes))[:, :, ::19, ::23]
+        for name, (size, changes) in GOLDEN_CASES.items()
+    }
+    np.savez_compressed(GOLDEN, **arrays)
+
+
+if __name__ == "__main__":
+    write_golden()
