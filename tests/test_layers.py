@@ -1,4 +1,4 @@
-"""Which module may import which: lower rows, or its own row without a cycle; and nothing foreign where it does not belong."""
+"""Which module may import which: lower rows, or its own row without a cycle; and nothing foreign out of place."""
 
 from __future__ import annotations
 
