@@ -11,8 +11,8 @@ import numpy.typing as npt
 from export import config as configuration
 from export.config import ModelConfig
 from export.errors import CheckpointError
-from export.files import has_file, plain_file, read_json
-from export.shards import MAX_HEADER_BYTES, MAX_TENSORS, Entry, read_header
+from export.files import has_file, parse_object, plain_file, read_bytes, read_json
+from export.shards import MAX_HEADER_BYTES, MAX_TENSORS, Entry, check_budget, read_header
 
 F32 = npt.NDArray[np.float32]
 
@@ -75,9 +75,7 @@ class Checkpoint:
             raise CheckpointError(f"{name}: stored as {entry.dtype}, expected BF16, F16 or F32")
         if entry.n_bytes == 0:
             return np.zeros(entry.shape, np.float32)[rows if rows is not None else ...]
-        # Mapped for this call only, so that the pages read so far do not count as ours for the whole export.
-        data = np.memmap(entry.file, np.uint8, "r", entry.offset, (entry.n_bytes,))
-        stored = data.view(np.ndarray).view(_STORED[entry.dtype]).reshape(entry.shape)
+        stored = _map(name, entry)
         first = 0
         if rows is not None:
             first = rows.indices(entry.shape[0])[0]
@@ -90,6 +88,15 @@ class Checkpoint:
         if name not in self.entries:
             raise CheckpointError(f"{name}: no such tensor in {self.path.name}")
         return self.entries[name]
+
+
+def _map(name: str, entry: Entry) -> npt.NDArray[np.generic]:
+    """A stored tensor as it lies on disk; mapped for one read only, so that its pages do not stay ours."""
+    try:
+        data = np.memmap(entry.file, np.uint8, "r", entry.offset, (entry.n_bytes,))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name}: {entry.file.name} can no longer be read: {error}") from error
+    return data.view(np.ndarray).view(_STORED[entry.dtype]).reshape(entry.shape)
 
 
 def _to_float32(stored: npt.NDArray[np.generic], dtype: str) -> F32:
@@ -129,7 +136,9 @@ def _entries(path: Path) -> tuple[dict[str, Entry], tuple[str, ...]]:
 
 
 def _sharded(path: Path) -> tuple[dict[str, Entry], tuple[str, ...]]:
-    weight_map = read_json(path, INDEX, max_bytes=MAX_HEADER_BYTES).get("weight_map")
+    index = read_bytes(path, INDEX, max_bytes=MAX_HEADER_BYTES)
+    check_budget(index, INDEX)
+    weight_map = parse_object(index, name=INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(f"{INDEX}: weight_map: expected an object of file names")
     shards = sorted(set(weight_map.values()))

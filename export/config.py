@@ -303,7 +303,11 @@ def _vision(fields: Fields, top: Fields, picture: Fields, notes: list[str]) -> V
 
 
 def _refuse_vision(fields: Fields, top: Fields) -> None:
-    expected = {(fields, "model_type"): "convnextv2", (fields, "hidden_act"): "gelu", (top, "vision_encoder_arch"): "convnextv2"}
+    expected = {
+        (fields, "model_type"): "convnextv2",
+        (fields, "hidden_act"): "gelu",
+        (top, "vision_encoder_arch"): "convnextv2",
+    }
     for (owner, key), value in expected.items():
         found = owner.text(key, default=value)
         if found != value:
@@ -315,7 +319,9 @@ def _refuse_vision(fields: Fields, top: Fields) -> None:
 def _resample(picture: Fields) -> str:
     number = picture.integer("resample", default=2, least=0)
     if number not in _RESAMPLING:
-        raise UnsupportedError(f"{picture.path('resample')} is {number}: only 2 (bilinear) and 3 (bicubic) are implemented")
+        raise UnsupportedError(
+            f"{picture.path('resample')} is {number}: only 2 (bilinear) and 3 (bicubic) are implemented"
+        )
     return _RESAMPLING[number]
 
 

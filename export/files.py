@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export.errors import CheckpointError
 
-MAX_CONFIG_BYTES = 16 << 20
+MAX_CONFIG_BYTES = 1 << 20
 
 
 def plain_file(folder: Path, name: str) -> Path:
@@ -83,11 +83,11 @@ def _blob(folder: Path, link: Path) -> Path:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-        raise ValueError(f"the key {twice!r} occurs twice")
+    unique: dict[str, object] = {}
+    for key, value in pairs:
+        if key in unique:
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
+        unique[key] = value
     return unique
 
 

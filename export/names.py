@@ -49,9 +49,7 @@ _BLOCK = {"dwconv": "dwconv", "layernorm": "norm", "pwconv1": "pwconv1", "grn": 
 _PARTS = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
 
 _LAYER_NAME = re.compile(r"(gpt_neox\.)?layers\.(0|[1-9]\d*)\.(.+)\.(weight|bias)")
-_STAGE_NAME = re.compile(
-    r"encoder\.stages\.(\d+)\.(?:downsampling_layer\.([01])|layers\.(\d+)\.(\w+))\.(weight|bias)"
-)
+_STAGE_NAME = re.compile(r"encoder\.stages\.(\d+)\.(?:downsampling_layer\.([01])|layers\.(\d+)\.(\w+))\.(weight|bias)")
 
 
 @dataclass(frozen=True)

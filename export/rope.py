@@ -11,8 +11,8 @@ from export.errors import ConfigError, UnsupportedError
 
 F64 = npt.NDArray[np.float64]
 
-_KINDS = ("linear", "llama3", "yarn")
 _ALLOWED: Mapping[str, frozenset[str]] = {
+    "default": frozenset(),
     "linear": frozenset({"factor"}),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor"}),
     "yarn": frozenset({"factor", "beta_fast", "beta_slow", "attention_factor"}),
@@ -41,19 +41,19 @@ def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int
     Raises: UnsupportedError for an unknown kind or key, ConfigError for a bad value.
     """
     kind = data.get("rope_type") or data.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind not in _KINDS:
-        raise UnsupportedError(f"{key}: kind {kind!r} is not implemented by this version; known: {', '.join(_KINDS)}")
-    unknown = sorted(set(data) - _COMMON - _ALLOWED[str(kind)])
+    if not isinstance(kind, str) or kind not in _ALLOWED:
+        raise UnsupportedError(f"{key}: kind {kind!r} is not implemented by this version; known: {', '.join(_ALLOWED)}")
+    unknown = sorted(set(data) - _COMMON - _ALLOWED[kind])
     if unknown:
         raise UnsupportedError(f"{key}.{unknown[0]} is not implemented by this version for {kind}")
-    numbers = {name: _number(data, name, key) for name in sorted(_ALLOWED[str(kind)]) if data.get(name) is not None}
+    if kind == "default":
+        return None
+    numbers = {name: _number(data, name, key) for name in sorted(_ALLOWED[kind]) if data.get(name) is not None}
     if "factor" not in numbers:
         raise ConfigError(f"{key}.factor is missing: expected a number of at least 1")
     if numbers["factor"] < 1:
         raise ConfigError(f"{key}.factor is {numbers['factor']}: expected at least 1")
-    scaling = RopeScaling(kind=str(kind), original_context=original_context, **numbers)
+    scaling = RopeScaling(kind=kind, original_context=original_context, **numbers)
     if scaling.high_freq_factor <= scaling.low_freq_factor:
         raise ConfigError(f"{key}.high_freq_factor is {scaling.high_freq_factor}: expected more than low_freq_factor")
     return scaling

@@ -64,7 +64,7 @@ def read_header(path: Path, *, name: str) -> dict[str, Entry]:
         data = file.read(length)
     if data[:1] != b"{":
         raise CheckpointError(f"{name}: no safetensors header; expected it to start with '{{'")
-    _check_budget(data, name)
+    check_budget(data, name)
     header = dict(parse_object(data, name=name))
     _check_metadata(header.pop("__metadata__", {}), name)
     if len(header) > MAX_TENSORS:
@@ -74,7 +74,8 @@ def read_header(path: Path, *, name: str) -> dict[str, Entry]:
     return entries
 
 
-def _check_budget(data: bytes, name: str) -> None:
+def check_budget(data: bytes, name: str) -> None:
+    """Refuses JSON that would grow into far more objects than 50 000 tensors need. Raises: CheckpointError."""
     for mark, limit in _BUDGET.items():
         count = data.count(mark)
         if count > limit:
@@ -100,7 +101,9 @@ def _entry(path: Path, name: str, key: str, value: object, start: int) -> Entry:
     offsets = _naturals(value["data_offsets"], 2, f"{name}: {key}: data_offsets")
     n_bytes = math.prod(shape) * DTYPE_BITS[dtype] // 8
     if len(offsets) != 2 or offsets[1] - offsets[0] != n_bytes:
-        raise CheckpointError(f"{name}: {key}: data_offsets {list(offsets)}, expected {n_bytes} bytes for {shape} {dtype}")
+        raise CheckpointError(
+            f"{name}: {key}: data_offsets {list(offsets)}, expected {n_bytes} bytes for {shape} {dtype}"
+        )
     return Entry(path, dtype, shape, start + offsets[0], n_bytes)
 
 

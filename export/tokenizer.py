@@ -18,7 +18,7 @@ from export.ranks import load_ranks, merges_of
 TOKENIZER: Final = "tokenizer.json"
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 SPECIAL_TOKENS: Final = "tiktoken_special_tokens.json"
-MAX_BYTES: Final = 128 << 20
+MAX_BYTES: Final = 64 << 20
 
 N_CONTROL: Final = 96  # ids after the mergeable ones: control tokens and fillers
 SPLIT_PATTERN: Final = (
