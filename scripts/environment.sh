@@ -19,7 +19,7 @@ find_python() {
 # make_venv FOLDER: a working virtual environment there, made again where the Python under it has gone.
 make_venv() {
     local folder=$1 python
-    if "$folder/bin/python" -m pip --version >/dev/null 2>&1; then return; fi
+    if [ -x "$folder/bin/pip" ] && "$folder/bin/python" -c "" 2>/dev/null; then return; fi
     python=$(find_python)
     rm -rf "$folder"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
