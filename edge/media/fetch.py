@@ -51,18 +51,20 @@ def _data(url: str, max_bytes: int) -> bytes:
     if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise MediaError(f"{shown(url[:64])}: expected data:<type>;base64,<data>")
     n_chars = len(url) - comma - 1
-    padding = len(url[-2:]) - len(url[-2:].rstrip("="))
-    n_bytes = n_chars // 4 * 3 - padding
+    padding = len(url) - len(url.rstrip("="))
+    n_bytes = n_chars // 4 * 3 - min(padding, 2)
     if n_bytes > max_bytes:
         raise MediaError(f"{shown(url[:64])}: expected at most {max_bytes} bytes, got {n_bytes}")
-    if n_chars == 0 or n_chars % 4:
-        raise MediaError(f"{shown(url[:64])}: expected base64 in groups of four characters, got {n_chars}")
+    if n_chars == 0 or n_chars % 4 or padding > 2:
+        raise MediaError(
+            f"{shown(url[:64])}: expected base64 in groups of four characters, at most two of them padding"
+        )
     decoded = io.BytesIO()
     try:
         for start in range(comma + 1, len(url), _CHUNK_CHARS):
             chunk = url[start : start + _CHUNK_CHARS].encode("ascii")
             if b"=" in chunk and start + _CHUNK_CHARS < len(url):
-                raise MediaError(f"{shown(url[:64])}: base64 padding before the end")
+                raise MediaError(f"{shown(url[:64])}: expected base64 padding only at the end")
             decoded.write(binascii.a2b_base64(chunk, strict_mode=True))
     except ValueError as error:
         raise MediaError(f"{shown(url[:64])}: not base64") from error
@@ -101,7 +103,7 @@ def _file(path: str, url: str, folder: Path | None, max_bytes: int) -> bytes:
 
 def _open(path: str) -> int:
     # A device or pipe can block or act when opened: looked at first, and again once it is open.
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(None, "expected a regular file")
     return os.open(path, _OPEN_FLAGS)
 
@@ -112,11 +114,11 @@ def _open_inside(path: str, folder: Path) -> int | None:
     Links are resolved first and may not lead out; then every step is taken without following any, so that a link
     put there in between leads nowhere.
     """
-    root = os.path.realpath(folder)
-    inside = os.path.relpath(os.path.realpath(os.path.join(root, path)), root)
-    *folders, name = Path(inside).parts or (".",)
-    if ".." in (*folders, name):
+    root = Path(os.path.realpath(folder))
+    target = Path(os.path.realpath(root / path))
+    if not target.is_relative_to(root):
         return None
+    *folders, name = target.relative_to(root).parts or (".",)
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for step in folders:
