@@ -1,14 +1,14 @@
 """Everything the exporter raises on purpose.
 
-    ExportError
-    ├── CheckpointError     a file, header, tensor or value of the checkpoint is wrong
-    ├── ConfigError         config.json or preprocessor_config.json is wrong
-    ├── UnsupportedError    the checkpoint is sound, but this version does not implement it
-    ├── TokenizerError      the tokenizer files are wrong or missing
-    ├── RecipeError         a recipe is wrong or missing
-    ├── GraphError          a graph cannot be written
-    ├── OutputError         the destination exists or cannot be written
-    └── CertificateError    the bundle misses a threshold or could not be measured
+ExportError
+├── CheckpointError     a file, header, tensor or value of the checkpoint is wrong
+├── ConfigError         config.json or preprocessor_config.json is wrong
+├── UnsupportedError    the checkpoint is sound, but this version does not implement it
+├── TokenizerError      the tokenizer files are wrong or missing
+├── RecipeError         a recipe is wrong or missing
+├── GraphError          a graph cannot be written
+├── OutputError         the destination exists or cannot be written
+└── CertificateError    the bundle misses a threshold or could not be measured
 """
 
 
