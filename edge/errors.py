@@ -11,7 +11,6 @@ EdgeError
 ├── NonFiniteError       the model produced NaN or infinity; names the step
 ├── RuntimeFailure       onnxruntime failed while computing
 ├── MemoryExhausted      an allocation failed; the engine goes on serving
-├── EngineBusy           the queue is full
 └── EngineClosed         the engine was closed while or before the request ran
 """
 
@@ -75,10 +74,6 @@ class MemoryExhausted(EdgeError):
     """An allocation failed; what the request held is freed and the engine goes on serving."""
 
 
-class EngineBusy(EdgeError):
-    """The queue is full; try again later."""
-
-
 class EngineClosed(EdgeError):
     """The engine was closed before or while the request ran."""
 
@@ -95,7 +90,6 @@ STATUS: Mapping[type[EdgeError], int] = {
     NonFiniteError: 500,
     RuntimeFailure: 500,
     MemoryExhausted: 503,
-    EngineBusy: 503,
     EngineClosed: 503,
 }
 

@@ -1,0 +1,124 @@
+"""What a caller holds of a running generation: the newest progress, an end, and a way to stop it."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from edge.errors import EdgeError
+
+FinishReason = Literal["stop", "length", "context"]
+
+_log = logging.getLogger("edge")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The whole text so far and the tokens so far; finish_reason only in the last one."""
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    finish_reason: FinishReason | None
+
+
+class Handle:
+    """One generation, seen from any thread: iterate it, or subscribe and poll it.
+
+    Newer progress replaces what was not taken yet, so a slow reader gets only the newest. The iteration ends after
+    the progress that has a finish_reason, or when the generation was cancelled; errors are raised where it is read.
+    """
+
+    def __init__(self, start: Progress, on_cancel: Callable[["Handle"], None]) -> None:
+        self._changed = threading.Condition()  # reentrant: a signal handler may cancel while its thread polls
+        self._newest = start
+        self._is_news = False
+        self._ended = False
+        self._error: EdgeError | None = None
+        self._cancelled = False
+        self._on_cancel = on_cancel
+        self._callback: Callable[[], None] | None = None
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Yield progress as it comes, waiting for it. Raises: EdgeError when the generation failed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_news or self._ended)
+            progress = self.poll()
+            if progress is not None:
+                yield progress
+            elif self._ended:
+                return
+
+    def poll(self) -> Progress | None:
+        """Take the newest progress without waiting; None when there is nothing new. Raises as iterating does."""
+        with self._changed:
+            if self._is_news:
+                self._is_news = False
+                return self._newest
+            if self._error is not None:
+                raise self._error
+            return None
+
+    @property
+    def done(self) -> bool:
+        """Whether the generation ended and everything was taken."""
+        with self._changed:
+            return self._ended and not self._is_news and self._error is None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether cancel() came before the end."""
+        return self._cancelled
+
+    def result(self) -> Progress:
+        """Wait for the end and return the last progress; its finish_reason is None when it was cancelled."""
+        for _ in self:
+            pass
+        return self._newest
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, from the engine's thread, whenever there is something to poll or the end came."""
+        with self._changed:
+            self._callback = callback
+            due = self._is_news or self._ended
+        if due:
+            callback()
+
+    def cancel(self) -> None:
+        """Stop the generation: at once for the reader, within one chunk, tile or step for the engine."""
+        with self._changed:
+            if self._ended:
+                return
+            self._cancelled = self._ended = True
+            self._is_news = False
+        self._on_cancel(self)
+        self._notify()
+
+    def put(self, progress: Progress) -> None:
+        """Deliver progress; the engine's side."""
+        with self._changed:
+            if self._ended:
+                return
+            self._newest, self._is_news = progress, True
+            self._ended = progress.finish_reason is not None
+        self._notify()
+
+    def fail(self, error: EdgeError) -> None:
+        """End with an error; the engine's side."""
+        with self._changed:
+            if self._ended:
+                return
+            self._error, self._ended = error, True
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+            callback = self._callback
+        if callback is not None:
+            try:
+                callback()
+            except Exception:  # a closed event loop, for example: no reason to stop serving others
+                _log.exception("a subscriber of a generation failed")

@@ -1,0 +1,113 @@
+"""onnxruntime sessions, the threads and the memory they may use, and its failures in our words."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import BundleError, EdgeError, MemoryExhausted, ParameterError, RuntimeFailure
+
+if TYPE_CHECKING:  # onnxruntime is slow to import: whoever only reads manifests should not wait for it
+    import onnxruntime as ort
+
+_SILENT = 4
+# Most of the speed of spinning at a fifth of its idle CPU.
+_SPIN_US = 1000
+_OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "failed to allocate", "bad allocation", "Out of memory")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def thread_count(threads: int | None) -> int:
+    """Return the threads to compute with: as many as asked for, else one per CPU this process may use.
+
+    Raises: ParameterError.
+    """
+    if threads is not None and threads < 1:
+        raise ParameterError(f"threads: expected an integer >= 1, got {threads!r:.200}", field="threads")
+    if threads is not None:
+        return threads
+    try:
+        n_cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        n_cpus = os.cpu_count() or 1
+    return max(1, min(n_cpus, _cpu_quota()))
+
+
+def available_bytes() -> int:
+    """Return the memory that can still be taken: the system's, or the control group's if that is less."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        system = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    return system if limit is None or used is None else max(0, min(system, limit - used))
+
+
+def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
+    """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    # Row counts change from run to run: remembered allocation patterns would pile up and never fit.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        failure = failure_of(error)
+        if isinstance(failure, MemoryExhausted):
+            raise failure from error
+        raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
+
+
+def check_inputs(session: "ort.InferenceSession", wanted: Mapping[str, Sequence[int | None]], *, file: str) -> None:
+    """Compare a graph's inputs with what the manifest makes of them; None stands for a dimension that varies.
+
+    Raises: BundleError naming the input.
+    """
+    found = {each.name: each.shape for each in session.get_inputs()}
+    for name in found.keys() ^ wanted.keys():
+        raise BundleError(f"{file}: input {name!r:.100} is {'missing' if name in wanted else 'not known'}")
+    for name, shape in wanted.items():
+        got = tuple(size if isinstance(size, int) else None for size in found[name])
+        if got != tuple(shape):
+            raise BundleError(f"{file}: input {name}: expected shape {tuple(shape)} by the manifest, got {got}")
+
+
+def run_options() -> "ort.RunOptions":
+    """Return the options of one run; setting their `terminate` ends the run at its next node."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.log_severity_level = _SILENT
+    return options
+
+
+def failure_of(error: BaseException) -> EdgeError:
+    """Say in our words what went wrong while computing; errors of ours stay as they are."""
+    if isinstance(error, EdgeError):
+        return error
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return MemoryExhausted("not enough memory for this request; it was given up and what it held is freed")
+    return RuntimeFailure(f"the model could not be run ({type(error).__name__})")
+
+
+def _cpu_quota() -> int:
+    """Return the CPUs a control group grants, rounded up; many when it sets no limit."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1 << 16
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
