@@ -6,7 +6,7 @@ Every name is loaded on first use: `import edge` loads no onnxruntime, no pydant
 import importlib
 from typing import TYPE_CHECKING
 
-from edge.bundle import RUNTIME_VERSION as __version__
+from edge import bundle
 
 if TYPE_CHECKING:
     from edge import chat as chat
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from edge.types import Usage as Usage
     from edge.types import ValidationError as ValidationError
     from edge.types import ValidationErrorLocItem as ValidationErrorLocItem
+
+__version__ = bundle.RUNTIME_VERSION
 
 _HOMES = {"AsyncReka": "client", "Reka": "client", "Engine": "engine", "EdgeError": "errors"}
 _MODULES = ("chat", "models")

@@ -204,7 +204,8 @@ def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | 
     key = present[0]
     value, declared = fields[key], fields.get("type")
     if declared is not None and declared != key:
-        problems.add((*loc, "type"), f"expected {key!r}, as the part has that key, got {shown(declared)}", "literal_error")
+        msg = f"expected {key!r}, as the part has that key, got {shown(declared)}"
+        problems.add((*loc, "type"), msg, "literal_error")
         return None
     if (key == "text" or key.endswith("_url")) and not isinstance(value, str):
         problems.add((*loc, key), f"expected a string, got {shown(value)}", "string_type")

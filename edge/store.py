@@ -223,7 +223,8 @@ def _way_out(name: str, candidates: list[Stored]) -> str:
     shown = repr(name[:200])
     if not candidates:
         return f"model {shown} is not installed, and no other: edge models install DIR"
-    installed = ", ".join(dict.fromkeys(f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates))
+    described = [f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates]
+    installed = ", ".join(dict.fromkeys(described))
     target = candidates[0].names[-1]
     short = name[:60]
     return (
@@ -264,9 +265,9 @@ def _install(source: Path, manifest: Manifest, folder: Path, progress: Progress 
 
 
 def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
-    """Copy one file, through links, and sync it; yield the size of each block. Raises: BundleError past `limit` bytes."""
+    """Copy one file, through links, and sync it; yield each block's size. Raises: BundleError past `limit` bytes."""
     descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as reader, target.open("xb") as writer:
+    with os.fdopen(descriptor, "rb") as reader, target.open("xb") as writer:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleError(f"{source}: not a regular file")
         while block := reader.read(_CHUNK_BYTES):

@@ -27,18 +27,18 @@ class RekaEnvironment(enum.Enum):
 
 
 class _Type(pydantic.BaseModel):
-    """What all types share: frozen, open to further fields, and the dict, json and copy of the SDK's pydantic 1 models."""
+    """What all types share: frozen, open to further fields, the dict, json and copy of the SDK's pydantic 1 models."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
-    def dict(self, **kwargs: Any) -> _Fields:
+    def dict(self, **kwargs: Any) -> _Fields:  # noqa: ANN401
         """Return the fields as plain values: those that were set, and no default that is None."""
         kwargs.setdefault("by_alias", True)
         kwargs.setdefault("warnings", False)
         with_defaults = self.model_dump(**{"exclude_none": True, **kwargs})
         return _merged(self.model_dump(**{"exclude_unset": True, **kwargs}), with_defaults)
 
-    def json(self, **kwargs: Any) -> str:
+    def json(self, **kwargs: Any) -> str:  # noqa: ANN401
         """Return the fields that were set as JSON, non-ASCII characters escaped; further keywords go to json.dumps."""
         names = ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
         options = {name: kwargs.pop(name) for name in names if name in kwargs}
@@ -62,7 +62,7 @@ class _Type(pydantic.BaseModel):
         return cls.model_validate_json(b)
 
     @classmethod
-    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:  # noqa: ANN401
         """Make one without validation."""
         return cls.model_construct(_fields_set, **values)
 
@@ -231,7 +231,7 @@ class ApiError(Exception):
     status_code: int | None
     body: Any
 
-    def __init__(self, *, status_code: int | None = None, body: Any = None) -> None:
+    def __init__(self, *, status_code: int | None = None, body: Any = None) -> None:  # noqa: ANN401
         self.status_code = status_code
         self.body = body
 

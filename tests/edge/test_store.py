@@ -152,14 +152,14 @@ def test_a_flipped_bit_is_refused_and_leaves_nothing(made: Path, folder: Path, n
 @pytest.mark.parametrize("n_bytes", [0, 4999, 5001])
 def test_a_wrong_size_is_refused_and_leaves_nothing(made: Path, folder: Path, n_bytes: int) -> None:
     (made / "decoder.bin").write_bytes(bytes(n_bytes))
-    with pytest.raises(BundleError, match="decoder.bin: expected (at most )?5000 bytes"):
+    with pytest.raises(BundleError, match=r"decoder\.bin: expected (at most )?5000 bytes"):
         store.install(made)
     assert visible(folder) == []
 
 
 def test_an_unknown_file_is_refused(made: Path, folder: Path) -> None:
     (made / "modeling.py").touch()
-    with pytest.raises(BundleError, match="unknown file 'modeling.py'"):
+    with pytest.raises(BundleError, match=r"unknown file 'modeling\.py'"):
         store.install(made)
     assert visible(folder) == []
 
@@ -180,13 +180,15 @@ def test_a_pipe_in_place_of_a_file_is_refused(made: Path, folder: Path) -> None:
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="manifest.json|No such file"):
+    with pytest.raises(BundleError, match=r"manifest\.json|No such file"):
         store.install(tmp_path)
     with pytest.raises(BundleError, match="not a bundle"):
         store.at(tmp_path)
 
 
-def test_too_little_room_is_refused_with_both_numbers(made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_room_is_refused_with_both_numbers(
+    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=17))
     with pytest.raises(BundleError, match=r"needs 6031 bytes, .* has 17 left"):
         store.install(made)

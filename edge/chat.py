@@ -1,0 +1,227 @@
+"""From a request to a response: fields checked, every default filled in, answers and errors in the API's shape."""
+
+import contextlib
+import logging
+import math
+import uuid
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.answer import Options
+from edge.engine import Engine
+from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
+from edge.handle import Handle, Progress
+from edge.messages import Limits, Message, Problems, open_media, read_messages, shown
+from edge.prompt import pieces
+from edge.types import (
+    ApiError,
+    ChatMessage,
+    ChatMessageChunk,
+    ChatResponse,
+    ChunkChatResponse,
+    ChunkMessageResponse,
+    HttpValidationError,
+    MessageResponse,
+    UnprocessableEntityError,
+    Usage,
+    ValidationError,
+)
+
+_LOG = logging.getLogger("edge")
+
+MAX_STOP = 16
+MAX_STOP_BYTES = 256
+_TOOL_CHOICES = ("auto", "none", "tool")
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A numeric field: its default, and the range a value must lie in, `above` being outside of it."""
+
+    default: int | float
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    whole: bool = False
+
+    @property
+    def wanted(self) -> str:
+        kind = "an integer" if self.whole else "a number"
+        if math.isfinite(self.above):
+            return f"{kind} in ({self.above:g}, {self.high:g}]"
+        return f"{kind} >= {self.low:g}" if math.isinf(self.high) else f"{kind} in [{self.low:g}, {self.high:g}]"
+
+
+_NUMBERS: Mapping[str, _Number] = {
+    "max_tokens": _Number(1024, low=1, whole=True),
+    "temperature": _Number(0.4, low=0),
+    "top_p": _Number(0.95, above=0, high=1),
+    "top_k": _Number(1024, low=1, whole=True),
+    "frequency_penalty": _Number(0.0, low=-2, high=2),
+    "presence_penalty": _Number(0.0, low=-2, high=2),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose fields are right, defaults filled in."""
+
+    model: str
+    messages: Sequence[Message]
+    options: Options
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The reply to one request, being made; `id` and `model` stand in every response and chunk of it."""
+
+    id: str
+    model: str
+    handle: Handle
+
+    def progress(self) -> Generator[Progress, None, None]:
+        """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
+        try:
+            with api_errors():
+                yield from self.handle
+        finally:
+            self.handle.cancel()
+
+    def chunk(self, progress: Progress) -> ChunkChatResponse:
+        """Return progress as a chunk: the whole text so far, `finish_reason` only when it is the last."""
+        chunk = ChatMessageChunk(role="assistant", content=progress.text)
+        last = {} if progress.finish_reason is None else {"finish_reason": progress.finish_reason}
+        response = ChunkMessageResponse(chunk=chunk, **last)
+        return ChunkChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
+
+    def response(self, progress: Progress) -> ChatResponse:
+        """Return the last progress as a response."""
+        message = ChatMessage(role="assistant", content=progress.text)
+        response = MessageResponse(message=message, finish_reason=progress.finish_reason)
+        return ChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
+
+
+def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
+    """Check a request's fields; null or absent is the default, unknown fields are ignored.
+
+    Raises: UnprocessableEntityError naming every field that is wrong, ApiError 400 for what this version has not.
+    Source: chat-api, 2.
+    """
+    problems = Problems()
+    messages = read_messages(body.get("messages"), problems, limits)
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        problems.add(("body", "model"), f"expected a model's name, got {shown(model)}", "string_type")
+    numbers = {name: _read_number(name, body.get(name), problems) for name in _NUMBERS}
+    seed = body.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        problems.add(("body", "seed"), f"expected an integer, got {shown(seed)}", "int_type")
+    stop = _read_stop(body.get("stop"), problems)
+    _check_features(body, problems)
+    problems.raise_any()
+    _refuse_features(body)
+    options = Options(
+        max_tokens=int(numbers["max_tokens"]),
+        temperature=numbers["temperature"],
+        top_p=numbers["top_p"],
+        top_k=int(numbers["top_k"]),
+        frequency_penalty=numbers["frequency_penalty"],
+        presence_penalty=numbers["presence_penalty"],
+        seed=seed if isinstance(seed, int) else None,
+        stop=stop,
+        fresh=messages[-1].role != "assistant",
+    )
+    return Request(str(model), messages, options)
+
+
+def start(engine: Engine, request: Request, *, files: bool | Path, limits: Limits) -> Reply:
+    """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError."""
+    with api_errors():
+        manifest = engine.manifest
+        turns = open_media(request.messages, spec=manifest, files=files, limits=limits)
+        handle = engine.stream(pieces(turns, manifest), request.options)
+        return Reply(str(uuid.uuid4()), manifest.id, handle)
+
+
+@contextlib.contextmanager
+def api_errors() -> Iterator[None]:
+    """Turn the package's errors into the API's: the status of errors.STATUS, the body of chat-api, 3."""
+    try:
+        yield
+    except ParameterError as error:
+        detail = ValidationError(loc=["body", error.field], msg=str(error), type="value_error")
+        raise UnprocessableEntityError(HttpValidationError(detail=[detail])) from error
+    except EdgeError as error:
+        raise ApiError(status_code=status_of(error), body={"detail": _public(error)}) from error
+
+
+def _public(error: EdgeError) -> str:
+    """Return an error's text without paths: what failed inside stays in the log and in the error's cause."""
+    if not isinstance(error, BundleError | RuntimeFailure) and type(error) is not EdgeError:
+        return str(error)
+    _LOG.error("%s: %s", type(error).__name__, error)
+    return "the bundle cannot be used" if isinstance(error, BundleError) else "the model failed"
+
+
+def _usage(progress: Progress) -> Usage:
+    return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens)
+
+
+def _read_number(name: str, value: object, problems: Problems) -> float:
+    """Return a numeric field's value, its default for null; what is wrong goes to `problems`."""
+    number = _NUMBERS[name]
+    if value is None:
+        return number.default
+    kinds = (int,) if number.whole else (int, float)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        kind = "int_type" if number.whole else "float_type"
+        problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", kind)
+        return number.default
+    if not (number.low <= value <= number.high and value > number.above and abs(value) < math.inf):
+        problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", "value_error")
+        return number.default
+    return value
+
+
+def _read_stop(stop: object, problems: Problems) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    if not isinstance(stop, list | tuple):
+        problems.add(("body", "stop"), f"expected a list of strings, got {shown(stop)}", "list_type")
+        return ()
+    if len(stop) > MAX_STOP:
+        problems.add(("body", "stop"), f"expected at most {MAX_STOP} strings, got {len(stop)}", "too_long")
+        return ()
+    for i, text in enumerate(stop):
+        n_bytes = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+        if not 1 <= n_bytes <= MAX_STOP_BYTES:
+            msg = f"expected a string of 1 to {MAX_STOP_BYTES} bytes, got {shown(text)} of {n_bytes} bytes"
+            problems.add(("body", "stop", i), msg, "string_type" if not isinstance(text, str) else "value_error")
+    return tuple(stop)
+
+
+def _check_features(body: Mapping[str, object], problems: Problems) -> None:
+    """Check the types of fields whose features this version refuses."""
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    if tools is not None and not isinstance(tools, list | tuple):
+        problems.add(("body", "tools"), f"expected a list of tools, got {shown(tools)}", "list_type")
+    if choice is not None and choice not in _TOOL_CHOICES:
+        msg = f"expected one of {', '.join(_TOOL_CHOICES)}, got {shown(choice)}"
+        problems.add(("body", "tool_choice"), msg, "literal_error")
+    search = body.get("use_search_engine")
+    if search is not None and not isinstance(search, bool):
+        problems.add(("body", "use_search_engine"), f"expected true or false, got {shown(search)}", "bool_type")
+
+
+def _refuse_features(body: Mapping[str, object]) -> None:
+    """Refuse what this version has not, instead of answering without it. Raises: ApiError 400."""
+    with api_errors():
+        if body.get("tools"):
+            raise UnsupportedError("tools: not taken in this version; expected none")
+        if body.get("tool_choice") == "tool":
+            raise UnsupportedError("tool_choice: 'tool' is not taken in this version; expected 'auto' or 'none'")
+        if body.get("response_format") is not None:
+            raise UnsupportedError("response_format: not taken in this version; expected none")
+        if body.get("use_search_engine"):
+            raise UnsupportedError("use_search_engine: there is no search offline; expected false")

@@ -1,0 +1,335 @@
+"""`Reka` and `AsyncReka`: the clients of Reka's SDK, in process, on an engine they share with each other."""
+# ruff: noqa: ARG002 (the SDK's arguments are taken and ignored)
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.chat import Reply, api_errors, read_request, start
+from edge.errors import EngineClosed, UnsupportedError
+from edge.handle import Progress
+from edge.messages import Limits, MessageLike
+from edge.models import Models
+from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
+
+Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
+ToolLike = Tool | Mapping[str, object]
+
+_PROVIDERS = ("CPUExecutionProvider",)
+_N_STARTERS = 2
+
+
+class _Session:
+    """What chat and models of one client share: its models, and what its requests may do."""
+
+    def __init__(
+        self,
+        model: str | Path | None,
+        aliases: Mapping[str, str] | None,
+        threads: int | None,
+        context: int | None,
+        providers: Sequence[str] | None,
+        files: bool | Path,
+        limits: Limits | None,
+    ) -> None:
+        if providers is not None and list(providers) != list(_PROVIDERS):
+            raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
+        self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
+        self._files = files if isinstance(files, bool) else Path(files)
+        self._limits = limits or Limits.of_this_machine()
+
+    def start(self, body: Mapping[str, object]) -> Reply:
+        """Begin one reply; opening the engine and the media happens here. Raises: ApiError."""
+        request = read_request(body, limits=self._limits)
+        with api_errors():
+            engine = self.models.engine(request.model)
+        return start(engine, request, files=self._files, limits=self._limits)
+
+
+class Reka:
+    """Chat on this device. The SDK's arguments are taken and ignored; the others are ours.
+
+    model: id, alias or folder of a bundle (default: the one that `edge models default` names, else the first installed,
+    else the embedded one). aliases: further model names. threads, context: of the engine (default: what the machine
+    has). files: whether messages may name local files, True, False or a folder they must lie in. limits: what a
+    request may hold. Clients on one bundle share its engine; the last one closed frees it.
+    Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        environment: RekaEnvironment = RekaEnvironment.DEFAULT,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        follow_redirects: bool | None = True,
+        httpx_client: object = None,
+        model: str | Path | None = None,
+        aliases: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        context: int | None = None,
+        providers: Sequence[str] | None = None,
+        files: bool | Path = True,
+        limits: Limits | None = None,
+    ) -> None:
+        session = _Session(model, aliases, threads, context, providers, files, limits)
+        self._session = session
+        self.chat = ChatClient(session)
+        self.models = ModelsClient(session)
+
+    def close(self) -> None:
+        """Give the engine up; it is freed when no other client uses it."""
+        self._session.models.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncReka:
+    """As `Reka`, for asyncio: nothing blocks the loop, and cancelling a task stops its generation."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        environment: RekaEnvironment = RekaEnvironment.DEFAULT,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        follow_redirects: bool | None = True,
+        httpx_client: object = None,
+        model: str | Path | None = None,
+        aliases: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        context: int | None = None,
+        providers: Sequence[str] | None = None,
+        files: bool | Path = True,
+        limits: Limits | None = None,
+    ) -> None:
+        session = _Session(model, aliases, threads, context, providers, files, limits)
+        self._session = session
+        self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
+        self.chat = AsyncChatClient(session, self._starters)
+        self.models = AsyncModelsClient(session)
+
+    async def aclose(self) -> None:
+        """Give the engine up; it is freed when no other client uses it."""
+        await asyncio.to_thread(self._session.models.close)
+        self._starters.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ChatClient:
+    """`client.chat` of `Reka`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def create_stream(
+        self,
+        *,
+        messages: Sequence[MessageLike],
+        model: str,
+        frequency_penalty: float | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+        temperature: float | None = None,
+        tool_choice: ToolChoice | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        use_search_engine: bool | None = None,
+        request_options: Options | None = None,
+    ) -> Generator[ChunkChatResponse, None, None]:
+        """Yield the answer as it grows, each chunk with the whole text so far; closing it stops the generation.
+
+        Nothing is checked or run before the first chunk is asked for. Raises: ApiError. Source: chat-api, 1 and 2.
+        """
+        body = _body(locals())
+        reply = self._session.start(body)
+        with contextlib.closing(reply.progress()) as arriving:
+            for progress in arriving:
+                yield reply.chunk(progress)
+
+    def create(
+        self,
+        *,
+        messages: Sequence[MessageLike],
+        model: str,
+        frequency_penalty: float | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+        temperature: float | None = None,
+        tool_choice: ToolChoice | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        use_search_engine: bool | None = None,
+        request_options: Options | None = None,
+    ) -> ChatResponse:
+        """Return the whole answer. Raises: ApiError, UnprocessableEntityError. Source: chat-api, 1 and 2."""
+        body = _body(locals())
+        reply = self._session.start(body)
+        last = None
+        for progress in reply.progress():
+            last = progress
+        return reply.response(_ended(last))
+
+
+class AsyncChatClient:
+    """`client.chat` of `AsyncReka`."""
+
+    def __init__(self, session: _Session, starters: ThreadPoolExecutor) -> None:
+        self._session = session
+        self._starters = starters
+
+    async def create_stream(
+        self,
+        *,
+        messages: Sequence[MessageLike],
+        model: str,
+        frequency_penalty: float | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+        temperature: float | None = None,
+        tool_choice: ToolChoice | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        use_search_engine: bool | None = None,
+        request_options: Options | None = None,
+    ) -> AsyncGenerator[ChunkChatResponse, None]:
+        """Yield the answer as `ChatClient.create_stream` does; closing it or cancelling its task stops it."""
+        body = _body(locals())
+        reply = await self._start(body)
+        async with contextlib.aclosing(_arriving(reply)) as arriving:
+            async for progress in arriving:
+                yield reply.chunk(progress)
+
+    async def create(
+        self,
+        *,
+        messages: Sequence[MessageLike],
+        model: str,
+        frequency_penalty: float | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+        temperature: float | None = None,
+        tool_choice: ToolChoice | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        use_search_engine: bool | None = None,
+        request_options: Options | None = None,
+    ) -> ChatResponse:
+        """Return the whole answer; cancelling the task stops the generation. Raises: as `ChatClient.create`."""
+        body = _body(locals())
+        reply = await self._start(body)
+        last = None
+        async with contextlib.aclosing(_arriving(reply)) as arriving:
+            async for progress in arriving:
+                last = progress
+        return reply.response(_ended(last))
+
+    async def _start(self, body: Mapping[str, object]) -> Reply:
+        """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
+        try:
+            job = self._starters.submit(self._session.start, body)
+        except RuntimeError as error:
+            raise ApiError(status_code=503, body={"detail": "the client is closed"}) from error
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_abandon)
+            raise
+
+
+class ModelsClient:
+    """`client.models` of `Reka`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def get(self, *, request_options: Options | None = None) -> list[Model]:
+        """Return what is loaded or installed."""
+        return [Model(id=name) for name in self._session.models.ids()]
+
+
+class AsyncModelsClient:
+    """`client.models` of `AsyncReka`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    async def get(self, *, request_options: Options | None = None) -> list[Model]:
+        """Return what is loaded or installed."""
+        return [Model(id=name) for name in self._session.models.ids()]
+
+
+def _body(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return the request that the arguments of a `create` make, with the further fields of its request_options."""
+    body = {name: value for name, value in arguments.items() if name not in ("self", "request_options")}
+    options = arguments["request_options"]
+    further = options.get("additional_body_parameters") if isinstance(options, Mapping) else None
+    if isinstance(further, Mapping):
+        body.update({name: value for name, value in further.items() if value is not None})
+    return body
+
+
+async def _arriving(reply: Reply) -> AsyncGenerator[Progress, None]:
+    """Yield the newest progress as the engine's thread announces it; leaving early stops the generation."""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(news.set)
+
+    try:
+        reply.handle.subscribe(wake)
+        while not reply.handle.done:
+            news.clear()
+            with api_errors():
+                progress = reply.handle.poll()
+            if progress is not None:
+                yield progress
+            elif not reply.handle.done:
+                await news.wait()
+    finally:
+        reply.handle.cancel()
+
+
+def _abandon(job: Future[Reply]) -> None:
+    """Stop what a cancelled task had asked for, once it has begun."""
+    if not job.cancelled() and job.exception() is None:
+        job.result().handle.cancel()
+
+
+def _ended(last: Progress | None) -> Progress:
+    """Return the last progress. Raises: ApiError when the generation was stopped before its end."""
+    if last is None or last.finish_reason is None:
+        with api_errors():
+            raise EngineClosed("the generation was stopped before its end")
+    return last

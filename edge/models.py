@@ -1,0 +1,126 @@
+"""Which engine answers to a model name: engines are opened once per bundle, shared, counted, and freed by the last."""
+
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge import store
+from edge.engine import Engine
+from edge.errors import EngineClosed, ParameterError
+from edge.store import Stored
+
+_LOCK = threading.Lock()
+_SHARED: dict[Path, "_Shared"] = {}
+
+
+class _Shared:
+    """One bundle's engine and its users; `threads` and `context` are as asked for, None for the engine's own choice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.threads: int | None = None
+        self.context: int | None = None
+        self.users = 0
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+
+    def agree(self, name: str, value: int | None) -> None:
+        """Settle one setting among the users. Raises: ParameterError when they differ."""
+        settled = getattr(self, name)
+        if value is None or value == settled:
+            return
+        if settled is None and self._engine is not None:
+            settled = getattr(self._engine, name)
+        if settled is not None and value != settled:
+            msg = f"{name}: {self.path.name} is open with {settled}; expected the same, got {value}"
+            raise ParameterError(msg, field=name)
+        setattr(self, name, value)
+
+    def engine(self) -> Engine:
+        """Return the engine, opened by the first who asks."""
+        with self._opening:
+            if self._engine is None:
+                self._engine = Engine.open(self.path, threads=self.threads, context=self.context)
+            return self._engine
+
+    def close(self) -> None:
+        with self._opening:
+            if self._engine is not None:
+                self._engine.close()
+
+
+class Models:
+    """The models one client or server can chat with, and its share in the engines they run on.
+
+    model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
+    aliases: further names, `{"reka-core": "reka-edge"}`.
+    Raises: UnknownModelError, BundleError; ParameterError when a bundle is open with other settings.
+    """
+
+    def __init__(
+        self, *, model: str | Path | None, aliases: Mapping[str, str], threads: int | None, context: int | None
+    ) -> None:
+        self._aliases = dict(aliases)
+        self._threads = threads
+        self._context = context
+        self._closed = False
+        self._held: dict[Path, _Shared] = {}
+        self._first = None if model is None else find(model, self._aliases)
+        self._release = weakref.finalize(self, _release_all, self._held)
+        default = self._first or next(iter(store.bundles()), None)
+        if default is not None:
+            self._hold(default)
+
+    def ids(self) -> list[str]:
+        """Return the ids of what is loaded or installed, the default first."""
+        first = [self._first] if self._first else []
+        return list(dict.fromkeys(stored.id for stored in [*first, *store.bundles()]))
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of the bundle that answers to a name, opened if need be.
+
+        Raises: UnknownModelError with the way out, BundleError, EngineClosed.
+        """
+        stored = store.resolve(name, aliases=self._aliases, first=self._first)
+        return self._hold(stored).engine()
+
+    def close(self) -> None:
+        """Give up the share in every engine; the last user's leaving closes it."""
+        with _LOCK:
+            self._closed = True
+        self._release()
+
+    def _hold(self, stored: Stored) -> _Shared:
+        path = stored.path.resolve()
+        with _LOCK:
+            if self._closed:
+                raise EngineClosed("the client is closed")
+            if path not in self._held:
+                shared = _SHARED.get(path) or _Shared(path)
+                shared.agree("threads", self._threads)
+                shared.agree("context", self._context)
+                _SHARED[path] = self._held[path] = shared
+                shared.users += 1
+            return self._held[path]
+
+
+def find(model: str | Path, aliases: Mapping[str, str]) -> Stored:
+    """Return the bundle of a folder, an id or an alias. Raises: UnknownModelError, BundleError."""
+    if isinstance(model, Path) or "/" in model or model.startswith((".", "~")):
+        return store.at(Path(model))
+    return store.resolve(model, aliases=aliases, first=None)
+
+
+def _release_all(held: dict[Path, _Shared]) -> None:
+    """Give up shares; engines without a user are closed outside the lock, as their worker has to end first."""
+    with _LOCK:
+        unused = []
+        for path, shared in held.items():
+            shared.users -= 1
+            if shared.users == 0:
+                del _SHARED[path]
+                unused.append(shared)
+        held.clear()
+    for shared in unused:
+        shared.close()

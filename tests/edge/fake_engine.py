@@ -1,0 +1,87 @@
+"""An engine without a model: it answers with fixed words, in a thread, and remembers what it was asked."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.answer import Options
+from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
+from edge.errors import EdgeError, EngineClosed
+from edge.handle import Handle, Progress
+from edge.prompt import Piece
+
+CONTROL = ("<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+WORDS = ("Three", " red", " circles", ".")
+
+
+def manifest(bundle_id: str = "a-model", *aliases: str, vision: bool = True) -> Manifest:
+    return Manifest(
+        format=1,
+        id=bundle_id,
+        aliases=aliases,
+        family="yasa2" if vision else "yasa",
+        min_runtime="0.1.0",
+        source=Source("Yasa2ForConditionalGeneration", {}, (), ()),
+        recipe=RecipeRecord("fp32", {}),
+        text=TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32"),
+        vision=VisionSpec(64, 8, 4, 4, "bilinear", (0.5,) * 3, (0.5,) * 3, 0.875, "cells-first", 6) if vision else None,
+        audio=None,
+        prompt=PromptSpec("yasa", "B", {name: 20 + i for i, name in enumerate(CONTROL)}, (20,), ()),
+        memory=MemorySpec(6000, 32),
+        files={},
+    )
+
+
+class FakeEngine:
+    """Answers with `words`, one a step, and the step waits for `gate`; `error` ends every answer after a word."""
+
+    opened: "list[FakeEngine]"
+
+    def __init__(self, spec: Manifest, *, words: Sequence[str] = WORDS, error: EdgeError | None = None) -> None:
+        self.manifest = spec
+        self.words = tuple(words)
+        self.error = error
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads, self.context = 2, 64
+        self.asked: list[tuple[list[Piece], Options]] = []
+        self.handles: list[Handle] = []
+        self.cancelled: list[Handle] = []
+        self.closed = False
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int | None = None, context: int | None = None) -> "FakeEngine":
+        engine = cls(manifest(path.name))
+        engine.threads, engine.context = threads or engine.threads, context or engine.context
+        cls.opened.append(engine)
+        return engine
+
+    def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
+        if self.closed:
+            raise EngineClosed("the engine was closed")
+        self.asked.append((list(prompt), options))
+        handle = Handle(Progress("", len(prompt), 0, None), self.cancelled.append)
+        self.handles.append(handle)
+        threading.Thread(target=self._answer, args=(handle, len(prompt), options.max_tokens)).start()
+        return handle
+
+    def close(self) -> None:
+        self.closed = True
+        self.gate.set()
+        for handle in self.handles:
+            handle.fail(EngineClosed("the engine was closed"))
+
+    def _answer(self, handle: Handle, n_input: int, max_tokens: int) -> None:
+        text = ""
+        for n_output, word in enumerate(self.words, 1):
+            self.gate.wait(30)
+            if handle.cancelled:
+                return
+            text += word
+            cut = n_output == max_tokens < len(self.words)
+            last = "stop" if n_output == len(self.words) else "length" if cut else None
+            handle.put(Progress(text, n_input, n_output, last))  # type: ignore[arg-type]
+            if self.error is not None:
+                handle.fail(self.error)
+            if last is not None or self.error is not None:
+                return
