@@ -36,10 +36,7 @@ class Cache:
         self._token_bytes = bytes_per_token(spec)
         self.nbytes = self._token_bytes * capacity * slots
         self._slots = [_Slot() for _ in range(slots)]
-        self._memory = mmap.mmap(-1, self.nbytes)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            # A head's positions lie far from the next head's: with huge pages the first token would take gigabytes.
-            self._memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self._memory = _mapping(self.nbytes)
         shape = (spec.n_layers, 2, slots, spec.n_kv_heads, capacity, spec.head_dim)
         self._buffers = np.frombuffer(self._memory, np.float32).reshape(shape)
 
@@ -124,3 +121,14 @@ def default_context(spec: TextSpec, *, slots: int, available_bytes: int) -> int:
 def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """Return how many leading elements are equal."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _mapping(nbytes: int) -> mmap.mmap:
+    """Return anonymous memory whose pages are taken when they are first written."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, nbytes)
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # A head's positions lie far from the next head's: with huge pages the first token would take gigabytes.
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory

@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "bundle"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "store", "media.fetch"),
-    ("types", "prompt", "decode", "messages", "media", "media.image"),
-    ("engine",),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch"),
+    ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model", "answer"),
+    ("worker", "engine"),
     ("chat",),
     ("app",),
     ("client",),

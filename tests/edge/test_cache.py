@@ -1,0 +1,160 @@
+"""The cache: what is kept of a conversation, for whom, and what it costs."""
+
+import random
+from collections.abc import Hashable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.bundle import TextSpec
+from edge.cache import Cache, bytes_per_token, common_prefix, default_context
+from edge.positions import MAX_CHUNK, chunks
+
+SPEC = TextSpec(8, 3, 4, 2, 16, 16, 32, 4096, 1.0, 10000.0, 1e-5, 1.0, "fp32")
+
+
+def filled(cache: Cache, keys: list[Hashable]) -> int:
+    """Read a prompt as the engine does and give its slot back."""
+    slot = cache.take(keys, n_read=2)
+    cache.wrote(slot, keys[cache.length(slot) :])
+    cache.release(slot)
+    return slot
+
+
+def test_views_share_the_memory_of_the_whole() -> None:
+    cache = Cache(SPEC, capacity=10, slots=3)
+    whole, part = dict(cache.views(0, 3)), dict(cache.views(1, 2))
+    assert list(whole) == [f"{layer}.{kind}" for layer in range(3) for kind in ("key", "value")]
+    for n, (name, view) in enumerate(part.items()):
+        assert view.shape == (1, 2, 10, 16) and view.flags.c_contiguous and whole[name].shape == (3, 2, 10, 16)
+        view[:] = n + 1
+    assert all((whole[name][1] == n + 1).all() for n, name in enumerate(whole))
+    assert all((view[[0, 2]] == 0).all() for view in whole.values())
+    assert sum(view.nbytes for view in whole.values()) == cache.nbytes == 30 * bytes_per_token(SPEC)
+
+
+def test_common_prefix_is_kept_and_the_rest_dropped() -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    filled(cache, [*range(20)])
+    slot = cache.take([*range(12), 99, 98, 97], n_read=2)
+    assert cache.length(slot) == 12
+
+
+@pytest.mark.parametrize(
+    ("n_before", "n_prompt", "kept"), [(20, 20, 18), (20, 21, 19), (20, 22, 20), (20, 2, 0), (20, 1, 0), (0, 5, 0)]
+)
+def test_two_positions_at_least_are_read_again(n_before: int, n_prompt: int, kept: int) -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    filled(cache, [*range(n_before)]) if n_before else None
+    assert cache.length(cache.take([*range(n_prompt)], n_read=2)) == kept
+
+
+def test_scored_positions_are_read_again() -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    filled(cache, [*range(20)])
+    assert cache.length(cache.take([*range(20)], n_read=7)) == 13
+
+
+def test_generated_positions_are_not_used_again() -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    slot = cache.take([1, 2, 3], n_read=2)
+    cache.wrote(slot, [1, 2, 3])
+    cache.grew(slot)
+    cache.grew(slot)
+    assert cache.length(slot) == 5 and cache.free(slot) == 95
+    cache.release(slot)
+    assert cache.length(slot) == 3
+    assert cache.length(cache.take([1, 2, 3, 4, 5, 6], n_read=2)) == 3
+
+
+def test_other_pictures_are_other_keys() -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    filled(cache, [1, *(("a", row) for row in range(4)), 2, 3])
+    assert common_prefix([1, ("a", 0)], [1, ("b", 0)]) == 1
+    assert cache.length(cache.take([1, *(("b", row) for row in range(4)), 2, 3], n_read=2)) == 1
+
+
+def test_conversation_goes_on_in_its_own_slot() -> None:
+    cache = Cache(SPEC, capacity=100, slots=3)
+    first = cache.take([1] * 10, n_read=2)
+    cache.wrote(first, [1] * 10)
+    second = filled(cache, [2] * 10)
+    cache.release(first)
+    assert first != second
+    assert cache.take([2] * 10 + [5] * 5, n_read=2) == second
+    assert cache.take([1] * 10 + [5] * 5, n_read=2) == first
+
+
+def test_shared_opening_does_not_cost_another_conversation_its_past() -> None:
+    cache = Cache(SPEC, capacity=100, slots=2)
+    first = filled(cache, [0] * 5 + [1] * 50)
+    assert cache.take([0] * 5 + [2] * 5, n_read=2) != first
+
+
+def test_busy_slots_are_left_alone() -> None:
+    cache = Cache(SPEC, capacity=100, slots=2)
+    first, second = cache.take([1, 2, 3], n_read=2), cache.take([1, 2, 3], n_read=2)
+    assert first != second and not cache.has_free_slot()
+    cache.release(first)
+    assert cache.has_free_slot() and cache.take([9, 9], n_read=2) == first
+
+
+def test_forgetting_spares_the_running() -> None:
+    cache = Cache(SPEC, capacity=100, slots=2)
+    running = cache.take([1, 2, 3], n_read=2)
+    cache.wrote(running, [1, 2, 3])
+    idle = filled(cache, [4, 5, 6])
+    cache.forget()
+    assert cache.length(running) == 3 and cache.length(idle) == 0
+
+
+def anonymous_bytes() -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) * 1024
+
+
+def test_memory_is_taken_as_positions_are_written_and_given_back() -> None:
+    before = anonymous_bytes()
+    cache = Cache(SPEC, capacity=100_000, slots=1)  # 77 MB
+    assert cache.nbytes > 75e6 and anonymous_bytes() - before < 5e6
+    for _, view in cache.views(0, 1):
+        view[:, :, :25_000] = 1
+    assert anonymous_bytes() - before > 18e6
+    cache.forget()
+    assert anonymous_bytes() - before < 5e6
+
+
+def test_default_context_is_cut_to_a_quarter_of_the_memory() -> None:
+    per_token = bytes_per_token(SPEC)
+    assert default_context(SPEC, slots=1, available_bytes=1 << 40) == 4096
+    assert default_context(SPEC, slots=1, available_bytes=4 * 3000 * per_token) == 3000
+    assert default_context(SPEC, slots=2, available_bytes=8 * 3000 * per_token) == 3000
+    assert default_context(SPEC, slots=1, available_bytes=0) == 2048
+    small = TextSpec(8, 3, 4, 2, 16, 16, 32, 512, 1.0, 10000.0, 1e-5, 1.0, "fp32")
+    assert default_context(small, slots=1, available_bytes=0) == 512
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 600), st.integers(0, 1100))
+def test_chunks_cover_everything_and_never_have_one_row(start: int, length: int) -> None:
+    cut = list(chunks(start, start + length))
+    assert [at for first, last in cut for at in range(first, last)] == [*range(start, start + length)]
+    assert all(2 <= last - first <= MAX_CHUNK for first, last in cut) or length == 1
+
+
+def test_any_order_of_conversations_keeps_only_what_was_read() -> None:
+    rng = random.Random(0)
+    cache, truth = Cache(SPEC, capacity=64, slots=3), {0: [], 1: [], 2: []}
+    for _ in range(500):
+        keys = [rng.randrange(2) for _ in range(rng.randrange(2, 20))]
+        slot = cache.take(keys, n_read=2)
+        kept = cache.length(slot)
+        assert truth[slot][:kept] == keys[:kept] and kept <= len(keys) - 2
+        n_read = rng.randrange(kept, len(keys) + 1)  # cancelled somewhere
+        cache.wrote(slot, keys[kept:n_read])
+        truth[slot] = keys[:n_read]
+        for _ in range(rng.randrange(3)):
+            cache.grew(slot)
+        cache.release(slot)
