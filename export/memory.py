@@ -24,7 +24,7 @@ class Peak:
 
 
 class PeakMemory:
-    """Watches from entry to exit; `peak()` is what was seen so far. Where the system tells no more, both are the same."""
+    """Watches from entry to exit; where the system tells only one figure, both are that one."""
 
     def __init__(self) -> None:
         self._anonymous = 0

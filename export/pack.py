@@ -1,8 +1,8 @@
 """Publishing a bundle: a private workspace beside the destination, synced files, one rename.
 
-The workspace is a folder `.edge-export-XXXXXXXX` (no bundle id starts with a dot) with three entries: `lock`, held for as
-long as the export lives and naming its destination; `bundle`, the folder to be renamed; `scratch`, for what is thrown away.
-A kill at any moment leaves the destination absent or complete; the next export beside it sweeps what the dead one left.
+The workspace is a folder `.edge-export-XXXXXXXX` (no bundle id starts with a dot) with three entries: `lock`, held
+for as long as the export lives and naming its destination; `bundle`, the folder to be renamed; `scratch`, for what is
+thrown away. A kill at any moment leaves the destination absent or complete; the next export sweeps what is left.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def publish(work: Workspace) -> None:
     _sync(work.bundle)
     try:
         # A rename onto a folder with entries, or onto a file, fails: of two exports to one name one wins.
-        os.rename(work.bundle, work.out)
+        work.bundle.rename(work.out)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise OutputError(f"{work.out}: something else was put there during the export") from error

@@ -1,4 +1,4 @@
-"""The held-out prompts of the certificate: simple scenes with questions about them, and plain questions, drawn from a seed."""
+"""The held-out prompts of the certificate: scenes with questions about them, and plain questions, drawn from a seed."""
 
 import itertools
 import math
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 U8 = npt.NDArray[np.uint8]
+Outline = npt.NDArray[np.float64]  # (points, 2), x and y around the origin, px
 
 SEED: Final = 20_260_301
 QUESTIONS_PER_PICTURE: Final = 3  # its embeds are then computed once for three answers
@@ -64,6 +65,7 @@ THINGS: Final = (
 
 # Width and height, px: some are one tile at 384 or 512 px, most are several.
 _SIZES: Final = ((320, 320), (480, 360), (360, 480), (640, 480), (900, 420), (512, 512), (240, 400), (768, 768))
+_FINER = 3  # a shape is drawn this many times larger
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def scene(random: np.random.Generator) -> U8:
     """Draw one to five shapes, well apart, on a plain, gradient or noisy background. Returns (H, W, 3) RGB."""
     width, height = _SIZES[random.integers(len(_SIZES))]
     names = [str(name) for name in random.choice(list(COLOURS), 6, replace=False)]
-    picture = _background(random, width, height, COLOURS[names[0]])
+    picture = Image.fromarray(_background(random, width, height, COLOURS[names[0]]))
     taken: list[tuple[float, float, float]] = []
     for name in names[1 : 1 + int(random.integers(1, 6))]:
         place = _free_place(random, width, height, taken)
@@ -110,10 +112,15 @@ def scene(random: np.random.Generator) -> U8:
             taken.append(place)
             draw = _DRAW[SHAPES[random.integers(len(SHAPES))]]
             outline = draw(place[2], float(random.uniform(0, 2 * math.pi))) + np.array(place[:2])
-            # Four fractional bits: edges lie between pixels, as in a photograph.
-            points = np.rint(outline * 16).astype(np.int32)
-            cv2.fillPoly(picture, [points], COLOURS[name], lineType=cv2.LINE_AA, shift=4)
-    return picture
+            _fill(picture, outline, COLOURS[name])
+    return np.asarray(picture)
+
+
+def _fill(picture: Image.Image, outline: Outline, colour: tuple[int, int, int]) -> None:
+    """Fill an outline, its edges smooth as in a photograph."""
+    mask = Image.new("L", (picture.width * _FINER, picture.height * _FINER))
+    ImageDraw.Draw(mask).polygon([(x, y) for x, y in (outline * _FINER).tolist()], fill=255)
+    picture.paste(colour, mask=mask.resize(picture.size, Image.Resampling.BOX))
 
 
 def _background(random: np.random.Generator, width: int, height: int, colour: tuple[int, int, int]) -> U8:
@@ -139,9 +146,6 @@ def _free_place(
         if all(math.hypot(x - other[0], y - other[1]) > 1.1 * (radius + other[2]) for other in taken):
             return x, y, radius
     return None
-
-
-Outline = npt.NDArray[np.float64]  # (points, 2), x and y around the origin
 
 
 def _polygon(n_corners: int, *, dent: float = 1.0) -> Callable[[float, float], Outline]:

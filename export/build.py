@@ -1,0 +1,230 @@
+"""From a checkpoint to a bundle, in one page: read, plan, write the graphs, describe them, measure, publish."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from edge.bundle import (
+    CERTIFICATE,
+    FORMAT,
+    MANIFEST,
+    Bundle,
+    FileEntry,
+    Manifest,
+    MemorySpec,
+    PromptSpec,
+    RecipeRecord,
+    Source,
+    TensorRecord,
+    TextSpec,
+    VisionSpec,
+    dump_manifest,
+)
+from edge.errors import BundleError
+from export import certify, pack
+from export.checkpoint import Checkpoint
+from export.config import ModelConfig, VisionConfig
+from export.errors import OutputError
+from export.files import has_file, plain_file, read_bytes
+from export.memory import PeakMemory
+from export.names import Weights
+from export.plan import plan
+from export.recipe import Recipe, load
+from export.text import write_decoder, write_embedding
+from export.tokenizer import TOKENIZER, TokenizerFiles, convert
+from export.vision import write_vision
+
+CertificateLevel = Literal["off", "quick", "full"]
+
+RECIPE: Final = "int8"
+CERTIFICATE_LEVEL: Final[CertificateLevel] = "quick"
+MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
+VIDEO_FRAMES: Final = 6
+FAMILY_ALIAS: Final = "reka-edge"
+
+_TEMPLATE = "chat_template.jinja"
+_TEMPLATE_BYTES = 4 << 20
+_WORDING_A = "Return calls inside <tool_call></tool_call>:"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress: `done` of `total` of a stage, in weights, bytes, tokens or layers."""
+
+    stage: str
+    done: int
+    total: int
+
+
+Progress = Callable[[Step], None]
+
+
+def build(
+    checkpoint: Path,
+    out: Path,
+    *,
+    recipe: str = RECIPE,
+    id: str | None = None,  # noqa: A002  (the manifest's own word)
+    aliases: Sequence[str] = (),
+    certificate: CertificateLevel = CERTIFICATE_LEVEL,
+    ranks: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
+
+    recipe: a shipped one or a .toml file; id: of the bundle, the checkpoint folder's name unless given; aliases:
+    further names it answers to; ranks: a .tiktoken file for a checkpoint without tokenizer.json.
+    Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
+    """
+    out, tell = out.absolute(), progress or _silent
+    name = id if id is not None else checkpoint.resolve().name
+    names = _names(name, aliases)
+    with PeakMemory() as memory, pack.workspace(out) as work:
+        export = _Export.read(checkpoint, load(recipe), ranks)
+        planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
+        pack.check_space(work, planned.n_bytes)
+        tensors = export.write(work.bundle, planned.n_weights, tell)
+        manifest = export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell)
+        try:
+            (work.bundle / MANIFEST).write_bytes(dump_manifest(manifest))
+            Bundle.open(work.bundle)
+        except BundleError as error:
+            raise OutputError(f"what was written is not a bundle: {error}") from error
+        if certificate != "off":
+            request = certify.Request(work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak())
+            data = certify.run(request, lambda stage, done, total: tell(Step(stage, done, total)))
+            (work.bundle / CERTIFICATE).write_bytes(data)
+        pack.publish(work)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Export:
+    """What was read: everything the bundle is made of."""
+
+    weights: Weights
+    config: ModelConfig
+    recipe: Recipe
+    tokenizer: TokenizerFiles
+
+    @classmethod
+    def read(cls, path: Path, recipe: Recipe, ranks: Path | None) -> "_Export":
+        checkpoint = Checkpoint.open(path)
+        return cls(Weights(checkpoint), checkpoint.config, recipe, convert(path, ranks=ranks))
+
+    def write(self, folder: Path, n_weights: int, tell: Progress) -> dict[str, TensorRecord]:
+        """Write every file but the manifest; returns what was done to each tensor."""
+        done = 0
+
+        def advance(_path: str, count: int) -> None:
+            nonlocal done
+            done += count
+            tell(Step("weights", done, n_weights))
+
+        text = self.config.text
+        tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
+        tensors |= write_decoder(self.weights, text, self.recipe, folder, progress=advance)
+        if self.config.vision is not None:
+            tensors |= write_vision(self.weights, self.config, self.recipe, folder, progress=advance)
+        (folder / TOKENIZER).write_bytes(self.tokenizer.tokenizer_json)
+        return tensors
+
+    def manifest(
+        self,
+        name: str,
+        aliases: tuple[str, ...],
+        tensors: Mapping[str, TensorRecord],
+        files: Mapping[str, FileEntry],
+        tell: Progress,
+    ) -> Manifest:
+        """Describe what was written."""
+        text, vision = self.config.text, self.config.vision
+        return Manifest(
+            format=FORMAT,
+            id=name,
+            aliases=aliases,
+            family="yasa" if vision is None else "yasa2",
+            min_runtime=MIN_RUNTIME,
+            source=self._source(tell),
+            recipe=RecipeRecord(self.recipe.name, tensors),
+            text=self._text_spec(),
+            vision=None if vision is None else _vision_spec(vision),
+            audio=None,
+            prompt=PromptSpec("yasa", self._tools(), self.tokenizer.control, self.tokenizer.stop_ids, ()),
+            memory=MemorySpec(
+                weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
+                cache_bytes_per_token=2 * text.n_layers * text.n_kv_heads * text.head_dim * 4,
+            ),
+            files=files,
+        )
+
+    def _text_spec(self) -> TextSpec:
+        text = self.config.text
+        return TextSpec(
+            hidden_size=text.hidden_size,
+            n_layers=text.n_layers,
+            n_heads=text.n_heads,
+            n_kv_heads=text.n_kv_heads,
+            head_dim=text.head_dim,
+            intermediate_size=text.intermediate_size,
+            vocab_size=text.vocab_size,
+            context=text.context,
+            rotary_share=text.rotary_share,
+            rope_base=text.rope_base,
+            norm_eps=text.norm_eps,
+            logit_scale=text.logit_scale,
+            embedding="fp32" if self.recipe.scheme("decoder.embed", n_layers=text.n_layers) == "fp32" else "int8",
+        )
+
+    def _source(self, tell: Progress) -> Source:
+        """Hash every file that was read."""
+        folder = self.weights.checkpoint.path
+        names = {*self.weights.checkpoint.files, *self.tokenizer.files}
+        names |= {_TEMPLATE} if has_file(folder, _TEMPLATE) else set()
+        files = {}
+        for index, name in enumerate(sorted(names)):
+            with plain_file(folder, name).open("rb") as file:
+                files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            tell(Step("source", index + 1, len(names)))
+        return Source(self.config.architecture, files, self.config.ignored, self.config.notes)
+
+    def _tools(self) -> Literal["A", "B"]:
+        """The wording for tools that the checkpoint's template uses, looked up in its text; B if it has neither."""
+        folder = self.weights.checkpoint.path
+        if not has_file(folder, _TEMPLATE):
+            return "B"
+        template = read_bytes(folder, _TEMPLATE, max_bytes=_TEMPLATE_BYTES)
+        return "A" if _WORDING_A.encode() in template else "B"
+
+
+def _vision_spec(vision: VisionConfig) -> VisionSpec:
+    return VisionSpec(
+        tile_px=vision.tile_px,
+        patch_px=vision.patch_px,
+        max_tiles=vision.max_tiles,
+        tokens_per_tile=vision.tokens_per_tile,
+        resample="bicubic" if vision.resample == "bicubic" else "bilinear",
+        mean=vision.mean,
+        std=vision.std,
+        crop_share=vision.crop_share,
+        order="cells-first",
+        frames=VIDEO_FRAMES,
+    )
+
+
+def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:
+    """The aliases of a bundle, checked together with its id before anything is read. Raises: OutputError."""
+    if not aliases and name.startswith(FAMILY_ALIAS) and name != FAMILY_ALIAS:
+        aliases = (FAMILY_ALIAS,)
+    for each in (name, *aliases):
+        if not _NAME.fullmatch(each):
+            raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100")
+    return tuple(sorted(set(aliases) - {name}))
+
+
+def _silent(_step: Step) -> None:
+    """Tell nobody."""

@@ -1,0 +1,64 @@
+"""How much there is to write, known from shapes alone before the first byte."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from export.config import ModelConfig, TextConfig
+from export.names import expected
+from export.recipe import Recipe
+
+ALIGNMENT: Final = 4096  # of every large tensor in a data file
+GRAPH_BYTES: Final = 4 << 20  # the graphs and the manifest: names and small tensors
+INT4_BLOCK: Final = 128
+
+_PARTS: Final = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up", "o": "o", "down": "down"}
+_LAYER = re.compile(r"text\.(layers\.\d+)\.(q|k|v|o|gate|up|down)\.weight")
+_LINEAR = re.compile(r"(vision\.stages\.\d+\.blocks\.\d+\.pwconv[12]|projection\.[02])\.weight")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """n_weights: of all tensors that a recipe speaks about; n_bytes: of the bundle's files, a little too much."""
+
+    n_weights: int
+    n_bytes: int
+
+
+def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
+    """Count what an export will write. Raises: RecipeError when the recipe leaves a tensor out."""
+    n_weights, n_bytes = 0, GRAPH_BYTES + tokenizer_bytes + _table_bytes(config.text)
+    for role, shape in expected(config):
+        rows, columns = shape[0], 1
+        for size in shape[1:]:
+            columns *= size
+        path = recipe_path(role)
+        scheme = "fp32" if path is None else recipe.scheme(path, n_layers=config.text.n_layers)
+        n_weights += 0 if path is None else rows * columns
+        n_bytes += _tensor_bytes(rows, columns, scheme) + ALIGNMENT
+    return Plan(n_weights, n_bytes)
+
+
+def recipe_path(role: str) -> str | None:
+    """The path under which recipes speak of a weight; None for what always stays float32."""
+    if role in ("text.embed", "text.head"):
+        return role.replace("text.", "decoder.")
+    layer, linear = _LAYER.fullmatch(role), _LINEAR.fullmatch(role)
+    if layer:
+        return f"decoder.{layer[1]}.{_PARTS[layer[2]]}"
+    return linear[1] if linear else None
+
+
+def _tensor_bytes(rows: int, columns: int, scheme: str) -> int:
+    """A scale per row in int8; in int4 two weights a byte and a scale per block, the last one filled up."""
+    if scheme == "int8":
+        return rows * (columns + 4)
+    if scheme == "int4":
+        blocks = -(-columns // INT4_BLOCK)
+        return rows * blocks * (INT4_BLOCK // 2 + 4)
+    return rows * columns * 4
+
+
+def _table_bytes(text: TextConfig) -> int:
+    """The cos and sin tables, each at most (context, head_dim / 2) float32."""
+    return 4 * text.context * text.head_dim
