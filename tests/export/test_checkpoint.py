@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -392,8 +392,8 @@ def test_no_name_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def text_checkpoint(tmp_path: Path) -> Iterator[Checkpoint]:
-    yield Checkpoint.open(write_checkpoint(tmp_path / "text", replace(TINY_TEXT, n_layers=1)))
+def text_checkpoint(tmp_path: Path) -> Checkpoint:
+    return Checkpoint.open(write_checkpoint(tmp_path / "text", replace(TINY_TEXT, n_layers=1)))
 
 
 def test_a_text_checkpoint_has_no_vision(text_checkpoint: Checkpoint) -> None:
