@@ -1,0 +1,133 @@
+"""The command line `edge-export`: results go to stdout, progress and errors to stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Final, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from edge.bundle import CERTIFICATE, MANIFEST, parse_manifest
+from export.build import CERTIFICATE_LEVEL, RECIPE, CertificateLevel, Step, build
+from export.errors import ExportError
+from export.memory import PeakMemory
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+STAGES: Final[Mapping[str, str]] = {
+    "weights": "quantizing and writing",
+    "source": "hashing the checkpoint",
+    "answers": "certificate: the bundle answers",
+    "pictures": "certificate: reference, pictures",
+    "reference": "certificate: reference, layers",
+    "comparison": "certificate: comparing",
+}
+_MIB = 1 << 20
+
+
+def main() -> None:
+    """Run the command line; an error is one line on stderr and status 1."""
+    try:
+        app()
+    except ExportError as error:
+        print(f"edge-export: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint's folder: config.json and safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="fp32, int8, int4, int4-mixed, or a .toml file.")] = RECIPE,
+    name: Annotated[str | None, typer.Option("--id", help="Its id; else the checkpoint folder's name.")] = None,
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="A further name; repeatable.")] = None,
+    certificate: Annotated[
+        CertificateLevel, typer.Option("--certificate", help="How many answers to compare with the reference.")
+    ] = CERTIFICATE_LEVEL,
+    ranks: Annotated[
+        Path | None, typer.Option("--ranks", help="A .tiktoken file, for a checkpoint without tokenizer.json.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
+    started = time.monotonic()
+    with PeakMemory() as memory, _Bars(memory) as bars:
+        build(
+            checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate, ranks=ranks,
+            progress=bars.step,
+        )  # fmt: skip
+        peak = memory.peak()
+    _summary(out, time.monotonic() - started)
+    print(f"peak memory     {_mib(peak.anonymous)} own, {_mib(peak.resident)} with mapped files")
+    if certificate != "off":
+        _certificate(json.loads((out / CERTIFICATE).read_bytes()))
+
+
+class _Bars(AbstractContextManager["_Bars"]):
+    """A bar for each stage, on stderr, with the peak memory beside it; lines instead where it is not a terminal."""
+
+    def __init__(self, memory: PeakMemory) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[peak]}"),
+        )
+        self._memory = memory
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def step(self, step: Step) -> None:
+        """Show how far a stage is."""
+        if step.stage not in self._tasks:
+            self._tasks[step.stage] = self._progress.add_task(STAGES[step.stage], total=step.total, peak="")
+        # The certificate's memory is its own process's: it is in the certificate.
+        peak = _mib(self._memory.peak().resident) if step.stage in ("weights", "source") else ""
+        self._progress.update(self._tasks[step.stage], completed=step.done, peak=peak)
+
+
+def _summary(out: Path, wall_s: float) -> None:
+    manifest = parse_manifest((out / MANIFEST).read_bytes(), file=MANIFEST)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    names = ", ".join((manifest.id, *manifest.aliases))
+    print(f"bundle          {out}")
+    print(f"answers to      {names}")
+    print(f"recipe          {manifest.recipe.name}, {_mib(size)}, {wall_s:.0f} s")
+    for note in manifest.source.notes:
+        print(f"note            {note}")
+
+
+def _certificate(measured: Mapping[str, Any]) -> None:
+    """Print a certificate in words."""
+    kl, cosine, peak = measured["kl"], measured["image_cosine"], measured["peak_bytes"]
+    print(f"certificate     {measured['level']}, {measured['positions']} answer positions, {measured['wall_s']:.0f} s")
+    print(f"  KL divergence {kl['mean']:.2e} mean, {kl['p99']:.2e} 99th percentile")
+    print(f"  top-1         {measured['top1_agreement']:.2%} the same as the reference's")
+    print(f"  logits        {measured['largest_logit_difference']:.3g} at most apart")
+    if cosine is not None:
+        print(f"  pictures      cosine {cosine['mean']:.6f} mean, {cosine['min']:.6f} least")
+    for worst in measured["worst_tensors"]:
+        print(f"  worst tensor  {worst['tensor']} ({worst['scheme']}): relative error {worst['error']:.4g}")
+    bundle, reference = _mib(peak["bundle"]["resident"]), _mib(peak["reference"]["resident"])
+    print(f"  peak memory   {bundle} for the bundle, {reference} for the reference")
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:,.{0 if size >= 10 * _MIB else 1}f} MiB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Random tiny checkpoints and the bundles exported from them, made once a session."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+# Before torch or onnxruntime start their threads: tiny models lose more to waking threads than they gain.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from export.build import build
+from export.random_checkpoint import TINY, TINY_TEXT, Shape, write_checkpoint
+
+CheckpointOf = Callable[[Shape], Path]
+BundleOf = Callable[[Path, str], Path]
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> CheckpointOf:
+    """A checkpoint of some shape, written the first time it is asked for."""
+    made: dict[str, Path] = {}
+
+    def write(shape: Shape) -> Path:
+        key = repr(shape)
+        if key not in made:
+            made[key] = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "reka-edge-random", shape)
+        return made[key]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> BundleOf:
+    """A bundle of a checkpoint by one of the recipes, without a certificate, made the first time it is asked for."""
+
+    @cache
+    def export(checkpoint: Path, recipe: str) -> Path:
+        return build(checkpoint, tmp_path_factory.mktemp("bundle") / recipe, recipe=recipe, certificate="off")
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(checkpoint_of: CheckpointOf) -> Path:
+    """The smallest yasa2 checkpoint: three layers, tiles of 384 px, four tokens each."""
+    return checkpoint_of(TINY)
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(checkpoint_of: CheckpointOf) -> Path:
+    """The smallest text-only checkpoint, half of each head rotated."""
+    return checkpoint_of(TINY_TEXT)
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(tiny_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The tiny checkpoint as it is."""
+    return bundle_of(tiny_checkpoint, "fp32")
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The tiny checkpoint by the default recipe."""
+    return bundle_of(tiny_checkpoint, "int8")
+
+
+@pytest.fixture(scope="session")
+def int4_bundle(tiny_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The tiny checkpoint in four bits."""
+    return bundle_of(tiny_checkpoint, "int4")
+
+
+@pytest.fixture(scope="session")
+def text_bundle(text_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The text-only checkpoint as it is."""
+    return bundle_of(text_checkpoint, "fp32")
