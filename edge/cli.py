@@ -68,11 +68,15 @@ def chat(
     from edge.client import Reka
 
     text = "\n\n".join(part for part in (question, _piped(question)) if part)
-    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     history: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
     with _api_failures(), Reka(model=model) as client:
         if text or image:
-            _answer(client, [*history, _user(text, image or [])], options, stats=stats, as_json=as_json)
+            messages = [*history, _user(text, image or [])]
+            if as_json:
+                print(client.chat.create(messages=messages, model=_first(client), **options).json(indent=1))
+            else:
+                _answer(client, messages, options, stats=stats)
         elif sys.stdin.isatty():
             _converse(client, history, options, stats=stats)
         else:
@@ -147,7 +151,7 @@ def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle
 
     from edge import store
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("copying", total=None)
         stored = store.install(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
     print(f"{stored.id} is installed in {stored.path}")
@@ -209,27 +213,29 @@ def bench(
         print(f"{name.replace('_', ' ') + ':':<26} {shown}")
 
 
-def _answer(
-    client: "Reka", messages: list[dict[str, object]], options: dict[str, Any], *, stats: bool, as_json: bool = False
-) -> str:
-    """Stream an answer to stdout and return it; why it ended early, and the figures, go to stderr."""
+def _first(client: "Reka") -> str:
+    """Return the id of the bundle the client prefers."""
     installed = client.models.get()
     if not installed:
         _fail("no bundle is installed: edge models install DIR")
+    return installed[0].id
+
+
+def _answer(client: "Reka", messages: list[dict[str, object]], options: dict[str, Any], *, stats: bool) -> str:
+    """Stream an answer to stdout and return it; why it ended early, and the figures, go to stderr."""
     started_s = first_s = time.monotonic()
     shown, last = "", None
-    for last in client.chat.create_stream(messages=messages, model=installed[0].id, **options):
+    for last in client.chat.create_stream(messages=messages, model=_first(client), **options):
         if last.usage.output_tokens and not shown:
             first_s = time.monotonic()
         text = str(last.responses[0].chunk.content)
-        if not as_json:
-            sys.stdout.write(_harmless(text[len(shown) :]))
-            sys.stdout.flush()
+        sys.stdout.write(_harmless(text[len(shown) :]))
+        sys.stdout.flush()
         shown = text
+    print()
     if last is None:
-        return ""
+        return shown
     reason = last.responses[0].finish_reason
-    print(last.json(indent=1) if as_json else "")
     if reason in ("length", "context"):
         limit = "--max-tokens is reached" if reason == "length" else "the context is full"
         print(f"edge: the answer is cut: {limit}", file=sys.stderr)
