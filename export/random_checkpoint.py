@@ -121,7 +121,7 @@ def write_checkpoint(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
         _write_json(folder / PREPROCESSOR, {"resample": 2, "image_mean": mean, "image_std": std})
     _write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "YasaTokenizer"})
     (folder / TOKENIZER).write_bytes(random_tokenizer(shape.n_mergeable))
-    model = configuration.parse(config, preprocessor=None, shapes={})
+    model = configuration.parse(_config(replace(shape, extra={})), preprocessor=None, shapes={})
     _write_shards(folder, _stored(model, shape), model.text, shape.shard_bytes, seed)
     return folder
 
