@@ -236,7 +236,7 @@ def test_only_regular_files_are_opened(folder: Path, allowed: str) -> None:
         url = f"{folder}/{name}"
         message = refused(url, files=True if allowed == "all" else folder)
         assert message.removeprefix(shown(url)).startswith(": cannot be read: ")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty", "/dev/stdin/x", "/proc/self/fd"])

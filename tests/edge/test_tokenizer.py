@@ -178,9 +178,9 @@ def test_control_tokens_decode_to_their_spelling_and_padding_ids_to_nothing() ->
 def test_time_grows_linearly(family: str) -> None:
     def seconds(n: int) -> float:
         text = family * (n // len(family))
-        started = time.perf_counter()
+        started = time.process_time()
         tokenizer().encode(text)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     seconds(1000)
     small = min(seconds(20_000) for _ in range(3))
