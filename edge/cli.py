@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import sys
 import time
 import unicodedata
@@ -38,10 +37,6 @@ def main() -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader left; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 @app.callback(invoke_without_command=True)
@@ -224,30 +219,31 @@ def _first(client: "Reka") -> str:
 def _answer(client: "Reka", messages: list[dict[str, object]], options: dict[str, Any], *, stats: bool) -> str:
     """Stream an answer to stdout and return it; why it ended early, and the figures, go to stderr."""
     started_s = first_s = time.monotonic()
-    shown, last = "", None
+    shown, first, last = "", None, None
     for last in client.chat.create_stream(messages=messages, model=_first(client), **options):
-        if last.usage.output_tokens and not shown:
-            first_s = time.monotonic()
+        if first is None:
+            first, first_s = last, time.monotonic()
         text = str(last.responses[0].chunk.content)
         sys.stdout.write(_harmless(text[len(shown) :]))
         sys.stdout.flush()
         shown = text
     print()
-    if last is None:
+    if first is None or last is None:
         return shown
     reason = last.responses[0].finish_reason
     if reason in ("length", "context"):
         limit = "--max-tokens is reached" if reason == "length" else "the context is full"
         print(f"edge: the answer is cut: {limit}", file=sys.stderr)
     if stats:
-        _print_stats(last.usage, first_s - started_s, time.monotonic() - first_s)
+        _print_stats(first.usage, last.usage, first_s - started_s, time.monotonic() - first_s)
     return shown
 
 
-def _print_stats(usage: "Usage", first_s: float, rest_s: float) -> None:
-    n_rest = usage.output_tokens - 1
+def _print_stats(first: "Usage", last: "Usage", first_s: float, rest_s: float) -> None:
+    """Print tokens and speed; the first chunk may hold several tokens, as a slow reader gets only the newest."""
+    n_rest = last.output_tokens - first.output_tokens
     speed = f"{n_rest / rest_s:.1f} tokens/s" if n_rest > 0 and rest_s > 0 else "no more"
-    counts = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
+    counts = f"{last.input_tokens} tokens in, {last.output_tokens} out"
     print(f"{counts}; first after {first_s:.2f} s, then {speed}", file=sys.stderr)
 
 

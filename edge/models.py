@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge import store
+from edge.bundle import MANIFEST
 from edge.engine import Engine
-from edge.errors import EngineClosed, ParameterError
+from edge.errors import EngineClosed, ParameterError, UnknownModelError
 from edge.store import Stored
 
 _LOCK = threading.Lock()
@@ -106,10 +107,18 @@ class Models:
 
 
 def find(model: str | Path, aliases: Mapping[str, str]) -> Stored:
-    """Return the bundle of a folder, an id or an alias. Raises: UnknownModelError, BundleError."""
+    """Return the bundle of a folder, an id or an alias; a plain name is a folder only when nothing else has it.
+
+    Raises: UnknownModelError, BundleError.
+    """
     if isinstance(model, Path) or "/" in model or model.startswith((".", "~")):
         return store.at(Path(model))
-    return store.resolve(model, aliases=aliases, first=None)
+    try:
+        return store.resolve(model, aliases=aliases, first=None)
+    except UnknownModelError:
+        if (Path(model) / MANIFEST).is_file():
+            return store.at(Path(model))
+        raise
 
 
 def _release_all(held: dict[Path, _Shared]) -> None:

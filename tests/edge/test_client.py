@@ -272,6 +272,16 @@ def test_a_folder_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert client.chat.create(model="reka-edge", messages=HELLO).model == "mine"
 
 
+def test_a_plain_name_is_a_folder_when_nothing_else_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "reka-edge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "at", lambda path: Stored(tmp_path / path, manifest(str(path)), False))
+    assert models.find("mine", {}).id == "mine"
+    assert models.find("reka-edge", {}).id == "reka-edge-2603"
+
+
 def test_answers_of_many_threads_do_not_mix(opened: list[FakeEngine]) -> None:
     with edge.Reka() as client:
         answers: list[object] = []
