@@ -9,7 +9,6 @@ import numpy as np
 
 from edge.bundle import TensorRecord
 from export.config import TextConfig
-from export.errors import RecipeError
 from export.graph import F32, MICROSOFT, Array, DataFile, Graph, Progress
 from export.names import Weights
 from export.quantize import Linears, int8, runs
@@ -161,11 +160,9 @@ class _Decoder:
 def write_embedding(
     weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
 ) -> dict[str, TensorRecord]:
-    """Write embedding.bin: rows of float32, or rows of int8 and then one float32 scale for each. Raises: RecipeError."""
+    """Write embedding.bin: rows of float32, or rows of int8 and then one float32 scale for each."""
     path = "decoder.embed"
     scheme = recipe.scheme(path, n_layers=config.n_layers)
-    if scheme == "int4":
-        raise RecipeError(f"{path} is int4: expected fp32 or int8")
     distance = Distance()
     shape = weights.shape("text.embed")
     table = runs(weights, "text.embed")

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 from edge.bundle import TensorRecord
 from export.graph import BLOCK_BYTES, F32, MICROSOFT, Graph, Progress
 from export.names import Weights
 from export.quantize import int4, int8
-
-Scheme = Literal["fp32", "int8", "int4"]
+from export.recipe import Scheme
 
 
 class Linears:

@@ -52,7 +52,7 @@ def dequantize(rows: Int4Rows, *, columns: int) -> F32:
 def matmul(graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str) -> tuple[str, float]:
     """Add `x @ weight.T` with the weight in 4 bits.
 
-    x: (..., shape[1]) -> (..., shape[0]); parts: runs of rows. Returns the result's name and the weight's relative error.
+    x: (..., shape[1]) -> (..., shape[0]); parts: runs of rows. Returns the result's name, the weight's error.
     """
     n_out, n_in = shape
     n_blocks = -(-n_in // BLOCK)
