@@ -4,6 +4,7 @@ Source: reka-edge.md, 6.
 """
 
 import json
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,11 @@ _REKA_SPECIALS: Mapping[str, int] = {
     "<ocr>": 32, "</ocr>": 33, "<sep>": 34, "<tool>": 35, "<tool_call>": 36, "</tool_call>": 37,
     "<tool_response>": 38, "</tool_response>": 39,
 }  # fmt: skip
-_PROBES = ("a" * 4096, "1" * 4096, " " * 4096, "\r\n" * 512, "'s" * 512, "!?" * 512, "é😀\u200d漢" * 64, "\0\x7f\u0085")
+# Long runs, and short ones with another end: those make a pattern with nested repeats run away.
+_PROBES: Final = (
+    "a" * 4096, "1" * 4096, " " * 4096, "\r\n" * 512, "'s" * 512, "!?" * 512, "é😀\u200d漢" * 64, "\0\x7f\u0085",
+    *(char * 64 + end for char in string.printable for end in "a!"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Recipes: what the shipped ones say, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from export.errors import RecipeError
+from export.recipe import Rule, Thresholds, load, parse, shipped_folder
+
+LAYER = ("qkv", "o", "gate_up", "down")
+VISION = ("vision.stages.0.blocks.0.pwconv1", "vision.stages.3.blocks.2.pwconv2", "projection.0", "projection.2")
+
+
+def decoder(name: str, n_layers: int) -> list[set[str]]:
+    """The schemes in each layer."""
+    recipe = load(name)
+    return [
+        {recipe.scheme(f"decoder.layers.{layer}.{part}", n_layers=n_layers) for part in LAYER}
+        for layer in range(n_layers)
+    ]
+
+
+def others(name: str) -> list[str]:
+    """The schemes of table, head, vision and projection."""
+    return [load(name).scheme(path, n_layers=4) for path in ("decoder.embed", "decoder.head", *VISION)]
+
+
+def test_four_recipes_are_shipped() -> None:
+    assert sorted(path.stem for path in shipped_folder().iterdir()) == ["fp32", "int4", "int4-mixed", "int8"]
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_fp32_and_int8_are_the_same_everywhere(name: str) -> None:
+    assert decoder(name, 5) == [{name}] * 5
+    assert set(others(name)) == {name}
+
+
+def test_int4_keeps_vision_and_table_in_8_bits() -> None:
+    assert decoder("int4", 5) == [{"int4"}] * 5
+    assert others("int4") == ["int8", "int4", "int8", "int8", "int8", "int8"]
+
+
+@pytest.mark.parametrize(("n_layers", "n_int8"), [(1, 1), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (16, 4), (32, 8)])
+def test_int4_mixed_has_8_bits_in_the_last_quarter_and_the_head(n_layers: int, n_int8: int) -> None:
+    assert decoder("int4-mixed", n_layers) == [{"int4"}] * (n_layers - n_int8) + [{"int8"}] * n_int8
+    assert set(others("int4-mixed")) == {"int8"}
+
+
+def test_the_last_rule_that_matches_counts(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
+        '[[rules]]\ntensors = "decoder.layers.1?.o"\nscheme = "fp32"\n'
+        "[thresholds]\nmax_mean_kl = 0.01\nmin_top1 = 1\n"
+    )
+    recipe = load(str(path))
+    assert recipe.name == "mine"
+    assert recipe.scheme("decoder.layers.12.o", n_layers=32) == "fp32"
+    assert recipe.scheme("decoder.layers.1.o", n_layers=32) == "int8"
+    assert recipe.thresholds == Thresholds(max_mean_kl=0.01, min_top1=1.0, min_image_cosine=None)
+
+
+def test_last_quarter_speaks_about_layers_only() -> None:
+    rule = Rule("*", "int8", "last-quarter")
+    assert rule.matches("decoder.layers.3.o", n_layers=4)
+    assert not rule.matches("decoder.layers.2.o", n_layers=4)
+    assert not rule.matches("decoder.head", n_layers=4)
+
+
+def test_a_tensor_that_no_rule_matches_is_an_error() -> None:
+    recipe = parse(b'[[rules]]\ntensors = "vision.*"\nscheme = "int8"\n', name="mine")
+    with pytest.raises(RecipeError, match=r"recipe mine: no rule matches decoder\.head"):
+        recipe.scheme("decoder.head", n_layers=1)
+
+
+def test_the_table_is_never_int4() -> None:
+    recipe = parse(b'[[rules]]\ntensors = "*"\nscheme = "int4"\n', name="mine")
+    with pytest.raises(RecipeError, match=r"decoder\.embed is int4, expected fp32 or int8"):
+        recipe.scheme("decoder.embed", n_layers=1)
+
+
+RULE = '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "rules: expected one or more"),
+        ("rules = []", "rules: expected one or more"),
+        ("rules = [1]", r"rules\[0\]: expected a table"),
+        ("nonsense", "not TOML"),
+        (RULE + "name = 'x'", r"rules\[0\]: unknown key 'name'"),
+        ("name = 'x'\n" + RULE, "unknown key 'name', expected rules, thresholds"),
+        ('[[rules]]\nscheme = "int8"', r"rules\[0\]\.tensors is None"),
+        ('[[rules]]\ntensors = "[a]"\nscheme = "int8"', r"tensors is '\[a\]'"),
+        ('[[rules]]\ntensors = "*"', "scheme is None: expected one of fp32, int8, int4"),
+        (RULE + '[[rules]]\ntensors = "*"\nscheme = "int3"', r"rules\[1\]\.scheme is 'int3'"),
+        (RULE + 'layers = "first"', "layers is 'first': expected 'last-quarter'"),
+        (RULE + "[thresholds]\nmax_kl = 1", "thresholds: unknown key 'max_kl'"),
+        (RULE + "[thresholds]\nmin_top1 = -1", r"thresholds\.min_top1 is -1"),
+        (RULE + "[thresholds]\nmin_top1 = nan", r"thresholds\.min_top1 is nan"),
+        (RULE + "[thresholds]\nmin_top1 = true", r"thresholds\.min_top1 is True"),
+        (RULE + "[thresholds]\nmin_top1 = inf", r"thresholds\.min_top1 is inf"),
+        ("thresholds = 1\n" + RULE, "thresholds: expected a table"),
+    ],
+)
+def test_a_bad_recipe_is_refused_by_file_and_key(text: str, reason: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^mine\.toml: .*{reason}"):
+        parse(text.encode(), name="mine")
+
+
+def test_a_recipe_that_is_no_utf_8_is_refused() -> None:
+    with pytest.raises(RecipeError, match="not TOML"):
+        parse(b"\xff", name="mine")
+
+
+@pytest.mark.parametrize("name", ["int9", "", "../int8", "INT8", "int8.json", "a/b"])
+def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(RecipeError, match="expected one of fp32, int4, int4-mixed, int8, or the path"):
+        load(name)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"mine\.toml: cannot be read: No such file"):
+        load(str(tmp_path / "mine.toml"))
+
+
+def test_a_name_that_a_manifest_could_not_carry_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "My Recipe.toml"
+    path.write_text(RULE)
+    with pytest.raises(RecipeError, match="name 'My Recipe'"):
+        load(str(path))
