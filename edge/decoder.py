@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edge.bundle import TextSpec
 from edge.cache import Cache
-from edge.session import check_inputs
+from edge.session import Shape, check_shapes
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -23,9 +23,11 @@ class Decoder:
 
     def __init__(self, session: "ort.InferenceSession", spec: TextSpec, cache: Cache) -> None:
         past = (None, spec.n_kv_heads, None, spec.head_dim)
-        inputs = {"embeds": (None, None, spec.hidden_size), "n_logits": (1,), "seqlens_k": (None,)}
-        inputs |= {"total_sequence_length": ()} | {f"past.{name}": past for name, _ in cache.views(0, 1)}
-        check_inputs(session, inputs, file="decoder.onnx")
+        inputs: dict[str, Shape] = {"embeds": (None, None, spec.hidden_size), "seqlens_k": (None,)}
+        inputs |= {"total_sequence_length": (), "n_logits": (1,)}
+        inputs |= {f"past.{name}": past for name, _ in cache.views(0, 1)}
+        outputs = {"logits": (None, None, spec.vocab_size)}
+        check_shapes(session, inputs=inputs, outputs=outputs, file="decoder.onnx")
         self.cache = cache
         self._session = session
         self._spec = spec

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from edge.errors import BundleError, EdgeError, MemoryExhausted, ParameterError,
 
 if TYPE_CHECKING:  # onnxruntime is slow to import: whoever only reads manifests should not wait for it
     import onnxruntime as ort
+
+Shape = tuple[int | None, ...]  # None: a dimension that varies
 
 _SILENT = 4
 # Most of the speed of spinning at a fifth of its idle CPU.
@@ -65,18 +67,22 @@ def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
         raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
 
 
-def check_inputs(session: "ort.InferenceSession", wanted: Mapping[str, Sequence[int | None]], *, file: str) -> None:
-    """Compare a graph's inputs with what the manifest makes of them; None stands for a dimension that varies.
+def check_shapes(
+    session: "ort.InferenceSession", *, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], file: str
+) -> None:
+    """Compare a graph's inputs, and some of its outputs, with what the manifest makes of them.
 
-    Raises: BundleError naming the input.
+    Raises: BundleError naming the input or output.
     """
-    found = {each.name: each.shape for each in session.get_inputs()}
-    for name in found.keys() ^ wanted.keys():
-        raise BundleError(f"{file}: input {name!r:.100} is {'missing' if name in wanted else 'not known'}")
-    for name, shape in wanted.items():
-        got = tuple(size if isinstance(size, int) else None for size in found[name])
-        if got != tuple(shape):
-            raise BundleError(f"{file}: input {name}: expected shape {tuple(shape)} by the manifest, got {got}")
+    takes = {each.name: each.shape for each in session.get_inputs()}
+    gives = {each.name: each.shape for each in session.get_outputs()}
+    for name in takes.keys() - inputs.keys():
+        raise BundleError(f"{file}: input {name!r:.100} is not known")
+    for found, wanted in ((takes, inputs), (gives, outputs)):
+        for name, shape in wanted.items():
+            got = tuple(size if isinstance(size, int) else None for size in found[name]) if name in found else "nothing"
+            if got != shape:
+                raise BundleError(f"{file}: {name}: expected the shape {shape} by the manifest, got {got}")
 
 
 def run_options() -> "ort.RunOptions":

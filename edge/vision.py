@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import VisionSpec
-from edge.errors import BundleError, NonFiniteError
-from edge.session import check_inputs
+from edge.errors import NonFiniteError
+from edge.session import check_shapes
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -22,8 +22,8 @@ class Vision:
     def __init__(
         self, session: "ort.InferenceSession", spec: VisionSpec, hidden_size: int, *, limit_bytes: int
     ) -> None:
-        check_inputs(session, {"tiles": (None, 3, spec.tile_px, spec.tile_px)}, file="vision.onnx")
-        self._shape = (1, spec.tokens_per_tile, hidden_size)
+        tile, embeds = (None, 3, spec.tile_px, spec.tile_px), (None, spec.tokens_per_tile, hidden_size)
+        check_shapes(session, inputs={"tiles": tile}, outputs={"embeds": embeds}, file="vision.onnx")
         self.spec = spec
         self._session = session
         self._limit_bytes = limit_bytes
@@ -41,8 +41,6 @@ class Vision:
         Raises: NonFiniteError.
         """
         (embeds,) = self._session.run(["embeds"], {"tiles": tile[None]}, options)
-        if embeds.shape != self._shape:
-            raise BundleError(f"vision.onnx: expected embeds {self._shape} by the manifest, got {embeds.shape}")
         if not np.isfinite(embeds).all():
             raise NonFiniteError("a picture's tile")
         rows: F32 = embeds[0]

@@ -1,0 +1,69 @@
+"""Questions to a small random model, and what is needed to watch it answer."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edge.decoder import Decoder
+from edge.engine import Engine, Options, Progress
+from edge.media.image import digest
+from edge.prompt import Picture, Piece, Turn, pieces
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+LONG = "The quick brown fox jumps over the lazy dog; " * 12  # several chunks of prompt
+
+
+def options(
+    max_tokens: int = 24, temperature: float = 0.0, seed: int | None = 0, stop: tuple[str, ...] = (), fresh: bool = True
+) -> Options:
+    return Options(max_tokens, temperature, 0.95, 1024, 0.0, 0.0, seed, stop, fresh)
+
+
+def picture(seed: int, height: int = 500, width: int = 700) -> Picture:
+    """Noise of four cells and the whole: five tiles."""
+    rgb: U8 = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Picture(rgb, digest(rgb))
+
+
+def ask(engine: Engine, *parts: str | Picture) -> list[Piece]:
+    return pieces([Turn("user", parts)], engine.manifest)
+
+
+def answer(engine: Engine, prompt: Sequence[Piece], how: Options) -> Progress:
+    return engine.stream(prompt, how).result()
+
+
+def fresh_answer(path: Path, prompt: Sequence[Piece], how: Options) -> Progress:
+    with Engine.open(path) as engine:
+        return answer(engine, prompt, how)
+
+
+def same_everywhere(engine: Engine, check: Callable[[], object]) -> None:
+    """Check that the engine still serves: the same question as ever gets the same answer."""
+    before = answer(engine, ask(engine, LONG), options(8))
+    check()
+    assert answer(engine, ask(engine, LONG), options(8)) == before
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    step = Decoder.step
+
+    def slowly(*arguments: object, **named: object) -> F32:
+        time.sleep(seconds)
+        return step(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Decoder, "step", slowly)
+
+
+def eventually(fact: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if fact():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen")
