@@ -33,7 +33,7 @@ def manifest(bundle_id: str = "a-model", *aliases: str, vision: bool = True) -> 
 
 
 class FakeEngine:
-    """Answers with `words`, one a step, and the step waits for `gate`; `error` ends every answer after a word."""
+    """Answers with `words`, one a step; after `n_free` words a step waits for `gate`; `error` ends every answer after a word."""
 
     opened: "list[FakeEngine]"
 
@@ -43,6 +43,7 @@ class FakeEngine:
         self.error = error
         self.gate = threading.Event()
         self.gate.set()
+        self.n_free = 0
         self.threads, self.context = 2, 64
         self.asked: list[tuple[list[Piece], Options]] = []
         self.handles: list[Handle] = []
@@ -74,7 +75,8 @@ class FakeEngine:
     def _answer(self, handle: Handle, n_input: int, max_tokens: int) -> None:
         text = ""
         for n_output, word in enumerate(self.words, 1):
-            self.gate.wait(30)
+            if n_output > self.n_free:
+                self.gate.wait(60)
             if handle.cancelled:
                 return
             text += word

@@ -135,29 +135,20 @@ def test_a_stream_yields_the_whole_text_so_far() -> None:
 
 def test_closing_a_stream_stops_its_generation(opened: list[FakeEngine]) -> None:
     with edge.Reka() as client:
-        client.models.get()
-        stream = client.chat.create_stream(model="reka-edge", messages=HELLO)
         gate = slow(opened, client)
-        next(stream)
+        stream = client.chat.create_stream(model="reka-edge", messages=HELLO)
+        assert next(stream).responses[0].chunk.content == "Three"
         stream.close()
-        assert opened[0].cancelled == opened[0].handles
+        assert opened[0].cancelled == opened[0].handles[1:]
         gate.set()
 
 
 def slow(opened: list[FakeEngine], client: edge.Reka) -> threading.Event:
     """Open the engine of a client and let it give one word only until the gate is set."""
-    engine = client._session.models.engine("reka-edge")
-    assert isinstance(engine, FakeEngine)
-    answer = engine._answer
-
-    def first_word_only(handle: object, n_input: int, max_tokens: int) -> None:
-        words, engine.words = engine.words, ("Three", *engine.words[1:])
-        engine.gate.clear()
-        handle.put(client_module.Progress(words[0], n_input, 1, None))  # type: ignore[attr-defined]
-        answer(handle, n_input, max_tokens)  # type: ignore[arg-type]
-
-    engine._answer = first_word_only  # type: ignore[method-assign]
-    return engine.gate
+    client.chat.create(model="reka-edge", messages=HELLO)
+    opened[0].n_free = 1
+    opened[0].gate.clear()
+    return opened[0].gate
 
 
 def test_an_unknown_model_is_a_404_with_the_way_out() -> None:
@@ -311,7 +302,7 @@ def test_an_answer_that_is_stopped_before_its_end_is_an_error(opened: list[FakeE
 
     thread = threading.Thread(target=ask)
     thread.start()
-    until(lambda: opened[0].handles)
+    until(lambda: opened[0].handles[1:])
     client.close()
     thread.join(60)
     gate.set()
@@ -430,10 +421,10 @@ def test_closing_an_async_stream_stops_its_generation(opened: list[FakeEngine]) 
         async with edge.AsyncReka() as client:
             await gathered(client, 1)
             engine = opened[0]
-            engine.words = ("Three", *("!" for _ in range(10_000)))
+            engine.n_free = 1
+            engine.gate.clear()
             stream = client.chat.create_stream(model="reka-edge", messages=HELLO)
             await anext(stream)
-            engine.gate.clear()
             await stream.aclose()
             assert engine.cancelled == engine.handles[1:]
             engine.gate.set()
