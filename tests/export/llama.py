@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 from export.config import TextConfig
+from export.graph import F32
 from export.rope import RopeScaling
+from tests.export.random_weights import RandomWeights
 
 _SPLIT = {
     "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
@@ -49,7 +51,7 @@ def llama_config(text: TextConfig) -> LlamaConfig:
     )  # fmt: skip
 
 
-def llama(weights, text: TextConfig) -> LlamaForCausalLM:
+def llama(weights: RandomWeights, text: TextConfig) -> PreTrainedModel:
     """The whole head rotated, biases as configured."""
     state = _shared(weights, text)
     for layer in range(text.n_layers):
@@ -60,7 +62,7 @@ def llama(weights, text: TextConfig) -> LlamaForCausalLM:
     return _loaded(LlamaForCausalLM(llama_config(text)), state)
 
 
-def phi3(weights, text: TextConfig) -> Phi3ForCausalLM:
+def phi3(weights: RandomWeights, text: TextConfig) -> PreTrainedModel:
     """The same decoder, but for a partly rotated head; qkv and gate_up are fused in it."""
     state = _shared(weights, text)
     for layer in range(text.n_layers):
@@ -70,13 +72,14 @@ def phi3(weights, text: TextConfig) -> Phi3ForCausalLM:
     return _loaded(Phi3ForCausalLM(Phi3Config(**settings(text), partial_rotary_factor=text.rotary_share)), state)
 
 
-def logits(reference, embeds):
+def logits(reference: PreTrainedModel, embeds: F32) -> F32:
     """embeds: (B, S, H) -> (B, S, V)."""
     with torch.no_grad():
-        return reference(inputs_embeds=torch.from_numpy(embeds)).logits.numpy()
+        found: F32 = reference(inputs_embeds=torch.from_numpy(embeds)).logits.numpy()
+    return found
 
 
-def _shared(weights, text: TextConfig):
+def _shared(weights: RandomWeights, text: TextConfig) -> dict[str, F32]:
     state = {"model.embed_tokens.weight": weights.tensor("text.embed"), "lm_head.weight": weights.tensor("text.head")}
     state["model.norm.weight"] = weights.tensor("text.norm")
     for layer in range(text.n_layers):
@@ -86,6 +89,6 @@ def _shared(weights, text: TextConfig):
     return state
 
 
-def _loaded(reference, state):
+def _loaded(reference: PreTrainedModel, state: dict[str, F32]) -> PreTrainedModel:
     reference.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
     return reference.eval()

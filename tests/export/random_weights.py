@@ -1,19 +1,21 @@
 """Random weights by role, small configurations and a bare decoder: what the graph tests are made of."""
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
 from export.config import ModelConfig, TextConfig, VisionConfig
+from export.graph import F32
 from export.names import expected
-from export.recipe import Recipe, Rule, Thresholds
+from export.recipe import Recipe, Rule, Scheme, Thresholds
 
 TEXT = TextConfig(
-    hidden_size=96, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=32, intermediate_size=136, vocab_size=131, context=256,
-    rotary_share=1.0, rope_base=10_000.0, rope_scaling=None, norm_eps=1e-5, attention_bias=False, mlp_bias=False,
-    tied=False, logit_scale=1.0,
+    hidden_size=96, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=32, intermediate_size=136, vocab_size=131,
+    context=256, rotary_share=1.0, rope_base=10_000.0, rope_scaling=None, norm_eps=1e-5, attention_bias=False,
+    mlp_bias=False, tied=False, logit_scale=1.0,
 )  # fmt: skip
 VISION = VisionConfig(
     tile_px=64, patch_px=4, hidden_sizes=(16, 24, 32, 48), depths=(1, 1, 2, 1), max_tiles=4, tokens_per_tile=1,
@@ -25,9 +27,9 @@ def model(text: TextConfig = TEXT, vision: VisionConfig | None = None) -> ModelC
     return ModelConfig("yasa2" if vision else "yasa", "Test", text, vision, (), ())
 
 
-def recipe(scheme: str) -> Recipe:
+def recipe(scheme: Scheme) -> Recipe:
     """One scheme for everything but the embedding table, which is never int4."""
-    table = "int8" if scheme == "int4" else scheme
+    table: Scheme = "int8" if scheme == "int4" else scheme
     return Recipe(scheme, (Rule("*", scheme), Rule("decoder.embed", table)), Thresholds())
 
 
@@ -44,7 +46,7 @@ class RandomWeights:
     def shape(self, role: str) -> tuple[int, ...]:
         return self._shapes[role]
 
-    def tensor(self, role: str, *, rows: slice | None = None):
+    def tensor(self, role: str, *, rows: slice | None = None) -> F32:
         role = "text.embed" if role == "text.head" and self._tied else role
         shape = self._shapes[role]
         values = np.random.default_rng(zlib.crc32(role.encode())).standard_normal(shape).astype(np.float32)
@@ -67,7 +69,7 @@ class Conversations:
         self.cache = {name: np.full(shape, np.nan, np.float32) for name in names}  # what is not written is not read
         self.lengths = [0] * batch
 
-    def step(self, embeds, *, n_logits: int | None = None):
+    def step(self, embeds: F32, *, n_logits: int | None = None) -> F32:
         """embeds: (B, S, H) -> logits (B, n_logits or S, V)."""
         self.lengths = [length + embeds.shape[1] for length in self.lengths]
         binding = self._session.io_binding()
@@ -87,7 +89,7 @@ class Conversations:
         self._session.run_with_iobinding(binding)
         return binding.get_outputs()[-1].numpy().copy()
 
-    def chunks(self, embeds, sizes):
+    def chunks(self, embeds: F32, sizes: Sequence[int]) -> F32:
         """The logits of one conversation from its start, fed in chunks of these sizes."""
         self.lengths, starts = [0], np.cumsum([0, *sizes])
         parts = [self.step(embeds[:, a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]

@@ -1,6 +1,7 @@
 """The decoder graph against transformers, and against itself in chunks, batches and bits."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,7 +9,11 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from edge.bundle import TensorRecord
+from export.config import TextConfig
 from export.errors import UnsupportedError
+from export.graph import F32, Progress
+from export.recipe import Scheme
 from export.rope import RopeScaling
 from export.rotary import tables
 from export.text import write_decoder, write_embedding
@@ -22,18 +27,20 @@ YARN = RopeScaling("yarn", factor=4.0, original_context=64)
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def embeds_of(weights, text, *, n_rows=N_ROWS, seed=5):
-    ids = np.random.default_rng(seed).integers(0, text.vocab_size, n_rows)
-    return 8 * weights.tensor("text.embed")[ids][None]  # (1, n_rows, H), of about unit size
+def embeds_of(weights: RandomWeights, text: TextConfig, *, seed: int = 5) -> F32:
+    ids = np.random.default_rng(seed).integers(0, text.vocab_size, N_ROWS)
+    return 8 * weights.tensor("text.embed")[ids][None]  # (1, N_ROWS, H), of about unit size
 
 
-def written(folder, text, scheme, **arguments):
+def written(
+    folder: Path, text: TextConfig, scheme: Scheme, *, progress: Progress | None = None
+) -> tuple[RandomWeights, dict[str, TensorRecord]]:
     weights = RandomWeights(model(text))
-    records = write_decoder(weights, text, recipe(scheme), folder, progress=arguments.get("progress"))
+    records = write_decoder(weights, text, recipe(scheme), folder, progress=progress)
     return weights, records
 
 
@@ -50,7 +57,7 @@ def written(folder, text, scheme, **arguments):
     ],
     ids=lambda changes: "-".join(changes) or "plain",
 )
-def test_logits_equal_those_of_transformers(tmp_path, changes):
+def test_logits_equal_those_of_transformers(tmp_path: Path, changes: dict[str, object]) -> None:
     text = dataclasses.replace(TEXT, **changes)
     weights, _ = written(tmp_path, text, "fp32")
     embeds = embeds_of(weights, text)
@@ -59,7 +66,7 @@ def test_logits_equal_those_of_transformers(tmp_path, changes):
 
 
 @pytest.mark.parametrize(("head_dim", "share"), [(32, 0.5), (32, 0.25), (48, 0.25), (32, 0.0625), (16, 0.25)])
-def test_logits_equal_where_part_of_a_head_is_rotated(tmp_path, head_dim, share):
+def test_logits_equal_where_part_of_a_head_is_rotated(tmp_path: Path, head_dim: int, share: float) -> None:
     text = dataclasses.replace(TEXT, head_dim=head_dim, hidden_size=4 * head_dim, rotary_share=share)
     weights, _ = written(tmp_path, text, "fp32")
     embeds = embeds_of(weights, text)
@@ -68,7 +75,7 @@ def test_logits_equal_where_part_of_a_head_is_rotated(tmp_path, head_dim, share)
 
 
 @pytest.mark.parametrize("scaling", [None, LLAMA3, LINEAR, YARN], ids=lambda rope: rope.kind if rope else "plain")
-def test_rotary_tables_equal_those_of_transformers_at_far_positions(scaling):
+def test_rotary_tables_equal_those_of_transformers_at_far_positions(scaling: RopeScaling | None) -> None:
     text = dataclasses.replace(TEXT, context=4096, rope_scaling=scaling)
     positions = torch.arange(text.context)[None]
     expected = LlamaRotaryEmbedding(llama.llama_config(text))(torch.zeros(1), positions)
@@ -77,14 +84,14 @@ def test_rotary_tables_equal_those_of_transformers_at_far_positions(scaling):
         assert np.abs(ours - theirs[0, :, :half].numpy()).max() < 1e-3
 
 
-def test_head_that_no_kernel_takes_is_refused(tmp_path):
+def test_head_that_no_kernel_takes_is_refused(tmp_path: Path) -> None:
     text = dataclasses.replace(TEXT, head_dim=24)
     with pytest.raises(UnsupportedError, match="head_dim is 24, expected a multiple of 16"):
         written(tmp_path, text, "fp32")
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "int8"])
-def test_cached_decode_equals_full_recompute(tmp_path, scheme):
+def test_cached_decode_equals_full_recompute(tmp_path: Path, scheme: Scheme) -> None:
     weights, _ = written(tmp_path, TEXT, scheme)
     embeds = embeds_of(weights, TEXT)
     conversation = Conversations(tmp_path, TEXT)
@@ -96,7 +103,7 @@ def test_cached_decode_equals_full_recompute(tmp_path, scheme):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("scheme", ["fp32", "int8"])
-def test_rows_are_the_same_bits_in_any_chunks_of_two_or_more(tmp_path, scheme, threads):
+def test_rows_are_the_same_bits_in_any_chunks_of_two_or_more(tmp_path: Path, scheme: Scheme, threads: int) -> None:
     weights, _ = written(tmp_path, TEXT, scheme)
     embeds = embeds_of(weights, TEXT)
     conversation = Conversations(tmp_path, TEXT, threads=threads)
@@ -105,7 +112,7 @@ def test_rows_are_the_same_bits_in_any_chunks_of_two_or_more(tmp_path, scheme, t
         assert np.array_equal(conversation.chunks(embeds, sizes), whole)
 
 
-def test_int4_rows_are_the_same_bits_in_chunks_of_even_size(tmp_path):
+def test_int4_rows_are_the_same_bits_in_chunks_of_even_size(tmp_path: Path) -> None:
     weights, _ = written(tmp_path, TEXT, "int4")
     embeds = embeds_of(weights, TEXT)
     conversation = Conversations(tmp_path, TEXT)
@@ -114,7 +121,7 @@ def test_int4_rows_are_the_same_bits_in_chunks_of_even_size(tmp_path):
         assert np.array_equal(conversation.chunks(embeds, sizes), whole)
 
 
-def test_only_the_last_rows_are_scored(tmp_path):
+def test_only_the_last_rows_are_scored(tmp_path: Path) -> None:
     weights, _ = written(tmp_path, TEXT, "int8")
     embeds = embeds_of(weights, TEXT)
     conversation = Conversations(tmp_path, TEXT)
@@ -124,7 +131,7 @@ def test_only_the_last_rows_are_scored(tmp_path):
         assert np.array_equal(conversation.step(embeds, n_logits=n_logits), whole[:, -n_logits:])
 
 
-def test_cache_can_be_set_back(tmp_path):
+def test_cache_can_be_set_back(tmp_path: Path) -> None:
     weights, _ = written(tmp_path, TEXT, "int8")
     embeds = embeds_of(weights, TEXT)
     conversation = Conversations(tmp_path, TEXT)
@@ -133,7 +140,7 @@ def test_cache_can_be_set_back(tmp_path):
     assert np.array_equal(conversation.step(embeds[:, 25:]), whole[:, 25:])
 
 
-def test_answer_does_not_depend_on_who_shares_the_batch(tmp_path):
+def test_answer_does_not_depend_on_who_shares_the_batch(tmp_path: Path) -> None:
     weights, _ = written(tmp_path, TEXT, "int8")
     together, alone = Conversations(tmp_path, TEXT, batch=3), []
     for slot, length in enumerate((5, 31, 18)):
@@ -147,7 +154,7 @@ def test_answer_does_not_depend_on_who_shares_the_batch(tmp_path):
     assert np.array_equal(answers, np.concatenate([answer for _, answer in alone]))
 
 
-def test_fewer_bits_are_further_off(tmp_path):
+def test_fewer_bits_are_further_off(tmp_path: Path) -> None:
     errors, misses = [], []
     for scheme in ("fp32", "int8", "int4"):
         folder = tmp_path / scheme
@@ -161,9 +168,9 @@ def test_fewer_bits_are_further_off(tmp_path):
     assert misses[0] < 1e-5 < misses[1] < 0.02 < misses[2]
 
 
-def test_records_name_every_tensor_of_the_recipe_and_progress_counts_its_weights(tmp_path):
+def test_records_name_every_tensor_of_the_recipe_and_progress_counts_its_weights(tmp_path: Path) -> None:
     told: dict[str, int] = {}
-    weights, records = written(tmp_path, TEXT, "int8", progress=told.__setitem__)
+    _, records = written(tmp_path, TEXT, "int8", progress=told.__setitem__)
     layers = [f"decoder.layers.{n}.{part}" for n in range(TEXT.n_layers) for part in ("qkv", "o", "gate_up", "down")]
     assert list(records) == [*layers, "decoder.head"]
     assert told["decoder.layers.1.gate_up"] == 2 * TEXT.intermediate_size * TEXT.hidden_size
@@ -171,7 +178,7 @@ def test_records_name_every_tensor_of_the_recipe_and_progress_counts_its_weights
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "int8", "int4"])
-def test_two_exports_give_the_same_bytes(tmp_path, scheme):
+def test_two_exports_give_the_same_bytes(tmp_path: Path, scheme: Scheme) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
@@ -181,7 +188,7 @@ def test_two_exports_give_the_same_bytes(tmp_path, scheme):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
 
 
-def test_large_tensors_are_outside_the_graph_and_on_page_borders(tmp_path):
+def test_large_tensors_are_outside_the_graph_and_on_page_borders(tmp_path: Path) -> None:
     written(tmp_path, TEXT, "int8")
     graph = onnx.load(tmp_path / "decoder.onnx", load_external_data=False)
     placed = [{entry.key: entry.value for entry in tensor.external_data} for tensor in graph.graph.initializer]
@@ -191,7 +198,7 @@ def test_large_tensors_are_outside_the_graph_and_on_page_borders(tmp_path):
     assert (tmp_path / "decoder.onnx").stat().st_size < 64 << 10
 
 
-def test_embedding_in_float32_is_the_table(tmp_path):
+def test_embedding_in_float32_is_the_table(tmp_path: Path) -> None:
     weights = RandomWeights(model())
     records = write_embedding(weights, TEXT, recipe("fp32"), tmp_path, progress=None)
     stored = np.fromfile(tmp_path / "embedding.bin", "<f4").reshape(TEXT.vocab_size, TEXT.hidden_size)
@@ -199,7 +206,7 @@ def test_embedding_in_float32_is_the_table(tmp_path):
     assert records["decoder.embed"].error == 0
 
 
-def test_embedding_in_int8_is_rows_and_then_their_scales(tmp_path):
+def test_embedding_in_int8_is_rows_and_then_their_scales(tmp_path: Path) -> None:
     weights = RandomWeights(model())
     records = write_embedding(weights, TEXT, recipe("int8"), tmp_path, progress=None)
     data, n_values = (tmp_path / "embedding.bin").read_bytes(), TEXT.vocab_size * TEXT.hidden_size
