@@ -69,7 +69,7 @@ def export(
 
 
 class _Bars(AbstractContextManager["_Bars"]):
-    """A bar for each stage, on stderr, with the peak memory beside it; lines instead where it is not a terminal."""
+    """A bar for each stage, on stderr, with the peak memory beside it; where that is no terminal, how each ended."""
 
     def __init__(self, memory: PeakMemory) -> None:
         columns = (
@@ -84,14 +84,16 @@ class _Bars(AbstractContextManager["_Bars"]):
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def step(self, step: Step) -> None:
         """Show how far a stage is."""
+        if not self._tasks:
+            self._progress.start()  # not earlier: an error before the first step is one line and nothing else
         if step.stage not in self._tasks:
             self._tasks[step.stage] = self._progress.add_task(STAGES[step.stage], total=step.total, peak="")
         # The certificate's memory is its own process's: it is in the certificate.
