@@ -4,6 +4,7 @@ Every name is loaded on first use: `import edge` loads no onnxruntime, no pydant
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING
 
 from edge import bundle
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from edge.types import ValidationErrorLocItem as ValidationErrorLocItem
 
 __version__ = bundle.RUNTIME_VERSION
+
+# Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
+logging.getLogger("edge").addHandler(logging.NullHandler())
 
 _HOMES = {"AsyncReka": "client", "Reka": "client", "Engine": "engine", "EdgeError": "errors"}
 _MODULES = ("chat", "models")

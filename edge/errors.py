@@ -50,10 +50,10 @@ class UnsupportedError(EdgeError):
 
 
 class ContextLengthError(EdgeError):
-    """The prompt does not fit; `needed` and `limit` count positions, `needed` with room for one token of answer."""
+    """The prompt does not fit; `needed` and `limit` count positions, `at_least`: the text was too long to count."""
 
-    def __init__(self, needed: int, limit: int) -> None:
-        super().__init__(f"the prompt needs {needed} positions, the context holds {limit}")
+    def __init__(self, needed: int, limit: int, *, at_least: bool = False) -> None:
+        super().__init__(f"the prompt needs {'at least ' * at_least}{needed} positions, the context holds {limit}")
         self.needed = needed
         self.limit = limit
 

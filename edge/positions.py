@@ -70,7 +70,7 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
     """
     least = sum(_fewest(piece, tokenizer) for piece in pieces)
     if least > limit:  # far too long: the count is a lower bound, but nobody waits for megabytes to be encoded
-        raise ContextLengthError(least, limit)
+        raise ContextLengthError(least, limit, at_least=True)
     spans: list[Span] = []
     at = 0
     for piece in pieces:

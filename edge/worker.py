@@ -207,7 +207,7 @@ class Worker:
         """End a conversation with an error; what it wrote may be what failed, so it is not used again."""
         failure = self._failure(error)
         self._running.pop(slot, None)
-        if not answer.handle.cancelled:
+        if not (answer.handle.cancelled or self._closing):  # then nothing failed: the run was told to end
             self._model.cache.trim(slot, 0)
             _log.warning("a generation failed: %s", type(failure).__name__, exc_info=error)
         self._release(slot)

@@ -185,6 +185,13 @@ def test_closing_ends_every_answer(int8_bundle: Path) -> None:
             again()
 
 
+def test_closing_is_no_failure(int8_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        with Engine.open(int8_bundle) as engine:
+            next(iter(engine.stream(ask(engine, LONG), options(800))))
+    assert not caplog.records
+
+
 def test_closing_frees_sessions_and_cache(int8_bundle: Path) -> None:
     engine = Engine.open(int8_bundle)
     answer(engine, ask(engine, picture(0), "Hi"), options(3))
