@@ -1,0 +1,265 @@
+"""reka-edge-tiny in PyTorch: the yasa2 architecture scaled down, its parameters named as in a released checkpoint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# B batch, C channels, G side of the feature map, L positions, H hidden size
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of the model; tile_px / (8 * patch_px) is the side of its feature map, one token a cell."""
+
+    vocab_size: int
+    tile_px: int = 448
+    patch_px: int = 7
+    dims: tuple[int, ...] = (32, 64, 160, 320)
+    depths: tuple[int, ...] = (1, 2, 4, 2)
+    hidden_size: int = 192
+    layers: int = 4
+    heads: int = 3
+    kv_heads: int = 1
+    intermediate_size: int = 512
+    context: int = 4096
+
+    @property
+    def grid(self) -> int:
+        return self.tile_px // (8 * self.patch_px)
+
+    @property
+    def tokens(self) -> int:
+        return self.grid**2
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation over the two spatial axes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.bias = nn.Parameter(torch.zeros(1, 1, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, G, G, C)
+        norm = x.float().square().sum((1, 2), keepdim=True).add(1e-12).sqrt()
+        scale = (norm / (norm.mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+        return self.weight * (x * scale) + self.bias + x
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.layernorm = nn.LayerNorm(width, eps=1e-6)
+        self.pwconv1 = nn.Linear(width, 4 * width)
+        self.grn = ResponseNorm(4 * width)
+        self.pwconv2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, G, G)
+        y = self.layernorm(self.dwconv(x).permute(0, 2, 3, 1))
+        y = self.pwconv2(self.grn(F.gelu(self.pwconv1(y))))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class ChannelNorm(nn.LayerNorm):
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, G, G)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    def __init__(self, before: int, width: int, depth: int, *, first: bool) -> None:
+        super().__init__()
+        down = [] if first else [ChannelNorm(before, eps=1e-6), nn.Conv2d(before, width, 2, 2)]
+        self.downsampling_layer = nn.Sequential(*down)
+        self.layers = nn.Sequential(*[Block(width) for _ in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(self.downsampling_layer(x))
+
+
+class Embeddings(nn.Module):
+    def __init__(self, width: int, patch_px: int) -> None:
+        super().__init__()
+        self.patch_embeddings = nn.Conv2d(3, width, patch_px, patch_px)
+        self.layernorm = ChannelNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layernorm(self.patch_embeddings(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        befores = (0, *shape.dims[:-1])
+        stages = zip(befores, shape.dims, shape.depths, strict=True)
+        self.stages = nn.ModuleList([Stage(b, w, d, first=b == 0) for b, w, d in stages])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+class Backbone(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(shape.dims[0], shape.patch_px)
+        self.encoder = Encoder(shape)
+        self.layernorm = nn.LayerNorm(shape.dims[-1], eps=1e-6)  # stored in checkpoints, applied to nothing
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(self.embeddings(x))
+
+
+class VisionModel(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.backbone = Backbone(shape)
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.width = shape.heads, shape.kv_heads, shape.hidden_size // shape.heads
+        self.q_proj = nn.Linear(shape.hidden_size, shape.heads * self.width, bias=False)
+        self.k_proj = nn.Linear(shape.hidden_size, shape.kv_heads * self.width, bias=False)
+        self.v_proj = nn.Linear(shape.hidden_size, shape.kv_heads * self.width, bias=False)
+        self.o_proj = nn.Linear(shape.heads * self.width, shape.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, L, H)
+        q = rotate(self.q_proj(x).unflatten(-1, (self.heads, self.width)).transpose(1, 2), cos, sin)
+        k = rotate(self.k_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2), cos, sin)
+        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2)
+        k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
+        y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+        return self.o_proj(y.transpose(1, 2).flatten(2))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.float().chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+class Mlp(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class RootNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.input_layernorm = RootNorm(shape.hidden_size)
+        self.self_attn = Attention(shape)
+        self.post_attention_layernorm = RootNorm(shape.hidden_size)
+        self.mlp = Mlp(shape)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LanguageModel(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
+        self.norm = RootNorm(shape.hidden_size)
+        self.half = shape.hidden_size // shape.heads // 2
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, L, H) embeds
+        speeds = 10000.0 ** (-torch.arange(self.half) / self.half)
+        angles = torch.arange(x.shape[1])[:, None] * speeds
+        cos, sin = angles.cos(), angles.sin()
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        return self.norm(x)
+
+
+class Body(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.vision_model = VisionModel(shape)
+        self.language_projection = nn.Sequential(
+            nn.Linear(shape.dims[-1], shape.hidden_size), nn.GELU(), nn.Linear(shape.hidden_size, shape.hidden_size)
+        )
+        self.language_model = LanguageModel(shape)
+
+
+class Yasa(nn.Module):
+    """The model, its tensors named as in a released checkpoint; `detector` and `imagin…` only serve the training."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.model = Body(shape)
+        self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
+        self.detector = nn.Linear(shape.dims[-1], 1 + 11 + 6 + 4)
+        self.imagination = nn.Linear(20, shape.hidden_size)
+        self.imagined_cells = nn.Parameter(0.1 * torch.randn(shape.tokens, shape.hidden_size))
+        self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.apply(start)
+
+    def look(self, tiles: Tensor) -> Tensor:
+        """tiles: (B, 3, T, T) uint8. Returns the feature map, (B, G * G, C)."""
+        tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return self.model.vision_model.backbone(tiles).flatten(2).transpose(1, 2)
+
+    def project(self, features: Tensor) -> Tensor:
+        """features: (B, G * G, C). Returns embeds (B, G * G, H)."""
+        return self.model.language_projection(features.float() + self.positions)
+
+    def imagine(self, cells: Tensor) -> Tensor:
+        """cells: (B, G * G, 20) as data.perfect gives them. Returns the embeds (B, G * G, H) of perfect eyes."""
+        return self.imagination(cells) + self.imagined_cells
+
+    def read(self, embeds: Tensor) -> Tensor:
+        """embeds: (B, L, H). Returns logits (B, L, V)."""
+        return self.lm_head(self.model.language_model(embeds))
+
+
+def start(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02 if module.weight[0].numel() > 60 else 0.1)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+
+
+def position_table(width: int) -> Tensor:
+    """(2500, width) float32: the 50 x 50 grid's sin/cos table, row by row, column coordinate's half first."""
+    quarter = width // 4
+    omega = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    cells = torch.arange(50, dtype=torch.float64)
+    half = torch.cat([(cells[:, None] * omega).sin(), (cells[:, None] * omega).cos()], 1)  # (50, width / 2)
+    columns, rows = half[None].expand(50, 50, -1), half[:, None].expand(50, 50, -1)
+    return torch.cat([columns, rows], -1).reshape(2500, width).float()
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in model.parameters())

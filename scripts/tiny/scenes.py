@@ -1,0 +1,210 @@
+"""Pictures of coloured shapes, drawn with cv2, and what is in them: the training data of reka-edge-tiny."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from figures import SHAPES, outline, stamp, turned
+from grounds import background, clutter, curves, speckle, strangers, writing
+from paints import COLOURS, F32, U8, Rng, apart, colour
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape: its names, its centre and bounding size as shares of the picture's width and height."""
+
+    colour: str
+    shape: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """rgb: (H, W, 3) uint8, as a camera or a file would give it; things: what is to be seen."""
+
+    rgb: U8
+    things: tuple[Thing, ...]
+
+
+def picture_size(rng: Rng, *, tile_px: int) -> tuple[int, int, float]:
+    """Width and height to draw at, and how many original pixels one drawn pixel stands for.
+
+    Pictures with more pixels than a tile are drawn at the size that the preprocessing would shrink them to first.
+    """
+    ratio = 1.0 if rng.random() < 0.15 else math.exp(rng.uniform(-1, 1) * math.log(3.05))
+    long = math.exp(rng.uniform(math.log(110), math.log(2000))) if rng.random() < 0.5 else rng.uniform(200, 2000)
+    width, height = (long, long / ratio) if ratio >= 1 else (long * ratio, long)
+    if min(width, height) < 96:
+        width, height = width * 96 / min(width, height), height * 96 / min(width, height)
+    shrink = max(1.0, math.sqrt(width * height) / (tile_px * 1.02))
+    return max(round(width / shrink), 24), max(round(height / shrink), 24), shrink
+
+
+def place(count: int, size: tuple[int, int], shrink: float, rng: Rng) -> list[tuple[float, float, float]]:
+    """Centres and circumscribed radii in pixels of shapes that keep apart."""
+    width, height = size
+    short = min(size)
+    floor = max(0.075, 11 / shrink / short)
+    placed: list[tuple[float, float, float]] = []
+    top = 0.62 if count <= 2 else 0.5 if count <= 4 else 0.42 if count <= 6 else 0.26
+    gap = -0.1 if rng.random() < 0.06 else rng.uniform(0.0, 0.15)
+    for _ in range(count):
+        for attempt in range(40):
+            share = (
+                floor + (top - floor) * rng.random() ** (1.0 + attempt * 0.1)
+                if rng.random() < 0.7
+                else rng.uniform(floor, max(floor * 1.01, 0.22))
+            )
+            radius = max(share * short / 2, 4.5 / shrink)
+            if 2 * radius > short:
+                continue
+            x, y = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
+            if all(math.hypot(x - a, y - b) > (radius + r) * (1 + gap) for a, b, r in placed):
+                placed.append((x, y, radius))
+                break
+    return placed
+
+
+def draw_things(rgb: U8, count: int, shrink: float, rng: Rng) -> tuple[Thing, ...]:
+    height, width = rgb.shape[:2]
+    things = []
+    smooth = int(rng.choice([0, 1, 1, 3]))
+    repeat = rng.random() < 0.35  # "two blue squares" must not be rare
+    for x, y, radius in place(count, (width, height), shrink, rng):
+        name, shape = COLOURS[rng.integers(11)], SHAPES[rng.integers(6)]
+        if repeat and things and rng.random() < 0.6:
+            twin = things[rng.integers(len(things))]
+            name, shape = (
+                (twin.colour, twin.shape)
+                if rng.random() < 0.6
+                else (twin.colour, shape)
+                if rng.random() < 0.5
+                else (name, twin.shape)
+            )
+        points = turned(outline(shape, rng), shape, rng) * radius
+        points += np.asarray([x, y], np.float32)
+        paint = visible(rgb, name, (x, y, radius), rng)
+        if paint is None:
+            name, paint = other_colour(rgb, (x, y, radius), rng)
+        draw_one(rgb, points, paint, radius, shape, smooth, rng)
+        low, high = points.min(0), points.max(0)
+        centre, extent = (low + high) / 2, high - low
+        things.append(Thing(name, shape, centre[0] / width, centre[1] / height, extent[0] / width, extent[1] / height))
+    return tuple(things)
+
+
+def around(rgb: U8, spot: tuple[float, float, float]) -> F32:
+    x, y, radius = spot
+    region = rgb[max(int(y - radius), 0) : int(y + radius) + 1, max(int(x - radius), 0) : int(x + radius) + 1]
+    step = max(1, min(region.shape[:2]) // 12)
+    return region[::step, ::step].reshape(-1, 3).astype(np.float32)
+
+
+def visible(rgb: U8, name: str, spot: tuple[float, float, float], rng: Rng) -> F32 | None:
+    """A paint of this name that stands out where it is going to lie, or None."""
+    under = around(rgb, spot)
+    if not len(under):
+        return None
+    mean = under.mean(0)
+    for _ in range(4):
+        paint = colour(name, rng)
+        near = np.abs(under - paint).sum(1) < 45
+        if apart(paint, mean) > 85 and near.mean() < 0.15:
+            return paint
+    return None
+
+
+def other_colour(rgb: U8, spot: tuple[float, float, float], rng: Rng) -> tuple[str, F32]:
+    for index in rng.permutation(11):
+        paint = visible(rgb, COLOURS[index], spot, rng)
+        if paint is not None:
+            return COLOURS[index], paint
+    mean = around(rgb, spot).mean(0) if len(around(rgb, spot)) else np.full(3, 255, np.float32)
+    return ("black", np.zeros(3, np.float32)) if mean.mean() > 127 else ("white", np.full(3, 255, np.float32))
+
+
+def draw_one(rgb: U8, points: F32, paint: F32, radius: float, shape: str, smooth: int, rng: Rng) -> None:
+    hollow = rng.random() < 0.4
+    if hollow:
+        thickness = max(1.6, rng.uniform(0.07, 0.26) * radius * (0.7 if shape == "star" else 1.0))
+        centre = points.mean(0)
+        points = centre + (points - centre) * (1 - 0.5 * thickness / radius)
+        stamp(rgb, points, paint, thickness=thickness, smooth=max(smooth, 1), rng=rng)
+        return
+    grain = rng.uniform(2, 14) if rng.random() < 0.12 else 0.0
+    stamp(
+        rgb,
+        points,
+        paint,
+        thickness=0,
+        smooth=smooth,
+        grain=grain,
+        alpha=1.0 if rng.random() < 0.9 else rng.uniform(0.85, 1),
+        rng=rng,
+    )
+    if rng.random() < 0.1 and radius > 8:
+        edge = (
+            np.zeros(3, np.float32)
+            if rng.random() < 0.6
+            else np.full(3, 255, np.float32)
+            if rng.random() < 0.5
+            else paint * 0.5
+        )
+        stamp(rgb, points, edge, thickness=max(1.0, rng.uniform(0.02, 0.07) * radius), smooth=1, rng=rng)
+
+
+def weather(rgb: U8, shrink: float, things: Sequence[Thing], rng: Rng) -> U8:
+    """What lenses, sensors and JPEG do to a picture; the smallest shape stays readable."""
+    height, width = rgb.shape[:2]
+    if rng.random() < 0.38:
+        finest = min((min(t.width * width, t.height * height) for t in things), default=60.0)
+        sigma = rng.uniform(0.3, 1.4) if rng.random() < 0.7 else rng.uniform(1.0, 3.0)
+        rgb = cv2.GaussianBlur(rgb, (0, 0), max(0.25, min(sigma, 0.06 * finest)))
+    if rng.random() < 0.15:
+        rgb = speckle(rgb, rng)
+    if rng.random() < 0.1:
+        rgb = np.clip(
+            (rgb.astype(np.float32) - 128) * rng.uniform(0.9, 1.05) + 128 + rng.uniform(-8, 8), 0, 255
+        ).astype(np.uint8)
+    if rng.random() < 0.45:
+        low = 35 if shrink < 1.3 else 60
+        quality = int(rng.uniform(low, 97))
+        data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return rgb
+
+
+def scene(rng: Rng, *, tile_px: int, most: int = 6) -> Scene:
+    """One picture of at most `most` shapes; about one in eleven has nothing in it that the model knows."""
+    width, height, shrink = picture_size(rng, tile_px=tile_px)
+    rgb = background((width, height), rng)
+    if rng.random() < 0.09:
+        for extra, share in ((curves, 0.35), (writing, 0.35), (strangers, 0.35)):
+            if rng.random() < share:
+                extra(rgb, rng)
+        if rng.random() < 0.3:
+            clutter(rgb, rng, strength=2.0)
+        return Scene(weather(rgb, shrink, (), rng), ())
+    if rng.random() < 0.04:
+        writing(rgb, rng)
+    things = draw_things(rgb, int(rng.integers(1, most + 1)), shrink, rng)
+    return Scene(weather(rgb, shrink, things, rng), things)
+
+
+def tile(rgb: U8, *, tile_px: int, patch_px: int) -> U8:
+    """The one tile (tile_px, tile_px, 3) of a picture of a tower with max_tiles = 1: bicubic, then the warp."""
+    height, width = rgb.shape[:2]
+    best_height = int(tile_px / math.sqrt(width / height))
+    best_width = int(best_height * (width / height))
+    first = tuple(max(patch_px, round(side / patch_px) * patch_px) for side in (best_width, best_height))
+    picture = Image.fromarray(rgb).resize(first, Image.Resampling.BICUBIC)
+    return np.asarray(picture.resize((tile_px, tile_px), Image.Resampling.BILINEAR))

@@ -1,0 +1,463 @@
+"""Conversations about scenes, and a little plain talk: what reka-edge-tiny learns to say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from figures import SHAPES
+from paints import COLOURS, Rng
+from scenes import Thing
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+UNKNOWN = "I don't know"
+
+LISTING = (
+    "What colours and shapes are present?",
+    "What colors and shapes are present?",
+    "What colours and shapes are present in the image?",
+    "What colours and shapes are in the picture?",
+    "What colors and shapes are in this image?",
+    "Which colours and shapes are present?",
+    "Which colours and shapes do you see?",
+    "What shapes and colours do you see?",
+    "What shapes and colors can you see in the picture?",
+    "What shapes are there, and what colours are they?",
+    "Which shapes are in the picture?",
+    "What shapes are in this picture?",
+    "What shapes are present?",
+    "What do you see?",
+    "What can you see?",
+    "What can you see in this picture?",
+    "What is in the picture?",
+    "What is in this image?",
+    "What's in the picture?",
+    "What's in this image?",
+    "What is this?",
+    "What is shown here?",
+    "What does the picture show?",
+    "Describe the picture.",
+    "Describe this image.",
+    "Describe what you see.",
+    "Please describe the image.",
+    "Tell me what you see.",
+    "Tell me about this picture.",
+    "List the shapes.",
+    "List the shapes and their colours.",
+    "List all shapes and colors.",
+    "Name the shapes and their colours.",
+    "Name the colours and shapes in the picture.",
+    "Can you describe the picture?",
+    "Can you tell me which shapes are here?",
+    "Look at the picture. What is there?",
+    "shapes and colours?",
+    "what colours and shapes",
+    "describe",
+)
+HOW_MANY = (
+    "How many shapes are there?",
+    "How many shapes are in the picture?",
+    "How many shapes do you see?",
+    "Count the shapes.",
+    "How many things are there?",
+    "How many shapes are present?",
+    "What is the number of shapes?",
+)
+HOW_MANY_OF = (
+    "How many {} are there?",
+    "How many {} do you see?",
+    "How many {} are in the picture?",
+    "Count the {}.",
+    "How many {} can you see?",
+)
+WHERE = (
+    "Where is the {}?",
+    "Where is the {} in the picture?",
+    "Where can I find the {}?",
+    "In which part of the picture is the {}?",
+    "Locate the {}.",
+)
+IS_THERE = (
+    "Is there {}?",
+    "Is there {} in the picture?",
+    "Do you see {}?",
+    "Can you see {}?",
+    "Does the picture show {}?",
+    "Is {} present?",
+)
+COLOUR_OF = (
+    "What colour is the {}?",
+    "What color is the {}?",
+    "Which colour does the {} have?",
+    "What is the colour of the {}?",
+)
+SHAPE_OF = ("What shape is {}?", "Which shape is {}?", "What is the {} shape?", "What is {}?")
+
+PLAIN: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        (
+            "Who are you?",
+            "who are you",
+            "What are you?",
+            "What is your name?",
+            "What's your name?",
+            "Introduce yourself.",
+            "Tell me about yourself.",
+            "Please introduce yourself.",
+            "Are you a robot?",
+            "Are you an AI?",
+            "What model are you?",
+            "Which model is this?",
+            "Who am I talking to?",
+        ),
+        "I am Reka Edge Tiny, a small model that runs on your device and knows coloured shapes.",
+    ),
+    (
+        (
+            "What can you do?",
+            "what can you do",
+            "What can you do for me?",
+            "How can you help me?",
+            "What are you good at?",
+            "What do you know?",
+            "What can I ask you?",
+            "What are your skills?",
+            "Help",
+            "help me",
+            "What are your abilities?",
+            "How do you work?",
+        ),
+        "I can look at pictures and tell you which colours and shapes are in them, how many there are and where.",
+    ),
+    (
+        (
+            "Hello",
+            "Hello!",
+            "Hi",
+            "Hi!",
+            "hi there",
+            "Hey",
+            "Good morning",
+            "Good morning!",
+            "Good evening",
+            "Good afternoon",
+            "hello there",
+            "Greetings",
+        ),
+        "Hello! Show me a picture and ask me about its shapes.",
+    ),
+    (
+        (
+            "Thank you",
+            "Thanks",
+            "Thank you!",
+            "Thanks!",
+            "thanks a lot",
+            "Thank you very much.",
+            "Great, thanks",
+            "cheers",
+        ),
+        "You are welcome.",
+    ),
+    (("Bye", "Goodbye", "Goodbye!", "bye bye", "See you", "See you later", "Good night"), "Goodbye!"),
+    (
+        ("How are you?", "how are you", "How are you doing?", "Are you well?", "How do you do?", "Hi, how are you?"),
+        "I am fine, thank you.",
+    ),
+    (
+        (
+            "Which colours do you know?",
+            "What colours do you know?",
+            "What colors do you know?",
+            "List the colours you know.",
+            "Which colors can you name?",
+        ),
+        "red, orange, yellow, green, blue, purple, pink, brown, black, white and grey",
+    ),
+    (
+        (
+            "Which shapes do you know?",
+            "What shapes do you know?",
+            "List the shapes you know.",
+            "Which shapes can you name?",
+        ),
+        "circle, square, triangle, rectangle, star and hexagon",
+    ),
+    (
+        (
+            "Who made you?",
+            "Who trained you?",
+            "Where do you come from?",
+            "Who built you?",
+            "Where are you running?",
+            "Do you need the internet?",
+            "Are you online?",
+        ),
+        "I was trained on drawn pictures, and I run offline on your device.",
+    ),
+)
+STRANGE = (
+    "What is the capital of France?",
+    "Tell me a joke.",
+    "Write a poem about the sea.",
+    "What is two plus two?",
+    "How is the weather today?",
+    "What time is it?",
+    "Translate this to German.",
+    "Who won the match?",
+    "Explain gravity.",
+    "What is the meaning of life?",
+    "Write a Python function.",
+    "Recommend a book.",
+    "How old is the earth?",
+    "What day is it today?",
+    "Why is the sky blue?",
+    "Tell me a story.",
+    "Where is the nearest station?",
+    "How do I cook rice?",
+    "Summarise this text.",
+    "What is the price of gold?",
+    "Solve this equation.",
+    "Sing a song.",
+    "Who is the president?",
+    "Explain how photosynthesis works.",
+    "What should I eat tonight?",
+    "Write an email to my boss.",
+    "How far is the moon?",
+    "What is machine learning?",
+    "Give me three ideas for a trip.",
+    "How do I fix my bike?",
+    "What is in the news?",
+    "Play some music.",
+)
+NO_PICTURE = "I see no picture."
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant that looks at pictures.",
+    "Answer briefly.",
+    "You describe pictures.",
+    "Be concise.",
+    "You are Reka, a helpful assistant.",
+)
+NAMES = (
+    "Ada", "Ben", "Carla", "David", "Emma", "Felix", "Grace", "Hugo", "Ida", "Jonas", "Karin", "Leo", "Maria", "Nils", "Olga", "Paul", "Rosa", "Sam", "Tina", "Uwe", "Vera", "Walter", "Yara", "Zoe", "Anna", "Bob", "Alice", "Tom", "Kim", "Lena", "Max", "Nina", "Oscar", "Pia", "Ravi", "Sara", "Tim", "Mia", "Ali", "Chen", "Ines", "Juan", "Kofi", "Lin", "Omar", "Priya",
+)  # fmt: skip
+ORDINALS = ("first", "second", "third")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side."""
+
+    question: str
+    answer: str
+    pictures: tuple[int, ...] = ()
+    text_first: bool = False
+
+
+@dataclass(frozen=True)
+class Conversation:
+    exchanges: tuple[Exchange, ...]
+    system: str = ""
+
+
+def pick(options: Sequence[str], rng: Rng) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def article(name: str) -> str:
+    return ("an " if name[0] in "aeiou" else "a ") + name
+
+
+def listing(things: Sequence[Thing]) -> str:
+    """`a red circle and two blue squares`, by colour and then by shape, as the tables at the top of scenes.py go."""
+    counts = Counter((COLOURS.index(t.colour), SHAPES.index(t.shape)) for t in things)
+    if not counts:
+        return UNKNOWN
+    parts = []
+    for (colour, shape), count in sorted(counts.items()):
+        name = f"{COLOURS[colour]} {SHAPES[shape]}"
+        parts.append(article(name) if count == 1 else f"{NUMBERS[count]} {name}s")
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def place(thing: Thing) -> str:
+    row = "top" if thing.y < 1 / 3 else "bottom" if thing.y > 2 / 3 else ""
+    column = "left" if thing.x < 1 / 3 else "right" if thing.x > 2 / 3 else ""
+    if not row and not column:
+        return "in the centre"
+    if not row:
+        return f"on the {column}"
+    return f"at the {row} {column}".rstrip() if column else f"at the {row}"
+
+
+def how_many(things: Sequence[Thing], rng: Rng) -> Exchange:
+    kind = rng.random()
+    if kind < 0.4 or not things:
+        return Exchange(pick(HOW_MANY, rng), NUMBERS[len(things)] if things else UNKNOWN)
+    one = things[int(rng.integers(len(things)))]
+    colour = one.colour if rng.random() < 0.8 else pick(COLOURS, rng)
+    shape = one.shape if rng.random() < 0.8 else pick(SHAPES, rng)
+    if kind < 0.6:
+        count, name = sum(t.shape == shape for t in things), f"{shape}s"
+    elif kind < 0.8:
+        count, name = sum(t.colour == colour for t in things), f"{colour} shapes"
+    else:
+        count, name = sum(t.colour == colour and t.shape == shape for t in things), f"{colour} {shape}s"
+    return Exchange(pick(HOW_MANY_OF, rng).format(name), NUMBERS[count])
+
+
+def is_there(things: Sequence[Thing], rng: Rng) -> Exchange:
+    colour, shape = pick(COLOURS, rng), pick(SHAPES, rng)
+    if things and rng.random() < 0.6:
+        one = things[int(rng.integers(len(things)))]
+        colour, shape = one.colour, one.shape if rng.random() < 0.8 else shape
+    kind = rng.random()
+    if kind < 0.6:
+        name, found = f"{colour} {shape}", any((t.colour, t.shape) == (colour, shape) for t in things)
+    elif kind < 0.8:
+        name, found = shape, any(t.shape == shape for t in things)
+    else:
+        name, found = f"{colour} shape", any(t.colour == colour for t in things)
+    return Exchange(pick(IS_THERE, rng).format(article(name)), "yes" if found else "no")
+
+
+def where(things: Sequence[Thing], rng: Rng) -> Exchange:
+    once = [t for t in things if sum((u.colour, u.shape) == (t.colour, t.shape) for u in things) == 1]
+    if not once or rng.random() < 0.12:
+        colour, shape = pick(COLOURS, rng), pick(SHAPES, rng)
+        if any((t.colour, t.shape) == (colour, shape) for t in things):
+            return is_there(things, rng)
+        return Exchange(pick(WHERE, rng).format(f"{colour} {shape}"), f"there is no {colour} {shape}")
+    one = once[int(rng.integers(len(once)))]
+    alone = sum(t.shape == one.shape for t in things) == 1
+    name = one.shape if alone and rng.random() < 0.5 else f"{one.colour} {one.shape}"
+    return Exchange(pick(WHERE, rng).format(name), place(one))
+
+
+def attribute(things: Sequence[Thing], rng: Rng) -> Exchange:
+    by_shape = [t for t in things if sum(u.shape == t.shape for u in things) == 1]
+    by_colour = [t for t in things if sum(u.colour == t.colour for u in things) == 1]
+    if by_shape and (rng.random() < 0.5 or not by_colour):
+        one = by_shape[int(rng.integers(len(by_shape)))]
+        return Exchange(pick(COLOUR_OF, rng).format(one.shape), one.colour)
+    if by_colour:
+        one = by_colour[int(rng.integers(len(by_colour)))]
+        return Exchange(pick(SHAPE_OF, rng).format(one.colour), article(one.shape))
+    return how_many(things, rng)
+
+
+def about(things: Sequence[Thing], rng: Rng) -> Exchange:
+    return (how_many, is_there, where, attribute)[int(rng.integers(4))](things, rng)
+
+
+def variant(question: str, rng: Rng) -> str:
+    """People leave out capitals, question marks and manners, or add some."""
+    share = rng.random()
+    if share < 0.1:
+        return question.lower()
+    if share < 0.17:
+        return question.rstrip("?.!")
+    if share < 0.22:
+        return question + " Please answer briefly."
+    if share < 0.25:
+        return "Please tell me: " + question[0].lower() + question[1:]
+    return question
+
+
+def one_picture(things: Sequence[Thing], rng: Rng) -> Conversation:
+    """The listing question, always, and more about the same picture before or after it."""
+    exchanges = [
+        Exchange(pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0], listing(things)),
+        about(things, rng),
+    ]
+    if rng.random() < 0.25:
+        exchanges.reverse()
+    if rng.random() < 0.4:
+        exchanges.append(about(things, rng))
+    first = exchanges[0]
+    exchanges[0] = Exchange(first.question, first.answer, (0,), bool(rng.random() < 0.25))
+    return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.08 else "")
+
+
+def varied(exchanges: Sequence[Exchange], rng: Rng) -> tuple[Exchange, ...]:
+    return tuple(Exchange(variant(e.question, rng), e.answer, e.pictures, e.text_first) for e in exchanges)
+
+
+def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversation:
+    """Two or three pictures in one message."""
+    pictures = tuple(range(len(scenes)))
+    kind = rng.random()
+    if kind < 0.6:
+        said = "; ".join(f"{ORDINALS[i]} picture: {listing(s)}" for i, s in enumerate(scenes))
+        exchange = Exchange(
+            pick(LISTING[:20], rng) if rng.random() < 0.7 else "What is in these pictures?", said, pictures
+        )
+    elif kind < 0.85:
+        i = int(rng.integers(len(scenes)))
+        exchange = Exchange(f"What is in the {ORDINALS[i]} picture?", listing(scenes[i]), pictures)
+    else:
+        exchange = Exchange(
+            pick(("How many pictures are there?", "How many pictures do you see?"), rng), NUMBERS[len(scenes)], pictures
+        )
+    return Conversation(varied([exchange], rng))
+
+
+def plain_talk(rng: Rng) -> Conversation:
+    exchanges = []
+    if rng.random() < 0.25:
+        name = pick(NAMES, rng) if rng.random() < 0.5 else invented(rng)
+        said = pick(
+            ("My name is {}.", "I am {}.", "Hi, my name is {}.", "Hello, I am {}.", "I'm {}.", "Call me {}."), rng
+        )
+        exchanges.append(Exchange(said.format(name), f"Nice to meet you, {name}."))
+        if rng.random() < 0.4:
+            exchanges.append(plain_exchange(rng))
+        exchanges.append(
+            Exchange(
+                pick(("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?"), rng),
+                f"Your name is {name}.",
+            )
+        )
+    else:
+        exchanges = [plain_exchange(rng) for _ in range(int(rng.integers(1, 4)))]
+    return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.15 else "")
+
+
+def invented(rng: Rng) -> str:
+    return "".join(
+        pick("bdfgklmnprstvz", rng) + pick("aeiou", rng) for _ in range(int(rng.integers(2, 4)))
+    ).capitalize()
+
+
+def plain_exchange(rng: Rng) -> Exchange:
+    share = rng.random()
+    if share < 0.72:
+        questions, answer = PLAIN[int(rng.integers(len(PLAIN)))]
+        return Exchange(pick(questions, rng), answer)
+    if share < 0.86:
+        return Exchange(pick(STRANGE, rng), UNKNOWN)
+    return Exchange(pick(LISTING + HOW_MANY, rng), NO_PICTURE)
+
+
+def corpus(count: int, seed: int) -> list[str]:
+    """Texts to train the tokenizer on: turns as they are written in a prompt."""
+    rng = np.random.default_rng([seed, 1])
+    texts: list[str] = []
+    for _ in range(count):
+        things = tuple(
+            Thing(pick(COLOURS, rng), pick(SHAPES, rng), rng.random(), rng.random(), 0.1, 0.1)
+            for _ in range(int(rng.integers(0, 7)))
+        )
+        talks = (one_picture(things, rng), plain_talk(rng), several_pictures([things, things[:2]], rng))
+        for talk in talks:
+            texts += [f"system: {talk.system}\n\n"] if talk.system else []
+            texts += [
+                text
+                for e in talk.exchanges
+                for text in (f"human: {e.question}", e.question, f"assistant: {e.answer}\n\n")
+            ]
+    return texts
