@@ -1,9 +1,11 @@
 """onnxruntime sessions, the threads and the memory they may use, and its failures in our words."""
 
+import importlib
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edge.errors import BundleError, EdgeError, MemoryExhausted, ParameterError, RuntimeFailure
@@ -49,7 +51,7 @@ def available_bytes() -> int:
 
 def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
-    import onnxruntime as ort
+    ort = _onnxruntime()
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -87,7 +89,7 @@ def check_shapes(
 
 def run_options() -> "ort.RunOptions":
     """Return the options of one run; setting their `terminate` ends the run at its next node."""
-    import onnxruntime as ort
+    ort = _onnxruntime()
 
     options = ort.RunOptions()
     options.log_severity_level = _SILENT
@@ -101,6 +103,14 @@ def failure_of(error: BaseException) -> EdgeError:
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return MemoryExhausted("not enough memory for this request; it was given up and what it held is freed")
     return RuntimeFailure(f"the model could not be run ({type(error).__name__})")
+
+
+def _onnxruntime() -> ModuleType:
+    """Import onnxruntime with its telemetry off: it would keep a database in the home folder and send it away."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the library is loaded
+    ort = importlib.import_module("onnxruntime")
+    ort.disable_telemetry_events()  # where the program had loaded it before
+    return ort
 
 
 def _cpu_quota() -> int:

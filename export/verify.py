@@ -14,11 +14,11 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime
 import torch
 
 from edge.bundle import RUNTIME_VERSION, Bundle, Manifest
@@ -107,7 +107,7 @@ def _machine() -> dict[str, str | int]:
 def _versions() -> dict[str, str]:
     return {
         "edge": RUNTIME_VERSION, "python": platform.python_version(), "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__, "torch": str(torch.__version__),
+        "onnxruntime": version("onnxruntime"), "torch": str(torch.__version__),
     }  # fmt: skip
 
 
