@@ -1,5 +1,6 @@
 """Messages as they come in, dicts or models of ours or the SDK's: checked, counted, and their media opened."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _read_message(item: object, loc: Loc, problems: Problems) -> Message:
         problems.add((*loc, "role"), f"expected a system message only first, got one at index {loc[-1]}", "value_error")
     calls = _read_calls(fields.get("tool_calls"), role, (*loc, "tool_calls"), problems)
     content, content_loc = fields.get("content"), (*loc, "content")
-    if content is None and not calls:
+    if content is None and not fields.get("tool_calls"):
         problems.add(content_loc, "field required", "missing")
     if role == "tool_output":
         return Message("tool_output", results=_read_results(content, content_loc, problems))
@@ -245,11 +246,19 @@ def _read_calls(calls: object, role: object, loc: Loc, problems: Problems) -> tu
             if not isinstance(values.get(key), str) or not values[key]:
                 problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
         parameters = values.get("parameters")
-        if not isinstance(parameters, Mapping):
-            problems.add((*loc, i, "parameters"), f"expected an object, got {shown(parameters)}", "dict_type")
-        else:
+        if isinstance(parameters, Mapping) and _is_json(parameters):
             read.append(Call(str(values.get("name")), parameters))
+        else:
+            problems.add((*loc, i, "parameters"), f"expected a JSON object, got {shown(parameters)}", "dict_type")
     return tuple(read)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, default=dict)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _count(messages: Sequence[Message], problems: Problems, limits: Limits) -> None:

@@ -1,5 +1,6 @@
 """Which engine answers to a model name: engines are opened once per bundle, shared, counted, and freed by the last."""
 
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -11,8 +12,11 @@ from edge.engine import Engine
 from edge.errors import EngineClosed, ParameterError, UnknownModelError
 from edge.store import Stored
 
+# An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
+_Key = tuple[int, Path]  # process id, folder of the bundle
+
 _LOCK = threading.Lock()
-_SHARED: dict[Path, "_Shared"] = {}
+_SHARED: dict[_Key, "_Shared"] = {}
 
 
 class _Shared:
@@ -23,6 +27,7 @@ class _Shared:
         self.threads: int | None = None
         self.context: int | None = None
         self.users = 0
+        self._closed = False
         self._engine: Engine | None = None
         self._opening = threading.Lock()
 
@@ -39,14 +44,17 @@ class _Shared:
         setattr(self, name, value)
 
     def engine(self) -> Engine:
-        """Return the engine, opened by the first who asks."""
+        """Return the engine, opened by the first who asks. Raises: BundleError, EngineClosed."""
         with self._opening:
+            if self._closed:
+                raise EngineClosed("the client is closed")
             if self._engine is None:
                 self._engine = Engine.open(self.path, threads=self.threads, context=self.context)
             return self._engine
 
     def close(self) -> None:
         with self._opening:
+            self._closed = True
             if self._engine is not None:
                 self._engine.close()
 
@@ -66,7 +74,7 @@ class Models:
         self._threads = threads
         self._context = context
         self._closed = False
-        self._held: dict[Path, _Shared] = {}
+        self._held: dict[_Key, _Shared] = {}
         self._first = None if model is None else find(model, self._aliases)
         self._release = weakref.finalize(self, _release_all, self._held)
         default = self._first or next(iter(store.bundles()), None)
@@ -93,17 +101,17 @@ class Models:
         self._release()
 
     def _hold(self, stored: Stored) -> _Shared:
-        path = stored.path.resolve()
+        key = (os.getpid(), stored.path.resolve())
         with _LOCK:
             if self._closed:
                 raise EngineClosed("the client is closed")
-            if path not in self._held:
-                shared = _SHARED.get(path) or _Shared(path)
+            if key not in self._held:
+                shared = _SHARED.get(key) or _Shared(key[1])
                 shared.agree("threads", self._threads)
                 shared.agree("context", self._context)
-                _SHARED[path] = self._held[path] = shared
+                _SHARED[key] = self._held[key] = shared
                 shared.users += 1
-            return self._held[path]
+            return self._held[key]
 
 
 def find(model: str | Path, aliases: Mapping[str, str]) -> Stored:
@@ -121,15 +129,16 @@ def find(model: str | Path, aliases: Mapping[str, str]) -> Stored:
         raise
 
 
-def _release_all(held: dict[Path, _Shared]) -> None:
+def _release_all(held: dict[_Key, _Shared]) -> None:
     """Give up shares; engines without a user are closed outside the lock, as their worker has to end first."""
     with _LOCK:
         unused = []
-        for path, shared in held.items():
+        for key, shared in held.items():
             shared.users -= 1
             if shared.users == 0:
-                del _SHARED[path]
-                unused.append(shared)
+                del _SHARED[key]
+                if key[0] == os.getpid():
+                    unused.append(shared)
         held.clear()
     for shared in unused:
         shared.close()

@@ -97,7 +97,8 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None) -> S
     name: an id, an alias, or either with a date behind it (`reka-edge-20240208`).
     aliases: the caller's own names for models; they are looked at before everything else.
     first: a bundle that is loaded already and wins the names it shares with others.
-    Raises: UnknownModelError saying what is installed and the way out. Source: chat-api, 5.
+    Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle.
+    Source: chat-api, 5.
     """
     candidates = [*([first] if first else []), *bundles()]
     undated = _DATED.sub("", name)
@@ -107,6 +108,9 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None) -> S
             found = next((stored for stored in candidates if spelling in names(stored)), None)
             if found is not None:
                 return found
+    for path, reason in broken():
+        if path.name == wanted:
+            raise BundleError(reason)
     raise UnknownModelError(_way_out(name, candidates))
 
 
@@ -135,19 +139,19 @@ def install(source: Path, *, progress: Progress | None = None) -> Stored:
 
 
 def remove(name: str) -> None:
-    """Remove an installed bundle by its id. Raises: UnknownModelError, BundleError for the embedded one."""
-    stored = named(name)
-    if stored.embedded or stored.id != name:
+    """Remove an installed bundle by its id, damaged or not. Raises: UnknownModelError, BundleError for the embedded."""
+    folder = models_folder()
+    if name not in [path.name for path, _ in _installed_folders()]:
+        stored = named(name)
         what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
         raise BundleError(f"{name} cannot be removed: it {what}")
-    folder = stored.path.parent
     try:
         with _locked(folder):
             doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
-            stored.path.rename(doomed)
+            (folder / name).rename(doomed)
             _sync_folder(folder)
             shutil.rmtree(doomed)
-            if default_id() == stored.id:
+            if default_id() == name:
                 (folder / _DEFAULT).unlink()
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error

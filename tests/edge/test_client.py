@@ -15,7 +15,7 @@ from reka.chat.client import AsyncChatClient, ChatClient
 import edge
 from edge import client as client_module
 from edge import models, store
-from edge.errors import BundleError, EdgeError, ParameterError, UnknownModelError, UnsupportedError
+from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError, UnsupportedError
 from edge.store import Stored
 from tests.edge.fake_engine import FakeEngine, manifest
 
@@ -213,6 +213,25 @@ def test_a_forgotten_client_gives_its_engine_back(opened: list[FakeEngine]) -> N
     assert opened[0].closed
 
 
+def test_a_client_closed_while_it_begins_opens_nothing(opened: list[FakeEngine]) -> None:
+    client = edge.Reka()
+    shared = client._session.models._hold(store.bundles()[0])
+    client.close()
+    with pytest.raises(EngineClosed):
+        shared.engine()
+    assert opened == []
+
+
+def test_a_forked_child_opens_an_engine_of_its_own(opened: list[FakeEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    with edge.Reka() as client:
+        client.chat.create(model="reka-edge", messages=HELLO)
+        with monkeypatch.context() as child:
+            child.setattr(models.os, "getpid", lambda: -1)
+            assert text_of(client.chat.create(model="reka-edge", messages=HELLO)) == "Three red circles."
+            assert len(opened) == 2
+    assert opened[0].closed
+
+
 def test_a_closed_client_refuses(opened: list[FakeEngine]) -> None:
     client = edge.Reka()
     client.close()
@@ -376,11 +395,11 @@ def test_cancelling_a_task_stops_its_generation(opened: list[FakeEngine]) -> Non
             task = asyncio.create_task(client.chat.create(model="reka-edge", messages=HELLO))
             while len(engine.handles) < 2:
                 await asyncio.sleep(0.005)
-            await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert engine.cancelled == engine.handles[1:]
+            while engine.cancelled != engine.handles[1:]:
+                await asyncio.sleep(0.005)
             engine.gate.set()
             assert text_of((await gathered(client, 1))[0]) == "Three red circles."
 

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,9 @@ def test_a_text_bundle_takes_no_picture() -> None:
         read(user([{"type": "image_url", "image_url": data_url(png())}]), spec=TEXT_ONLY)
 
 
+DEEP: object = None
+for _ in range(3000):
+    DEEP = [DEEP]
 MISTAKES: list[tuple[object, list[str | int], str]] = [
     (5, [0], "dict_type"),
     ({}, [0, "role"], "literal_error"),
@@ -160,13 +164,17 @@ MISTAKES: list[tuple[object, list[str | int], str]] = [
     ({"role": "assistant", "tool_calls": "x"}, [0, "tool_calls"], "list_type"),
     ({"role": "assistant", "tool_calls": [{**CALL, "id": None}]}, [0, "tool_calls", 0, "id"], "string_type"),
     ({"role": "assistant", "tool_calls": [{**CALL, "name": ""}]}, [0, "tool_calls", 0, "name"], "string_type"),
+    ({"role": "assistant", "tool_calls": [{**CALL, "parameters": {"a": object()}}]}, [0, "tool_calls"], "dict_type"),
+    ({"role": "assistant", "tool_calls": [{**CALL, "parameters": {"a": math.nan}}]}, [0, "tool_calls"], "dict_type"),
+    ({"role": "assistant", "tool_calls": [{**CALL, "parameters": {"a": DEEP}}]}, [0, "tool_calls"], "dict_type"),
     ({"role": "assistant", "tool_calls": [{**CALL, "parameters": 5}]}, [0, "tool_calls", 0, "parameters"], "dict_type"),
 ]
 
 
 @pytest.mark.parametrize(("message", "loc", "kind"), MISTAKES)
 def test_a_mistake_is_named_with_its_place(message: object, loc: list[str | int], kind: str) -> None:
-    assert (["body", "messages", *loc], kind) in problems(message)
+    [(found, found_kind)] = problems(message)
+    assert (found[: 2 + len(loc)], found_kind) == (["body", "messages", *loc], kind)
 
 
 def test_every_mistake_is_named_at_once() -> None:

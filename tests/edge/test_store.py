@@ -330,6 +330,17 @@ def test_a_damaged_bundle_is_named_and_does_not_hide_the_others(made: Path, fold
     (stored.path / MANIFEST).write_text("{")
     assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
     assert [(path, "not a JSON document" in why) for path, why in store.broken()] == [(stored.path, True)]
+    with pytest.raises(BundleError, match="not a JSON document"):
+        store.named("reka-edge-2603")
+
+
+def test_a_damaged_bundle_can_be_removed_and_installed_again(made: Path, folder: Path) -> None:
+    stored = store.install(made)
+    (stored.path / MANIFEST).unlink()
+    with pytest.raises(BundleError, match="installed already"):
+        store.install(made)
+    store.remove("reka-edge-2603")
+    assert verify(store.install(made).path) == []
 
 
 def test_a_renamed_bundle_is_named(made: Path, folder: Path) -> None:
