@@ -110,8 +110,10 @@ def recognise(config: Mapping[str, object]) -> tuple[str, str]:
     Raises: UnsupportedError for a family of section 1 that is not implemented, ConfigError for any other.
     """
     named = config.get("architectures") or [None]
-    architecture = named[0] if isinstance(named, list) else named
-    model_type = config.get("model_type")
+    architecture, model_type = named[0] if isinstance(named, list) else named, config.get("model_type")
+    for key, value in (("architectures[0]", architecture), ("model_type", model_type)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"config.json: {key} is {str(value)[:60]!r}: expected a string")
     if architecture is not None and architecture not in _FAMILIES:
         raise ConfigError(f"config.json: architectures[0] is {architecture!r}: expected one of {', '.join(_FAMILIES)}")
     if architecture is None and model_type not in _MODEL_TYPES:
@@ -250,20 +252,25 @@ def _rope_base(fields: Fields) -> float:
 def _rope_scaling(fields: Fields, context: int) -> RopeScaling | None:
     found = []
     for key in ("rope_scaling", "rope_parameters"):
-        if fields.get(key) is None:
-            continue
-        inner = fields.child(key)
-        nested = f"{key}.original_max_position_embeddings"
-        original = fields.same_number("original_max_position_embeddings", nested)
-        scaling = parse_scaling(
-            inner.data, key=fields.path(key), original_context=context if original is None else int(original)
-        )
-        if scaling is not None:
-            found.append(scaling)
-    if len(set(found)) > 1:
+        if fields.get(key) is not None:
+            original = _original_context(fields, key, context)
+            found.append(parse_scaling(fields.child(key).data, key=fields.path(key), original_context=original))
+    scalings = {scaling for scaling in found if scaling is not None}
+    if len(scalings) > 1:
         raise ConfigError(f"{fields.path('rope_scaling')} and rope_parameters differ: expected one of them")
     fields.skip("original_max_position_embeddings")
-    return found[0] if found else None
+    return scalings.pop() if scalings else None
+
+
+def _original_context(fields: Fields, key: str, context: int) -> int:
+    """The context before stretching, in tokens: beside the scaling, inside it, or the model's."""
+    name = "original_max_position_embeddings"
+    original = fields.same_number(name, f"{key}.{name}")
+    if original is None:
+        return context
+    if original < 1 or original != int(original):
+        raise ConfigError(f"{fields.path(name)} is {original}: expected an integer of at least 1")
+    return int(original)
 
 
 def _norm_eps(fields: Fields) -> float:

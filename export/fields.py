@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from export.errors import ConfigError
 
 
+def finite(value: object) -> float | None:
+    """A JSON number as a float; None for anything else, infinities and NaN, and integers that no float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 class Fields:
     """One object of a file; null counts as absent. Messages name file, key, expectation and value."""
 
@@ -111,9 +122,10 @@ class Fields:
         return next(iter(found.values()), None)
 
     def _finite(self, key: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        number = finite(value)
+        if number is None:
             raise self._wrong(key, value, "a finite number")
-        return float(value)
+        return number
 
     def _wrong(self, key: str, value: object, expected: str) -> ConfigError:
         problem = "is missing" if value is None else f"is {str(value)[:60]!r}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from export.errors import RecipeError
+from export.fields import finite
 
 Scheme = Literal["fp32", "int8", "int4"]
 
@@ -149,9 +150,10 @@ def _thresholds(table: object, where: str) -> Thresholds:
     _only(table, set(known), where)
     values: dict[str, float] = {}
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise RecipeError(f"{where}.{key} is {value!r}: expected a number of at least 0")
-        values[key] = float(value)
+        number = finite(value)
+        if number is None or number < 0:
+            raise RecipeError(f"{where}.{key} is {str(value)[:60]}: expected a number of at least 0")
+        values[key] = number
     return Thresholds(**values)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import ConfigError, UnsupportedError
+from export.fields import finite
 
 F64 = npt.NDArray[np.float64]
 
@@ -56,6 +57,8 @@ def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int
     scaling = RopeScaling(kind=kind, original_context=original_context, **numbers)
     if scaling.high_freq_factor <= scaling.low_freq_factor:
         raise ConfigError(f"{key}.high_freq_factor is {scaling.high_freq_factor}: expected more than low_freq_factor")
+    if scaling.beta_fast <= scaling.beta_slow:
+        raise ConfigError(f"{key}.beta_fast is {scaling.beta_fast}: expected more than beta_slow")
     return scaling
 
 
@@ -99,7 +102,7 @@ def _yarn_attention(scaling: RopeScaling) -> float:
 
 
 def _number(data: Mapping[str, object], name: str, key: str) -> float:
-    value = data[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{key}.{name} is {value!r}: expected a number above 0")
-    return float(value)
+    number = finite(data[name])
+    if number is None or number <= 0:
+        raise ConfigError(f"{key}.{name} is {str(data[name])[:60]!r}: expected a number above 0")
+    return number

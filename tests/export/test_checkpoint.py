@@ -11,7 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export.checkpoint import INDEX, SINGLE, Checkpoint
@@ -20,6 +20,8 @@ from export.files import parse_object, plain_file
 from export.random_checkpoint import TINY, TINY_TEXT, write_checkpoint
 from export.shards import MAX_HEADER_BYTES, MAX_TENSORS, read_header
 
+# A busy machine is no fault of the code.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ENTRY = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 
 
@@ -182,6 +184,7 @@ def test_a_header_of_many_objects_is_refused_before_it_is_parsed(tmp_path: Path,
         read_header(path, name="a")
 
 
+@PATIENT
 @given(st.binary(max_size=200), st.integers(0, 220))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.safetensors"
@@ -381,6 +384,7 @@ def test_a_configuration_may_have_one_mebibyte(tmp_path: Path, size: int) -> Non
         Checkpoint.open(tmp_path)
 
 
+@PATIENT
 @given(st.text(max_size=20))
 def test_no_name_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -1,16 +1,21 @@
 """config.json and preprocessor_config.json: families, defaults, conflicts and refusals of reka-edge.md, 1 to 3."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from export.config import IMAGE_MEAN, IMAGE_STD, ModelConfig, parse
 from export.errors import ConfigError, ExportError, UnsupportedError
 from export.rope import RopeScaling, frequencies, parse_scaling
 
+# A busy machine is no fault of the code.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXT: Mapping[str, object] = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 160, "vocab_size": 512,
     "max_position_embeddings": 1024,
@@ -235,7 +240,7 @@ def test_a_value_of_another_kind_is_named(value: object) -> None:
         yasa({"hidden_size": value})
 
 
-@pytest.mark.parametrize("value", ["x", math.nan, math.inf, True, [1]])
+@pytest.mark.parametrize("value", ["x", math.nan, math.inf, True, [1], 10**400])
 def test_a_number_that_is_none_is_named(value: object) -> None:
     for key in ("logit_scale", "rope_theta", "rms_norm_eps"):
         with pytest.raises(ConfigError, match=rf"{key} is .*: expected a finite number"):
@@ -448,7 +453,48 @@ def test_a_bad_scaling_is_named(scaling: Mapping[str, object]) -> None:
         parse_scaling(scaling, key="config.json: rope_scaling", original_context=8)
 
 
-def test_llama3_needs_its_bands_in_order() -> None:
-    scaling = {"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}
-    with pytest.raises(ConfigError, match="high_freq_factor is 4.0"):
-        parse_scaling(scaling, key="config.json: rope_scaling", original_context=8)
+@pytest.mark.parametrize(
+    ("scaling", "reason"),
+    [
+        ({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}, "high_freq_factor is 4.0"),
+        ({"type": "yarn", "factor": 8, "beta_fast": 1, "beta_slow": 32}, "beta_fast is 1.0"),
+        ({"type": "yarn", "factor": 8, "original_max_position_embeddings": 0}, "original_max_.* is 0.0"),
+        ({"type": "yarn", "factor": 8, "original_max_position_embeddings": 0.5}, "original_max_.* is 0.5"),
+    ],
+)
+def test_a_scaling_without_sense_is_refused(scaling: Mapping[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        yasa({"rope_scaling": scaling})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = [
+    "architectures", "model_type", "num_query_tokens", "vision_max_tiles_num", "max_tiles_num", "use_vision_pos_embed",
+    "tie_word_embeddings", "audio_config", "vision_encoder_arch", "num_moe_experts", "quantization_config",
+    "text_config", *(f"text_config.{key}" for key in TEXT), "text_config.model_type", "text_config.rope_scaling",
+    "text_config.rope_parameters", "text_config.rotary_pct", "text_config.rope_theta", "text_config.num_query_groups",
+    "text_config.num_key_value_heads", "text_config.head_dim", "text_config.hidden_act", "text_config.logit_scale",
+    "text_config.original_max_position_embeddings", "text_config.rms_norm_eps", "text_config.attention_bias",
+    "vision_config", "vision_config.hidden_sizes", "vision_config.depths", "vision_config.image_size",
+    "vision_config.patch_size", "vision_config.num_stages", "vision_config.num_channels", "vision_config.hidden_act",
+]  # fmt: skip
+SCALING = st.fixed_dictionaries(
+    {},
+    optional={
+        key: JSON | st.sampled_from(["linear", "llama3", "yarn", "default", 2.0, 8])
+        for key in ("type", "rope_type", "factor", "low_freq_factor", "original_max_position_embeddings", "rope_theta")
+    },
+)
+
+
+@PATIENT
+@given(
+    st.sampled_from(KEYS), JSON | SCALING, st.dictionaries(st.sampled_from(["resample", "image_std", "crop_pct"]), JSON)
+)
+def test_any_value_of_any_key_is_read_or_refused(key: str, value: object, picture: Mapping[str, object]) -> None:
+    with contextlib.suppress(ExportError):
+        yasa2({key: value}, picture)
