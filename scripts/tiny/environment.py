@@ -1,4 +1,4 @@
-"""Runs a script in the checkout's own virtual environment where the Python that started it lacks what it needs."""
+"""Runs a script in a virtual environment of the checkout where the Python that started it lacks what it needs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-VENV = Path(__file__).resolve().parents[2] / ".venv"
+ROOT = Path(__file__).resolve().parents[2]
+MAKERS = {".venv": "scripts/run", ".venv-test": "scripts/test quick"}
 
 
-def enter(module: str) -> None:
-    """Starts the running script again under the environment that scripts/run made, unless `module` is to be had here.
+def enter(module: str, venv: str = ".venv") -> None:
+    """Starts the running script again under an environment of the checkout, unless `module` is to be had here.
 
+    venv: the one that scripts/run made, or `.venv-test`, which scripts/test makes.
     Raises: SystemExit where there is no such environment, or it lacks the module too.
     """
     if importlib.util.find_spec(module) is not None:
         return
-    python = VENV / "bin" / "python"
-    if Path(sys.prefix) == VENV or not python.exists():
-        raise SystemExit(f"{module} is not installed for {sys.executable}; run scripts/run once, then this again")
+    python = ROOT / venv / "bin" / "python"
+    if Path(sys.prefix) == ROOT / venv or not python.exists():
+        raise SystemExit(f"{module} is not installed for {sys.executable}; run {MAKERS[venv]} once, then this again")
     os.execv(python, [str(python), *sys.argv])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -68,15 +67,3 @@ def save(run: Path, folder: Path) -> None:
     for name, content in (("config.json", configuration(shape)), ("preprocessor_config.json", preprocessor)):
         (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     (folder / "tokenizer.json").write_text((run / "tokenizer.json").read_text())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="the folder of scripts/tiny/train.py")
-    parser.add_argument("folder", type=Path, help="the checkpoint to write")
-    options = parser.parse_args()
-    save(options.run, options.folder)
-
-
-if __name__ == "__main__":
-    main()

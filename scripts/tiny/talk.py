@@ -96,6 +96,8 @@ COLOUR_OF = (
 )
 SHAPE_OF = ("What shape is {}?", "Which shape is {}?", "What is the {} shape?", "What is {}?")
 
+MOST = ("Which shape is the {}?", "What is the {} shape?", "Which is the {} shape?", "What is the {} thing?")
+
 PLAIN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         (
@@ -350,8 +352,21 @@ def attribute(things: Sequence[Thing], rng: Rng) -> Exchange:
     return how_many(things, rng)
 
 
+def superlative(things: Sequence[Thing], rng: Rng) -> Exchange:
+    """Asked only where one shape is clearly the largest or the smallest."""
+    sizes = sorted((max(t.width, t.height), i) for i, t in enumerate(things))
+    largest = bool(rng.random() < 0.6)
+    if len(sizes) < 2 or (sizes[-1][0] < 1.25 * sizes[-2][0] if largest else sizes[1][0] < 1.25 * sizes[0][0]):
+        return attribute(things, rng)
+    one = things[sizes[-1 if largest else 0][1]]
+    word = pick(("largest", "biggest"), rng) if largest else "smallest"
+    if rng.random() < 0.5:
+        return Exchange(pick(COLOUR_OF, rng).format(f"{word} shape"), one.colour)
+    return Exchange(pick(MOST, rng).format(word), article(f"{one.colour} {one.shape}"))
+
+
 def about(things: Sequence[Thing], rng: Rng) -> Exchange:
-    return (how_many, is_there, where, attribute)[int(rng.integers(4))](things, rng)
+    return (how_many, is_there, where, attribute, superlative)[int(rng.integers(5))](things, rng)
 
 
 def variant(question: str, rng: Rng) -> str:

@@ -1,8 +1,7 @@
-"""Train reka-edge-tiny: pictures and conversations made on the fly, resumable, the same for the same seed."""
+"""The training of reka-edge-tiny: its losses, its phases, and a run that can be interrupted."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -15,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from data import Batches, train_tokenizer
-from model import Shape, Yasa, parameter_count
+from data import Batches
+from model import Shape, Yasa
 
 Batch = dict[str, Tensor]
 Terms = tuple[Tensor, dict[str, Tensor]]
@@ -171,41 +170,3 @@ def train(run: Run, data: Batches, plan: Plan, *, workers: int) -> None:
             seen = []
         if run.step % 250 == 0 or run.step == plan.steps:
             run.save()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "folder", type=Path, help="where the run keeps its state; an interrupted run goes on from there"
-    )
-    parser.add_argument("--looking", type=int, default=2200, help="steps of 32 crowded pictures for the tower alone")
-    parser.add_argument("--reading", type=int, default=1000, help="steps of conversations without pictures")
-    parser.add_argument("--talking", type=int, default=1800, help="steps of 32 pictures and conversations")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peak", type=float, default=2e-3, help="learning rate")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = options.folder / "tokenizer.json"
-    if not tokenizer.exists():
-        tokenizer.write_text(train_tokenizer(seed=options.seed))
-    text = tokenizer.read_text()
-    vocabulary = (
-        max(max(json.loads(text)["model"]["vocab"].values()), *(t["id"] for t in json.loads(text)["added_tokens"])) + 1
-    )
-    shape = Shape(vocab_size=-(-vocabulary // 64) * 64)
-    run = Run(options.folder, shape, seed=options.seed, peak=options.peak)
-    run.resume()
-    print(
-        f"{parameter_count(run.model) / 1e6:.2f} M parameters, vocabulary {vocabulary}, from step {run.step}",
-        flush=True,
-    )
-    plan = Plan(options.looking, options.reading, options.talking)
-    data = Batches(text, shape, seed=options.seed, looking=plan.looking, reading=plan.reading)
-    train(run, data, plan, workers=options.workers)
-
-
-if __name__ == "__main__":
-    main()
