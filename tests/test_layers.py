@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "bundle"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch"),
-    ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model", "answer"),
+    ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model",
+     "answer"),
     ("worker", "engine"),
     ("models", "chat"),
     ("app",),
     ("client", "checkup"),
     ("cli",),
     ("",),
-)
+)  # fmt: skip
 EXPORT_ROWS = (
     ("errors", "files", "fields", "memory", "shards", "checkpoint", "config", "names", "recipe", "graph", "rope",
      "quantize", "quantize.distance", "quantize.int8", "quantize.int4", "compare"),
