@@ -22,12 +22,10 @@ from edge.session import open_session, thread_count
 from edge.tokenizer import Tokenizer
 from edge.vision import Vision
 from export.errors import CertificateError
-from export.prompts import U8, Question
+from export.prompts import MAX_ANSWER, SLOTS, U8, Question
 
 F32 = npt.NDArray[np.float32]
 
-MAX_ANSWER: Final = 64  # tokens
-SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
 TEXT_ROOM: Final = 512  # positions for the text of a prompt and its answer
 PICTURES_BYTES: Final = 64 << 20  # of embeds kept for the next questions about a picture
 MAX_UNFIT: Final = 200  # prompts in a row that do not fit before giving up

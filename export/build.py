@@ -31,7 +31,7 @@ from export.errors import OutputError
 from export.files import has_file, plain_file, read_bytes
 from export.memory import PeakMemory
 from export.names import Weights
-from export.plan import plan
+from export.plan import plan, scratch_bytes
 from export.recipe import Recipe, load
 from export.text import write_decoder, write_embedding
 from export.tokenizer import TOKENIZER, TokenizerFiles, convert
@@ -86,7 +86,8 @@ def build(
     with PeakMemory() as memory, pack.workspace(out) as work:
         export = _Export.read(checkpoint, load(recipe), ranks)
         planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
-        pack.check_space(work, planned.n_bytes)
+        scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
+        pack.check_space(work, planned.n_bytes + scratch)
         tensors = export.write(work.bundle, planned.n_weights, tell)
         manifest = export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell)
         try:

@@ -73,7 +73,10 @@ def _follow(process: "subprocess.Popen[str]", report: Report) -> str | None:
     """Pass progress on until the process ends; returns the error it names, if any."""
     failure = None
     for line in process.stdout or ():
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue  # some library's words
         if "error" in message:
             failure = str(message["error"])
         else:

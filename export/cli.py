@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
@@ -68,7 +67,7 @@ def export(
         _certificate(json.loads((out / CERTIFICATE).read_bytes()))
 
 
-class _Bars(AbstractContextManager["_Bars"]):
+class _Bars:
     """A bar for each stage, on stderr, with the peak memory beside it; where that is no terminal, how each ended."""
 
     def __init__(self, memory: PeakMemory) -> None:

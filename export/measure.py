@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +22,10 @@ from export.compare import Agreement, Comparison, row_cosines
 from export.errors import CertificateError
 from export.memory import Peak, PeakMemory
 from export.names import Weights
-from export.prompts import U8, questions
+from export.prompts import POSITIONS, U8, Level, questions
 
 F32 = npt.NDArray[np.float32]
-Level = Literal["quick", "full"]
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
-
-POSITIONS: Final[Mapping[Level, int]] = {"quick": 2000, "full": 8000}
 
 
 @dataclass(frozen=True)

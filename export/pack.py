@@ -158,11 +158,13 @@ def _sweep(parent: Path, name: str, *, alone: bool) -> None:
 
 
 def _holder(lock: Path) -> str | None:
-    """The destination's name of a living export, None if it is dead."""
+    """The destination's name of a living export, "" if it is another user's, None if it is dead."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return ""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,6 +6,7 @@ from typing import Final
 
 from export.config import ModelConfig, TextConfig
 from export.names import expected
+from export.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
 from export.recipe import Recipe
 
 ALIGNMENT: Final = 4096  # of every large tensor in a data file
@@ -37,6 +38,11 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
         n_weights += 0 if path is None else rows * columns
         n_bytes += _tensor_bytes(rows, columns, scheme) + ALIGNMENT
     return Plan(n_weights, n_bytes)
+
+
+def scratch_bytes(text: TextConfig, level: Level) -> int:
+    """What a certificate keeps on disk while it is made: the bundle's logits at every answered token."""
+    return (POSITIONS[level] + SLOTS * MAX_ANSWER) * text.vocab_size * 4
 
 
 def recipe_path(role: str) -> str | None:

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,12 @@ from PIL import Image, ImageDraw
 U8 = npt.NDArray[np.uint8]
 Outline = npt.NDArray[np.float64]  # (points, 2), x and y around the origin, px
 
+Level = Literal["quick", "full"]
+
 SEED: Final = 20_260_301
+POSITIONS: Final[dict[Level, int]] = {"quick": 2000, "full": 8000}  # answered tokens that are compared
+MAX_ANSWER: Final = 64  # tokens
+SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
 QUESTIONS_PER_PICTURE: Final = 3  # its embeds are then computed once for three answers
 
 COLOURS: Final = {

@@ -23,13 +23,13 @@ import torch
 
 from edge.bundle import RUNTIME_VERSION, Bundle, Manifest
 from edge.errors import EdgeError
-from export.answers import MAX_ANSWER
+from edge.session import thread_count
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
-from export.measure import POSITIONS, Cost, Level, Measured, measure
+from export.measure import Cost, Measured, measure
 from export.memory import Peak
 from export.names import Weights
-from export.prompts import SEED
+from export.prompts import MAX_ANSWER, POSITIONS, SEED, Level
 from export.recipe import Recipe, Thresholds, load
 
 N_WORST: Final = 5
@@ -100,7 +100,7 @@ def _machine() -> dict[str, str | int]:
         processor = names[0] if names else processor
     return {
         "architecture": platform.machine(), "processor": processor, "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": thread_count(None),
     }  # fmt: skip
 
 

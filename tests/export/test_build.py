@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,27 @@ def test_plan_is_never_too_small(recipe: str, tiny_checkpoint: Path, bundle_of: 
     planned = plan(config, load(recipe), tokenizer_bytes=(path / "tokenizer.json").stat().st_size)
     written = sum(entry.stat().st_size for entry in path.iterdir())
     assert written <= planned.n_bytes <= 1.2 * written + (5 << 20)
+
+
+def test_room_for_the_certificate_s_logits_is_asked_for(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, int] = {}
+    for level in ("off", "quick", "full"):
+        monkeypatch.setattr(pack, "check_space", stop(asked, level))
+        with pytest.raises(RecursionError):
+            build(text_checkpoint, tmp_path / "out", certificate=level)
+    vocab_size = TINY_TEXT.vocab_size
+    assert asked["quick"] - asked["off"] >= 2000 * vocab_size * 4
+    assert asked["full"] - asked["off"] >= 8000 * vocab_size * 4
+
+
+def stop(asked: dict[str, int], level: str) -> Callable[[pack.Workspace, int], None]:
+    def check(_work: pack.Workspace, needed_bytes: int) -> None:
+        asked[level] = needed_bytes
+        raise RecursionError
+
+    return check
 
 
 def test_text_only_bundle_has_no_vision(text_bundle: Path) -> None:

@@ -227,6 +227,15 @@ def test_living_export_is_left_alone(tmp_path: Path) -> None:
         assert len(left(tmp_path)) == 2
 
 
+def test_another_user_s_export_counts_as_living(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        assert pack._holder(tmp_path / pack.LOCK) == ""
+
+
 def test_second_export_to_a_name_fails_at_once(tmp_path: Path) -> None:
     with holder(tmp_path / "out"):
         with pytest.raises(OutputError, match="another export to it is running"), pack.workspace(tmp_path / "out"):

@@ -249,7 +249,8 @@ def test_failed_measurement_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_progress_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{"stage": "answers", "done": done, "total": 3} for done in (1, 2, 3)]
-    stand_in(monkeypatch, f"for line in {lines}: print(json.dumps(line))\nout.write_text(json.dumps({{'missed': []}}))")
+    code = f"print('a library talks')\nfor line in {lines}: print(json.dumps(line))"
+    stand_in(monkeypatch, code + "\nout.write_text(json.dumps({'missed': []}))")
     seen: list[tuple[str, int, int]] = []
     certify.run(request(tmp_path), lambda *step: seen.append(step))
     assert seen == [("answers", 1, 3), ("answers", 2, 3), ("answers", 3, 3)]
