@@ -137,6 +137,20 @@ def targets(things: Sequence[Thing], grid: int) -> npt.NDArray[np.float32]:
     return out
 
 
+def cover(things: Sequence[Thing], side: int) -> npt.NDArray[np.float32]:
+    """(side * side, 3) for the spotter: does a shape lie over this cell, its colour, its shape; smaller ones on top."""
+    out = np.zeros((side, side, 3), np.float32)
+    centres = (np.arange(side) + 0.5) / side
+    for thing in sorted(things, key=lambda t: -t.width * t.height):
+        over = ((centres[None] - thing.x) / (thing.width / 2)) ** 2 + (
+            (centres[:, None] - thing.y) / (thing.height / 2)
+        ) ** 2
+        under = over < 0.8
+        under[min(int(thing.y * side), side - 1), min(int(thing.x * side), side - 1)] = True
+        out[under] = 1, COLOURS.index(thing.colour), SHAPES.index(thing.shape)
+    return out.reshape(side * side, 3)
+
+
 def perfect(things: Sequence[Thing], grid: int) -> npt.NDArray[np.float32]:
     """(grid * grid, 20) for Yasa.imagine: in each cell how many shapes, colours, shapes, and where in the cell."""
     out = np.zeros((grid * grid, 20), np.float32)
@@ -192,7 +206,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         shots = [scenes.scene(rng, tile_px=px, most=most) for _ in range(PICTURES)]
         tiles = np.stack([scenes.tile(s.rgb, tile_px=px, patch_px=patch) for s in shots]).transpose(0, 3, 1, 2)
         marks = np.stack([targets(s.things, grid) for s in shots])
-        seen = {"tiles": torch.from_numpy(tiles.copy()), "marks": torch.from_numpy(marks)}
+        covers = np.stack([cover(s.things, 2 * grid) for s in shots])
+        arrays = {"tiles": tiles.copy(), "marks": marks, "covers": covers}
+        seen = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return [s.things for s in shots], seen
 
     def talks(self, writer: Writer, things: Sequence[Sequence[Thing]], rng: Rng) -> dict[str, torch.Tensor]:

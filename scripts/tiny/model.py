@@ -101,10 +101,11 @@ class Encoder(nn.Module):
         stages = zip(befores, shape.dims, shape.depths, strict=True)
         self.stages = nn.ModuleList([Stage(b, w, d, first=b == 0) for b, w, d in stages])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature map, and the finer one of the stage before."""
         for stage in self.stages:
-            x = stage(x)
-        return x
+            before, x = x, stage(x)
+        return x, before
 
 
 class Backbone(nn.Module):
@@ -114,7 +115,7 @@ class Backbone(nn.Module):
         self.encoder = Encoder(shape)
         self.layernorm = nn.LayerNorm(shape.dims[-1], eps=1e-6)  # stored in checkpoints, applied to nothing
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.encoder(self.embeddings(x))
 
 
@@ -209,7 +210,7 @@ class Body(nn.Module):
 
 
 class Yasa(nn.Module):
-    """The model, its tensors named as in a released checkpoint; `detector` and `imagin…` only serve the training."""
+    """The model, its tensors named as in a released checkpoint; what else it has only serves the training."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -217,6 +218,7 @@ class Yasa(nn.Module):
         self.model = Body(shape)
         self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
         self.detector = nn.Linear(shape.dims[-1], 1 + 11 + 6 + 4)
+        self.spotter = nn.Linear(shape.dims[-2], 1 + 11 + 6)
         self.imagination = nn.Linear(20, shape.hidden_size)
         self.imagined_cells = nn.Parameter(0.1 * torch.randn(shape.tokens, shape.hidden_size))
         self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
@@ -224,10 +226,11 @@ class Yasa(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.apply(start)
 
-    def look(self, tiles: Tensor) -> Tensor:
-        """tiles: (B, 3, T, T) uint8. Returns the feature map, (B, G * G, C)."""
+    def look(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """tiles: (B, 3, T, T) uint8. Returns feature maps: (B, G * G, C), before it (B, 4 * G * G, C')."""
         tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return self.model.vision_model.backbone(tiles).flatten(2).transpose(1, 2)
+        last, before = self.model.vision_model.backbone(tiles)
+        return last.flatten(2).transpose(1, 2), before.flatten(2).transpose(1, 2)
 
     def project(self, features: Tensor) -> Tensor:
         """features: (B, G * G, C). Returns embeds (B, G * G, H)."""

@@ -32,6 +32,16 @@ def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
     return objectness + ((colour + shape) * weight.flatten()).sum() + 0.5 * (box * weight).sum()
 
 
+def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
+    """found: (B, 4 * G * G, 18); covers: (B, 4 * G * G, 3) as data.cover gives them."""
+    here = covers[..., 0]
+    weight = (here / here.sum().clamp(min=1)).flatten()
+    objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, reduction="sum") / here.sum().clamp(min=1)
+    colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), covers[..., 1].long().flatten(), reduction="none")
+    shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), covers[..., 2].long().flatten(), reduction="none")
+    return 0.5 * objectness + ((colour + shape) * weight).sum()
+
+
 def answer_loss(model: Yasa, embeds: Tensor, ids: Tensor, labels: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
     """Mean loss over the learned positions, and whether each row's answers are all the first choice."""
     seen = embeds.flatten(0, 1)[source.clamp(min=0)]
@@ -57,9 +67,11 @@ class Plan:
 
 def look_loss(model: Yasa, batch: Batch) -> Terms:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = model.detector(model.look(batch["tiles"]))
+        features, before = model.look(batch["tiles"])
+        found, spotted = model.detector(features), model.spotter(before)
     detected = detector_loss(found.float(), batch["marks"])
-    return detected, {"detect": detected}
+    spot = spotter_loss(spotted.float(), batch["covers"])
+    return detected + spot, {"detect": detected, "spot": spot}
 
 
 def read_loss(model: Yasa, batch: Batch) -> Terms:
@@ -70,14 +82,16 @@ def read_loss(model: Yasa, batch: Batch) -> Terms:
 def talk_loss(model: Yasa, batch: Batch, *, guidance: float) -> Terms:
     """guidance: how much the tower's embeds are held to those of perfect eyes, which the decoder already reads."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        features = model.look(batch["tiles"])
+        features, before = model.look(batch["tiles"])
         embeds = model.project(features)
-        found = model.detector(features)
+        found, spotted = model.detector(features), model.spotter(before)
         loss, terms = spoken(model, embeds, batch)
         wanted = model.imagine(batch["cells"]).detach()
     detected = detector_loss(found.float(), batch["marks"])
     apart = F.mse_loss(embeds.float(), wanted.float()) / wanted.float().var().clamp(min=1e-6)
-    return loss + 0.5 * detected + guidance * apart, terms | {"detect": detected, "apart": apart}
+    spot = spotter_loss(spotted.float(), batch["covers"])
+    terms |= {"detect": detected, "spot": spot, "apart": apart}
+    return loss + 0.5 * (detected + spot) + guidance * apart, terms
 
 
 def spoken(model: Yasa, embeds: Tensor, batch: Batch) -> Terms:
