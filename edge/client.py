@@ -1,5 +1,4 @@
 """`Reka` and `AsyncReka`: the clients of Reka's SDK, in process, on an engine they share with each other."""
-# ruff: noqa: ARG002 (the SDK's arguments are taken and ignored)
 
 import asyncio
 import contextlib

@@ -33,7 +33,7 @@ def manifest(bundle_id: str = "a-model", *aliases: str, vision: bool = True) -> 
 
 
 class FakeEngine:
-    """Answers with `words`, one a step; after `n_free` words a step waits for `gate`; `error` ends every answer after a word."""
+    """Answers with `words`, one a step; after `n_free` of them a step waits for `gate`; `error` comes after a word."""
 
     opened: "list[FakeEngine]"
 
