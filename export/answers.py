@@ -111,13 +111,15 @@ class _Reader:
 
     def answer(self, prompts: list[Positions]) -> Iterator[tuple[Answer, list[F32]]]:
         """Answer up to SLOTS prompts together; yields each with the logits of its tokens, (V,) each."""
-        slots, rows, ids = [], {}, {}
+        slots, rows, ids, rooms = [], {}, {}, {}
         for prompt in prompts:
             slot = self._model.cache.take(prompt.keys, n_read=2)
             slots.append(slot)
             rows[slot] = [_exhaust(self._model.read(prompt, slot, n_logits=1, owner=None))[0]]
             ids[slot] = [int(rows[slot][0].argmax())]
-        while running := [slot for slot in slots if not self._has_ended(slot, ids[slot])]:
+            # The last token answered takes no position: nothing is read after it.
+            rooms[slot] = min(MAX_ANSWER, self._model.cache.free(slot) + 1)
+        while running := [slot for slot in slots if not self._has_ended(ids[slot], rooms[slot])]:
             for slot, row in zip(running, self._model.step(running, [ids[slot][-1] for slot in running]), strict=True):
                 rows[slot].append(row)
                 ids[slot].append(int(row.argmax()))
@@ -125,9 +127,8 @@ class _Reader:
             self._model.cache.release(slot)
             yield Answer(prompt, tuple(ids[slot])), rows[slot]
 
-    def _has_ended(self, slot: int, ids: list[int]) -> bool:
-        is_stop = ids[-1] in self._manifest.prompt.stop_ids
-        return is_stop or len(ids) == MAX_ANSWER or self._model.cache.free(slot) == 0
+    def _has_ended(self, ids: list[int], room: int) -> bool:
+        return ids[-1] in self._manifest.prompt.stop_ids or len(ids) == room
 
     def _lay_out(self, question: Question) -> Positions:
         picture = question.picture

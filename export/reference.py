@@ -23,7 +23,7 @@ F32 = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 VISION_EPS: Final = 1e-6  # of the tower's layer norms and of GRN, whatever the config says
-HEAD_ROWS: Final = 8192  # rows of the head that are multiplied at once
+HEAD_ROWS: Final = 2048  # rows of the head that are multiplied at once: their logits are held for all positions
 TILES_AT_ONCE: Final = 8  # feature maps held at once: 23 MB each at 512 px and 352 channels
 
 

@@ -242,6 +242,7 @@ def test_names_of_tensors_do_not_change_the_weights(checkpoint_of: CheckpointOf,
         assert (split / name).read_bytes() == (fused / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_at_any_moment_it_leaves_no_half_bundle(text_checkpoint: Path, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -274,6 +275,7 @@ def test_signal_during_an_export_leaves_nothing(text_checkpoint: Path, tmp_path:
         assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_certificate_ends_with_a_killed_export(text_checkpoint: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(text_checkpoint, tmp_path / "out", "--certificate", "full"),
