@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge.client import Reka as Reka
     from edge.engine import Engine as Engine
     from edge.errors import EdgeError as EdgeError
+    from edge.transport import Transport as Transport
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
     from edge.types import ChatMessageChunk as ChatMessageChunk
@@ -49,7 +50,7 @@ __version__ = bundle.RUNTIME_VERSION
 # Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
 logging.getLogger("edge").addHandler(logging.NullHandler())
 
-_HOMES = {"AsyncReka": "client", "Reka": "client", "Engine": "engine", "EdgeError": "errors"}
+_HOMES = {"AsyncReka": "client", "Reka": "client", "Engine": "engine", "EdgeError": "errors", "Transport": "transport"}
 _MODULES = ("chat", "models")
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "ToolOutput",
+    "Transport",
     "TypedMediaContent",
     "TypedText",
     "UnprocessableEntityError",

@@ -45,8 +45,7 @@ class Limits:
     @classmethod
     def of_this_machine(cls) -> "Limits":
         """Return the defaults, half the pixels and bytes on boards with 4 GB or less."""
-        total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return cls() if total_bytes > _SMALL_BOARD_BYTES else cls(image_px=32_000_000, decoded_bytes=128 << 20)
+        return cls(image_px=32_000_000, decoded_bytes=128 << 20) if is_small_board() else cls()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,11 @@ class Problems:
         """Raise: UnprocessableEntityError with all of them, if there are any."""
         if self.found:
             raise UnprocessableEntityError(HttpValidationError(detail=self.found))
+
+
+def is_small_board() -> bool:
+    """Return whether this machine was sold with 4 GB or less."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") <= _SMALL_BOARD_BYTES
 
 
 def turns(

@@ -20,12 +20,13 @@ _SHARED: dict[_Key, "_Shared"] = {}
 
 
 class _Shared:
-    """One bundle's engine and its users; `threads` and `context` are as asked for, None for the engine's own choice."""
+    """One bundle's engine and its users; its settings are as asked for, None for the engine's own choice."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.threads: int | None = None
         self.context: int | None = None
+        self.slots: int | None = None
         self.users = 0
         self._closed = False
         self._engine: Engine | None = None
@@ -49,7 +50,8 @@ class _Shared:
             if self._closed:
                 raise EngineClosed("the client is closed")
             if self._engine is None:
-                self._engine = Engine.open(self.path, threads=self.threads, context=self.context)
+                slots = {} if self.slots is None else {"slots": self.slots}
+                self._engine = Engine.open(self.path, threads=self.threads, context=self.context, **slots)
             return self._engine
 
     def close(self) -> None:
@@ -63,16 +65,23 @@ class Models:
     """The models one client or server can chat with, and its share in the engines they run on.
 
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
-    aliases: further names, `{"reka-core": "reka-edge"}`.
+    aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time.
     Raises: UnknownModelError, BundleError; ParameterError when a bundle is open with other settings.
     """
 
     def __init__(
-        self, *, model: str | Path | None, aliases: Mapping[str, str], threads: int | None, context: int | None
+        self,
+        *,
+        model: str | Path | None,
+        aliases: Mapping[str, str],
+        threads: int | None,
+        context: int | None,
+        slots: int | None = None,
     ) -> None:
         self._aliases = dict(aliases)
         self._threads = threads
         self._context = context
+        self._slots = slots
         self._closed = False
         self._held: dict[_Key, _Shared] = {}
         self._first = None if model is None else find(model, self._aliases)
@@ -109,6 +118,7 @@ class Models:
                 shared = _SHARED.get(key) or _Shared(key[1])
                 shared.agree("threads", self._threads)
                 shared.agree("context", self._context)
+                shared.agree("slots", self._slots)
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1
             return self._held[key]

@@ -15,13 +15,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "bundle"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch", "completion"),
     ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model",
-     "answer"),
+     "grammar", "answer", "calls", "tools"),
     ("worker", "engine"),
     ("models", "chat"),
+    ("body", "exchange", "generation", "openai", "reka", "openapi", "page", "metrics", "guard", "queueing", "logs"),
     ("app",),
-    ("client", "checkup"),
+    ("client", "checkup", "protocol", "server", "transport"),
     ("cli",),
     ("",),
 )  # fmt: skip
@@ -133,8 +134,15 @@ def declared(requirements: list[str]) -> set[str]:
 
 def test_dependencies_are_what_edge_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    brought_along = {"pydantic_core"}  # by pydantic, whose version decides it
-    assert foreign("edge") - brought_along == declared(project["dependencies"])
+    brought_along = {"pydantic_core", "h11"}  # by pydantic and by uvicorn, whose versions decide them
+    server = declared(project["optional-dependencies"]["server"])
+    assert foreign("edge") - brought_along == declared(project["dependencies"]) | server
+
+
+def test_only_the_server_and_the_transport_need_the_server_extra() -> None:
+    server = {"starlette", "uvicorn", "httpx", "h11"}
+    needing = {module for module, path in MODULES.items() if {top(name) for name in imports(path)} & server}
+    assert needing == {"edge.server", "edge.protocol", "edge.transport"}
 
 
 def test_export_extra_is_what_export_imports_besides() -> None:

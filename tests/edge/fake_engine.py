@@ -51,7 +51,9 @@ class FakeEngine:
         self.closed = False
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None, context: int | None = None) -> "FakeEngine":
+    def open(
+        cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1
+    ) -> "FakeEngine":
         engine = cls(manifest(path.name))
         engine.threads, engine.context = threads or engine.threads, context or engine.context
         cls.opened.append(engine)

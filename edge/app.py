@@ -1,0 +1,199 @@
+"""All routes without a framework: method, raw path, headers and body in; status, headers and bytes out."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from edge import openapi, page
+from edge.body import read_json
+from edge.chat import Request, api_errors, read_request, start
+from edge.engine import Engine
+from edge.exchange import Headers, HttpRequest, HttpResponse, Writer, json_response, refusal, refused
+from edge.generation import Generation, parts
+from edge.messages import Limits
+from edge.metrics import Metrics
+from edge.models import Models
+from edge.openai import OpenaiWriter, from_openai, openai_places
+from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_error, read_stream
+from edge.types import ApiError
+
+_LOG = logging.getLogger("edge")
+
+Fields = Mapping[str, object]
+T = TypeVar("T")
+
+ROUTES: Mapping[str, str] = {
+    "/v1/chat": "POST",
+    "/v1/models": "GET",
+    "/v1/chat/completions": "POST",
+    "/chat": "POST",
+    "/models": "GET",
+    "/health": "GET",
+    "/metrics": "GET",
+    "/openapi.json": "GET",
+    "/": "GET",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request whose fields are right: the chat it stands for, and how its answer is written."""
+
+    request: Request
+    writer: Writer
+
+
+class Job:
+    """An answer that was asked for and is not begun: nothing is decoded or generated before start()."""
+
+    def __init__(self, app: "App", path: str, asked: Asked, engine: Engine, begun_s: float) -> None:
+        self._app = app
+        self._path = path
+        self._asked = asked
+        self._engine = engine
+        self._begun_s = begun_s
+
+    def start(self) -> Generation | HttpResponse:
+        """Open the media, hand the prompt to the engine, and return the answer on its way or what was wrong."""
+        app = self._app
+        begin = functools.partial(start, self._engine, self._asked.request, files=app.files, limits=app.limits)
+        reply = _answered(self._path, begin)
+        if isinstance(reply, HttpResponse):
+            return reply
+        return Generation(reply, self._asked.writer, path=self._path, metrics=app.metrics, begun_s=self._begun_s)
+
+
+class App:
+    """The interface over HTTP, whoever carries it: a server, or a transport in process.
+
+    files: which local files messages may name; over HTTP none, or those in a folder.
+    """
+
+    def __init__(self, models: Models, *, files: bool | Path, limits: Limits | None = None) -> None:
+        self.models = models
+        self.files = files
+        self.limits = limits or Limits.of_this_machine()
+        self.metrics = Metrics()
+        self._readers: Mapping[str, Callable[[Fields], Asked]] = {
+            "/v1/chat": self._chat,
+            "/v1/chat/completions": self._completion,
+            "/chat": self._legacy,
+        }
+        self._pages: Mapping[str, Callable[[HttpRequest], HttpResponse]] = {
+            "/v1/models": self._list_models,
+            "/models": lambda _: json_response(self.models.ids()),
+            "/health": lambda _: json_response({"status": "ok"}),
+            "/metrics": self._show_metrics,
+            "/openapi.json": lambda _: json_response(openapi.document()),
+            "/": lambda _: HttpResponse(200, page.HEADERS, page.HTML.encode()),
+        }
+
+    def read(self, request: HttpRequest) -> Job | HttpResponse:
+        """Check a request; return the answer it asks for, not begun, or the response where there is one already."""
+        begun_s = time.monotonic()
+        unrouted = route_error(request.method, request.path)
+        if unrouted is not None:
+            return unrouted
+        if request.path in self._pages:
+            return _answered(request.path, functools.partial(self._pages[request.path], request))
+        return _answered(request.path, functools.partial(self._job, request, begun_s))
+
+    def respond(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Headers, Iterator[bytes]]:
+        """Answer one request, waiting for its status; leaving the iterator early stops the generation.
+
+        The iterator raises StreamBroken after its last bytes when a stream failed on its way.
+        """
+        job = self.read(HttpRequest(method, path, headers, body))
+        answer = job.start() if isinstance(job, Job) else job
+        if isinstance(answer, HttpResponse):
+            return answer.status, answer.headers, iter((answer.body,))
+        arriving = parts(answer)
+        first = next(arriving, b"")
+        return answer.status or 500, answer.headers, _rest(first, arriving)
+
+    def close(self) -> None:
+        """Give the engines up."""
+        self.models.close()
+
+    def _job(self, request: HttpRequest, begun_s: float) -> Job:
+        check_content_type(request.headers)
+        asked = self._readers[request.path](read_json(request.body))
+        with api_errors():
+            engine = self.models.engine(asked.request.model)
+        return Job(self, request.path, asked, engine, begun_s)
+
+    def _chat(self, body: Fields) -> Asked:
+        streams = read_stream(body)
+        return Asked(read_request(body, limits=self.limits), ChatWriter(streams))
+
+    def _legacy(self, body: Fields) -> Asked:
+        try:
+            return Asked(read_request(from_legacy(body), limits=self.limits), LegacyWriter())
+        except ApiError as error:
+            raise legacy_error(error) from error.__cause__
+
+    def _completion(self, body: Fields) -> Asked:
+        completion = from_openai(body)
+        try:
+            request = read_request(completion.fields, limits=self.limits)
+        except ApiError as error:
+            raise openai_places(error, completion) from error.__cause__
+        return Asked(request, OpenaiWriter(completion.stream, completion.include_usage))
+
+    def _list_models(self, request: HttpRequest) -> HttpResponse:
+        """List models as Reka does, to clients that show themselves as OpenAI's do as those expect it."""
+        ids = self.models.ids()
+        bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+        if not bearer or "x-api-key" in request.headers:
+            return json_response([{"id": name} for name in ids])
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "edge"} for name in ids]
+        return json_response({"object": "list", "data": data})
+
+    def _show_metrics(self, _: HttpRequest) -> HttpResponse:
+        headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
+        return HttpResponse(200, headers, self.metrics.text().encode())
+
+
+def route_error(method: str, path: str) -> HttpResponse | None:
+    """Return the 404 or 405 of a request that no route takes; HEAD is taken where GET is."""
+    allowed = ROUTES.get(path)
+    if allowed is None:
+        return refusal(path, refused(404, f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"))
+    if method != allowed and (method, allowed) != ("HEAD", "GET"):
+        detail = f"{path}: expected {allowed}, got {method[:20]}"
+        return refusal(path, refused(405, detail), headers=(("allow", allowed),))
+    return None
+
+
+def check_content_type(headers: Mapping[str, str]) -> None:
+    """Take JSON alone: what a foreign web page can send without asking first is not. Raises: ApiError 415."""
+    kind = headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise refused(415, f"content-type: expected application/json, got {kind[:200]!r}")
+    coding = headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise refused(415, f"content-encoding: expected none, got {coding[:200]!r}")
+
+
+def _answered(path: str, act: Callable[[], T]) -> T | HttpResponse:
+    """Return what `act` does, or the response that its error is; an unexpected one stays in the log."""
+    try:
+        return act()
+    except ApiError as error:
+        return refusal(path, error)
+    except MemoryError:
+        return refusal(path, refused(503, "out of memory"))
+    except Exception as error:
+        _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
+        return refusal(path, refused(500, "the request failed"))
+
+
+def _rest(first: bytes, arriving: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from arriving

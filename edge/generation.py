@@ -1,0 +1,156 @@
+"""An answer on its way out: what to send next, known without waiting, for threads and event loops alike."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator
+from collections.abc import Generator as GeneratorType
+from dataclasses import replace
+
+from edge.chat import Reply, api_errors
+from edge.exchange import Headers, HttpResponse, Writer, json_response, refusal
+from edge.handle import Handle, Progress
+from edge.metrics import Metrics
+from edge.types import ApiError
+
+MAX_SECONDS = 1800.0
+
+_STREAM_HEADERS = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
+
+
+class StreamBroken(Exception):
+    """An answer failed after it had begun; its last event said so, and its body must not end as a whole one does."""
+
+
+class Generation:
+    """One answer; `status` and `headers` are known once poll() gave the first bytes.
+
+    `broken`: the body is to end without its proper end.
+    """
+
+    def __init__(
+        self, reply: Reply, writer: Writer, *, path: str, metrics: Metrics, begun_s: float, max_s: float = MAX_SECONDS
+    ) -> None:
+        self.status: int | None = None
+        self.headers: Headers = ()
+        self.done = False
+        self.broken = False
+        self.newest = Progress("", 0, 0, None)
+        self._reply = reply
+        self._writer = writer
+        self._path = path
+        self._metrics = metrics
+        self._begun_s = begun_s
+        self._first_s: float | None = None
+        self._n_first = 0  # tokens that were there when the first were seen
+        self._deadline_s = time.monotonic() + max_s
+        self._counted = False
+
+    @property
+    def handle(self) -> Handle:
+        return self._reply.handle
+
+    @property
+    def streams(self) -> bool:
+        return self._writer.streams
+
+    def poll(self) -> bytes | None:
+        """Return what is to be sent next, None when there is nothing new; `done` says whether more can come."""
+        if self.done:
+            return None
+        try:
+            with api_errors():
+                progress = self.handle.poll()
+        except ApiError as error:
+            return self._fail(error)
+        if progress is None:
+            self.done = self.handle.done
+            return None
+        self._note(progress)
+        if progress.finish_reason is None and time.monotonic() > self._deadline_s:
+            self.handle.cancel()
+            progress = replace(progress, finish_reason="length")
+        return self._send(progress)
+
+    def cancel(self) -> None:
+        """Stop the generation, if it still runs, and count it. Calling it twice is fine."""
+        self.handle.cancel()
+        self._count("cancelled")
+        self.done = True
+
+    def _send(self, progress: Progress) -> bytes | None:
+        self.newest = progress
+        last = progress.finish_reason is not None
+        if last:
+            self.done = True
+            self._count(str(progress.finish_reason))
+        if self._writer.streams:
+            self.status, self.headers = 200, _STREAM_HEADERS
+            return self._writer.events(self._reply, progress)
+        return self._whole(json_response(self._writer.whole(self._reply, progress))) if last else None
+
+    def _fail(self, error: ApiError) -> bytes:
+        self.done = True
+        self._count("failed")
+        if self.status is None:
+            return self._whole(refusal(self._path, error))
+        self.broken = True
+        return self._writer.broken(self._reply, self.newest, error)
+
+    def _whole(self, response: HttpResponse) -> bytes:
+        self.status, self.headers = response.status, response.headers
+        return response.body
+
+    def _note(self, progress: Progress) -> None:
+        if self._first_s is None:
+            self._first_s, self._n_first = time.monotonic(), progress.output_tokens
+            self._metrics.first_token(self._first_s - self._begun_s)
+        self.newest = progress
+
+    def _count(self, end: str) -> None:
+        if self._counted:
+            return
+        self._counted = True
+        decode_s = 0.0 if self._first_s is None else time.monotonic() - self._first_s
+        n_input, n_output = self.newest.input_tokens, self.newest.output_tokens
+        self._metrics.generation(end, n_input=n_input, n_output=n_output, n_timed=n_output - self._n_first, s=decode_s)
+
+
+def parts(generation: Generation) -> GeneratorType[bytes, None, None]:
+    """Yield what is to be sent, waiting for it; leaving early stops the generation. Raises: StreamBroken at the end."""
+    news = threading.Event()
+    try:
+        generation.handle.subscribe(news.set)
+        while not generation.done:
+            news.clear()
+            part = generation.poll()
+            if part is not None:
+                yield part
+            elif not generation.done:
+                news.wait()
+        if generation.broken:
+            raise StreamBroken
+    finally:
+        generation.cancel()
+
+
+async def arriving(generation: Generation) -> AsyncGenerator[bytes, None]:
+    """Yield as `parts` does, without blocking the event loop."""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(news.set)
+
+    try:
+        generation.handle.subscribe(wake)
+        while not generation.done:
+            news.clear()
+            part = generation.poll()
+            if part is not None:
+                yield part
+            elif not generation.done:
+                await news.wait()
+        if generation.broken:
+            raise StreamBroken
+    finally:
+        generation.cancel()

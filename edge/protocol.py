@@ -1,0 +1,83 @@
+"""One connection: uvicorn's HTTP/1.1, plus deadlines for who sends slowly or never reads, and errors as JSON."""
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edge.exchange import RETRY_AFTER_S, dumped
+
+HEADER_S = 10.0
+UNREAD_S = 30.0
+MAX_CONNECTIONS = 256
+
+
+class Connection(H11Protocol):
+    """A connection that is closed when its headers take too long or when what was sent to it is not read."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._say(503, f"{MAX_CONNECTIONS} connections are open", (f"retry-after: {RETRY_AFTER_S}",))
+            return
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._watch_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, or headers that do not end, with an error of ours."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        self._say(400, "not a HTTP/1.1 request, or its headers are longer than 32 KiB", ())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _watch_head(self) -> None:
+        """Give a request's first line and headers their time: from the connection's start, or from their first byte."""
+        waits = self.conn.their_state is h11.IDLE and (self.scope is None or self.conn.trailing_data[0])
+        if waits and self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEADER_S, self._late)
+        elif not waits and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        if self.conn.trailing_data[0]:
+            self._say(408, f"the headers did not arrive in {HEADER_S:g} seconds", ())
+        else:
+            self.transport.close()
+
+    def _say(self, status: int, detail: str, headers: tuple[str, ...]) -> None:
+        """Answer without a request that could be answered properly, and close."""
+        body = dumped({"detail": detail})
+        lines = ("content-type: application/json", *headers, f"content-length: {len(body)}", "connection: close")
+        self.transport.write("\r\n".join([f"HTTP/1.1 {status} Refused", *lines, "", ""]).encode("ascii") + body)
+        self._stop_timers()
+        self.transport.close()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._head_timer, self._read_timer):
+            if timer is not None:
+                timer.cancel()
+        self._head_timer = self._read_timer = None

@@ -1,0 +1,397 @@
+"""The app over TCP: limits while a request arrives, a queue before the engine, and nobody's work outlives them."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+
+from edge.app import ROUTES, App, Job, check_content_type, route_error
+from edge.body import MAX_BYTES
+from edge.errors import EdgeError, ParameterError
+from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused
+from edge.generation import Generation, StreamBroken, arriving
+from edge.guard import MAX_HEADER_BYTES, Guard, is_loopback
+from edge.messages import is_small_board
+from edge.models import Models
+from edge.protocol import Connection
+from edge.queueing import Queue
+from edge.types import ApiError
+
+_LOG = logging.getLogger("edge.server")
+T = TypeVar("T")
+OnReady = Callable[[str, Callable[[], None]], None]  # the address, and what stops the server
+
+BODY_S = 60.0
+GRACE_S = 10
+N_SLOTS = 4
+_N_THREADS = 4
+_LINGER_S = 2.0
+_LINGER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `edge serve` is told; None: as the machine or the model has it."""
+
+    model: str | None
+    host: str
+    port: int
+    aliases: Mapping[str, str]
+    slots: int | None
+    context: int | None
+    threads: int | None
+    media_folder: Path | None
+    allowed_hosts: tuple[str, ...]
+    key: str | None
+    tls_cert: Path | None
+    tls_key: Path | None
+
+
+class Server:
+    """The ASGI application around an app; for one event loop."""
+
+    def __init__(self, app: App, guard: Guard, queue: Queue) -> None:
+        self.app = app
+        self.queue = queue
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="edge-serve")
+        app.metrics.gauge("edge_running", lambda: queue.n_running)
+        app.metrics.gauge("edge_queue_length", lambda: queue.n_waiting)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Source: the ASGI specification, 2.3."""
+        if scope["type"] != "http":
+            return
+        begun_s = time.monotonic()
+        said = _Said(send)
+        generation = None
+        try:
+            generation = await self._answer(scope, receive, said)
+        except (StreamBroken, _Gone):
+            pass  # the connection closes without a proper end
+        except Exception as error:
+            _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
+            if said.status is None:
+                await said.response(refusal(raw_path(scope), refused(500, "the request failed")))
+        finally:
+            self._report(scope, said.status, time.monotonic() - begun_s, generation or said.generation)
+
+    def close(self) -> None:
+        """Give up threads and engines."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.app.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, said: "_Said") -> Generation | None:
+        path = raw_path(scope)
+        early = self._refused_early(scope, path)
+        if early is not None:
+            await _send_early(early, scope, receive, said)
+            return None
+        try:
+            body = await _read_body(receive)
+        except ApiError as error:
+            await _send_early(refusal(path, error), scope, receive, said)
+            return None
+        request = HttpRequest(scope["method"], path, header_map(scope["headers"]), body)
+        work = asyncio.ensure_future(self._work(request, said))
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+            await asyncio.wait({work, gone})
+        if work.cancelled():
+            raise _Gone
+        return work.result()
+
+    def _refused_early(self, scope: Scope, path: str) -> HttpResponse | None:
+        """Return the response for what need not be read to its end, None for what is let in."""
+        reached = scope["server"][0] if scope.get("server") else None
+        refusing = self._guard.check(scope["method"], path, scope["headers"], reached=reached)
+        refusing = refusing or route_error(scope["method"], path)
+        if refusing is not None or ROUTES[path] != "POST":
+            return refusing
+        headers = header_map(scope["headers"])
+        try:
+            check_content_type(headers)
+            length = headers.get("content-length", "0")
+            if length.isdigit() and int(length) > MAX_BYTES:
+                raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got {length[:20]}")
+        except ApiError as error:
+            return refusal(path, error)
+        return None
+
+    async def _work(self, request: HttpRequest, said: "_Said") -> Generation | None:
+        job = await self._run(lambda: self.app.read(request))
+        if isinstance(job, HttpResponse):
+            await said.response(job)
+            return None
+        try:
+            async with self.queue.place():
+                return await self._generate(job, said)
+        except ApiError as error:
+            await said.response(refusal(request.path, error))
+            return None
+
+    async def _generate(self, job: Job, said: "_Said") -> Generation | None:
+        answer = await self._run(job.start, abandon=_stop)
+        if isinstance(answer, HttpResponse):
+            await said.response(answer)
+            return None
+        said.generation = answer
+        async with contextlib.aclosing(arriving(answer)) as coming:
+            await _send_all(answer, coming, said)
+        return answer
+
+    async def _run(self, act: Callable[[], T], abandon: Callable[["Future[T]"], None] | None = None) -> T:
+        """Run on a thread what takes longer than a loop may wait; `abandon` gets what nobody waits for any more."""
+        job = self._threads.submit(act)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            if abandon is not None:
+                job.add_done_callback(abandon)
+            raise
+
+    def _report(self, scope: Scope, status: int | None, seconds: float, generation: Generation | None) -> None:
+        """Count and log a request: what it was and cost, never what it said."""
+        path = raw_path(scope)
+        route = path if path in ROUTES else "other"
+        self.app.metrics.request(route, status or 499)  # 499: the client left before there was a status
+        fields: dict[str, object] = {"route": route, "status": status, "seconds": round(seconds, 3)}
+        if generation is not None:
+            newest = generation.newest
+            fields |= {"input_tokens": newest.input_tokens, "output_tokens": newest.output_tokens}
+            fields["end"] = newest.finish_reason or ("failed" if generation.broken else "cancelled")
+        _LOG.info("request", extra={"fields": fields})
+
+
+class _Gone(Exception):
+    """The client left."""
+
+
+class _Said:
+    """What was sent to one client."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+        self.generation: Generation | None = None
+
+    async def head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+        self.status = status
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def response(self, response: HttpResponse) -> None:
+        await self.head(response.status, (*response.headers, ("content-length", str(len(response.body)))))
+        await self.body(response.body, more=False)
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as it was sent: nothing decoded, so nothing is spelt in two ways."""
+    raw = scope.get("raw_path")
+    return raw.decode("latin-1") if isinstance(raw, bytes) else str(scope["path"])
+
+
+async def _send_all(generation: Generation, coming: AsyncGenerator[bytes, None], said: _Said) -> None:
+    async for part in coming:
+        if said.status is None:
+            length = () if generation.streams else (("content-length", str(len(part))),)
+            await said.head(generation.status or 500, (*generation.headers, *length))
+        await said.body(part, more=True)
+    await said.body(b"", more=False)
+
+
+async def _send_early(response: HttpResponse, scope: Scope, receive: Receive, said: _Said) -> None:
+    """Answer before the body was read, then take in what is on its way, or the client could not read the answer."""
+    headers = header_map(scope["headers"])
+    length = (("content-length", str(len(response.body))), ("connection", "close"))
+    await said.head(response.status, (*response.headers, *length))
+    await said.body(response.body, more=True)
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        await _drain(receive)
+    await said.body(b"", more=False)
+
+
+async def _drain(receive: Receive) -> None:
+    left = _LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+
+
+async def _read_body(receive: Receive) -> bytes:
+    """Read a body, counted as it comes. Raises: ApiError 413, 408; _Gone."""
+    parts: list[bytes] = []
+    n_bytes = 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message: Message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                parts.append(message.get("body", b""))
+                n_bytes += len(parts[-1])
+                if n_bytes > MAX_BYTES:
+                    raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got more")
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError as error:
+        raise refused(408, f"the body did not arrive in {BODY_S:g} seconds") from error
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _stop(job: "Future[Generation | HttpResponse]") -> None:
+    """Stop what was begun for a client that had left by then."""
+    if not job.cancelled() and job.exception() is None:
+        answer = job.result()
+        if isinstance(answer, Generation):
+            answer.cancel()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that ends in order: who waits is sent away, who is answered has GRACE_S, a second signal ends it now."""
+
+    def __init__(self, config: uvicorn.Config, queue: Queue) -> None:
+        super().__init__(config)
+        self._queue = queue
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._queue.close()
+        await super().shutdown(sockets)
+
+    def stop(self) -> None:
+        """End in order, told from any thread."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take the signals that end a server, without raising them again at the end: it ended as it was told to."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def serve(settings: Settings, *, on_ready: OnReady) -> None:
+    """Serve until a signal ends it; `on_ready` gets the address once connections are taken, and what stops it.
+
+    Raises: ParameterError for a bind beyond this machine without a key, or one that cannot be had; and as Models.
+    """
+    if settings.key is None and not is_loopback(settings.host):
+        msg = f"host: {settings.host} can be reached from elsewhere: give a key, EDGE_API_KEY or --api-key-file"
+        raise ParameterError(msg, field="host")
+    tls = _tls(settings)
+    with listening(settings.host, settings.port) as listener:
+        run(_open(settings), listener, tls=tls, on_ready=on_ready)
+
+
+def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, on_ready: OnReady) -> None:
+    """Serve at a socket until it is told to stop, then close the server and what it holds."""
+    config = uvicorn.Config(
+        server,
+        http=Connection,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    config.load()
+    config.ssl = tls
+    # What uvicorn says of a failing request may quote it; ours says what failed and where.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+    host, port = listener.getsockname()[:2]
+    place = f"[{host}]" if ":" in host else host
+    uvicorn_server = _Uvicorn(config, server.queue)
+    try:
+        on_ready(f"{'http' if tls is None else 'https'}://{place}:{port}", uvicorn_server.stop)
+        uvicorn_server.run(sockets=[listener])
+    finally:
+        server.close()
+
+
+def _open(settings: Settings) -> Server:
+    """Open the model, so that the first request does not wait for it, and what is around it."""
+    slots = settings.slots or (1 if is_small_board() else N_SLOTS)
+    models = Models(
+        model=settings.model,
+        aliases=settings.aliases,
+        threads=settings.threads,
+        context=settings.context,
+        slots=slots,
+    )
+    try:
+        for name in models.ids()[:1]:
+            models.engine(name)
+    except EdgeError:
+        models.close()
+        raise
+    app = App(models, files=settings.media_folder or False)
+    return Server(app, Guard(key=settings.key, hosts=settings.allowed_hosts), Queue(slots))
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises: ParameterError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128, reuse_port=False)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ParameterError(f"{host} port {port}: cannot be listened at: {reason}", field="port") from error
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return the certificate and key to serve with, None for plain HTTP. Raises: ParameterError."""
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ParameterError("TLS needs both --tls-cert and --tls-key", field="tls_cert")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "not a certificate and its key"
+        raise ParameterError(f"--tls-cert and --tls-key cannot be used: {reason}", field="tls_cert") from error
+    return context

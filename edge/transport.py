@@ -1,0 +1,131 @@
+"""`edge.Transport`: other people's clients in process, without a port; httpx carries their requests to the app."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from edge.app import App, Job
+from edge.exchange import HttpRequest, HttpResponse
+from edge.generation import Generation, StreamBroken, arriving, parts
+from edge.messages import Limits
+from edge.models import Models
+
+_N_STARTERS = 2
+
+
+class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Answers httpx requests in process: `httpx.Client(transport=edge.Transport())`, or `httpx.AsyncClient`.
+
+    model, aliases, threads, context, limits: as Reka takes them. files: which local files messages may name; none
+    unless it is True or a folder. Closing a response early stops its generation. Raises: as Reka.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | Path | None = None,
+        aliases: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        context: int | None = None,
+        files: bool | Path = False,
+        limits: Limits | None = None,
+    ) -> None:
+        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
+        self._app = App(models, files=files if isinstance(files, bool) else Path(files), limits=limits)
+        self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request; the body of a stream arrives as it is generated."""
+        request.read()
+        answer = self._begin(request)
+        if isinstance(answer, HttpResponse):
+            return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+        body = _Body(answer)
+        return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request without blocking the event loop."""
+        await request.aread()
+        job = self._starters.submit(self._begin, request)
+        try:
+            answer = await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_abandon)
+            raise
+        if isinstance(answer, HttpResponse):
+            return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+        body = await _AsyncBody.begun(answer)
+        return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
+
+    def close(self) -> None:
+        """Give the engine up; it is freed when nobody else uses it."""
+        self._app.close()
+        self._starters.shutdown(wait=False)
+
+    async def aclose(self) -> None:
+        """As close, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def _begin(self, request: httpx.Request) -> Generation | HttpResponse:
+        path = request.url.raw_path.decode("ascii").partition("?")[0]
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        job = self._app.read(HttpRequest(request.method, path, headers, request.content))
+        return job.start() if isinstance(job, Job) else job
+
+
+class _Body(httpx.SyncByteStream):
+    """A body that is generated while it is read; its first part is there already, and with it the status."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._arriving = parts(generation)
+        self._first = next(self._arriving, b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        try:
+            yield from self._arriving
+        except StreamBroken as error:
+            raise httpx.RemoteProtocolError("the answer failed on its way") from error
+
+    def close(self) -> None:
+        self._arriving.close()
+        self._generation.cancel()
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    """As _Body, for asyncio."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._arriving = arriving(generation)
+        self._first = b""
+
+    @classmethod
+    async def begun(cls, generation: Generation) -> "_AsyncBody":
+        body = cls(generation)
+        body._first = await anext(body._arriving, b"")
+        return body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first
+        try:
+            async for part in self._arriving:
+                yield part
+        except StreamBroken as error:
+            raise httpx.RemoteProtocolError("the answer failed on its way") from error
+
+    async def aclose(self) -> None:
+        await self._arriving.aclose()
+        self._generation.cancel()
+
+
+def _abandon(job: "Future[Generation | HttpResponse]") -> None:
+    """Stop what a cancelled task had asked for, once it has begun."""
+    if not job.cancelled() and job.exception() is None:
+        answer = job.result()
+        if isinstance(answer, Generation):
+            answer.cancel()
