@@ -7,15 +7,19 @@ import numpy.typing as npt
 
 from edge.decode import ByteTokenizer, TextDecoder
 from edge.errors import NonFiniteError, ParameterError
-from edge.handle import FinishReason, Handle, Progress
-from edge.sampling import make_sampler
+from edge.grammar import Constraint, Format
+from edge.handle import FinishReason, Handle, Progress, TokenScore
+from edge.sampling import log_probabilities, make_sampler
 
 F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to generate. stop: strings that end the answer; fresh: it begins a turn, it does not continue one."""
+    """How to generate. stop: strings that end the answer; fresh: it begins a turn, it does not continue one.
+
+    form: what the answer must be an instance of; top_logprobs: how many tokens to score beside the chosen one.
+    """
 
     max_tokens: int
     temperature: float
@@ -26,6 +30,8 @@ class Options:
     seed: int | None
     stop: tuple[str, ...]
     fresh: bool
+    form: Format | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,28 @@ class Ends:
 class Answer:
     """The state of one generation; `token` is the one to feed next."""
 
-    def __init__(self, handle: Handle, options: Options, ends: Ends, tokenizer: ByteTokenizer, n_input: int) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        options: Options,
+        ends: Ends,
+        tokenizer: ByteTokenizer,
+        n_input: int,
+        constraint: Constraint | None = None,
+    ) -> None:
         self.handle = handle
         self.token = 0
         self._max_tokens = options.max_tokens
         self._end_ids = ends.ids
         self._n_input = n_input
         self._n_output = 0
-        self._text = TextDecoder(tokenizer, stop=options.stop, turn_ends=ends.strings, fresh=options.fresh)
+        self._tokenizer = tokenizer
+        self._constraint = constraint
+        self._n_scored = options.top_logprobs
+        self._scores: tuple[TokenScore, ...] = ()
+        # No string may cut an instance short: inside one, what ends turns elsewhere is text.
+        stop, turn_ends = (options.stop, ends.strings) if constraint is None else ((), ())
+        self._text = TextDecoder(tokenizer, stop=stop, turn_ends=turn_ends, fresh=options.fresh)
         self._sample = make_sampler(
             temperature=options.temperature,
             top_p=options.top_p,
@@ -63,13 +83,18 @@ class Answer:
         """
         if not np.isfinite(logits).all():
             raise NonFiniteError(f"token {self._n_output + 1} of the answer")
-        self.token = self._sample(logits)
+        n_left = min(self._max_tokens - self._n_output, n_free + 1)  # the last one needs no position
+        self.token = self._choose(logits, n_left)
         self._n_output += 1
+        if self._n_scored is not None:
+            self._scores += (self._score(logits, self._n_scored),)
         if self.token in self._end_ids:
             return self._finish("stop", end_of_turn=True)
         text = self._text.push(self.token)
         if self._text.stopped:
             return self._finish("stop", end_of_turn=False)
+        if self._constraint is not None and self._constraint.is_done:
+            return self._finish("stop", end_of_turn=True)
         if self._n_output >= self._max_tokens:
             return self._finish("length", end_of_turn=False)
         if n_free == 0:
@@ -77,12 +102,24 @@ class Answer:
         self._deliver(text, None)
         return True
 
+    def _choose(self, logits: F32, n_left: int) -> int:
+        if self._constraint is None:
+            return self._sample(logits)
+        return self._constraint.choose(logits, self._sample, n_left=n_left)
+
+    def _score(self, logits: F32, n: int) -> TokenScore:
+        scores = log_probabilities(logits)
+        ids = np.argpartition(scores, -n)[-n:] if n else np.empty(0, np.int64)
+        best_first = sorted(ids.tolist(), key=lambda token: (-float(scores[token]), token))
+        likeliest = tuple((self._tokenizer.decode_bytes([token]), float(scores[token])) for token in best_first)
+        return TokenScore(self._tokenizer.decode_bytes([self.token]), float(scores[self.token]), likeliest)
+
     def _finish(self, reason: FinishReason, *, end_of_turn: bool) -> bool:
         self._deliver(self._text.finish(end_of_turn=end_of_turn), reason)
         return False
 
     def _deliver(self, text: str, reason: FinishReason | None) -> None:
-        self.handle.put(Progress(text, self._n_input, self._n_output, reason))
+        self.handle.put(Progress(text, self._n_input, self._n_output, reason, self._scores))
 
 
 def check(options: Options) -> None:
@@ -90,6 +127,10 @@ def check(options: Options) -> None:
     if options.max_tokens < 1:
         raise ParameterError(
             f"max_tokens: expected an integer >= 1, got {options.max_tokens!r:.200}", field="max_tokens"
+        )
+    if options.top_logprobs is not None and options.top_logprobs < 0:
+        raise ParameterError(
+            f"top_logprobs: expected an integer >= 0, got {options.top_logprobs!r:.200}", field="top_logprobs"
         )
     if not all(options.stop):
         raise ParameterError("stop: expected strings that are not empty, got ''", field="stop")

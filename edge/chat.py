@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.answer import Options
+from edge.calls import Said, said
 from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
 from edge.messages import Limits, Message, Problems, open_media, read_messages, shown
-from edge.prompt import pieces
+from edge.prompt import Tool, pieces
+from edge.tools import read_choice, read_form, read_tools
 from edge.types import (
     ApiError,
     ChatMessage,
@@ -23,6 +25,7 @@ from edge.types import (
     ChunkMessageResponse,
     HttpValidationError,
     MessageResponse,
+    ToolCall,
     UnprocessableEntityError,
     Usage,
     ValidationError,
@@ -32,7 +35,7 @@ _LOG = logging.getLogger("edge")
 
 MAX_STOP = 16
 MAX_STOP_BYTES = 256
-_TOOL_CHOICES = ("auto", "none", "tool")
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
@@ -65,20 +68,25 @@ _NUMBERS: Mapping[str, _Number] = {
 
 @dataclass(frozen=True)
 class Request:
-    """A request whose fields are right, defaults filled in."""
+    """A request whose fields are right, defaults filled in; tools: those that may be called."""
 
     model: str
     messages: Sequence[Message]
     options: Options
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply to one request, being made; `id` and `model` stand in every response and chunk of it."""
+    """The reply to one request, being made; `id` and `model` stand in every response and chunk of it.
+
+    tools: names of those that may be called.
+    """
 
     id: str
     model: str
     handle: Handle
+    tools: frozenset[str] = frozenset()
 
     def progress(self) -> Generator[Progress, None, None]:
         """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
@@ -90,16 +98,33 @@ class Reply:
 
     def chunk(self, progress: Progress) -> ChunkChatResponse:
         """Return progress as a chunk: the whole text so far, `finish_reason` only when it is the last."""
-        chunk = ChatMessageChunk(role="assistant", content=progress.text)
+        spoken = self.said(progress)
+        calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
+        chunk = ChatMessageChunk(role="assistant", content=spoken.content, **calls)
         last = {} if progress.finish_reason is None else {"finish_reason": progress.finish_reason}
         response = ChunkMessageResponse(chunk=chunk, **last)
         return ChunkChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
 
     def response(self, progress: Progress) -> ChatResponse:
         """Return the last progress as a response."""
-        message = ChatMessage(role="assistant", content=progress.text)
+        spoken = self.said(progress)
+        calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
+        message = ChatMessage(role="assistant", content=spoken.content, **calls)
         response = MessageResponse(message=message, finish_reason=progress.finish_reason)
         return ChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
+
+    def said(self, progress: Progress) -> Said:
+        """Return what progress says: text, or calls. Only the last progress has calls."""
+        if not self.tools:
+            return Said(progress.text)
+        return said(progress.text, names=self.tools, finish_reason=progress.finish_reason)
+
+    def _calls(self, spoken: Said) -> list[ToolCall]:
+        stem = self.id.replace("-", "")[:20]
+        return [
+            ToolCall(id=f"call_{stem}_{i}", name=call.name, parameters=dict(call.arguments))
+            for i, call in enumerate(spoken.calls)
+        ]
 
 
 def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
@@ -118,6 +143,10 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         problems.add(("body", "seed"), f"expected an integer, got {shown(seed)}", "int_type")
     stop = _read_stop(body.get("stop"), problems)
+    tools = read_tools(body.get("tools"), problems)
+    choice = read_choice(body.get("tool_choice"), tools, problems)
+    form = read_form(body.get("response_format"), choice, tools, problems)
+    top_logprobs = _read_logprobs(body, problems)
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -131,8 +160,10 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
         seed=seed if isinstance(seed, int) else None,
         stop=stop,
         fresh=messages[-1].role != "assistant",
+        form=form,
+        top_logprobs=top_logprobs,
     )
-    return Request(str(model), messages, options)
+    return Request(str(model), messages, options, () if choice == "none" else tools)
 
 
 def start(engine: Engine, request: Request, *, files: bool | Path, limits: Limits) -> Reply:
@@ -140,8 +171,8 @@ def start(engine: Engine, request: Request, *, files: bool | Path, limits: Limit
     with api_errors():
         manifest = engine.manifest
         turns = open_media(request.messages, spec=manifest, files=files, limits=limits)
-        handle = engine.stream(pieces(turns, manifest), request.options)
-        return Reply(str(uuid.uuid4()), manifest.id, handle)
+        handle = engine.stream(pieces(turns, manifest, tools=request.tools), request.options)
+        return Reply(str(uuid.uuid4()), manifest.id, handle, frozenset(tool.name for tool in request.tools))
 
 
 @contextlib.contextmanager
@@ -201,14 +232,24 @@ def _read_stop(stop: object, problems: Problems) -> tuple[str, ...]:
     return tuple(stop)
 
 
+def _read_logprobs(body: Mapping[str, object], problems: Problems) -> int | None:
+    """Return how many likeliest tokens to report beside each one; None when no probabilities are asked for."""
+    wanted, top = body.get("logprobs"), body.get("top_logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        problems.add(("body", "logprobs"), f"expected true or false, got {shown(wanted)}", "bool_type")
+    if top is None:
+        return 0 if wanted is True else None
+    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= MAX_TOP_LOGPROBS:
+        msg = f"expected an integer in [0, {MAX_TOP_LOGPROBS}], got {shown(top)}"
+        problems.add(("body", "top_logprobs"), msg, "value_error")
+        return None
+    if wanted is not True:
+        problems.add(("body", "top_logprobs"), "expected logprobs true beside it", "value_error")
+    return top
+
+
 def _check_features(body: Mapping[str, object], problems: Problems) -> None:
     """Check the types of fields whose features this version refuses."""
-    tools, choice = body.get("tools"), body.get("tool_choice")
-    if tools is not None and not isinstance(tools, list | tuple):
-        problems.add(("body", "tools"), f"expected a list of tools, got {shown(tools)}", "list_type")
-    if choice is not None and choice not in _TOOL_CHOICES:
-        msg = f"expected one of {', '.join(_TOOL_CHOICES)}, got {shown(choice)}"
-        problems.add(("body", "tool_choice"), msg, "literal_error")
     search = body.get("use_search_engine")
     if search is not None and not isinstance(search, bool):
         problems.add(("body", "use_search_engine"), f"expected true or false, got {shown(search)}", "bool_type")
@@ -217,11 +258,5 @@ def _check_features(body: Mapping[str, object], problems: Problems) -> None:
 def _refuse_features(body: Mapping[str, object]) -> None:
     """Refuse what this version has not, instead of answering without it. Raises: ApiError 400."""
     with api_errors():
-        if body.get("tools"):
-            raise UnsupportedError("tools: not taken in this version; expected none")
-        if body.get("tool_choice") == "tool":
-            raise UnsupportedError("tool_choice: 'tool' is not taken in this version; expected 'auto' or 'none'")
-        if body.get("response_format") is not None:
-            raise UnsupportedError("response_format: not taken in this version; expected none")
         if body.get("use_search_engine"):
             raise UnsupportedError("use_search_engine: there is no search offline; expected false")

@@ -14,6 +14,7 @@ from edge.cache import Cache, default_context
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, MemoryExhausted, ParameterError
+from edge.grammar import Grammars
 from edge.handle import Handle, Progress
 from edge.media.image import U8, digest, tile_count
 from edge.messages import MessageLike, turns
@@ -57,6 +58,7 @@ class Engine:
         prompt = bundle.manifest.prompt
         self._ends = Ends(frozenset(prompt.stop_ids), prompt.stop_strings)
         self._tokenizer = Tokenizer.open(bundle)
+        self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots))
         # Runs when the engine is forgotten and when the program ends, whichever comes first.
         self._finalizer = weakref.finalize(self, self._worker.close)
@@ -82,13 +84,19 @@ class Engine:
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
         """Queue a prompt and return the handle of its answer.
 
-        Raises: ContextLengthError with both counts, ParameterError naming the field, TextError, EngineClosed.
+        Raises: ContextLengthError with both counts, ParameterError naming the field, SchemaError for a form that does
+        not fit in what is left, TextError, EngineClosed.
         """
         check(options)
         positions = self._lay_out(prompt)
+        constraint = None
+        if options.form is not None:
+            n_free = self.context - len(positions)
+            constraint = self._grammars.constraint(options.form, most=min(options.max_tokens, n_free + 1))
         # A handle holds its engine: a generation that is being read keeps it open.
         handle = Handle(Progress("", len(positions), 0, None), self._cancel)
-        self._worker.submit(Answer(handle, options, self._ends, self._tokenizer, len(positions)), positions)
+        answer = Answer(handle, options, self._ends, self._tokenizer, len(positions), constraint)
+        self._worker.submit(answer, positions)
         return handle
 
     def next_logits(self, messages: Sequence[MessageLike]) -> F32:

@@ -6,6 +6,7 @@ EdgeError
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
 ├── MediaError           a picture, video, sound or PDF cannot be taken
+├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
 ├── ContextLengthError   the prompt does not fit; carries both counts
 ├── NonFiniteError       the model produced NaN or infinity; names the step
@@ -43,6 +44,10 @@ class TextError(EdgeError):
 
 class MediaError(EdgeError):
     """A media part that cannot be opened, decoded or taken."""
+
+
+class SchemaError(EdgeError):
+    """A schema that no answer can be held to, or not within the tokens there are; the message names the field."""
 
 
 class UnsupportedError(EdgeError):
@@ -85,6 +90,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     ParameterError: 422,
     TextError: 400,
     MediaError: 400,
+    SchemaError: 400,
     UnsupportedError: 400,
     ContextLengthError: 400,
     NonFiniteError: 500,

@@ -14,13 +14,29 @@ _log = logging.getLogger("edge")
 
 
 @dataclass(frozen=True)
+class TokenScore:
+    """A token of an answer: its bytes, the natural logarithm of its probability, and those of the likeliest tokens.
+
+    The model's own probabilities, before penalties, temperature and schema; likeliest: best first.
+    """
+
+    data: bytes
+    log_probability: float
+    likeliest: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True)
 class Progress:
-    """The whole text so far and the tokens so far; finish_reason only in the last one."""
+    """The whole text so far and the tokens so far; finish_reason only in the last one.
+
+    scores: of every token so far, if they were asked for.
+    """
 
     text: str
     input_tokens: int
     output_tokens: int
     finish_reason: FinishReason | None
+    scores: tuple[TokenScore, ...] = ()
 
 
 class Handle:

@@ -54,6 +54,13 @@ def make_sampler(
     return sample
 
 
+def log_probabilities(logits: F32) -> F32:
+    """Return the natural logarithms of the probabilities, (V,), all finite. logits: (V,) float32, finite."""
+    shifted = (logits - logits.max()).astype(np.float64)
+    result: F32 = (shifted - np.log(np.exp(shifted).sum())).astype(np.float32)
+    return result
+
+
 def penalize(logits: F32, counts: dict[int, int], frequency: float, presence: float) -> F32:
     """Return a copy with count * frequency + presence taken from every token generated so far."""
     ids = np.fromiter(counts.keys(), np.int64, len(counts))
@@ -82,7 +89,8 @@ def _largest(logits: F32, k: int) -> I64:
     """Return the ids of the k largest logits, best first, the smaller id first among equals."""
     if k < len(logits):
         threshold = np.partition(logits, len(logits) - k)[len(logits) - k]
-        ids = np.flatnonzero(logits >= threshold)
+        # Fewer than k may be chosen at all: then there is no need to put the others into order.
+        ids = np.flatnonzero(logits >= threshold if threshold > -np.inf else logits > -np.inf)
     else:
         ids = np.arange(len(logits))
     best_first: I64 = ids[np.argsort(-logits[ids], kind="stable")][:k]

@@ -123,9 +123,6 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 FEATURES: list[tuple[dict[str, object], str]] = [
-    ({"tools": [{"name": "weather", "parameters": {}}]}, "tools: not taken in this version"),
-    ({"tool_choice": "tool"}, "tool_choice: 'tool' is not taken in this version; expected 'auto' or 'none'"),
-    ({"response_format": {"type": "json_object"}}, "response_format: not taken in this version"),
     ({"use_search_engine": True}, "use_search_engine: there is no search offline; expected false"),
 ]
 

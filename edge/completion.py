@@ -1,0 +1,293 @@
+"""The shortest way to end a JSON text that a grammar has begun, found by trying bytes on the grammar itself.
+
+Nothing here knows a schema: what may follow, llguidance says. JSON's structure decides what is tried first (close what
+is open, take a number before a string before an object), and where several ways lead on, each is tried to its end.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in word", "after", "twice"]
+
+_NUMBER = b"-+.eE0123456789"
+_WIDE = 40  # a mask of more bytes than this is free text, not a choice
+_BEAM = 32  # ways kept side by side inside one string or number
+_STEPS = 3000  # bytes tried before only the first choice is followed
+_SCALAR_STEPS = 6000  # bytes tried before a string or number is given up
+_CLOSERS = b"}],"
+
+
+class Place(NamedTuple):
+    """Where in a JSON text its end is; mode "twice": behind a key that its object has already.
+
+    open: the brackets not closed yet; keys: of each of them; part: what a key or number says so far.
+    """
+
+    mode: Mode = "value"
+    open: bytes = b""
+    keys: tuple[frozenset[str], ...] = ()
+    part: bytes = b""
+    escaped: bool = False
+
+    def after(self, byte: int) -> "Place":
+        """Return the place one byte on; the text is taken to be JSON."""
+        if self.mode in ("in key", "in string"):
+            return self._in_text(byte)
+        if self.mode == "in number" and byte in _NUMBER:
+            return self._replace(part=self.part + bytes((byte,)))
+        if byte in b" \n\r\t" or (self.mode == "in word" and chr(byte).isalpha()):
+            return self
+        if byte in b"}]":
+            return Place("after", self.open[:-1], self.keys[:-1])
+        if byte == ord(","):
+            return Place("key" if self.open.endswith(b"{") else "value", self.open, self.keys)
+        if byte == ord(":"):
+            return Place("value", self.open, self.keys)
+        return self._begin(byte)
+
+    def _begin(self, byte: int) -> "Place":
+        """Return the place after the first byte of a key or value."""
+        if byte == ord('"'):
+            return Place("in key" if self.mode == "key" else "in string", self.open, self.keys)
+        if byte in b"{[":
+            mode: Mode = "key" if byte == ord("{") else "value"
+            return Place(mode, self.open + bytes((byte,)), (*self.keys, frozenset()))
+        return Place("in number" if byte in _NUMBER else "in word", self.open, self.keys, bytes((byte,)))
+
+    def _in_text(self, byte: int) -> "Place":
+        part = self.part + bytes((byte,)) if self.mode == "in key" else b""
+        if self.escaped:
+            return self._replace(part=part, escaped=False)
+        if byte != ord('"'):
+            return self._replace(part=part, escaped=byte == ord("\\"))
+        if self.mode == "in string":
+            return Place("after", self.open, self.keys)
+        name = _name(self.part)
+        known = self.keys[-1]
+        mode: Mode = "twice" if name in known else "colon"
+        return Place(mode, self.open, (*self.keys[:-1], known | {name}))
+
+
+class Completion:
+    """A search from one state of a matcher over bytes (ids 0 to 255).
+
+    names: keys that schemas require, tried before other keys; unions: one string may decide what the rest must be.
+    The matcher is left as it was.
+    """
+
+    def __init__(self, matcher: "LLMatcher", place: Place, *, names: Sequence[bytes], unions: bool) -> None:
+        self._matcher = matcher.deep_copy()
+        self._places = [place]
+        self._taken = bytearray()
+        self._names = names
+        self._unions = unions
+        self._n_steps = 0
+        self._classes: dict[bytes, bytes] = {}  # of a mask: one byte for each way on
+
+    def shortest(self, *, most: int) -> bytes | None:
+        """Return the shortest end that was found, None when none has `most` bytes or fewer."""
+        return self._finish(0, most)
+
+    @property
+    def _place(self) -> Place:
+        return self._places[-1]
+
+    def _finish(self, depth: int, most: int) -> bytes | None:
+        """Go on until the value at `depth` open brackets is whole; return what was taken. Stays put for None."""
+        start = len(self._taken)
+        while not self._is_whole(depth):
+            left = most - (len(self._taken) - start)
+            taken = self._next(left) if left > 0 else None
+            if taken is None or len(taken) > left or not self._take(taken, depth):
+                self._go_back(start)
+                return None
+        return bytes(self._taken[start:])
+
+    def _is_whole(self, depth: int) -> bool:
+        place = self._place
+        if len(place.open) != depth or place.mode not in ("after", "in number", "in word"):
+            return False
+        if depth == 0:
+            return bool(self._matcher.is_accepting())
+        return place.mode == "after" or any(byte in _CLOSERS for byte in allowed(self._matcher))
+
+    def _take(self, data: bytes, depth: int) -> bool:
+        """Take bytes until the value at `depth` is whole; tell whether the grammar took them."""
+        for i, byte in enumerate(data):
+            if i and self._is_whole(depth):
+                return True
+            if not self._matcher.consume_token(byte):
+                return False
+            self._n_steps += 1
+            self._taken.append(byte)
+            self._places.append(self._place.after(byte))
+            if self._place.mode == "twice":
+                return False
+        return True
+
+    def _go_back(self, length: int) -> None:
+        self._matcher.rollback(len(self._taken) - length)
+        del self._taken[length:]
+        del self._places[length + 1 :]
+
+    def _next(self, most: int) -> bytes | None:
+        """Return what to take next, a byte or more. None: nothing was found in `most` bytes."""
+        forced = bytes(self._matcher.compute_ff_bytes())
+        if forced:
+            return forced
+        options = allowed(self._matcher)
+        place = self._place
+        if len(options) < 2:
+            return options or None
+        if place.escaped:
+            return bytes([next(byte for byte in options if byte != ord("u"))])
+        if place.mode == "in string":
+            return self._string(options, most)
+        if place.mode == "in key":
+            return self._key(options, most)
+        if place.mode == "value":
+            return self._value(options, most)
+        close = next((byte for byte in b'}],"' if byte in options), None)
+        return self._scalar(_CLOSERS, options, most) if close is None else bytes([close])
+
+    def _key(self, options: bytes, most: int) -> bytes | None:
+        """Follow the names that are required; where they part, try each to the object's end."""
+        part = self._place.part
+        names = [name for name in self._names if name.startswith(part) and _name(name) not in self._place.keys[-1]]
+        known = [(name + b'"')[len(part)] for name in names]
+        ways = [byte for byte in dict.fromkeys(known) if byte in options]
+        if not ways and len(options) <= _WIDE:
+            ways = [*options]
+        if not ways:
+            return self._scalar(b'"', options, most)
+        return bytes(ways[:1]) if len(ways) == 1 else self._best(ways, len(self._place.open) - 1, most)
+
+    def _string(self, options: bytes, most: int) -> bytes | None:
+        """End a string; where its text may decide what follows, try each way on to the end of what it stands in."""
+        shortest = self._scalar(b'"', options, most)
+        if shortest is None or not self._unions or ord('"') in options or self._n_steps > _STEPS:
+            return shortest
+        ways = dict.fromkeys((shortest[0], *self._ways_on(self._matcher, options, b'"', deep=False)))
+        if not 1 < len(ways) <= _WIDE:
+            return shortest
+        return self._best([*ways], max(0, len(self._place.open) - 1), most)
+
+    def _value(self, options: bytes, most: int) -> bytes | None:
+        """Choose what kind of value is the shortest."""
+        if ord("]") in options:
+            return b"]"
+        numbers = bytes(byte for byte in options if byte in _NUMBER)
+        number = self._scalar(_CLOSERS, numbers, most) if numbers else None
+        ways = [byte for byte in b'"[ntf{' if byte in options]
+        if number is None and len(ways) == 1:
+            return bytes(ways)
+        return self._best(ways, len(self._place.open), most, found=number)
+
+    def _best(self, ways: Sequence[int], depth: int, most: int, *, found: bytes | None = None) -> bytes | None:
+        """Try each way until the value at `depth` is whole; return the shortest, or at least the first."""
+        best, start = found, len(self._taken)
+        for way in ways:
+            limit = most if best is None else len(best) - 1
+            if best is not None and (limit < 2 or self._n_steps > _STEPS):
+                break
+            rest = self._finish(depth, limit - 1) if self._take(bytes((way,)), -1) else None
+            self._go_back(start)
+            best = best if rest is None else bytes((way,)) + rest
+        return best
+
+    def _scalar(self, goal: bytes, first: bytes, most: int) -> bytes | None:
+        """Return the shortest text after which a byte of `goal` may follow (or the grammar may end), width first."""
+        found = self._widen(goal, first, most, deep=False)
+        return self._widen(goal, first, most, deep=True) if found is None else found
+
+    def _widen(self, goal: bytes, first: bytes, most: int, *, deep: bool) -> bytes | None:
+        """Search a string or number layer by layer; deep: tell more states apart, and try every byte."""
+        if goal == b'"' and self._is_end(self._matcher, b"", goal):
+            return goal
+        ways = [(self._matcher, b"")]
+        n_most_steps = self._n_steps + _SCALAR_STEPS
+        for n in range(most):
+            following: dict[tuple[bytes, ...], tuple[LLMatcher, bytes]] = {}
+            for matcher, text in ways:
+                options = first if n == 0 else allowed(matcher)
+                for byte in self._ways_on(matcher, options, goal, deep=deep):
+                    after = self._tried(matcher, byte)
+                    if after is None:
+                        continue
+                    if self._is_end(after, text + bytes((byte,)), goal):
+                        return text + bytes((byte,)) + (goal if goal == b'"' else b"")
+                    look = _deep_look(after) if deep and goal != b'"' else _look(after)
+                    following.setdefault(look, (after, text + bytes((byte,))))
+            ways = [*following.values()][: _BEAM * (1 + 3 * deep)]
+            if self._n_steps > n_most_steps:
+                return None
+        return None
+
+    def _is_end(self, matcher: "LLMatcher", text: bytes, goal: bytes) -> bool:
+        """Tell whether a string or number may end after this text; a key must be new in its object."""
+        if goal != b'"':
+            return bool(matcher.is_accepting()) or any(byte in goal for byte in allowed(matcher))
+        if ord('"') not in allowed(matcher):
+            return False
+        return self._place.mode != "in key" or _name(self._place.part + text) not in self._place.keys[-1]
+
+    def _ways_on(self, matcher: "LLMatcher", options: bytes, goal: bytes, *, deep: bool) -> bytes:
+        """Return one byte for each of the ways on; bytes of free text mostly lead the same way."""
+        if goal != b'"' and deep:
+            return options
+        if goal == b'"':
+            options = bytes(byte for byte in options if byte not in b'\\"')
+            options = options if deep else bytes(byte for byte in options if 0x20 <= byte < 0x7F) or options
+        if len(options) < 2:
+            return options
+        mask = matcher.compute_bitmask() + options
+        if mask not in self._classes:
+            ways: dict[tuple[bytes, ...], int] = {}
+            for byte in options:
+                after = self._tried(matcher, byte)
+                if after is not None:
+                    ways.setdefault(_look(after), byte)
+            self._classes[mask] = bytes(ways.values())
+        return self._classes[mask]
+
+    def _tried(self, matcher: "LLMatcher", byte: int) -> "LLMatcher | None":
+        self._n_steps += 1
+        after = matcher.deep_copy()
+        return after if after.consume_token(byte) else None
+
+
+def allowed(matcher: "LLMatcher") -> bytes:
+    """Return the bytes that may follow; the end, which a matcher over bytes counts as id 256, is none of them."""
+    bits = int.from_bytes(matcher.compute_bitmask(), "little") & ((1 << 256) - 1)
+    found = bytearray()
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return bytes(found)
+
+
+def _look(matcher: "LLMatcher") -> tuple[bytes, ...]:
+    """Return what a state looks like from outside: what may follow, and what must."""
+    return matcher.compute_bitmask(), bytes(matcher.compute_ff_bytes())
+
+
+def _deep_look(matcher: "LLMatcher") -> tuple[bytes, ...]:
+    """Return what a state and the states after it look like: remainders of a division differ only there."""
+    looks = [matcher.compute_bitmask()]
+    for byte in allowed(matcher):
+        after = matcher.deep_copy()
+        looks.append(after.compute_bitmask() if after.consume_token(byte) else b"")
+    return tuple(looks)
+
+
+def _name(part: bytes) -> str:
+    """Return the name that a key's text, without its quotes, stands for."""
+    try:
+        return str(json.loads(b'"' + part + b'"'))
+    except ValueError:  # half a character or escape: it cannot end here
+        return part.decode("utf-8", "replace")
