@@ -1,0 +1,123 @@
+"""A client that leaves stops its work, whether it streams or not, waits or is answered; nothing is left behind."""
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+import edge
+from tests.conformance.conftest import Served, serving
+from tests.edge.asking import eventually, slow
+
+ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}], "seed": 2, "temperature": 1.0}
+LONG = {**ASK, "max_tokens": 3000}
+
+
+def sent(served: Served, fields: dict[str, object]) -> socket.socket:
+    data = json.dumps(fields).encode()
+    head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+    connection = socket.create_connection(served.place, timeout=20)
+    connection.sendall(f"{head}\r\n\r\n".encode() + data)
+    return connection
+
+
+def leave(connection: socket.socket, how: str) -> None:
+    if how == "reset":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if how == "half":
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.05)
+    connection.close()
+
+
+def idle(served: Served) -> bool:
+    stats = served.server.app.models.engine("reka-edge")._worker
+    return served.server.queue.n_running == 0 and not stats._running and not stats._reading and not stats._waiting
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "half"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_stops_the_work(
+    how: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.01)
+    with serving(int8_bundle, slots=1) as served:
+        connection = sent(served, {**LONG, "stream": stream})
+        eventually(lambda: served.server.queue.n_running == 1)
+        time.sleep(0.1)
+        waiting = sent(served, {**LONG, "stream": stream})
+        eventually(lambda: served.server.queue.n_waiting == 1)
+        leave(waiting, how)
+        eventually(lambda: served.server.queue.n_waiting == 0)
+        left_s = time.monotonic()
+        leave(connection, how)
+        eventually(lambda: idle(served))
+        assert time.monotonic() - left_s < 1.0
+
+
+def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path) -> None:
+    with serving(int8_bundle) as served, httpx.Client(base_url=served.address, timeout=60) as client:
+        fields = {**ASK, "max_tokens": 12}
+        expected = client.post("/v1/chat", json=fields).json()["responses"]
+        n_threads = threading.active_count()
+        moments = random.Random(0)
+        for i in range(60):
+            connection = sent(served, {**LONG, "stream": i % 2 == 0, "seed": i})
+            time.sleep(moments.random() * 0.03)
+            leave(connection, moments.choice(["end", "reset", "half"]))
+            if i % 20 == 19:
+                assert client.post("/v1/chat", json=fields).json()["responses"] == expected
+        eventually(lambda: idle(served))
+        assert threading.active_count() <= n_threads + 4  # the pool's, made as they were needed
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
+def test_closing_a_stream_in_process_stops_it(
+    path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.01)
+    transport = edge.Transport(model=int8_bundle, threads=1)
+    with httpx.Client(transport=transport, base_url="http://edge") as client:
+        with client.stream("POST", path, json={**LONG, "stream": True}) as response:
+            next(response.iter_bytes())
+        eventually(lambda: not transport._app.models.engine("reka-edge")._worker._running)
+
+
+def test_cancelling_a_task_in_process_stops_it(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.01)
+    transport = edge.Transport(model=int8_bundle, threads=1)
+    worker = transport._app.models.engine("reka-edge")._worker
+
+    async def asked() -> None:
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            for stream in (True, False):
+                task = asyncio.create_task(client.post("/v1/chat", json={**LONG, "stream": stream}))
+                await asyncio.sleep(0.3)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                await asyncio.to_thread(eventually, lambda: not worker._running and not worker._waiting)
+
+    asyncio.run(asked())
+
+
+def test_answers_do_not_depend_on_who_else_asks(int8_bundle: Path) -> None:
+    async def asked(served: Served) -> None:
+        async with httpx.AsyncClient(base_url=served.address, timeout=120) as client:
+
+            async def ask(seed: int) -> object:
+                response = await client.post("/v1/chat", json={**ASK, "max_tokens": 10, "seed": seed})
+                return response.json()["responses"]
+
+            alone = [await ask(seed) for seed in range(6)]
+            assert await asyncio.gather(*(ask(seed) for seed in range(6))) == alone
+
+    with serving(int8_bundle, slots=3) as served:
+        asyncio.run(asked(served))

@@ -1,0 +1,102 @@
+"""So many requests at a time, a few that wait, and a 503 that says when to come back for the others."""
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edge.queueing import Queue
+from edge.types import ApiError
+from tests.conformance.conftest import serving
+from tests.edge.asking import eventually, slow
+
+ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
+
+
+def said(response: httpx.Response) -> str:
+    assert response.status_code == 503
+    return response.text
+
+
+def test_503_when_the_queue_is_full_or_the_wait_too_long(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.02)
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serving(int8_bundle, slots=1, waiting=1, max_wait_s=0.5))
+        threads = stack.enter_context(ThreadPoolExecutor(3))
+        client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
+        fields = {**ASK, "max_tokens": 100, "temperature": 1.0, "seed": 2}
+        first = threads.submit(client.post, "/v1/chat", json=fields)
+        eventually(lambda: served.server.queue.n_running == 1)
+        second = threads.submit(client.post, "/v1/chat", json=fields)
+        eventually(lambda: served.server.queue.n_waiting == 1)
+        full = client.post("/v1/chat/completions", json=fields)
+        assert "queue is full" in said(full)
+        assert int(full.headers["retry-after"]) >= 1
+        assert "waited" in said(second.result())
+        assert client.get("/health").status_code == 200
+        assert first.result().status_code == 200
+
+
+def test_places_go_to_who_waits_longest() -> None:
+    async def used() -> list[int]:
+        queue, order = Queue(1, max_waiting=3), []
+
+        async def wait(i: int) -> None:
+            async with queue.place():
+                order.append(i)
+                await asyncio.sleep(0)
+
+        async with queue.place():
+            tasks = [asyncio.create_task(wait(i)) for i in range(3)]
+            await asyncio.sleep(0)
+            assert (queue.n_running, queue.n_waiting) == (1, 3)
+            with pytest.raises(ApiError):
+                await wait(3)
+            tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (queue.n_running, queue.n_waiting) == (0, 0)
+        return order
+
+    assert asyncio.run(used()) == [0, 2]
+
+
+def test_a_place_given_to_who_leaves_goes_on() -> None:
+    async def used() -> None:
+        queue = Queue(1)
+
+        async def wait() -> None:
+            async with queue.place():
+                pass
+
+        async with queue.place():
+            first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+            await asyncio.sleep(0)
+        first.cancel()  # its place is there already, but it did not run since
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert not second.cancelled() and (queue.n_running, queue.n_waiting) == (0, 0)
+
+    asyncio.run(used())
+
+
+def test_closing_sends_away_who_waits_and_who_comes() -> None:
+    async def used() -> None:
+        queue = Queue(1)
+
+        async def wait() -> None:
+            async with queue.place():
+                pass
+
+        async with queue.place():
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            queue.close()
+            for late in (waiting, asyncio.create_task(wait())):
+                with pytest.raises(ApiError) as caught:
+                    await late
+                assert caught.value.status_code == 503
+        assert queue.n_running == 0
+
+    asyncio.run(used())

@@ -1,0 +1,169 @@
+"""Every row of the error table, by each route's own form, over TCP and in process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import edge
+from edge import body
+from edge.decoder import Decoder
+from edge.errors import MemoryExhausted
+from tests.conformance.conftest import Served, serving
+from tests.edge.asking import slow
+
+ASK = [{"role": "user", "content": "How many?"}]
+V1 = {"model": "reka-edge", "messages": ASK, "max_tokens": 4}
+V0 = {"model_name": "reka-edge", "conversation_history": [{"type": "human", "text": "hi"}], "request_output_len": 4}
+ROUTES = {"/v1/chat": V1, "/v1/chat/completions": V1, "/chat": V0}
+
+
+@pytest.fixture(params=["tcp", "transport"])
+def client(request: pytest.FixtureRequest, served: Served, int8_bundle: Path) -> Iterator[httpx.Client]:
+    transport = None if request.param == "tcp" else edge.Transport(model=int8_bundle, threads=1)
+    url = served.address if request.param == "tcp" else "http://edge"
+    with httpx.Client(transport=transport, base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(params=list(ROUTES))
+def route(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def check_form(route: str, response: httpx.Response, status: int) -> str:
+    """Check an error's status and form, and return its text."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    said = response.json()
+    if route == "/v1/chat/completions":
+        assert set(said) == {"error"} and set(said["error"]) == {"message", "type", "param", "code"}
+        return str(said["error"]["message"])
+    assert set(said) == {"detail"}
+    return str(said["detail"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[]", b'"text"', b"null", b"{\xff}", b'{"model": NaN}', b'{"temperature": 1e999}',
+        b"\xef\xbb\xbf{}", b'{"model": "a", "model": "b"}', b'{"model": "\\ud800"}', b"{'model': 1}",
+        b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"seed": ' + b"9" * 5000 + b"}",
+        b'{"model": "a"} {}', b'{"a": [' + b"{}," * 200_000 + b"{}]}",
+    ],
+)  # fmt: skip
+def test_400_what_is_not_json(client: httpx.Client, route: str, data: bytes) -> None:
+    response = client.post(route, content=data, headers={"content-type": "application/json"})
+    assert check_form(route, response, 400).startswith(("body", "model"))
+
+
+@pytest.mark.parametrize(("depth", "deep"), [(63, False), (64, False), (65, True), (1000, True)])
+@pytest.mark.parametrize("kind", ["[]", '{"a":}'])
+def test_400_json_that_is_too_deep(client: httpx.Client, depth: int, deep: bool, kind: str) -> None:
+    opened, closed = kind[:-1], kind[-1]
+    nested = opened * (depth - 1) + "1" + closed * (depth - 1)
+    response = client.post(
+        "/v1/chat", content=f'{{"nested": {nested}}}', headers={"content-type": "application/json"}
+    )
+    assert response.status_code == (400 if deep else 422)
+
+
+def test_404_routes_and_models(client: httpx.Client, route: str) -> None:
+    assert "/v1/chat" in check_form("/", client.get("/nowhere"), 404)
+    fields = {**ROUTES[route], "model": "reka-core", "model_name": "reka-core"}
+    assert "--alias reka-core=" in check_form(route, client.post(route, json=fields), 404)
+
+
+def test_405_methods(client: httpx.Client, route: str) -> None:
+    for method in ("GET", "PUT", "DELETE", "PATCH"):
+        response = client.request(method, route)
+        check_form(route, response, 405)
+        assert response.headers["allow"] == "POST"
+    assert client.post("/health").headers["allow"] == "GET"
+
+
+def test_413_size(client: httpx.Client, route: str) -> None:
+    data = b'{"model": "' + b"a" * body.MAX_BYTES + b'"}'
+    response = client.post(route, content=data, headers={"content-type": "application/json"})
+    assert str(body.MAX_BYTES) in check_form(route, response, 413)
+
+
+def test_415_content_type(client: httpx.Client, route: str) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        response = client.post(route, content=json.dumps(ROUTES[route]), headers={"content-type": kind})
+        check_form(route, response, 415)
+
+
+def test_422_names_the_field(client: httpx.Client) -> None:
+    response = client.post("/v1/chat", json={**V1, "top_p": 2, "seed": "x", "stream": "yes"})
+    check_form("/v1/chat", response, 422)
+    response = client.post("/v1/chat", json={**V1, "top_p": 2, "seed": "x"})
+    assert [problem["loc"] for problem in response.json()["detail"]] == [["body", "top_p"], ["body", "seed"]]
+    assert all(set(problem) == {"loc", "msg", "type"} for problem in response.json()["detail"])
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("secret"), 500), (MemoryExhausted("no memory"), 503)])
+def test_500_and_503_when_the_engine_fails(
+    route: str, error: Exception, status: int, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with serving(int8_bundle) as served, httpx.Client(base_url=served.address, timeout=60) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(Decoder, "read", fail)
+            response = client.post(route, json=ROUTES[route])
+            assert "secret" not in check_form(route, response, status)
+            assert ("retry-after" in response.headers) == (status == 503)
+        assert client.post(route, json=ROUTES[route]).status_code == 200
+
+
+@pytest.mark.parametrize("route", ["/v1/chat", "/v1/chat/completions"])
+def test_an_error_on_the_way_is_the_last_event_and_no_proper_end(
+    route: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, taken = Decoder.step, []
+
+    def fail(*arguments: object) -> object:
+        taken.append(1)
+        if len(taken) == 3:
+            raise RuntimeError("secret")
+        return step(*arguments)  # type: ignore[arg-type]
+
+    slow(monkeypatch, 0.05)
+    step = Decoder.step
+    monkeypatch.setattr(Decoder, "step", fail)
+    said = b""
+    with serving(int8_bundle) as served, httpx.Client(base_url=served.address, timeout=60) as client:
+        fields = {**V1, "stream": True, "max_tokens": 50, "seed": 1, "stop": None}
+        with pytest.raises(httpx.RemoteProtocolError), client.stream("POST", route, json=fields) as response:
+            assert response.status_code == 200
+            for part in response.iter_bytes():
+                said += part
+    events = [json.loads(line.removeprefix("data: ")) for line in said.decode().split("\n\n") if line]
+    assert "secret" not in said.decode()
+    if route == "/v1/chat":
+        assert set(events[-1]) == {"id", "model", "responses", "usage", "detail"}
+        assert events[-1]["responses"] == [] and events[-1]["id"] == events[0]["id"]
+        assert events[-1]["detail"] == "the model failed"
+    else:
+        assert set(events[-1]["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_servers_media_folder_is_the_only_one_that_is_read(
+    int8_bundle: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        Image.new("RGB", (40, 30), "red").save(place / "a.png")
+    with serving(int8_bundle, files=folder) as served, httpx.Client(base_url=served.address, timeout=60) as client:
+        for url, status in (("a.png", 200), ("../a.png", 400), (str(tmp_path / "a.png"), 400), ("b.png", 400)):
+            messages = [{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]
+            response = client.post("/v1/chat", json={**V1, "messages": messages})
+            assert response.status_code == status
+            assert status == 200 or str(tmp_path) not in response.text.replace(url, "")
