@@ -17,7 +17,7 @@ from edge.generation import Generation, parts
 from edge.messages import Limits
 from edge.metrics import Metrics
 from edge.models import Models
-from edge.openai import OpenaiWriter, from_openai, openai_places
+from edge.openai import from_openai, openai_places
 from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_error, read_stream
 from edge.types import ApiError
 
@@ -144,7 +144,7 @@ class App:
             request = read_request(completion.fields, limits=self.limits)
         except ApiError as error:
             raise openai_places(error, completion) from error.__cause__
-        return Asked(request, OpenaiWriter(completion.stream, completion.include_usage))
+        return Asked(request, completion.writer)
 
     def _list_models(self, request: HttpRequest) -> HttpResponse:
         """List models as Reka does, to clients that show themselves as OpenAI's do as those expect it."""

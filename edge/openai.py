@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.chat import Reply
 from edge.exchange import event, openai_error, refused
-from edge.handle import Progress
+from edge.handle import Progress, TokenScore
 from edge.messages import Loc, Problems, shown
 from edge.types import ApiError, ChatMessage, ChatMessageChunk, HttpValidationError, UnprocessableEntityError
 from edge.types import ValidationError as Problem
@@ -16,6 +16,7 @@ Fields = dict[str, object]
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
+    "logprobs", "top_logprobs",
 )  # fmt: skip
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool_output"}
 _REFUSED = {
@@ -34,6 +35,11 @@ class Completion:
     stream: bool
     include_usage: bool
 
+    @property
+    def writer(self) -> "OpenaiWriter":
+        """What writes the answer as it was asked for."""
+        return OpenaiWriter(self.stream, self.include_usage, scores=self.fields.get("logprobs") is True)
+
 
 @dataclass
 class OpenaiWriter:
@@ -42,7 +48,9 @@ class OpenaiWriter:
     streams: bool
     include_usage: bool
     created: int = field(default_factory=lambda: max(0, int(time.time())))
+    scores: bool = False
     _sent: str = ""
+    _n_scored: int = 0
     _begun: bool = False
 
     def whole(self, reply: Reply, last: Progress) -> object:
@@ -52,7 +60,8 @@ class OpenaiWriter:
         spoken: Fields = {"role": "assistant", "content": None if calls else message.content, "refusal": None}
         if calls:
             spoken["tool_calls"] = calls
-        choice = {"index": 0, "message": spoken, "logprobs": None, "finish_reason": _reason(reason, calls)}
+        scores = _scored(last.scores) if self.scores else None
+        choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
         head = self._head(reply, "chat.completion")
         return {**head, "choices": [choice], "usage": _usage(last)}
 
@@ -61,9 +70,10 @@ class OpenaiWriter:
         text, calls = str(response.chunk.content or ""), _calls(response.chunk)
         written = b"" if self._begun else self._event(reply, {"role": "assistant", "content": ""}, None)
         self._begun = True
-        if len(text) > len(self._sent):
-            written += self._event(reply, {"content": text[len(self._sent) :]}, None)
-            self._sent = text
+        scores = progress.scores[self._n_scored :]  # of text that is still held back, too
+        if len(text) > len(self._sent) or scores:
+            written += self._event(reply, {"content": text[len(self._sent) :]}, None, scores)
+            self._sent, self._n_scored = text, len(progress.scores)
         if calls:
             delta = [{"index": i, **call} for i, call in enumerate(calls)]
             written += self._event(reply, {"tool_calls": delta}, None)
@@ -78,8 +88,11 @@ class OpenaiWriter:
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
         return event(openai_error(error))
 
-    def _event(self, reply: Reply, delta: Fields, reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _event(
+        self, reply: Reply, delta: Fields, reason: str | None, scores: Sequence[TokenScore] = ()
+    ) -> bytes:
+        logprobs = _scored(scores) if scores else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._head(reply, "chat.completion.chunk"), "choices": [choice]}
         return event({**chunk, "usage": None} if self.include_usage else chunk)
 
@@ -296,6 +309,19 @@ def _reason(reason: object, calls: list[Fields]) -> str:
     if calls and reason == "stop":
         return "tool_calls"
     return "length" if reason == "context" else str(reason)
+
+
+def _scored(scores: Sequence[TokenScore]) -> Fields:
+    """Return the probabilities of tokens; half a character stands as U+FFFD, its bytes beside it."""
+    content = []
+    for score in scores:
+        likeliest = [_score(data, value) for data, value in score.likeliest]
+        content.append({**_score(score.data, score.log_probability), "top_logprobs": likeliest})
+    return {"content": content, "refusal": None}
+
+
+def _score(data: bytes, log_probability: float) -> Fields:
+    return {"token": data.decode("utf-8", "replace"), "logprob": max(log_probability, -9999.0), "bytes": list(data)}
 
 
 def _usage(progress: Progress) -> dict[str, int]:
