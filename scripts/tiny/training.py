@@ -108,6 +108,19 @@ def rate(step: int, plan: Plan, peak: float) -> float:
     return peak * warm * (1.0 if step < fall else 0.5 * (1 + math.cos(math.pi * (step - fall) / (plan.steps - fall))))
 
 
+def optimizers(model: Yasa, peak: float) -> list[torch.optim.Optimizer]:
+    """Muon for the decoder's matrices, which learn faster with it; AdamW for all else."""
+    named = list(model.named_parameters())
+    inside = [p for name, p in named if p.ndim == 2 and "language_model.layers" in name]
+    chosen = {id(p) for p in inside}
+    rest = [p for _, p in named if id(p) not in chosen]
+    matrices = [p for p in rest if p.ndim > 1 and min(p.shape[:2]) > 1]
+    others = [p for p in rest if not (p.ndim > 1 and min(p.shape[:2]) > 1)]
+    groups = [{"params": matrices, "weight_decay": 0.03}, {"params": others, "weight_decay": 0.0}]
+    muon = torch.optim.Muon(inside, lr=peak, weight_decay=0.03, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)]
+
+
 class Run:
     """A training run: the model, its slow average, the optimizer, and where they are kept."""
 
@@ -116,10 +129,7 @@ class Run:
         self.folder, self.peak, self.step = folder, peak, 0
         self.model = Yasa(shape)
         self.slow = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        matrices = [p for p in self.model.parameters() if p.ndim > 1 and min(p.shape[:2]) > 1]
-        others = [p for p in self.model.parameters() if not (p.ndim > 1 and min(p.shape[:2]) > 1)]
-        groups = [{"params": matrices, "weight_decay": 0.03}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
+        self.optimizers = optimizers(self.model, peak)
 
     @property
     def file(self) -> Path:
@@ -130,7 +140,7 @@ class Run:
             "step": self.step,
             "model": self.model.state_dict(),
             "slow": self.slow,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         partial = self.file.with_suffix(".partial")
         torch.save(state, partial)
@@ -141,15 +151,17 @@ class Run:
             state = torch.load(self.file, weights_only=True)
             self.step, self.slow = state["step"], state["slow"]
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
 
     def learn(self, loss: Tensor, plan: Plan) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, plan, self.peak)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(self.step, plan, self.peak)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         keep = min(0.999, self.step / (self.step + 20))
         torch._foreach_lerp_(list(self.slow.values()), [p.detach() for p in self.model.parameters()], 1 - keep)
