@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,62 @@ def test_calls_and_tool_messages_of_the_past_are_taken(client: openai.OpenAI) ->
     bad = [*messages[:1], {**messages[1], "tool_calls": [{"id": "a", "type": "function", "function": {}}]}]
     assert refused(client, bad).param == "messages.1.tool_calls.0.function.arguments"
     assert refused(client, [*messages[:4], {"role": "user", "content": 5}]).param == "messages.4.content"
+
+
+def test_probabilities_of_tokens_are_the_same_streamed(client: openai.OpenAI) -> None:
+    fields = {**HOW, "logprobs": True, "top_logprobs": 3}
+    whole = client.chat.completions.create(messages=ASK, **fields)  # type: ignore[call-overload]
+    scores = whole.choices[0].logprobs.content
+    assert len(scores) == whole.usage.completion_tokens
+    for score in scores:
+        assert score.logprob <= 0 and len(score.top_logprobs) == 3
+        assert score.top_logprobs[0].logprob >= score.logprob
+        assert bytes(score.bytes).decode("utf-8", "replace") == score.token
+    stream = client.chat.completions.create(messages=ASK, stream=True, **fields)  # type: ignore[call-overload]
+    parts = [chunk.choices[0].logprobs for chunk in stream]
+    assert [score for part in parts if part is not None for score in part.content] == scores
+
+
+@pytest.mark.parametrize(("top", "param"), [(21, "top_logprobs"), (-1, "top_logprobs")])
+def test_so_many_probabilities_are_not_given(client: openai.OpenAI, top: int, param: str) -> None:
+    assert refused(client, logprobs=True, top_logprobs=top).param == param
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "count",
+        "description": "Counts.",
+        "parameters": {
+            "type": "object",
+            "properties": {"shape": {"enum": ["star", "ring"]}},
+            "required": ["shape"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "count"}}])
+def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI, choice: object) -> None:
+    fields = {**HOW, "tools": [TOOL], "tool_choice": choice, "max_completion_tokens": 80}
+    whole = client.chat.completions.create(messages=ASK, **fields).choices[0]  # type: ignore[call-overload]
+    assert whole.finish_reason == "tool_calls" and whole.message.content is None
+    (call,) = whole.message.tool_calls
+    assert call.function.name == "count" and json.loads(call.function.arguments)["shape"] in ("star", "ring")
+    chunks = list(client.chat.completions.create(messages=ASK, stream=True, **fields))  # type: ignore[call-overload]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    streamed = [called for chunk in chunks for called in chunk.choices[0].delta.tool_calls or ()]
+    assert [called.function.arguments for called in streamed] == [call.function.arguments]
+    assert not any(chunk.choices[0].delta.content for chunk in chunks)
+
+
+def test_an_answer_by_a_schema(client: openai.OpenAI) -> None:
+    schema = {"name": "shapes", "schema": TOOL["function"]["parameters"]}  # type: ignore[index]
+    form = {"type": "json_schema", "json_schema": schema}
+    assert json.loads(text_of(client, response_format=form, max_completion_tokens=60))["shape"] in ("star", "ring")
+    assert text_of(client, response_format={"type": "text"}) == text_of(client)
+    assert isinstance(json.loads(text_of(client, response_format={"type": "json_object"}, max_tokens=60)), dict)
 
 
 @pytest.mark.parametrize(
