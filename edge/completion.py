@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in word", "after", "twice"]
 
 _NUMBER = b"-+.eE0123456789"
-_WIDE = 40  # a mask of more bytes than this is free text, not a choice
+_CHOICES = 24  # a mask of more bytes than this is free text
 _BEAM = 32  # ways kept side by side inside one string or number
-_STEPS = 3000  # bytes tried before only the first choice is followed
-_SCALAR_STEPS = 6000  # bytes tried before a string or number is given up
+_STEPS = 2000  # bytes tried before only the first choice is followed
+_MAX_STEPS = 12_000  # bytes tried before the search is given up
+_SCALAR_STEPS = 4000  # bytes tried before a string or number is given up
 _CLOSERS = b"}],"
 
 
@@ -75,15 +76,24 @@ class Place(NamedTuple):
 class Completion:
     """A search from one state of a matcher over bytes (ids 0 to 255).
 
-    names: keys that schemas require, tried before other keys; unions: one string may decide what the rest must be.
-    The matcher is left as it was.
+    names: keys that schemas require, tried before other keys; texts: ends of strings to try, without quotes;
+    unions: one string may decide what the rest must be. The matcher is left as it was.
     """
 
-    def __init__(self, matcher: "LLMatcher", place: Place, *, names: Sequence[bytes], unions: bool) -> None:
+    def __init__(
+        self,
+        matcher: "LLMatcher",
+        place: Place,
+        *,
+        names: Sequence[bytes] = (),
+        texts: Sequence[bytes] = (),
+        unions: bool = False,
+    ) -> None:
         self._matcher = matcher.deep_copy()
         self._places = [place]
         self._taken = bytearray()
         self._names = names
+        self._texts = texts
         self._unions = unions
         self._n_steps = 0
         self._classes: dict[bytes, bytes] = {}  # of a mask: one byte for each way on
@@ -101,7 +111,7 @@ class Completion:
         start = len(self._taken)
         while not self._is_whole(depth):
             left = most - (len(self._taken) - start)
-            taken = self._next(left) if left > 0 else None
+            taken = self._next(left) if left > 0 and self._n_steps < _MAX_STEPS else None
             if taken is None or len(taken) > left or not self._take(taken, depth):
                 self._go_back(start)
                 return None
@@ -120,7 +130,7 @@ class Completion:
         for i, byte in enumerate(data):
             if i and self._is_whole(depth):
                 return True
-            if not self._matcher.consume_token(byte):
+            if self._matcher.try_consume_tokens([byte]) != 1:
                 return False
             self._n_steps += 1
             self._taken.append(byte)
@@ -160,21 +170,22 @@ class Completion:
         names = [name for name in self._names if name.startswith(part) and _name(name) not in self._place.keys[-1]]
         known = [(name + b'"')[len(part)] for name in names]
         ways = [byte for byte in dict.fromkeys(known) if byte in options]
-        if not ways and len(options) <= _WIDE:
-            ways = [*options]
         if not ways:
             return self._scalar(b'"', options, most)
-        return bytes(ways[:1]) if len(ways) == 1 else self._best(ways, len(self._place.open) - 1, most)
+        if len(ways) == 1:
+            return bytes(ways)
+        return self._best([bytes((way,)) for way in ways], len(self._place.open) - 1, most)
 
     def _string(self, options: bytes, most: int) -> bytes | None:
         """End a string; where its text may decide what follows, try each way on to the end of what it stands in."""
         shortest = self._scalar(b'"', options, most)
-        if shortest is None or not self._unions or ord('"') in options or self._n_steps > _STEPS:
+        if shortest is None or not self._unions or len(options) > _CHOICES or self._n_steps > _STEPS:
             return shortest
-        ways = dict.fromkeys((shortest[0], *self._ways_on(self._matcher, options, b'"', deep=False)))
-        if not 1 < len(ways) <= _WIDE:
-            return shortest
-        return self._best([*ways], max(0, len(self._place.open) - 1), most)
+        ways = {shortest[0]: shortest}
+        for byte in self._ways_on(self._matcher, options, b'"', deep=False):
+            text = self._widen(b'"', bytes((byte,)), most, deep=False) if byte not in ways else None
+            ways.update({} if text is None else {byte: text})
+        return shortest if len(ways) < 2 else self._best([*ways.values()], max(0, len(self._place.open) - 1), most)
 
     def _value(self, options: bytes, most: int) -> bytes | None:
         """Choose what kind of value is the shortest."""
@@ -182,27 +193,37 @@ class Completion:
             return b"]"
         numbers = bytes(byte for byte in options if byte in _NUMBER)
         number = self._scalar(_CLOSERS, numbers, most) if numbers else None
-        ways = [byte for byte in b'"[ntf{' if byte in options]
+        ways = [bytes((byte,)) for byte in b'"[ntf{' if byte in options]
         if number is None and len(ways) == 1:
-            return bytes(ways)
+            return ways[0]
         return self._best(ways, len(self._place.open), most, found=number)
 
-    def _best(self, ways: Sequence[int], depth: int, most: int, *, found: bytes | None = None) -> bytes | None:
+    def _best(self, ways: Sequence[bytes], depth: int, most: int, *, found: bytes | None = None) -> bytes | None:
         """Try each way until the value at `depth` is whole; return the shortest, or at least the first."""
         best, start = found, len(self._taken)
         for way in ways:
-            limit = most if best is None else len(best) - 1
-            if best is not None and (limit < 2 or self._n_steps > _STEPS):
+            limit = (most if best is None else len(best) - 1) - len(way)
+            if best is not None and (limit < 1 or self._n_steps > _STEPS):
                 break
-            rest = self._finish(depth, limit - 1) if self._take(bytes((way,)), -1) else None
+            rest = self._finish(depth, limit) if self._take(way, -1) else None
             self._go_back(start)
-            best = best if rest is None else bytes((way,)) + rest
+            best = best if rest is None else way + rest
         return best
 
     def _scalar(self, goal: bytes, first: bytes, most: int) -> bytes | None:
         """Return the shortest text after which a byte of `goal` may follow (or the grammar may end), width first."""
+        guess = min(filter(self._fits, self._texts), key=len, default=None) if goal == b'"' else None
+        if guess is not None and len(guess) < most:
+            shorter = self._widen(goal, first, len(guess), deep=False)
+            return guess + goal if shorter is None else shorter
         found = self._widen(goal, first, most, deep=False)
         return self._widen(goal, first, most, deep=True) if found is None else found
+
+    def _fits(self, text: bytes) -> bool:
+        """Tell whether a string or new key may end with this text."""
+        after = self._matcher.deep_copy()
+        self._n_steps += len(text)
+        return after.try_consume_tokens([*text]) == len(text) and self._is_end(after, text, b'"')
 
     def _widen(self, goal: bytes, first: bytes, most: int, *, deep: bool) -> bytes | None:
         """Search a string or number layer by layer; deep: tell more states apart, and try every byte."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edge.completion import Completion, Place, allowed
 from edge.errors import RuntimeFailure, SchemaError
+from edge.pattern import match_of
 from edge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MAX_DEPTH = 64  # of an instance; limits.md allows no deeper JSON in a request e
 MAX_DIGITS = 64  # of a number: a model that repeats itself must not make one that no reader takes
 _WRITTEN = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": False}
 _MAX_TOKEN_BYTES = 24  # of the tokens that an ending is cut into
+_MOST_BYTES = 16_384  # of a shortest instance
+_MOST_TEXTS = 32
 _MAX_LEXER_STATES = 20_000  # of 1 to 2 kB each: what a grammar may grow to while it is used
 _MAX_GRAMMAR_SIZE = 200_000
 
@@ -37,19 +40,21 @@ _MAX_GRAMMAR_SIZE = 200_000
 class Format:
     """What an answer must be: an instance of `grammar` (llguidance's Lark), inside tool_call tags if it is a call.
 
-    field: of the request, for messages; names: keys that schemas require; unions: there are alternatives.
+    field: of the request, for messages; names: keys that schemas require; texts: matches of their patterns; unions:
+    there are alternatives.
     """
 
     grammar: str
     field: str
     is_call: bool
     names: tuple[str, ...]
+    texts: tuple[str, ...]
     unions: bool
 
 
 def schema_format(schema: Mapping[str, object], *, field: str) -> Format:
     """Return the format of a schema's instances, written as json.dumps writes them, without further white space."""
-    return Format(f"start: {_inline(schema)}\n", field, is_call=False, names=_names(schema), unions=_unions(schema))
+    return _format(f"start: {_inline(schema)}\n", field, [schema], is_call=False)
 
 
 def call_format(tools: Mapping[str, Mapping[str, object]], *, field: str) -> Format:
@@ -58,9 +63,7 @@ def call_format(tools: Mapping[str, Mapping[str, object]], *, field: str) -> For
     for i, (name, schema) in enumerate(tools.items()):
         head = json.dumps('{"name": ' + json.dumps(name) + ', "arguments": ')
         rules += [f'call_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {_inline(schema)}"]
-    names = dict.fromkeys(name for schema in tools.values() for name in _names(schema))
-    unions = len(tools) > 1 or any(map(_unions, tools.values()))
-    return Format("\n".join(rules) + "\n", field, is_call=True, names=tuple(names), unions=unions)
+    return _format("\n".join(rules) + "\n", field, [*tools.values()], is_call=True)
 
 
 class Ending(NamedTuple):
@@ -90,8 +93,7 @@ class Grammars:
         by_token = self._matcher(over_tokens, form)
         by_byte = self._matcher(over_bytes, form)
         frame = self._frame(form)
-        names = tuple(json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in form.names)
-        constraint = Constraint(self, by_token, by_byte, frame, names, unions=form.unions)
+        constraint = Constraint(self, form, by_token, by_byte, frame)
         # Looked for without regard to `most`, so that a refusal can say how many it would take.
         if not constraint.begin():
             raise SchemaError(f"{form.field}: no instance was found that could be written")
@@ -167,19 +169,18 @@ class Constraint:
     def __init__(
         self,
         grammars: Grammars,
+        form: Format,
         by_token: "LLMatcher",
         by_byte: "LLMatcher",
         frame: tuple[tuple[int, ...], tuple[int, ...]],
-        names: tuple[bytes, ...],
-        *,
-        unions: bool,
     ) -> None:
         self._grammars = grammars
         self._by_token = by_token
         self._by_byte = by_byte
         self._before, self._behind = frame
-        self._names = names
-        self._unions = unions
+        self._names = _quoted(form.names)
+        self._texts = _quoted(form.texts)
+        self._unions = form.unions
         self._place = Place()
         self._ending = Ending(b"", ())
         self._is_whole = False
@@ -265,11 +266,9 @@ class Constraint:
         return known if known.data and _walk(trial, place, known.data) is not None and trial.is_accepting() else None
 
     def _search(self, matcher: "LLMatcher", place: Place, *, most: int) -> Ending | None:
-        data = Completion(matcher, place, names=self._names, unions=self._unions).shortest(most=most)
+        search = Completion(matcher, place, names=self._names, texts=self._texts, unions=self._unions)
+        data = search.shortest(most=most)
         return None if data is None else Ending(data, self._grammars.fewest(data))
-
-
-_MOST_BYTES = 16_384  # of a shortest instance
 
 
 def _walk(matcher: "LLMatcher", place: Place, data: bytes) -> Place | None:
@@ -334,29 +333,35 @@ def _inline(schema: Mapping[str, object]) -> str:
     return "%json " + json.dumps({**schema, "x-guidance": _WRITTEN}, default=dict)
 
 
-def _names(schema: object) -> tuple[str, ...]:
-    """Return every name that a schema requires somewhere, each once."""
-    found: dict[str, None] = {}
-    waiting = [schema]
+def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *, is_call: bool) -> Format:
+    """Return a format with what its schemas tell a search: names, matches of patterns, whether there are unions."""
+    names: dict[str, None] = {}
+    texts: dict[str, None] = {}
+    unions = len(schemas) > 1
+    waiting: list[object] = [*schemas]
     while waiting:
         node = waiting.pop()
         if isinstance(node, Mapping):
-            required = node.get("required")
-            if isinstance(required, list | tuple):
-                found.update(dict.fromkeys(name for name in required if isinstance(name, str)))
+            required, patterns = node.get("required"), node.get("patternProperties")
+            names.update(dict.fromkeys(required if isinstance(required, list | tuple) else ()))
+            for pattern in (node.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())):
+                text = match_of(pattern) if isinstance(pattern, str) else None
+                texts.update({} if text is None else {text: None})
+            unions = unions or "anyOf" in node or "oneOf" in node
             waiting += node.values()
         elif isinstance(node, list | tuple):
             waiting += node
-    return tuple(found)
+    known = tuple(name for name in names if isinstance(name, str))
+    return Format(grammar, field, is_call, known, tuple(texts)[:_MOST_TEXTS], unions)
 
 
-def _unions(schema: Mapping[str, object]) -> bool:
-    text = json.dumps(schema, default=dict)
-    return '"anyOf"' in text or '"oneOf"' in text
+def _quoted(texts: Sequence[str]) -> tuple[bytes, ...]:
+    """Return texts as they stand between the quotes of JSON, those that can."""
+    return tuple(json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for text in texts)
 
 
 def _reason(error: str) -> str:
     """Return what llguidance says is wrong, without the grammar that it quotes."""
-    line = next((line for line in error.splitlines() if line.strip()), "not a grammar")
-    line = line.partition("): ")[2].removeprefix("failed to compile JSON schema: ") or line
+    lines = [line.strip() for line in error.splitlines() if not line.strip()[:1].isdigit() and line.strip(" ^")]
+    line = " ".join(lines).partition("failed to compile JSON schema: ")[2] or " ".join(lines)
     return line.replace("Unimplemented keys", "keywords that are not covered")[:300]

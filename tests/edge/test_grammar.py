@@ -1,0 +1,157 @@
+"""Answers held to schemas: every one that is accepted is an instance, however few tokens there are."""
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from edge.engine import Engine, Options, Progress
+from edge.errors import SchemaError
+from edge.grammar import Format, call_format, schema_format
+from tests.edge.asking import ask
+from tests.edge.schemas import random_schema
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 14}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def engine(int8_bundle: Path) -> Iterator[Engine]:
+    with Engine.open(int8_bundle) as engine:
+        yield engine
+
+
+def form_of(schema: Mapping[str, object]) -> Format:
+    return schema_format(schema, field="response_format")
+
+
+def answer(engine: Engine, form: Format, max_tokens: int, seed: int = 0, temperature: float = 1.0) -> Progress:
+    how = Options(max_tokens, temperature, 1.0, 512, 0.0, 0.0, seed, (), fresh=True, form=form)
+    return engine.stream(ask(engine, "Hi"), how).result()
+
+
+def needed(engine: Engine, form: Format) -> int:
+    """How many tokens a format takes at least, by the refusal of a request for one."""
+    with pytest.raises(SchemaError, match="expected at least") as caught:
+        answer(engine, form, 1)
+    found = re.search(r"at least (\d+)", str(caught.value))
+    assert found
+    return int(found.group(1))
+
+
+def check_schemas(engine: Engine, seeds: range) -> None:
+    for seed in seeds:
+        schema, rng = random_schema(seed), random.Random(seed)
+        form = form_of(schema)
+        try:
+            n_needed = needed(engine, form) if rng.random() < 0.7 else 1
+        except pytest.fail.Exception:  # one token is enough
+            n_needed = 1
+        try:
+            last = answer(engine, form, n_needed + rng.choice((0, 0, 1, 2, 3, 5, 10, 30)), seed)
+        except SchemaError as error:
+            assert "expected at least" in str(error), f"seed {seed}: {error}"
+            continue
+        try:
+            jsonschema.Draft202012Validator(schema).validate(json.loads(last.text))
+        except (ValueError, jsonschema.ValidationError) as error:
+            pytest.fail(f"seed {seed}: {last.text!r} for {schema}: {error}")
+
+
+def test_accepted_schemas_are_always_satisfied(engine: Engine) -> None:
+    check_schemas(engine, range(12))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_thousand_schemas_are_always_satisfied(engine: Engine) -> None:
+    check_schemas(engine, range(12, 1012))
+
+
+@pytest.mark.parametrize("extra", range(8))
+def test_the_shortest_instance_fits_exactly_what_was_named(engine: Engine, extra: int) -> None:
+    form = form_of(CITY)
+    n_needed = needed(engine, form)
+    last = answer(engine, form, n_needed + extra, seed=extra)
+    jsonschema.validate(json.loads(last.text), CITY)
+    assert last.finish_reason == "stop" and last.output_tokens <= n_needed + extra
+    with pytest.raises(SchemaError, match=f"at least {n_needed}"):
+        answer(engine, form, n_needed - 1)
+
+
+@pytest.mark.parametrize("max_tokens", [40, 60, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_call_is_one_call_of_a_tool_on_offer(engine: Engine, max_tokens: int, seed: int) -> None:
+    tools: dict[str, Mapping[str, object]] = {"forecast": CITY, "noop": {"type": "object"}}
+    last = answer(engine, call_format(tools, field="tools"), max_tokens, seed)
+    assert last.text.startswith("<tool_call>\n") and last.text.endswith("</tool_call>")
+    call = json.loads(last.text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+    assert list(call) == ["name", "arguments"]
+    jsonschema.validate(call["arguments"], tools[call["name"]])
+    assert last.finish_reason == "stop"
+
+
+UNCOVERED: list[tuple[dict[str, object], str]] = [
+    ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+    ({"not": {"type": "string"}}, "not"),
+    ({"type": "object", "dependentRequired": {"a": ["b"]}}, "dependentRequired"),
+    ({"if": {"type": "string"}, "then": {"minLength": 3}}, "if"),
+    ({"type": "string", "pattern": "^(?=a)b"}, "look-around"),
+    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
+]
+
+
+@pytest.mark.parametrize(("schema", "word"), UNCOVERED)
+def test_a_keyword_that_is_not_covered_is_named(engine: Engine, schema: dict[str, object], word: str) -> None:
+    with pytest.raises(SchemaError, match=word):
+        answer(engine, form_of(schema), 100)
+
+
+def test_a_schema_without_an_instance_is_refused(engine: Engine) -> None:
+    endless: dict[str, object] = {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}
+    with pytest.raises(SchemaError, match="no instance"):
+        answer(engine, form_of(endless), 1000)
+
+
+def test_an_object_has_no_key_twice(engine: Engine) -> None:
+    schema: dict[str, object] = {"type": "object", "minProperties": 4, "additionalProperties": {"type": "integer"}}
+    for seed in range(2):
+        text = answer(engine, form_of(schema), 40, seed).text
+        assert len(json.loads(text)) == len(json.loads(text, object_pairs_hook=list)) >= 4
+
+
+def test_the_context_is_a_limit_too(engine: Engine) -> None:
+    long = {"type": "array", "items": {"type": "integer"}, "minItems": 700}
+    with pytest.raises(SchemaError, match="there is room for"):
+        answer(engine, form_of(long), 100_000)
+
+
+def test_stop_strings_do_not_cut_an_instance(engine: Engine) -> None:
+    how = Options(60, 1.0, 1.0, 512, 0.0, 0.0, 3, ('"', "{", ":"), fresh=True, form=form_of(CITY))
+    jsonschema.validate(json.loads(engine.stream(ask(engine, "Hi"), how).result().text), CITY)
+
+
+def test_a_held_answer_leaves_others_as_they_were(engine: Engine) -> None:
+    plain = Options(16, 0.0, 1.0, 512, 0.0, 0.0, 0, (), fresh=True)
+    before = engine.stream(ask(engine, "Hi"), plain).result()
+    answer(engine, form_of(CITY), 60)
+    assert engine.stream(ask(engine, "Hi"), plain).result() == before
+
+
+def test_scores_are_those_of_the_model(engine: Engine) -> None:
+    how = Options(8, 0.0, 1.0, 512, 0.0, 0.0, 0, (), fresh=True, top_logprobs=3)
+    last = engine.stream(ask(engine, "Hi"), how).result()
+    assert len(last.scores) == last.output_tokens
+    for score in last.scores:  # greedy: the likeliest token is the one chosen
+        assert score.likeliest[0] == (score.data, score.log_probability)
+        assert len(score.likeliest) == 3 and [value for _, value in score.likeliest] == sorted(
+            (value for _, value in score.likeliest), reverse=True
+        )
