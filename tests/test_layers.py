@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "bundle"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch", "completion", "pattern"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch",
+     "completion", "pattern"),
     ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools"),
     ("worker", "engine"),

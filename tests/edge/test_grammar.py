@@ -58,7 +58,8 @@ def check_schemas(engine: Engine, seeds: range) -> None:
         try:
             last = answer(engine, form, n_needed + rng.choice((0, 0, 1, 2, 3, 5, 10, 30)), seed)
         except SchemaError as error:
-            assert "expected at least" in str(error), f"seed {seed}: {error}"
+            if "expected at least" not in str(error):
+                pytest.fail(f"seed {seed}: {error}")
             continue
         try:
             jsonschema.Draft202012Validator(schema).validate(json.loads(last.text))
