@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import sys
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,9 @@ def _read_number(name: str, value: object, problems: Problems) -> float:
         kind = "int_type" if number.whole else "float_type"
         problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", kind)
         return number.default
-    if not (number.low <= value <= number.high and value > number.above and abs(value) < math.inf):
+    # Python's integers go past what the sampler's floats can hold.
+    largest = math.inf if number.whole else sys.float_info.max
+    if not (number.low <= value <= number.high and value > number.above and abs(value) <= largest):
         problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", "value_error")
         return number.default
     return value

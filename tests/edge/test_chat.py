@@ -259,3 +259,10 @@ def test_a_parameter_error_is_a_422_at_its_field() -> None:
 def test_other_exceptions_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError), api_errors():
         raise ZeroDivisionError
+
+
+def test_temperature_past_every_float_is_refused() -> None:
+    body = {"model": "reka-edge", "messages": [{"role": "user", "content": "hi"}], "temperature": 10**400}
+    with pytest.raises(edge.UnprocessableEntityError) as caught:
+        read_request(body, limits=Limits())
+    assert "temperature" in str(caught.value.body)
