@@ -32,17 +32,18 @@ class _Shared:
         self._engine: Engine | None = None
         self._opening = threading.Lock()
 
-    def agree(self, name: str, value: int | None) -> None:
-        """Settle one setting among the users. Raises: ParameterError when they differ."""
-        settled = getattr(self, name)
-        if value is None or value == settled:
-            return
-        if settled is None and self._engine is not None:
-            settled = getattr(self._engine, name)
-        if settled is not None and value != settled:
-            msg = f"{name}: {self.path.name} is open with {settled}; expected the same, got {value}"
-            raise ParameterError(msg, field=name)
-        setattr(self, name, value)
+    def agree(self, wanted: Mapping[str, int | None]) -> None:
+        """Settle the settings among the users, all or none. Raises: ParameterError when one differs."""
+        chosen = {name: value for name, value in wanted.items() if value is not None}
+        for name, value in chosen.items():
+            settled = getattr(self, name)
+            if settled is None and self._engine is not None:
+                settled = getattr(self._engine, name)
+            if settled is not None and value != settled:
+                msg = f"{name}: {self.path.name} is open with {settled}; expected the same, got {value}"
+                raise ParameterError(msg, field=name)
+        for name, value in chosen.items():
+            setattr(self, name, value)
 
     def engine(self) -> Engine:
         """Return the engine, opened by the first who asks. Raises: BundleError, EngineClosed."""
@@ -116,9 +117,7 @@ class Models:
                 raise EngineClosed("the client is closed")
             if key not in self._held:
                 shared = _SHARED.get(key) or _Shared(key[1])
-                shared.agree("threads", self._threads)
-                shared.agree("context", self._context)
-                shared.agree("slots", self._slots)
+                shared.agree({"threads": self._threads, "context": self._context, "slots": self._slots})
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1
             return self._held[key]

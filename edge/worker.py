@@ -158,9 +158,17 @@ class Worker:
             if isinstance(entry, _Call):
                 entry.run(self._model)
             else:
-                slot = self._model.cache.take(entry.positions.keys, n_read=2)
-                units = self._model.read(entry.positions, slot, n_logits=1, owner=entry.answer.handle)
-                self._reading.append(_Reading(entry.answer, slot, units))
+                self._begin(entry)
+
+    def _begin(self, prompt: _Prompt) -> None:
+        """Give a conversation a slot."""
+        try:
+            slot = self._model.cache.take(prompt.positions.keys, n_read=2)
+        except BaseException as error:
+            prompt.answer.handle.fail(self._failure(error))
+            raise
+        units = self._model.read(prompt.positions, slot, n_logits=1, owner=prompt.answer.handle)
+        self._reading.append(_Reading(prompt.answer, slot, units))
 
     def _read_one(self) -> None:
         """Do one unit for the conversation that came first; once its prompt is read, choose its first token."""

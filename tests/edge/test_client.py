@@ -250,6 +250,13 @@ def test_other_settings_for_an_open_bundle_are_an_error(name: str) -> None:
             client.chat.create(model="reka-edge", messages=HELLO)
 
 
+def test_a_refused_client_settles_nothing_for_the_others() -> None:
+    with edge.Reka(context=4):
+        with pytest.raises(ParameterError, match="context"):
+            edge.Reka(threads=1, context=8)
+        edge.Reka(threads=2).close()
+
+
 def test_the_engines_own_settings_count_once_it_is_open(opened: list[FakeEngine]) -> None:
     with edge.Reka() as client:
         client.chat.create(model="reka-edge", messages=HELLO)
