@@ -74,7 +74,7 @@ def _draw(logits: F32, temperature: float, top_k: int, top_p: float, share: floa
     """Choose by inverse distribution at `share` in [0, 1) among the tokens that top_k and top_p leave."""
     ids = _largest(logits, top_k)  # (k,) best first
     scores = logits[ids].astype(np.float64)
-    if not np.isfinite(scores[0]):
+    if not len(scores) or not np.isfinite(scores[0]):
         raise NonFiniteError("sampling")
     # Subtracting the largest before dividing keeps any temperature and any logit inside float64.
     with np.errstate(over="ignore", under="ignore"):

@@ -1,12 +1,17 @@
 """Random tiny checkpoints and the bundles exported from them, made once a session."""
 
 import os
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 # Before torch or onnxruntime start their threads: tiny models lose more to waking threads than they gain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts a program in the background has it ignore Ctrl-C, and so would everything that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 

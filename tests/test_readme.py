@@ -111,5 +111,5 @@ def test_the_lines_of_chat_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(f"{code}\nclient.close()\n", "README.md", "exec"), {})
-    shown = {("red", "circle"): 1, ("blue", "square"): 2, ("green", "triangle"): 1, ("yellow", "star"): 1}
+    shown = {("red", "circle"): 1, ("blue", "square"): 1, ("green", "triangle"): 1, ("orange", "hexagon"): 1}
     assert things(printed.getvalue()) == shown

@@ -136,11 +136,12 @@ def test_extremes_give_a_valid_id(
             assert np.isfinite(logits[sample(logits)])
 
 
+@pytest.mark.parametrize("top_k", [1, 1024])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_are_an_error(temperature: float) -> None:
+def test_logits_that_are_not_numbers_are_an_error(temperature: float, top_k: int) -> None:
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(NonFiniteError, match="sampling"):
-            sampler(temperature)(np.full(4, bad, np.float32))
+            sampler(temperature, top_k=top_k)(np.full(4, bad, np.float32))
 
 
 @pytest.mark.parametrize(
