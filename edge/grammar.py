@@ -108,6 +108,11 @@ class Grammars:
         """Return the bytes that a token stands for."""
         return self._tokenizer.token_bytes(token)
 
+    @property
+    def end_id(self) -> int:
+        """A token that ends the turn."""
+        return self._end_ids[0]
+
     def is_end(self, token: int) -> bool:
         """Tell whether a token ends the turn."""
         return token in self._end_ids
@@ -217,6 +222,8 @@ class Constraint:
         if self._grammars.is_end(token):
             return token
         if not self._take(token, n_left - 1 - len(self._behind)):
+            if not self._ending.ids:  # whole already, as a number is that could go on
+                return self._grammars.end_id
             token = self._ending.ids[0]
             self._follow(token)
         return token

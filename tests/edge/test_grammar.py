@@ -77,6 +77,13 @@ def test_a_thousand_schemas_are_always_satisfied(engine: Engine) -> None:
     check_schemas(engine, range(12, 1012))
 
 
+@pytest.mark.parametrize("max_tokens", [1, 2, 3, 30])
+def test_a_number_alone_ends_where_no_digit_may_follow(engine: Engine, max_tokens: int) -> None:
+    for seed in range(25):
+        last = answer(engine, form_of({"type": "number"}), max_tokens, seed)
+        jsonschema.validate(json.loads(last.text), {"type": "number"})
+
+
 @pytest.mark.parametrize("extra", range(8))
 def test_the_shortest_instance_fits_exactly_what_was_named(engine: Engine, extra: int) -> None:
     form = form_of(CITY)
