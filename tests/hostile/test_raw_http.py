@@ -283,7 +283,7 @@ def test_a_client_that_never_reads_loses_its_connection(
     with serving(int8_bundle) as served, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(served.place)
-        connection.sendall(chat(stream=True, max_tokens=5000))
+        connection.sendall(chat(stream=True, max_tokens=5000, temperature=0))
         eventually(lambda: served.server.queue.n_running == 1)
         eventually(lambda: served.server.queue.n_running == 0)
         eventually(lambda: 'edge_generations_total{end="cancelled"} 1' in served.server.app.metrics.text())
