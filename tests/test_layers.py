@@ -24,6 +24,7 @@ EDGE_ROWS = (
     ("body", "exchange", "generation", "openai", "reka", "openapi", "page", "metrics", "guard", "queueing", "logs"),
     ("app",),
     ("client", "checkup", "protocol", "server", "transport"),
+    ("commands", "commands.console", "commands.chat", "commands.serve", "commands.models", "commands.checkup"),
     ("cli",),
     ("",),
 )  # fmt: skip

@@ -1,0 +1,60 @@
+"""What all commands share: their common options, errors as one line, text that a terminal can take."""
+
+import contextlib
+import sys
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from edge.types import ApiError
+
+ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line on stderr and status 1."""
+    print(f"edge: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+@contextlib.contextmanager
+def api_failures() -> Iterator[None]:
+    """End with an API error's own words; the reader owns the machine, so its cause is shown with its paths."""
+    from edge.types import ApiError
+
+    try:
+        yield
+    except ApiError as error:
+        fail(reason(error))
+
+
+def reason(error: "ApiError") -> str:
+    """Return why a request failed, in one line."""
+    if error.__cause__ is not None:
+        return str(error.__cause__)
+    body = error.body
+    detail = body.get("detail") if isinstance(body, dict) else getattr(body, "detail", None)
+    if isinstance(detail, list):
+        return "; ".join(f"{'.'.join(map(str, problem.loc[1:]))}: {problem.msg}" for problem in detail)
+    return str(detail)
+
+
+def piped(question: str | None) -> str:
+    """Return what is piped in, nothing from a terminal; say so when a question is kept waiting for it."""
+    import select
+
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return ""
+    with contextlib.suppress(OSError, ValueError):
+        if question and not select.select([sys.stdin], [], [], 2.0)[0]:
+            print("edge: waiting for standard input (without any: < /dev/null)", file=sys.stderr)
+    return sys.stdin.read().strip()
+
+
+def harmless(text: str) -> str:
+    """Drop control characters, which a terminal would obey; line ends and tabs stay."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

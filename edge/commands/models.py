@@ -1,0 +1,131 @@
+"""edge models: what is installed, looked at, verified, installed, removed and preferred."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.commands.console import AsJson
+
+if TYPE_CHECKING:
+    from edge.store import Stored
+
+models = typer.Typer(no_args_is_help=True, help="What is installed: list, look at, verify, install, remove, prefer.")
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the bundles on this device, the one that wins shared names first."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge import store
+
+    bundles = store.bundles()
+    if as_json:
+        print(json.dumps([_described(stored) for stored in bundles], indent=1))
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("ID", "ALIASES", "RECIPE", "MB", "TAKES", "WHERE"):
+            table.add_column(heading, justify="right" if heading == "MB" else "left", overflow="fold")
+        for stored in bundles:
+            mark = " (default)" if stored.id == store.default_id() else ""
+            takes = "text" if stored.manifest.vision is None else "text, images"
+            where = "embedded" if stored.embedded else "installed"
+            aliases, megabytes = ", ".join(stored.manifest.aliases), f"{stored.n_bytes / 1e6:.1f}"
+            table.add_row(stored.id + mark, aliases, stored.manifest.recipe.name, megabytes, takes, where)
+        Console().print(table)
+    for path, reason in store.broken():
+        print(f"edge: {path.name} cannot be used: {reason}", file=sys.stderr)
+
+
+@models.command()
+def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_json: AsJson = False) -> None:
+    """Show what a bundle is and what it was made from."""
+    import json
+
+    from edge.models import find
+
+    stored = find(name, {})
+    described = _described(stored)
+    if as_json:
+        print(json.dumps(described, indent=1))
+        return
+    for key, value in described.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{key + ':':<22} {'' if shown is None else shown}".rstrip())
+
+
+@models.command()
+def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) -> None:
+    """Read every byte of a bundle and compare it with the manifest; nothing is written."""
+    from edge import bundle
+    from edge.models import find
+
+    stored = find(name, {})
+    problems = bundle.verify(stored.path)
+    for problem in problems:
+        print(f"edge: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{stored.id}: {len(stored.manifest.files)} files, {stored.n_bytes} bytes, all as the manifest says")
+
+
+@models.command()
+def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it.")]) -> None:
+    """Copy a bundle into the models folder, verified byte by byte."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edge import store
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("copying", total=None)
+        stored = store.install(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print(f"{stored.id} is installed in {stored.path}")
+
+
+@models.command()
+def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Remove an installed bundle."""
+    from edge import store
+
+    store.remove(name)
+    print(f"{name} is removed")
+
+
+@models.command()
+def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
+    """Say which bundle wins the names it shares with others; without an id, show it."""
+    from edge import store
+
+    if name is not None:
+        print(f"{store.set_default(name).id} is the default")
+    else:
+        print(next((stored.id for stored in store.bundles()), "no bundle is installed"))
+
+
+def _described(stored: "Stored") -> dict[str, object]:
+    manifest = stored.manifest
+    return {
+        "id": manifest.id,
+        "aliases": list(manifest.aliases),
+        "path": str(stored.path),
+        "embedded": stored.embedded,
+        "architecture": manifest.source.architecture,
+        "recipe": manifest.recipe.name,
+        "context": manifest.text.context,
+        "layers": manifest.text.n_layers,
+        "hidden_size": manifest.text.hidden_size,
+        "vocabulary": manifest.text.vocab_size,
+        "takes": ["text"] if manifest.vision is None else ["text", "images"],
+        "bytes": stored.n_bytes,
+        "weights_bytes": manifest.memory.weights_bytes,
+        "cache_bytes_per_token": manifest.memory.cache_bytes_per_token,
+        "min_runtime": manifest.min_runtime,
+        "ignored": list(manifest.source.ignored),
+        "notes": list(manifest.source.notes),
+    }

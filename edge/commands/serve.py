@@ -1,0 +1,72 @@
+"""edge serve: the chat interface over HTTP."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import ModelName, fail
+
+
+def serve(
+    model: ModelName = None,
+    host: Annotated[str, typer.Option("--host", help="Another than this machine's own needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    alias: Annotated[list[str] | None, typer.Option("--alias", metavar="NAME=MODEL", help="Repeatable.")] = None,
+    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Conversations at a time.")] = None,
+    context: Annotated[int | None, typer.Option("--context", min=1, help="Positions of each conversation.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+    media_folder: Annotated[Path | None, typer.Option("--media-folder", help="Messages may name files in it.")] = None,
+    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", metavar="HOST", help="Not yet.")] = None,
+    allowed_host: Annotated[list[str] | None, typer.Option("--allowed-host", help="A name of this server.")] = None,
+    api_key: Annotated[str | None, typer.Option("--api-key", help="The process list shows it to everybody.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="Its first line is the key.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM, with the chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM.")] = None,
+) -> None:
+    """Serve the chat interface over HTTP; a key is taken from EDGE_API_KEY or --api-key-file."""
+    try:
+        from edge.server import Settings
+        from edge.server import serve as run
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: the extra `server` brings it")
+    from edge.logs import log_to_stderr
+
+    if allow_media:
+        fail("--allow-media: remote media is off in this version; data: URLs and --media-folder are taken")
+    if media_folder is not None and not media_folder.is_dir():
+        fail(f"--media-folder {media_folder}: no such folder")
+    aliases = dict(_alias(text) for text in alias or ())
+    key = _key(api_key, api_key_file)
+    hosts = tuple(allowed_host or ())
+    settings = Settings(
+        model, host, port, aliases, slots, context, threads, media_folder, hosts, key, tls_cert, tls_key
+    )
+    log_to_stderr()
+    run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, separator, target = text.partition("=")
+    if not (name and separator and target):
+        fail(f"--alias {text!r:.200}: expected NAME=MODEL")
+    return name, target
+
+
+def _key(given: str | None, file: Path | None) -> str | None:
+    """Return the key that the server asks for: the flag's, the file's first line, or EDGE_API_KEY; None without one."""
+    if given is not None and file is not None:
+        fail("--api-key and --api-key-file: expected one of them")
+    key = os.environ.get("EDGE_API_KEY") if given is None else given
+    if file is not None:
+        try:
+            key = file.read_text("utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            fail(f"--api-key-file {file}: {getattr(error, 'strerror', None) or 'not text'}")
+    if key is None:
+        return None
+    if not (key and key.isascii() and key.isprintable()):
+        fail("the key: expected printable ASCII characters, at least one")
+    return key
