@@ -6,6 +6,7 @@ EdgeError
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
 ├── MediaError           a picture, video, sound or PDF cannot be taken
+├── DeviceError          a camera or microphone is not there, stopped, or delivers nothing new
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
 ├── ContextLengthError   the prompt does not fit; carries both counts
@@ -44,6 +45,10 @@ class TextError(EdgeError):
 
 class MediaError(EdgeError):
     """A media part that cannot be opened, decoded or taken."""
+
+
+class DeviceError(EdgeError):
+    """A camera or microphone that is not there, stopped, or delivers nothing new; the message names it and why."""
 
 
 class SchemaError(EdgeError):
@@ -90,6 +95,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     ParameterError: 422,
     TextError: 400,
     MediaError: 400,
+    DeviceError: 503,
     SchemaError: 400,
     UnsupportedError: 400,
     ContextLengthError: 400,
