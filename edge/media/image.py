@@ -14,6 +14,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 
 from edge.bundle import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
+from edge.media.decoded import Decoded, Options
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -27,6 +28,11 @@ _BAND_ROWS = 256
 _MAX_RESIZED_PX = 1 << 26
 _ORIENTATION_TAG = 0x0112
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def decode(data: bytes, options: Options) -> Decoded:
+    """Decode a picture as open_image does; options: max_px."""
+    return Decoded((open_image(data, max_px=int(options["max_px"] or 0)),))
 
 
 def open_image(data: bytes, *, max_px: int) -> U8:
@@ -111,6 +117,11 @@ def tiles(rgb: U8, spec: VisionSpec) -> Iterator[F32]:
         yield _tile(whole, spec)
 
 
+def frame_tile(rgb: U8, spec: VisionSpec) -> F32:
+    """Return the one tile of a film's frame: (3, T, T) float32, normalised. rgb: (H, W, 3) uint8."""
+    return _tile(Image.fromarray(rgb), spec)
+
+
 def _cells(whole: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Iterator[F32]:
     """Yield the tiles of a grid, row by row."""
     columns, rows = grid
@@ -127,7 +138,7 @@ def _cells(whole: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Itera
 def _tile(image: Image.Image, spec: VisionSpec) -> F32:
     """Bring a picture to T x T, normalised: (3, T, T)."""
     side = spec.tile_px
-    if side >= 384:
+    if side >= 384 or spec.crop_share is None:
         image = _resized(image, (side, side), _RESAMPLE[spec.resample])
     else:
         image = _centre(image, side, int(side / spec.crop_share), _RESAMPLE[spec.resample])

@@ -1,0 +1,259 @@
+"""A process set apart for decoding what strangers send: it may crash, swell or hang, and this one goes on."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from edge.errors import MediaError, MemoryExhausted
+from edge.media import wire
+from edge.media.decoded import Decoded, Json, Options
+
+_LOG = logging.getLogger("edge")
+
+MEMORY_BYTES = 1 << 30
+SECONDS: Mapping[str, float] = {"image": 20.0, "audio": 60.0, "video": 60.0, "pdf": 20.0}
+
+_MAX_JOBS = 256  # then a fresh process takes over: what libraries lose of their memory comes back
+_START_S = 120.0
+_END_S = 2.0
+_PIPE_BYTES = 1 << 20
+_MAX_MESSAGE_CHARS = 500
+# The environment goes with it as far as programs need one to start at all: keys stay here.
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
+_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
+    "OPENCV_FFMPEG_THREADS": "2",
+}
+
+
+class Worker:
+    """One decoding process, started when it is first needed and again after it ended; any thread may ask it.
+
+    memory_bytes: what one job may take beyond the process itself. seconds: by kind, how long one may take.
+    Jobs wait for each other. Raises on decode: MediaError for what is damaged, bombs, crashes and hangs;
+    MemoryExhausted when no process can be started.
+    """
+
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, seconds: Mapping[str, float] = SECONDS) -> None:
+        self._memory_bytes = memory_bytes
+        self._seconds = dict(seconds)
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._closed = False
+
+    def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
+        """Decode as edge.media.decoding.decode does, in the other process."""
+        with self._lock:
+            if self._closed:
+                raise MemoryExhausted(f"{kind}: the decoder was closed")
+            try:
+                return self._run(kind, data, options)
+            except _Unheard:
+                _LOG.warning("the decoding process had ended; a new one is started")
+                return self._run(kind, data, options)
+            finally:
+                if self._child is not None and not self._child.usable:
+                    self._drop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while there is no process."""
+        return None if self._child is None else self._child.pid
+
+    def close(self) -> None:
+        """End the process; a job under way fails. Closing twice is fine."""
+        self._closed = True
+        child = self._child
+        if child is not None:
+            child.kill()  # a job that holds the lock ends with it
+        with self._lock:
+            self._drop()
+
+    def _run(self, kind: str, data: bytes, options: Options) -> Decoded:
+        limit_s = self._limit_s(kind)
+        return self._ready().run(kind, data, options, memory_bytes=self._memory_bytes, limit_s=limit_s)
+
+    def _limit_s(self, kind: str) -> float:
+        return self._seconds.get(kind, max(self._seconds.values()))
+
+    def _ready(self) -> "_Child":
+        child = self._child
+        if child is not None and child.owner_pid != os.getpid():
+            child = self._child = None  # it belongs to the process that this one was forked from
+        if child is not None and (not child.usable or not child.alive or child.n_jobs >= _MAX_JOBS):
+            self._drop()
+            child = None
+        if child is None:
+            child = self._child = _Child()
+        return child
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Unheard(Exception):
+    """A process ended before it had heard what its job is."""
+
+
+class _Child:
+    """A process and the pipes to it."""
+
+    def __init__(self) -> None:
+        self.owner_pid = os.getpid()
+        self.n_jobs = 0
+        self.usable = True
+        self._late = False
+        self._process = _start()
+        self._finalizer = weakref.finalize(self, _end, self._process, self.owner_pid)
+        try:
+            with self._deadline(_START_S):
+                wire.receive(self._from)
+        except (wire.WireError, OSError) as error:
+            self.end()
+            raise MemoryExhausted("the decoder of media cannot be started") from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def run(self, kind: str, data: bytes, options: Options, *, memory_bytes: int, limit_s: float) -> Decoded:
+        """Do one job. Raises: MediaError, and is not usable after a crash or at the limit."""
+        self.n_jobs += 1
+        self.usable = False
+        decoded = None
+        head = {"kind": kind, "options": dict(options), "n_bytes": len(data), "memory_bytes": memory_bytes}
+        try:
+            with self._deadline(limit_s):
+                self._ask({**head, "limit_s": limit_s}, data)
+                answer = wire.receive(self._from)
+                if "error" not in answer:
+                    decoded = wire.receive_decoded(self._from, answer, max_bytes=memory_bytes)
+        except (wire.WireError, OSError) as error:
+            raise MediaError(self._ended(kind, limit_s)) from error
+        except MemoryError as error:
+            raise MemoryExhausted(f"{kind}: no memory left to hold it") from error
+        self.usable = not self._late
+        if decoded is None:
+            raise MediaError(_said(answer))
+        return decoded
+
+    def _ask(self, head: Mapping[str, Json], data: bytes) -> None:
+        """Send a job. Raises: _Unheard when the process ended before it had the data, whose doing its end is not then."""
+        try:
+            wire.send(self._to, head, [data])
+            wire.receive(self._from)
+        except (wire.WireError, OSError) as error:
+            if self._late:
+                raise
+            raise _Unheard from error
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process and close the pipes."""
+        self.usable = False
+        self._finalizer()
+
+    @property
+    def _to(self) -> BinaryIO:
+        return _open(self._process.stdin)
+
+    @property
+    def _from(self) -> BinaryIO:
+        return _open(self._process.stdout)
+
+    @contextlib.contextmanager
+    def _deadline(self, limit_s: float) -> Iterator[None]:
+        """Kill the process after so many seconds: whoever waits for it then reads the end of its pipe."""
+        timer = threading.Timer(limit_s, self._too_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # or it could strike between two jobs
+
+    def _too_late(self) -> None:
+        self._late = True
+        self._process.kill()
+
+    def _ended(self, kind: str, limit_s: float) -> str:
+        """Say why there is no answer; what ended the process stays in the log."""
+        if self._late:
+            return f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer"
+        self._process.kill()
+        status = self._process.wait()
+        _LOG.warning("%s: the decoding process ended with status %d", kind, status)
+        if -status == signal.SIGXCPU:
+            return f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer"
+        return f"{kind}: the data is damaged: decoding it failed"
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    """Start a process that sees no key, no terminal and no folder of this one's. Raises: MemoryExhausted."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join([*(str(Path(entry).resolve()) for entry in sys.path if entry), here])
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-B", "-m", "edge.media.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**kept, **_SETTINGS, "PYTHONPATH": path},
+            cwd="/",
+            start_new_session=True,  # Ctrl-C in a terminal is for this process; it ends the other one
+        )
+    except OSError as error:
+        raise MemoryExhausted("the decoder of media cannot be started") from error
+    for stream in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(_open(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]", owner_pid: int) -> None:
+    if os.getpid() != owner_pid:
+        return  # a fork of its owner ends, not its owner
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _open(stream: object) -> BinaryIO:
+    if stream is None:
+        raise OSError("no pipe")
+    return stream  # type: ignore[return-value]
+
+
+def _said(answer: Mapping[str, Json]) -> str:
+    """Return the error the other process sent: one line, not long, for it may not be itself any more."""
+    detail = answer.get("detail")
+    if detail:
+        _LOG.debug("decoding: %s", str(detail)[:_MAX_MESSAGE_CHARS])
+    return " ".join(str(answer["error"])[:_MAX_MESSAGE_CHARS].split())
