@@ -3,11 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 import stat
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import BundleError
+from edge.strict import load, read
 
 RUNTIME_VERSION = "0.1.0"
 FORMAT = 1
@@ -22,10 +21,11 @@ MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
 
 _MAX_MANIFEST_BYTES = 8 << 20
-_MAX_INT = 1 << 53
 _MAX_DIMENSION = 1 << 24
 _CHUNK_BYTES = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SEEING = ("yasa2", "siglip")  # families with a vision tower
+_TOKENS = ("start", "end", "no_timestamps")  # of SpeechSpec: ids, which may be 0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
@@ -77,7 +77,7 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """How a picture becomes tiles and a tile becomes embeds."""
+    """How a picture becomes tiles and a tile becomes embeds; crop_share None: small tiles are warped like large ones."""
 
     tile_px: int
     patch_px: int
@@ -86,17 +86,29 @@ class VisionSpec:
     resample: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    crop_share: float
+    crop_share: float | None
     order: Literal["cells-first", "whole-first"]
     frames: int
 
 
 @dataclass(frozen=True)
-class PromptSpec:
-    """The prompt format, the wording for tools, every control token's id, and what ends an answer."""
+class AudioSpec:
+    """How a sound becomes embeds: a window of log-mel frames (10 ms each) gives tokens_per_window of them."""
 
-    format: Literal["yasa"]
-    tools: Literal["A", "B"]
+    n_mels: int
+    window_frames: int
+    tokens_per_window: int
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """The prompt format, the wording for tools (None: it has none), every control token's id, what ends an answer.
+
+    format: "yasa"; "yasa-timed": the same, but a film's frames carry their times; "flash": Reka Flash 3's.
+    """
+
+    format: Literal["yasa", "yasa-timed", "flash"]
+    tools: Literal["A", "B"] | None
     control: Mapping[str, int]
     stop_ids: tuple[int, ...]
     stop_strings: tuple[str, ...]
@@ -125,21 +137,74 @@ class Manifest:
     format: int
     id: str
     aliases: tuple[str, ...]
-    family: Literal["yasa", "yasa2"]
+    family: Literal["yasa", "yasa2", "siglip", "llama"]
     min_runtime: str
     source: Source
     recipe: RecipeRecord
     text: TextSpec
     vision: VisionSpec | None
-    audio: None
+    audio: AudioSpec | None
     prompt: PromptSpec
     memory: MemorySpec
     files: Mapping[str, FileEntry]
 
 
 @dataclass(frozen=True)
+class SpeechSpec:
+    """A Whisper model: its shape, and the rules that its decoding follows.
+
+    n_mels, n_frames: of the log-mel of one window; n_positions: encoder rows of it; context: tokens of one window's
+    text, prompt and timestamps included; languages: code ("en") to token, none in an English-only model; tasks:
+    "transcribe" and "translate" to tokens; suppress: tokens that are never chosen, begin_suppress: never first;
+    max_first_timestamp: the last timestamp that may come first, counted in steps of 20 ms, null for any.
+    """
+
+    n_mels: int
+    n_frames: int
+    n_positions: int
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    vocab_size: int
+    context: int
+    start: int
+    end: int
+    no_timestamps: int
+    languages: Mapping[str, int]
+    tasks: Mapping[str, int]
+    suppress: tuple[int, ...]
+    begin_suppress: tuple[int, ...]
+    max_first_timestamp: int | None
+
+    @property
+    def first_timestamp(self) -> int:
+        """The token of 0.00 s; every later one stands for 20 ms more."""
+        return self.no_timestamps + 1
+
+
+@dataclass(frozen=True)
+class SpeechManifest:
+    """The only truth about a speech bundle: one that turns sound into text and does not chat."""
+
+    format: int
+    id: str
+    aliases: tuple[str, ...]
+    family: Literal["whisper"]
+    min_runtime: str
+    source: Source
+    recipe: RecipeRecord
+    speech: SpeechSpec
+    memory: MemorySpec
+    files: Mapping[str, FileEntry]
+
+
+AnyManifest = Manifest | SpeechManifest
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest was read and whose files have the declared sizes."""
+    """A chat bundle whose manifest was read and whose files have the declared sizes."""
 
     path: Path
     manifest: Manifest
@@ -150,18 +215,10 @@ class Bundle:
 
         Raises: BundleError naming the file and what is wrong with it.
         """
-        path = Path(path)
-        try:
-            data = _read_small(path / MANIFEST)
-            manifest = parse_manifest(data, file=str(path / MANIFEST))
-            problems = list(_entry_problems(path, manifest))
-            # The graphs and the tokenizer are small and decide everything else, so every open reads them whole.
-            problems = problems or list(_content_problems(path, manifest, only_small=True))
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read as a bundle: {error.strerror}") from error
-        if problems:
-            raise BundleError("; ".join(problems))
-        return cls(path, manifest)
+        manifest = checked(path)
+        if not isinstance(manifest, Manifest):
+            raise BundleError(f"{path}: expected a chat bundle, got a speech bundle (family {manifest.family!r})")
+        return cls(Path(path), manifest)
 
     def file(self, name: str) -> Path:
         """Return the path of one of the manifest's files. Raises: BundleError when it lists no such file."""
@@ -170,33 +227,67 @@ class Bundle:
         return self.path / name
 
 
+@dataclass(frozen=True)
+class SpeechBundle:
+    """A speech bundle whose manifest was read and whose files have the declared sizes."""
+
+    path: Path
+    manifest: SpeechManifest
+
+    @classmethod
+    def open(cls, path: Path) -> "SpeechBundle":
+        """Check a bundle as `Bundle.open` does. Raises: BundleError."""
+        manifest = checked(path)
+        if not isinstance(manifest, SpeechManifest):
+            raise BundleError(f"{path}: expected a speech bundle (family 'whisper'), got family {manifest.family!r}")
+        return cls(Path(path), manifest)
+
+
+def checked(path: Path) -> AnyManifest:
+    """Return the manifest of a bundle of either kind whose files are there, of the right sizes, the small ones intact.
+
+    Raises: BundleError naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        manifest = parse_manifest(_read_small(path / MANIFEST), file=str(path / MANIFEST))
+        problems = list(_entry_problems(path, manifest))
+        # The graphs and the tokenizer are small and decide everything else, so every open reads them whole.
+        problems = problems or list(_content_problems(path, manifest, only_small=True))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read as a bundle: {error.strerror}") from error
+    if problems:
+        raise BundleError("; ".join(problems))
+    return manifest
+
+
 def verify(path: Path) -> list[str]:
     """Read every byte of a bundle; return every problem, none when it is sound. Writes nothing."""
     try:
-        bundle = Bundle.open(path)
-        return list(_content_problems(bundle.path, bundle.manifest, only_small=False))
+        return list(_content_problems(Path(path), checked(path), only_small=False))
     except BundleError as error:
         return [str(error)]
     except OSError as error:
         return [f"{path}: {error.strerror}"]
 
 
-def parse_manifest(data: bytes, *, file: str) -> Manifest:
-    """Parse a manifest strictly; format and min_runtime are looked at first.
+def parse_manifest(data: bytes, *, file: str) -> AnyManifest:
+    """Parse a manifest strictly; format and min_runtime are looked at first, then the family tells the kind.
 
     Raises: BundleError naming file and key.
     """
-    document = _load_json(data, file)
+    document = load(data, file=file)
     _check_format(document, file)
-    manifest = _read(Manifest, document, file, "")
-    if not isinstance(manifest, Manifest):
+    kind = SpeechManifest if document.get("family") == "whisper" else Manifest
+    manifest = read(kind, document, file=file)
+    if not isinstance(manifest, AnyManifest):
         raise BundleError(f"{file}: expected a JSON object")
     for key, wanted in _range_problems(manifest):
         raise BundleError(f"{file}: {key}: expected {wanted}")
     return manifest
 
 
-def dump_manifest(manifest: Manifest) -> bytes:
+def dump_manifest(manifest: AnyManifest) -> bytes:
     """Return the manifest's bytes: sorted keys, indent 1, a newline at the end.
 
     Raises: BundleError as parse_manifest does.
@@ -208,37 +299,6 @@ def dump_manifest(manifest: Manifest) -> bytes:
     data = (text + "\n").encode()
     parse_manifest(data, file=MANIFEST)
     return data
-
-
-def _load_json(data: bytes, file: str) -> dict[str, object]:
-    """Parse JSON without its traps: duplicate keys, NaN, huge numbers, endless depth, half surrogates."""
-
-    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-        result: dict[str, object] = {}
-        for key, value in items:
-            if key in result:
-                raise BundleError(f"{file}: key {key!r:.200} stands twice")
-            result[key] = value
-        return result
-
-    def integer(text: str) -> int:
-        if len(text) > 17 or abs(int(text)) > _MAX_INT:
-            raise BundleError(f"{file}: integer {text[:40]} is too large")
-        return int(text)
-
-    def real(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise BundleError(f"{file}: number {text[:40]} is not finite")
-        return float(text)
-
-    try:
-        text = data.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=real)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file}: not a JSON document: {error}") from error
-    if not isinstance(document, dict):
-        raise BundleError(f"{file}: expected a JSON object, got {type(document).__name__}")
-    return document
 
 
 def _check_format(document: Mapping[str, object], file: str) -> None:
@@ -254,75 +314,34 @@ def _check_format(document: Mapping[str, object], file: str) -> None:
         raise BundleError(f"{file}: min_runtime: the bundle needs runtime {wanted}, this is {RUNTIME_VERSION}")
 
 
-def _read(kind: object, value: object, file: str, key: str) -> object:
-    """Turn a parsed JSON value into what a type annotation asks for. Raises: BundleError naming file and key."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_dataclass(kind, value, file, key)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        return None if value is None else _read(arguments[0], value, file, key)
-    if origin is Literal and isinstance(value, str) and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, list):
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise BundleError(f"{file}: {key}: expected {len(arguments)} values, got {len(value)}")
-        return tuple(_read(arguments[0], item, file, f"{key}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {
-            _read_text(name, file, key): _read(arguments[1], item, file, f"{key}.{name}")
-            for name, item in value.items()
-        }
-    if kind is float and type(value) in (int, float):
-        return float(typing.cast(float, value))
-    if kind is str:
-        return _read_text(value, file, key)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    name = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise BundleError(f"{file}: {key}: expected {name}, got {value!r:.200}")
-
-
-def _read_dataclass(kind: type, value: object, file: str, key: str) -> object:
-    if not isinstance(value, dict):
-        raise BundleError(f"{file}: {key}: expected an object, got {value!r:.200}")
-    hints = typing.get_type_hints(kind)
-    prefix = f"{key}." if key else ""
-    for name in value.keys() - hints.keys():
-        raise BundleError(f"{file}: unknown key {prefix}{name}"[:300])
-    for name in hints.keys() - value.keys():
-        raise BundleError(f"{file}: missing key {prefix}{name}")
-    return kind(**{name: _read(hint, value[name], file, prefix + name) for name, hint in hints.items()})
-
-
-def _read_text(value: object, file: str, key: str) -> str:
-    if not isinstance(value, str):
-        raise BundleError(f"{file}: {key}: expected a string, got {value!r:.200}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BundleError(f"{file}: {key}: half a surrogate pair in {value!r:.200}") from error
-    return value
-
-
-def _range_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _range_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
     """Yield (key, what was expected) for every value outside its range."""
     if not _PLAIN_NAME.fullmatch(manifest.id):
         yield "id", f"letters, digits, dots and dashes, got {manifest.id!r:.200}"
+    for size in (manifest.memory.weights_bytes, manifest.memory.cache_bytes_per_token):
+        if size < 0:
+            yield "memory", f"bytes >= 0, got {size}"
+    yield from _speech_problems(manifest.speech) if isinstance(manifest, SpeechManifest) else _chat_problems(manifest)
+    yield from _file_problems(manifest)
+
+
+def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from _text_problems(manifest.text)
     if manifest.vision is not None:
         yield from _vision_problems(manifest.vision)
-    if (manifest.family == "yasa2") != (manifest.vision is not None):
-        yield "vision", f"{'an object' if manifest.family == 'yasa2' else 'null'} for family {manifest.family!r}"
+    if manifest.audio is not None:
+        yield from _audio_problems(manifest.audio)
+    if (manifest.family in _SEEING) != (manifest.vision is not None):
+        yield "vision", f"{'an object' if manifest.family in _SEEING else 'null'} for family {manifest.family!r}"
+    if (manifest.prompt.tools is None) != (manifest.prompt.format == "flash"):
+        wanted = "null" if manifest.prompt.format == "flash" else "'A' or 'B'"
+        yield "prompt.tools", f"{wanted} for format {manifest.prompt.format!r}, got {manifest.prompt.tools!r}"
     vocab_size = manifest.text.vocab_size
     for name, token in [*manifest.prompt.control.items(), *(("stop_ids", token) for token in manifest.prompt.stop_ids)]:
         if not 0 <= token < vocab_size:
             yield f"prompt.{name}", f"an id below the vocabulary of {vocab_size}, got {token}"
     if not manifest.prompt.stop_ids and not manifest.prompt.stop_strings:
         yield "prompt.stop_ids", "at least one stop id or stop string"
-    for size in (manifest.memory.weights_bytes, manifest.memory.cache_bytes_per_token):
-        if size < 0:
-            yield "memory", f"bytes >= 0, got {size}"
-    yield from _file_problems(manifest)
 
 
 def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:
@@ -344,22 +363,62 @@ def _vision_problems(vision: VisionSpec) -> Iterator[tuple[str, str]]:
     for name, largest in largest_of.items():
         if not 1 <= getattr(vision, name) <= largest:
             yield f"vision.{name}", f"1 to {largest}, got {getattr(vision, name)}"
-    if not 0 < vision.crop_share <= 1:
-        yield "vision.crop_share", f"a share in (0, 1], got {vision.crop_share}"
+    if vision.crop_share is not None and not 0 < vision.crop_share <= 1:
+        yield "vision.crop_share", f"a share in (0, 1] or null, got {vision.crop_share}"
     if min(vision.std) <= 0:
         yield "vision.std", f"numbers above 0, got {vision.std}"
 
 
-def _file_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _audio_problems(audio: AudioSpec) -> Iterator[tuple[str, str]]:
+    largest_of = {"n_mels": 1024, "window_frames": 1 << 16, "tokens_per_window": 1 << 15}
+    for name, largest in largest_of.items():
+        if not 1 <= getattr(audio, name) <= largest:
+            yield f"audio.{name}", f"1 to {largest}, got {getattr(audio, name)}"
+    if audio.window_frames % (2 * audio.tokens_per_window):
+        yield "audio.tokens_per_window", f"a divisor of half of {audio.window_frames} frames"
+
+
+def _speech_problems(speech: SpeechSpec) -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(speech):
+        value = getattr(speech, field.name)
+        if field.name not in _TOKENS and field.type is int and not 1 <= value <= _MAX_DIMENSION:
+            yield f"speech.{field.name}", f"1 to {_MAX_DIMENSION}, got {value}"
+    if speech.n_frames != 2 * speech.n_positions:
+        yield "speech.n_frames", f"twice n_positions {speech.n_positions}, got {speech.n_frames}"
+    named = [(name, token) for name in ("languages", "tasks") for token in getattr(speech, name).values()]
+    named += [(name, token) for name in ("suppress", "begin_suppress") for token in getattr(speech, name)]
+    for name, token in [*((name, getattr(speech, name)) for name in _TOKENS), *named]:
+        if not 0 <= token < speech.vocab_size:
+            yield f"speech.{name}", f"an id below the vocabulary of {speech.vocab_size}, got {token}"
+    if not speech.end < speech.first_timestamp < speech.vocab_size:
+        wanted = f"an id between end {speech.end} and the last of the vocabulary of {speech.vocab_size}"
+        yield "speech.no_timestamps", f"{wanted}, got {speech.no_timestamps}"
+    if speech.max_first_timestamp is not None and speech.max_first_timestamp < 0:
+        yield "speech.max_first_timestamp", f"steps >= 0, got {speech.max_first_timestamp}"
+
+
+def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the file list itself, without looking at the disk."""
-    wanted = {"decoder.onnx", "decoder.bin", "embedding.bin", "tokenizer.json"}
-    if manifest.vision is not None:
+    wanted = {"decoder.onnx", "decoder.bin", "tokenizer.json"}
+    if isinstance(manifest, SpeechManifest):
+        wanted |= {"encoder.onnx", "encoder.bin"}
+    else:
+        wanted.add("embedding.bin")
+    if isinstance(manifest, Manifest) and manifest.vision is not None:
         wanted |= {"vision.onnx", "vision.bin"}
+    if isinstance(manifest, Manifest) and manifest.audio is not None:
+        wanted |= {"audio.onnx", "audio.bin"}
     for name in sorted(wanted ^ manifest.files.keys()):
         yield f"files.{name}"[:200], "this file" if name in wanted else "no such file"
     for name, entry in manifest.files.items():
         if entry.bytes < 0 or not _SHA256.fullmatch(entry.sha256):
             yield f"files.{name}"[:200], f"bytes >= 0 and 64 hex digits, got {entry}"
+    if isinstance(manifest, Manifest):
+        yield from _table_problems(manifest)
+
+
+def _table_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the embedding table's size."""
     text = manifest.text
     row_bytes = text.hidden_size + 4 if text.embedding == "int8" else text.hidden_size * 4
     table = manifest.files.get("embedding.bin")
@@ -367,7 +426,7 @@ def _file_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "files.embedding.bin", f"{text.vocab_size * row_bytes} bytes from the text shape, got {table.bytes}"
 
 
-def _entry_problems(path: Path, manifest: Manifest) -> Iterator[str]:
+def _entry_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
     """Yield what is wrong with the directory's entries: links, sizes, missing and unknown files."""
     found: dict[str, os.stat_result] = {}
     with os.scandir(path) as entries:
@@ -385,7 +444,7 @@ def _entry_problems(path: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{path / name}: expected {declared.bytes} bytes, got {found[name].st_size}"
 
 
-def _content_problems(path: Path, manifest: Manifest, *, only_small: bool) -> Iterator[str]:
+def _content_problems(path: Path, manifest: AnyManifest, *, only_small: bool) -> Iterator[str]:
     """Yield the files whose sha256 is not the manifest's."""
     for name, declared in sorted(manifest.files.items()):
         if only_small and name.endswith(".bin"):

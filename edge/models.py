@@ -10,7 +10,7 @@ from edge import store
 from edge.bundle import MANIFEST
 from edge.engine import Engine
 from edge.errors import EngineClosed, ParameterError, UnknownModelError
-from edge.store import Stored
+from edge.store import Kind, Stored
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
@@ -123,15 +123,15 @@ class Models:
             return self._held[key]
 
 
-def find(model: str | Path, aliases: Mapping[str, str]) -> Stored:
+def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "chat") -> Stored:
     """Return the bundle of a folder, an id or an alias; a plain name is a folder only when nothing else has it.
 
-    Raises: UnknownModelError, BundleError.
+    kind: of the bundle that a name stands for, None for either. Raises: UnknownModelError, BundleError.
     """
     if isinstance(model, Path) or "/" in model or model.startswith((".", "~")):
         return store.at(Path(model))
     try:
-        return store.resolve(model, aliases=aliases, first=None)
+        return store.resolve(model, aliases=aliases, first=None, kind=kind)
     except UnknownModelError:
         if (Path(model) / MANIFEST).is_file():
             return store.at(Path(model))

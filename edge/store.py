@@ -14,12 +14,14 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge import bundle
-from edge.bundle import CERTIFICATE, MANIFEST, Manifest, parse_manifest
+from edge.bundle import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
 from edge.errors import BundleError, UnknownModelError
 
 Progress = Callable[[int, int], None]  # bytes copied, bytes in all
+Kind = Literal["chat", "speech"]
 
 _PACKAGE = Path(__file__).resolve().parent
 _DATED = re.compile(r"-\d{8}$")
@@ -35,8 +37,13 @@ class Stored:
     """A bundle on this device, its manifest read and its files not yet looked at."""
 
     path: Path
-    manifest: Manifest
+    manifest: AnyManifest
     embedded: bool
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it chats, or turns speech into text for one that does."""
+        return "chat" if isinstance(self.manifest, Manifest) else "speech"
 
     @property
     def id(self) -> str:
@@ -64,9 +71,12 @@ def models_folder() -> Path:
         raise BundleError("no home folder for installed bundles: set EDGE_MODELS") from error
 
 
-def bundles() -> list[Stored]:
-    """Return every readable bundle, the one that wins shared names first: the default, the installed, the embedded."""
-    return _scan()[0]
+def bundles(kind: Kind | None = "chat") -> list[Stored]:
+    """Return every readable bundle of a kind (None: of both), the one that wins shared names first.
+
+    The order: the default, the installed, the embedded.
+    """
+    return [stored for stored in _scan()[0] if kind in (None, stored.kind)]
 
 
 def broken() -> list[tuple[Path, str]]:
@@ -91,16 +101,16 @@ def at(path: Path) -> Stored:
         raise BundleError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
 
 
-def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None) -> Stored:
+def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind: Kind | None = "chat") -> Stored:
     """Return the bundle that answers to a model name.
 
     name: an id, an alias, or either with a date behind it (`reka-edge-20240208`).
     aliases: the caller's own names for models; they are looked at before everything else.
-    first: a bundle that is loaded already and wins the names it shares with others.
+    first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
     Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle.
     Source: chat-api, 5.
     """
-    candidates = [*([first] if first else []), *bundles()]
+    candidates = [*([first] if first else []), *bundles(kind)]
     undated = _DATED.sub("", name)
     wanted = aliases.get(name) or aliases.get(undated) or name
     for spelling in dict.fromkeys((wanted, _DATED.sub("", wanted))):
@@ -111,12 +121,12 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None) -> S
     for path, reason in broken():
         if path.name == wanted:
             raise BundleError(reason)
-    raise UnknownModelError(_way_out(name, candidates))
+    raise UnknownModelError(_way_out(name, candidates) if kind != "speech" else _speech_way_out(name, candidates))
 
 
-def named(name: str) -> Stored:
+def named(name: str, kind: Kind | None = "chat") -> Stored:
     """Return the bundle of an id or alias on this device. Raises: UnknownModelError."""
-    return resolve(name, aliases={}, first=None)
+    return resolve(name, aliases={}, first=None, kind=kind)
 
 
 def install(source: Path, *, progress: Progress | None = None) -> Stored:
@@ -142,7 +152,7 @@ def remove(name: str) -> None:
     """Remove an installed bundle by its id, damaged or not. Raises: UnknownModelError, BundleError for the embedded."""
     folder = models_folder()
     if name not in [path.name for path, _ in _installed_folders()]:
-        stored = named(name)
+        stored = named(name, None)
         what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
         raise BundleError(f"{name} cannot be removed: it {what}")
     try:
@@ -207,12 +217,12 @@ def _embedded_folders() -> Iterator[tuple[Path, bool]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _manifest(path: Path, _mtime_ns: int) -> Manifest:
+def _manifest(path: Path, _mtime_ns: int) -> AnyManifest:
     """Read a manifest; the time of its last change is part of the cache's key."""
     return _source_manifest(path)
 
 
-def _source_manifest(path: Path) -> Manifest:
+def _source_manifest(path: Path) -> AnyManifest:
     file = path / MANIFEST
     if not stat.S_ISREG(file.stat().st_mode):
         raise BundleError(f"{file}: not a regular file")
@@ -237,7 +247,12 @@ def _way_out(name: str, candidates: list[Stored]) -> str:
     )
 
 
-def _install(source: Path, manifest: Manifest, folder: Path, progress: Progress | None) -> None:
+def _speech_way_out(name: str, candidates: list[Stored]) -> str:
+    installed = ", ".join(stored.id for stored in candidates) or "none"
+    return f"speech bundle {name[:200]!r} is not installed; installed: {installed}. To add one: edge models install DIR"
+
+
+def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None) -> None:
     """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
     target = folder / manifest.id
     if target.exists():

@@ -14,10 +14,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
-    ("errors", "bundle"),
+    ("errors", "strict", "bundle"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch",
-     "completion", "pattern"),
-    ("types", "prompt", "decode", "messages", "media", "media.image", "positions", "decoder", "vision", "model",
+     "media.decoded", "media.wire", "completion", "pattern"),
+    ("types", "prompt", "decode", "messages", "media", "media.image", "media.decoding",
+     "media.worker", "media.child", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools"),
     ("worker", "engine"),
     ("models", "chat"),

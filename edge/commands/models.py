@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.bundle import Manifest
 from edge.commands.console import AsJson
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def list_models(as_json: AsJson = False) -> None:
 
     from edge import store
 
-    bundles = store.bundles()
+    bundles = store.bundles(None)
     if as_json:
         print(json.dumps([_described(stored) for stored in bundles], indent=1))
     else:
@@ -33,7 +34,7 @@ def list_models(as_json: AsJson = False) -> None:
             table.add_column(heading, justify="right" if heading == "MB" else "left", overflow="fold")
         for stored in bundles:
             mark = " (default)" if stored.id == store.default_id() else ""
-            takes = "text" if stored.manifest.vision is None else "text, images"
+            takes = ", ".join(_taken(stored))
             where = "embedded" if stored.embedded else "installed"
             aliases, megabytes = ", ".join(stored.manifest.aliases), f"{stored.n_bytes / 1e6:.1f}"
             table.add_row(stored.id + mark, aliases, stored.manifest.recipe.name, megabytes, takes, where)
@@ -49,7 +50,7 @@ def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_j
 
     from edge.models import find
 
-    stored = find(name, {})
+    stored = find(name, {}, kind=None)
     described = _described(stored)
     if as_json:
         print(json.dumps(described, indent=1))
@@ -65,7 +66,7 @@ def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) ->
     from edge import bundle
     from edge.models import find
 
-    stored = find(name, {})
+    stored = find(name, {}, kind=None)
     problems = bundle.verify(stored.path)
     for problem in problems:
         print(f"edge: {problem}", file=sys.stderr)
@@ -108,6 +109,26 @@ def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) 
         print(next((stored.id for stored in store.bundles()), "no bundle is installed"))
 
 
+def _taken(stored: "Stored") -> list[str]:
+    """Name what a bundle reads."""
+    manifest = stored.manifest
+    if not isinstance(manifest, Manifest):
+        return ["speech"]
+    return ["text"] if manifest.vision is None else ["text", "images"]
+
+
+def _shape(stored: "Stored") -> dict[str, object]:
+    """Return a bundle's sizes that people ask for."""
+    manifest = stored.manifest
+    spec = manifest.text if isinstance(manifest, Manifest) else manifest.speech
+    return {
+        "context": spec.context,
+        "layers": spec.n_layers,
+        "hidden_size": spec.hidden_size,
+        "vocabulary": spec.vocab_size,
+    }
+
+
 def _described(stored: "Stored") -> dict[str, object]:
     manifest = stored.manifest
     return {
@@ -117,11 +138,8 @@ def _described(stored: "Stored") -> dict[str, object]:
         "embedded": stored.embedded,
         "architecture": manifest.source.architecture,
         "recipe": manifest.recipe.name,
-        "context": manifest.text.context,
-        "layers": manifest.text.n_layers,
-        "hidden_size": manifest.text.hidden_size,
-        "vocabulary": manifest.text.vocab_size,
-        "takes": ["text"] if manifest.vision is None else ["text", "images"],
+        **_shape(stored),
+        "takes": _taken(stored),
         "bytes": stored.n_bytes,
         "weights_bytes": manifest.memory.weights_bytes,
         "cache_bytes_per_token": manifest.memory.cache_bytes_per_token,
