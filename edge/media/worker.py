@@ -157,7 +157,7 @@ class _Child:
         return decoded
 
     def _ask(self, head: Mapping[str, Json], data: bytes) -> None:
-        """Send a job. Raises: _Unheard when the process ended before it had the data, whose doing its end is not then."""
+        """Send a job. Raises: _Unheard when the process ended before it had the data, which is not to blame then."""
         try:
             wire.send(self._to, head, [data])
             wire.receive(self._from)
