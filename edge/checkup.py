@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,25 @@ from edge.store import Stored
 
 if TYPE_CHECKING:
     from edge.engine import Engine
+    from edge.grammar import Format
 
 LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "pillow", "pydantic")
 Figures = dict[str, str | int | float | None]
 
 _PROBE_S = 60
+_HELD_ROUNDS = 5
+_HELD_TOKENS = 128  # enough for an instance of the schema in any vocabulary
+_HELD_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "count": {"type": "integer", "minimum": 0, "maximum": 100},
+        "colour": {"enum": ["red", "green", "blue"]},
+        "notes": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name", "count", "colour", "notes"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True)
@@ -59,10 +74,13 @@ def examine(model: str | None) -> Iterator[Check]:
         yield _first_token(stored)
 
 
-def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | None) -> Figures:
+def measure(
+    model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False
+) -> Figures:
     """Return the speed and the memory of a bundle in this process; memory in bytes, anonymous and mapped apart.
 
-    n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. Raises: EdgeError.
+    n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. grammar: measure
+    answers held to a schema too. Raises: EdgeError.
     """
     from edge.engine import Engine
 
@@ -78,6 +96,7 @@ def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | N
             "prefill_tokens_per_s": read_per_s,
             "decode_tokens_per_s": step_per_s,
             "decode_GB_per_s": step_per_s * stored.manifest.files["decoder.bin"].bytes / 1e9,
+            **({"grammar_share": _hold(engine, n_answer)} if grammar else {}),
             "seconds_per_tile": _look(engine),
         }
         return {**figures, **memory()}
@@ -92,16 +111,39 @@ def _read(engine: "Engine", n_prompt: int) -> float:
     return (after.n_read - before.n_read) / (after.read_s - before.read_s)
 
 
-def _generate(engine: "Engine", n_answer: int) -> float:
+def _generate(engine: "Engine", n_answer: int, *, first_seed: int = 0) -> float:
     """Return the tokens generated per second; answers that end early are followed by others, up to a limit."""
     before = after = engine.stats().work
-    for seed in range(n_answer):
+    for seed in range(first_seed, first_seed + n_answer):
         _run(engine, 2, n_answer, seed=seed)
         after = engine.stats().work
         if after.n_generated - before.n_generated >= n_answer:
             break
     spent_s = after.step_s - before.step_s
     return (after.n_generated - before.n_generated) / spent_s if spent_s else 0.0
+
+
+def _hold(engine: "Engine", n_answer: int) -> float | None:
+    """Return what holding a token to a schema takes, as a share of what a free one takes; None where none fits.
+
+    Free and held answers take turns, and the median of their rounds counts: how fast a machine decodes changes.
+    """
+    from edge.errors import SchemaError
+    from edge.grammar import schema_format
+
+    form = schema_format(_HELD_SCHEMA, field="schema")
+    n_held = min(_HELD_TOKENS, engine.context // 2)
+    shares = []
+    try:
+        for seed in range(_HELD_ROUNDS):
+            free_per_s = _generate(engine, n_answer, first_seed=seed * n_answer)
+            before = engine.stats().held
+            _run(engine, 2, n_held, seed=seed, form=form)
+            after = engine.stats().held
+            shares.append((after.seconds - before.seconds) / (after.n_tokens - before.n_tokens) * free_per_s)
+    except SchemaError:  # a context too small for an instance
+        return None
+    return statistics.median(shares) if all(shares) else None
 
 
 def _look(engine: "Engine") -> float | None:
@@ -118,8 +160,8 @@ def _look(engine: "Engine") -> float | None:
     return (after.tile_s - before.tile_s) / (after.n_tiles - before.n_tiles)
 
 
-def _run(engine: "Engine", n_prompt: int, n_answer: int, *, seed: int) -> None:
-    """Read random tokens and sample an answer to them."""
+def _run(engine: "Engine", n_prompt: int, n_answer: int, *, seed: int, form: "Format | None" = None) -> None:
+    """Read random tokens and sample an answer to them, held to a form if there is one."""
     import numpy as np
 
     from edge.answer import Options
@@ -127,7 +169,7 @@ def _run(engine: "Engine", n_prompt: int, n_answer: int, *, seed: int) -> None:
 
     vocab_size = engine.manifest.text.vocab_size
     ids = tuple(np.random.default_rng(seed).integers(0, vocab_size, n_prompt).tolist())
-    options = Options(n_answer, 1.0, 1.0, vocab_size, 0.0, 0.0, seed, (), fresh=True)
+    options = Options(n_answer, 1.0, 1.0, vocab_size, 0.0, 0.0, seed, (), fresh=True, form=form)
     engine.stream([Control(ids)], options).result()
 
 

@@ -14,7 +14,7 @@ from edge.cache import Cache, default_context
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, MemoryExhausted, ParameterError
-from edge.grammar import Grammars
+from edge.grammar import Grammars, Held
 from edge.handle import Handle, Progress
 from edge.media.image import U8, digest, tile_count
 from edge.messages import MessageLike, turns
@@ -45,6 +45,7 @@ class Stats:
     cache_used_bytes: int
     pictures_bytes: int
     work: Work
+    held: Held
 
 
 class Engine:
@@ -139,6 +140,7 @@ class Engine:
             cache_used_bytes=model.cache.used_bytes,
             pictures_bytes=0 if model.vision is None else model.vision.nbytes,
             work=replace(model.work),
+            held=replace(self._grammars.held),
         )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ compiling takes milliseconds, and what is not kept needs no limit.
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,6 +67,14 @@ def call_format(tools: Mapping[str, Mapping[str, object]], *, field: str) -> For
     return _format("\n".join(rules) + "\n", field, [*tools.values()], is_call=True)
 
 
+@dataclass
+class Held:
+    """What holding answers to formats took so far: their tokens, and the seconds, without those of sampling."""
+
+    n_tokens: int = 0
+    seconds: float = 0.0
+
+
 class Ending(NamedTuple):
     """Text that makes the instance whole, and the tokens that write it."""
 
@@ -77,6 +86,7 @@ class Grammars:
     """A vocabulary, ready for grammars; what llguidance needs of it is made when it is first asked for."""
 
     def __init__(self, tokenizer: Tokenizer, *, vocab_size: int, end_ids: Sequence[int]) -> None:
+        self.held = Held()
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._end_ids = sorted(end_ids)
@@ -90,6 +100,7 @@ class Grammars:
         Raises: SchemaError (a keyword that is not covered, by name; or the number of tokens that are needed).
         """
         over_tokens, over_bytes = self._tokenizers()
+        began_s = time.perf_counter()
         by_token = self._matcher(over_tokens, form)
         by_byte = self._matcher(over_bytes, form)
         frame = self._frame(form)
@@ -102,6 +113,7 @@ class Grammars:
                 f"max_tokens: expected at least {constraint.n_needed}, what the shortest answer to {form.field} needs; "
                 f"there is room for {most}"
             )
+        constraint.opening_s = time.perf_counter() - began_s
         return constraint
 
     def bytes_of(self, token: int) -> bytes:
@@ -119,8 +131,8 @@ class Grammars:
 
     def mask(self, matcher: "LLMatcher") -> npt.NDArray[np.bool_]:
         """Return which tokens may come next, (V,)."""
-        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-        return bits[: self._vocab_size].astype(np.bool_)
+        packed = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+        return np.unpackbits(packed, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def fewest(self, data: bytes) -> tuple[int, ...]:
         """Return the fewest tokens that write these bytes."""
@@ -189,6 +201,7 @@ class Constraint:
         self._place = Place()
         self._ending = Ending(b"", ())
         self._is_whole = False
+        self.opening_s = 0.0  # what compiling and the first search took; counted with the first token
 
     def begin(self) -> bool:
         """Look for the shortest instance; tell whether there is one."""
@@ -210,22 +223,39 @@ class Constraint:
 
     def choose(self, logits: F32, sample: Sampler, *, n_left: int) -> int:
         """Return the next token. logits: (V,) float32; n_left: tokens that may still come, this one included."""
+        began_s = time.perf_counter()
+        if self._before or self._is_whole:
+            token = self._frame()
+        else:
+            allowed_logits = np.where(self._grammars.mask(self._by_token), logits, np.float32(-np.inf))
+            sampling_from_s = time.perf_counter()
+            token = sample(allowed_logits)
+            began_s += time.perf_counter() - sampling_from_s  # sampling is no work of the grammar's
+            token = self._settle(token, n_left - 1 - len(self._behind))
+        held = self._grammars.held
+        held.n_tokens += 1
+        held.seconds += self.opening_s + time.perf_counter() - began_s
+        self.opening_s = 0.0
+        return token
+
+    def _frame(self) -> int:
+        """Take the next of the tokens around the instance."""
         if self._before:
             token, *rest = self._before
             self._before = tuple(rest)
-            return token
-        if self._is_whole:
+        else:
             token, *rest = self._behind
             self._behind = tuple(rest)
+        return token
+
+    def _settle(self, token: int, n_left: int) -> int:
+        """Return the token, taken, if the instance can be ended in n_left more; else the known ending's first."""
+        if self._grammars.is_end(token) or self._take(token, n_left):
             return token
-        token = sample(np.where(self._grammars.mask(self._by_token), logits, np.float32(-np.inf)))
-        if self._grammars.is_end(token):
-            return token
-        if not self._take(token, n_left - 1 - len(self._behind)):
-            if not self._ending.ids:  # whole already, as a number is that could go on
-                return self._grammars.end_id
-            token = self._ending.ids[0]
-            self._follow(token)
+        if not self._ending.ids:  # whole already, as a number is that could go on
+            return self._grammars.end_id
+        token = self._ending.ids[0]
+        self._follow(token)
         return token
 
     def _take(self, token: int, n_left: int) -> bool:

@@ -25,6 +25,9 @@ def bench(
     n_prompt: Annotated[int, typer.Option("--prompt", min=2, help="Tokens to read.")] = 256,
     n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Tokens to generate.")] = 64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+    grammar: Annotated[
+        bool, typer.Option("--grammar", help="Answers held to a schema too: their extra work as a share of decoding.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: tokens/s in and out, GB/s, seconds per tile, memory anonymous and mapped apart."""
@@ -32,7 +35,7 @@ def bench(
 
     from edge.checkup import measure
 
-    figures = measure(model, n_prompt=n_prompt, n_answer=n_answer, threads=threads)
+    figures = measure(model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, grammar=grammar)
     if as_json:
         print(json.dumps(figures, indent=1))
         return

@@ -258,12 +258,12 @@ def test_install_doctor_and_bench_work_on_a_real_bundle(int8_bundle: Path, tmp_p
     done = command("doctor", "--model", "reka-edge-random", models=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "bytes verified" in done.stdout
-    options = ("--model", "reka-edge-random", "--prompt", "40", "--tokens", "8", "--threads", "1", "--json")
-    done = command("bench", *options, models=tmp_path)
+    options = ("--model", "reka-edge-random", "--prompt", "40", "--tokens", "8", "--threads", "1", "--grammar")
+    done = command("bench", *options, "--json", models=tmp_path)
     figures = json.loads(done.stdout)
     assert figures["threads"] == 1
     measured = ("prefill_tokens_per_s", "decode_tokens_per_s", "decode_GB_per_s", "seconds_per_tile", "anonymous_bytes")
-    assert all(figures[name] > 0 for name in measured)
+    assert all(figures[name] > 0 for name in (*measured, "grammar_share"))
 
 
 def test_a_reader_that_leaves_ends_it_quietly(int8_bundle: Path) -> None:

@@ -3,12 +3,14 @@
 import json
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from edge import sampling
 from edge.engine import Engine, Options, Progress
 from edge.errors import SchemaError
 from edge.grammar import Format, call_format, schema_format
@@ -152,6 +154,21 @@ def test_a_held_answer_leaves_others_as_they_were(engine: Engine) -> None:
     before = engine.stream(ask(engine, "Hi"), plain).result()
     answer(engine, form_of(CITY), 60)
     assert engine.stream(ask(engine, "Hi"), plain).result() == before
+
+
+def test_the_work_of_holding_is_counted_without_sampling(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = sampling._draw
+
+    def slowly(*arguments: object) -> int:
+        time.sleep(0.05)
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sampling, "_draw", slowly)
+    before = engine.stats().held
+    last = answer(engine, form_of(CITY), 40)
+    after = engine.stats().held
+    assert after.n_tokens - before.n_tokens == last.output_tokens >= 10
+    assert 0 < after.seconds - before.seconds < last.output_tokens * 0.05
 
 
 def test_scores_are_those_of_the_model(engine: Engine) -> None:
