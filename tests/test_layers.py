@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
-    ("errors", "strict", "bundle"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "media.fetch",
+    ("errors", "strict", "bundle", "mel"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.fetch",
      "media.decoded", "media.wire", "completion", "pattern"),
     ("types", "prompt", "decode", "messages", "media", "media.image", "media.decoding",
      "media.worker", "media.child", "positions", "decoder", "vision", "model",
