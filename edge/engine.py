@@ -22,6 +22,7 @@ from edge.model import Model, Units, Work
 from edge.positions import Positions, lay_out
 from edge.prompt import Control, Media, Piece, pieces
 from edge.session import available_bytes, open_session, thread_count
+from edge.sound import SoundTower
 from edge.tokenizer import Tokenizer
 from edge.vision import Vision
 from edge.worker import Worker
@@ -30,7 +31,7 @@ __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
 F32 = npt.NDArray[np.float32]
 
-_PICTURES_BYTES = 64 << 20
+_RECENT_BYTES = 64 << 20  # of embeds kept for each tower
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Stats:
     cache_bytes: int
     cache_used_bytes: int
     pictures_bytes: int
+    sounds_bytes: int
     work: Work
     held: Held
 
@@ -138,7 +140,8 @@ class Engine:
             weights_bytes=self.manifest.memory.weights_bytes,
             cache_bytes=model.cache.nbytes,
             cache_used_bytes=model.cache.used_bytes,
-            pictures_bytes=0 if model.vision is None else model.vision.nbytes,
+            pictures_bytes=0 if model.vision is None else model.vision.recent.nbytes,
+            sounds_bytes=0 if model.audio is None else model.audio.recent.nbytes,
             work=replace(model.work),
             held=replace(self._grammars.held),
         )
@@ -175,19 +178,22 @@ class Engine:
 
 def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
     """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
-    text, tower = bundle.manifest.text, bundle.manifest.vision
+    text, seeing, hearing = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
     try:
         cache = Cache(text, capacity=context, slots=slots)
         embedding = Embedding(bundle)
     except (OSError, MemoryError, ValueError) as error:
         raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
     decoder = Decoder(open_session(bundle.file("decoder.onnx"), threads=threads), text, cache)
-    vision = None
-    if tower is not None:
-        limit_bytes = min(_PICTURES_BYTES, available_bytes() // 64)
+    limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
+    vision = audio = None
+    if seeing is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)
-        vision = Vision(session, tower, text.hidden_size, limit_bytes=limit_bytes)
-    return Model(decoder, embedding, vision)
+        vision = Vision(session, seeing, text.hidden_size, limit_bytes=limit_bytes)
+    if hearing is not None:
+        session = open_session(bundle.file("audio.onnx"), threads=threads)
+        audio = SoundTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
+    return Model(decoder, embedding, vision, audio)
 
 
 def _exhaust(units: Units[F32]) -> F32:

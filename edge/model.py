@@ -12,10 +12,12 @@ import numpy.typing as npt
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, NonFiniteError
-from edge.media.image import tiles
+from edge.media.image import frame_tile, tiles
 from edge.positions import Positions, chunks
-from edge.prompt import Media
+from edge.prompt import Media, Wave
+from edge.recent import RecentEmbeds
 from edge.session import run_options
+from edge.sound import SoundTower, windows
 from edge.vision import Vision
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Owner(Protocol):
 
 @dataclass
 class Work:
-    """What was done so far: rows, tokens and tiles, and the seconds they took."""
+    """What was done so far: rows, tokens, tiles and windows of sound, and the seconds they took."""
 
     n_read: int = 0
     read_s: float = 0.0
@@ -44,6 +46,8 @@ class Work:
     step_s: float = 0.0
     n_tiles: int = 0
     tile_s: float = 0.0
+    n_windows: int = 0
+    window_s: float = 0.0
 
 
 class Runs:
@@ -80,11 +84,14 @@ class Runs:
 
 
 class Model:
-    """Decoder with its cache, embedding table and vision tower. One thread at a time."""
+    """Decoder with its cache, embedding table and towers. One thread at a time."""
 
-    def __init__(self, decoder: Decoder, embedding: Embedding, vision: Vision | None) -> None:
+    def __init__(
+        self, decoder: Decoder, embedding: Embedding, vision: Vision | None, audio: SoundTower | None = None
+    ) -> None:
         self.cache = decoder.cache
         self.vision = vision
+        self.audio = audio
         self.runs = Runs()
         self.work = Work()
         self._decoder = decoder
@@ -92,14 +99,14 @@ class Model:
 
     def read(self, positions: Positions, slot: int, *, n_logits: int, owner: Owner | None) -> Units[F32]:
         """Read the rest of a prompt into its slot, yielding between units; returns the last n_logits logits (n, V)."""
-        pictures: dict[str, F32] = {}
+        known: dict[str, F32] = {}  # by digest
         scored: list[F32] = []
         first_scored = len(positions) - n_logits
         for start, stop in chunks(self.cache.length(slot), len(positions)):
             for media in positions.media(start, stop):
-                if media.digest not in pictures:
-                    pictures[media.digest] = yield from self._look(media, owner)
-            embeds = positions.embeds(start, stop, self._embedding, pictures)
+                if media.digest not in known:
+                    known[media.digest] = yield from self._perceive(media, owner)
+            embeds = positions.embeds(start, stop, self._embedding, known)
             n_here = max(0, stop - max(start, first_scored))
             logits = self._read_chunk(slot, embeds, max(1, n_here), owner)
             self.cache.wrote(slot, positions.keys[start:stop])
@@ -107,7 +114,7 @@ class Model:
                 scored.append(logits)
             if stop < len(positions):
                 following = {media.digest for media in positions.media(stop, stop + 1)}
-                pictures = {digest: rows for digest, rows in pictures.items() if digest in following}
+                known = {digest: rows for digest, rows in known.items() if digest in following}
                 yield
         return np.concatenate(scored)
 
@@ -123,15 +130,39 @@ class Model:
         self.work.step_s += time.monotonic() - started
         return logits
 
-    def encode(self, media: Media, *, owner: Owner | None) -> Units[F32]:
-        """Run a picture's tiles through the tower, yielding after each; returns its embeds (n_tokens, H).
+    def encode(self, media: Media | Wave, *, owner: Owner | None) -> Units[F32]:
+        """Run media through their tower, yielding after each tile or window; returns their embeds (n_tokens, H).
 
-        Raises: MediaError when the bundle has no tower or the picture is not of n_tokens.
+        Raises: MediaError when the bundle has no such tower or the media are not of n_tokens.
         """
+        if isinstance(media, Wave):
+            return (yield from self._hear(media, owner))
+        return (yield from self._look(media, owner))
+
+    def forget(self) -> None:
+        """Drop what is only kept to be used again."""
+        self.cache.forget()
+        for tower in (self.vision, self.audio):
+            if tower is not None:
+                tower.recent.forget()
+
+    def _perceive(self, media: Media | Wave, owner: Owner | None) -> Units[F32]:
+        """Return the embeds of media, from memory if they came lately."""
+        tower = self.audio if isinstance(media, Wave) else self.vision
+        recent = RecentEmbeds(0) if tower is None else tower.recent
+        known = recent.recall(media.digest)
+        if known is not None and len(known) == media.n_tokens:
+            return known
+        embeds = yield from self.encode(media, owner=owner)
+        recent.remember(media.digest, embeds)
+        return embeds
+
+    def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
         if self.vision is None:
             raise MediaError("image: this bundle takes text only")
+        spec = self.vision.spec
         rows: list[F32] = []
-        for tile in tiles(media.rgb, self.vision.spec):
+        for tile in tiles(media.rgb, spec) if media.kind == "image" else [frame_tile(media.rgb, spec)]:
             started = time.monotonic()
             with self.runs.options(owner) as options:
                 rows.append(self.vision.encode(tile, options=options))
@@ -143,20 +174,20 @@ class Model:
             raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeds)}")
         return embeds
 
-    def forget(self) -> None:
-        """Drop what is only kept to be used again."""
-        self.cache.forget()
-        if self.vision is not None:
-            self.vision.forget()
-
-    def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
-        """Return a picture's embeds, from memory if it was seen lately."""
-        known = None if self.vision is None else self.vision.recall(media.digest)
-        if known is not None and len(known) == media.n_tokens:
-            return known
-        embeds = yield from self.encode(media, owner=owner)
-        if self.vision is not None:
-            self.vision.remember(media.digest, embeds)
+    def _hear(self, wave: Wave, owner: Owner | None) -> Units[F32]:
+        if self.audio is None:
+            raise MediaError("audio: this bundle has no audio tower")
+        rows: list[F32] = []
+        for mel in windows(wave.samples, self.audio.spec):
+            started = time.monotonic()
+            with self.runs.options(owner) as options:
+                rows.append(self.audio.encode(mel, options=options))
+            self.work.n_windows += 1
+            self.work.window_s += time.monotonic() - started
+            yield
+        embeds = np.concatenate(rows)[: wave.n_tokens]
+        if len(embeds) != wave.n_tokens:
+            raise MediaError(f"audio: expected {wave.n_tokens} positions, its windows give {len(embeds)}")
         return embeds
 
     def _read_chunk(self, slot: int, embeds: F32, n_logits: int, owner: Owner | None) -> F32:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edge.embedding import Embedding
 from edge.errors import ContextLengthError
-from edge.prompt import Control, Media, Piece, Text
+from edge.prompt import Control, Media, Piece, Text, Wave
 from edge.tokenizer import Tokenizer
 
 F32 = npt.NDArray[np.float32]
@@ -18,41 +18,41 @@ MAX_CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """A piece at the positions start to stop - 1: token ids, or a picture."""
+    """A piece at the positions start to stop - 1: token ids, or media."""
 
     start: int
     stop: int
-    content: tuple[int, ...] | Media
+    content: tuple[int, ...] | Media | Wave
 
 
 class Positions:
-    """A prompt laid out. keys: a token's id, or a picture's digest and row: equal keys mean equal rows."""
+    """A prompt laid out. keys: a token's id, or a digest of media and a row: equal keys mean equal rows."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.keys: list[Hashable] = []
         self._spans = tuple(spans)
         for span in spans:
             content = span.content
-            if isinstance(content, Media):
-                self.keys.extend((content.digest, row) for row in range(content.n_tokens))
-            else:
+            if isinstance(content, tuple):
                 self.keys.extend(content)
+            else:
+                self.keys.extend((content.digest, row) for row in range(content.n_tokens))
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def media(self, start: int, stop: int) -> list[Media]:
-        """Return the pictures that stand, in part at least, at the positions start to stop - 1."""
-        return [span.content for span, _, _ in self._between(start, stop) if isinstance(span.content, Media)]
+    def media(self, start: int, stop: int) -> list[Media | Wave]:
+        """Return the media that stand, in part at least, at the positions start to stop - 1."""
+        return [span.content for span, _, _ in self._between(start, stop) if not isinstance(span.content, tuple)]
 
-    def embeds(self, start: int, stop: int, embedding: Embedding, pictures: Mapping[str, F32]) -> F32:
-        """Return the rows of the positions start to stop - 1: (n, H) float32. pictures: (n_tokens, H) by digest."""
+    def embeds(self, start: int, stop: int, embedding: Embedding, media: Mapping[str, F32]) -> F32:
+        """Return the rows of the positions start to stop - 1: (n, H) float32. media: (n_tokens, H) by digest."""
         rows = []
         for span, first, last in self._between(start, stop):
-            if isinstance(span.content, Media):
-                rows.append(pictures[span.content.digest][first:last])
-            else:
+            if isinstance(span.content, tuple):
                 rows.append(embedding.rows(span.content[first:last]))
+            else:
+                rows.append(media[span.content.digest][first:last])
         return np.concatenate(rows)
 
     def _between(self, start: int, stop: int) -> Iterator[tuple[Span, int, int]]:
@@ -74,8 +74,8 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
     spans: list[Span] = []
     at = 0
     for piece in pieces:
-        content = piece if isinstance(piece, Media) else _ids(piece, tokenizer)
-        size = content.n_tokens if isinstance(content, Media) else len(content)
+        content = piece if isinstance(piece, Media | Wave) else _ids(piece, tokenizer)
+        size = len(content) if isinstance(content, tuple) else content.n_tokens
         spans.append(Span(at, at + size, content))
         at += size
     if at > limit:
@@ -103,4 +103,4 @@ def _ids(piece: Control | Text, tokenizer: Tokenizer) -> tuple[int, ...]:
 def _fewest(piece: Piece, tokenizer: Tokenizer) -> int:
     if isinstance(piece, Text):
         return tokenizer.fewest_ids(piece.text)
-    return piece.n_tokens if isinstance(piece, Media) else len(piece.ids)
+    return len(piece.ids) if isinstance(piece, Control) else piece.n_tokens

@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Literal
 
 from edge.bundle import Manifest
-from edge.errors import BundleError, MediaError, ParameterError
+from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
 from edge.media.image import U8, tile_count
+from edge.sound import F32, token_count
 
 Role = Literal["user", "assistant", "system", "tool_output"]
 
@@ -33,15 +34,27 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Media:
-    """A picture that takes n_tokens positions. rgb: (H, W, 3) uint8; digest: of its pixels."""
+    """A picture, or a film's frame (always one tile), that takes n_tokens positions.
 
-    kind: Literal["image"]
+    rgb: (H, W, 3) uint8; digest: of its pixels and, for a frame, its kind: the two make other embeds.
+    """
+
+    kind: Literal["image", "frame"]
     rgb: U8
     n_tokens: int
     digest: str
 
 
-Piece = Control | Text | Media
+@dataclass(frozen=True, eq=False)
+class Wave:
+    """A sound that takes n_tokens positions. samples: (n,) float32, mono, 16 kHz; digest: of them."""
+
+    samples: F32
+    n_tokens: int
+    digest: str
+
+
+Piece = Control | Text | Media | Wave
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +63,26 @@ class Picture:
 
     rgb: U8
     digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of a film in order, and at which second each is shown (frame index / frames per second, rounded down)."""
+
+    frames: tuple[Picture, ...]
+    seconds: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A decoded sound. samples: (n,) float32, mono, 16 kHz; digest: `edge.sound.digest` of them."""
+
+    samples: F32
+    digest: str
+
+
+Part = str | Picture | Clip | Sound
+_KINDS: Mapping[type, str] = {Picture: "image", Clip: "video", Sound: "audio"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +107,7 @@ class Turn:
     """One message: its parts in order, an assistant's calls, or (role tool_output) the results."""
 
     role: Role
-    parts: tuple[str | Picture, ...] = ()
+    parts: tuple[Part, ...] = ()
     calls: tuple[Call, ...] = ()
     results: tuple[str, ...] = ()
 
@@ -93,15 +126,18 @@ _AFTER_TOOLS = {
     '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
 }
 _CALL_TAG = re.compile("(</?tool_call>)")
+_REASONING = re.compile(r"<reasoning>.*?(?:</reasoning>|\Z)\s*", re.DOTALL)
 
 
 def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] = ()) -> list[Piece]:
     """Lay out a conversation for the decoder; a last turn of the assistant's is left open to be continued.
 
     Adjacent text is one Text, adjacent control ids one Control. Raises: ParameterError for a system turn that is not
-    the first or holds a picture, MediaError for a picture the bundle cannot take, BundleError when the manifest lacks
-    a control token. Source: reka-edge.md, 7.
+    the first or holds media, MediaError for media and UnsupportedError for tools the bundle cannot take, BundleError
+    when the manifest lacks a control token. Source: reka-edge.md, 7.
     """
+    if manifest.prompt.format == "flash":
+        return [Text(_flash_text(turns, manifest, tools))]
     layout = _Layout(manifest)
     system, rest = (turns[0], turns[1:]) if turns and turns[0].role == "system" else (None, turns)
     if system is not None or tools:
@@ -154,34 +190,66 @@ class _Layout:
         self.pieces.append(Media("image", picture.rgb, n_tokens, picture.digest))
         self.control("</image>")
 
-    def parts(self, parts: Iterable[str | Picture]) -> None:
-        """Add a turn's parts: a space between two texts, nothing around a picture."""
+    def clip(self, clip: Clip) -> None:
+        spec = self._manifest.vision
+        if spec is None:
+            raise MediaError(f"video: {self._manifest.id} takes text only")
+        is_timed = self._manifest.prompt.format == "yasa-timed"
+        self.control("<video>")
+        for frame, second in zip(clip.frames, clip.seconds, strict=True):
+            # A picture of these pixels may be cut into several tiles: its embeds are others.
+            media = Media("frame", frame.rgb, spec.tokens_per_tile, f"frame {frame.digest}")
+            if not is_timed:
+                self.pieces.append(media)
+                continue
+            self.text(f"t={second}s")
+            self.control("<image>")
+            self.pieces.append(media)
+            self.control("</image>")
+            self.text("\n")
+        self.control("</video>")
+
+    def sound(self, sound: Sound) -> None:
+        spec = self._manifest.audio
+        if spec is None:
+            raise MediaError(f"audio: {self._manifest.id} has no audio tower")
+        self.control("<audio>")
+        self.pieces.append(Wave(sound.samples, token_count(len(sound.samples), spec), sound.digest))
+        self.control("</audio>")
+
+    def parts(self, parts: Iterable[Part]) -> None:
+        """Add a turn's parts: a space between two texts, nothing around media."""
         after_text = False
         for part in parts:
             if isinstance(part, Picture):
                 self.picture(part)
+            elif isinstance(part, Clip):
+                self.clip(part)
+            elif isinstance(part, Sound):
+                self.sound(part)
             else:
                 self.text(f" {part}" if after_text else part)
             after_text = isinstance(part, str)
 
     def system(self, turn: Turn | None, tools: Sequence[Tool]) -> None:
-        parts = [part for part in turn.parts if isinstance(part, str)] if turn else []
-        if turn and len(parts) != len(turn.parts):
-            raise ParameterError("expected text only in a system message", field="messages")
+        parts = _system_texts(turn)
         self.text("system: ")
         self.parts(parts)
         if tools:
+            wording = self._manifest.prompt.tools
+            if wording is None:
+                raise UnsupportedError(f"tools: {self._manifest.id} calls none; expected no tools")
             self.text("\n\n" if any(parts) else "")
-            self.wording(_BEFORE_TOOLS[self._manifest.prompt.tools])
+            self.wording(_BEFORE_TOOLS[wording])
             self.text("\n".join(map(_tool_line, tools)))
-            self.wording(_AFTER_TOOLS[self._manifest.prompt.tools])
+            self.wording(_AFTER_TOOLS[wording])
         self.text("\n\n")
         self.control("<sep>")
 
     def turn(self, turn: Turn) -> None:
         """Add a finished turn of the user's or the assistant's."""
         if turn.role == "system":
-            raise ParameterError("expected a system message only as the first message", field="messages")
+            raise _late_system()
         if turn.role == "user":
             self.text("human: ")
             self.parts(turn.parts)
@@ -218,6 +286,48 @@ class _Layout:
                 self.text(part)
 
 
+def _flash_text(turns: Sequence[Turn], manifest: Manifest, tools: Sequence[Tool]) -> str:
+    """Lay out a conversation in the format of Reka Flash 3: one string, its separator plain text like all the rest."""
+    if tools or any(turn.calls or turn.results for turn in turns):
+        raise UnsupportedError(f"tools: {manifest.id} calls none; expected no tools, calls or results")
+    is_system = bool(turns) and turns[0].role == "system"
+    system = " ".join(_system_texts(turns[0])) if is_system else ""
+    rest = list(turns[1:] if is_system else turns)
+    if system and not (rest and rest[0].role == "user"):
+        rest.insert(0, Turn("user"))
+    said = []
+    for i, turn in enumerate(rest):
+        if turn.role == "system":
+            raise _late_system()
+        texts = _flash_texts(turn, manifest)
+        if turn.role == "user":
+            said.append("human: " + " ".join([system, *texts] if system and i == 0 else texts))
+            continue
+        is_open = i == len(rest) - 1
+        said.append("assistant: " + (" ".join(texts) if is_open else _REASONING.sub("", " ".join(texts))))
+    if not rest or rest[-1].role == "user":
+        said.append("assistant:")
+    return " <sep> ".join(said)
+
+
+def _flash_texts(turn: Turn, manifest: Manifest) -> list[str]:
+    for part in turn.parts:
+        if not isinstance(part, str):
+            raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} takes text only")
+    return [part for part in turn.parts if isinstance(part, str)]
+
+
+def _system_texts(turn: Turn | None) -> list[str]:
+    parts = [part for part in turn.parts if isinstance(part, str)] if turn else []
+    if turn and len(parts) != len(turn.parts):
+        raise ParameterError("expected text only in a system message", field="messages")
+    return parts
+
+
+def _late_system() -> ParameterError:
+    return ParameterError("expected a system message only as the first message", field="messages")
+
+
 def _tool_line(tool: Tool) -> str:
     function: dict[str, object] = {"name": tool.name}
     if tool.description is not None:
@@ -227,5 +337,5 @@ def _tool_line(tool: Tool) -> str:
     return json.dumps({"type": "function", "function": function}, default=dict)
 
 
-def _ends_line(part: str | Picture) -> bool:
+def _ends_line(part: Part) -> bool:
     return isinstance(part, str) and part.endswith("\n")

@@ -106,7 +106,8 @@ class _Reader:
                 continue
             unfit = 0
             for media in prompt.media(0, len(prompt)):
-                self._look(media)
+                if isinstance(media, Media):
+                    self._look(media)
             yield prompt
 
     def answer(self, prompts: list[Positions]) -> Iterator[tuple[Answer, list[F32]]]:
@@ -139,7 +140,7 @@ class _Reader:
     def _look(self, media: Media) -> None:
         if media.digest not in self.embeds and self._model.vision is not None:
             rows = _exhaust(self._model.encode(media, owner=None))
-            self._model.vision.remember(media.digest, rows)
+            self._model.vision.recent.remember(media.digest, rows)
             self.pictures[media.digest], self.embeds[media.digest] = media.rgb, rows
 
 

@@ -207,12 +207,12 @@ def test_picture_seen_lately_is_not_encoded_again(own_engine: Engine) -> None:
 def test_picture_cache_stays_under_its_limit(int8_bundle: Path, own_engine: Engine) -> None:
     vision = own_engine._worker.model.vision
     assert vision is not None
-    vision._limit_bytes = limit = 3 * 20 * own_engine.manifest.text.hidden_size * 4
+    vision.recent._limit_bytes = limit = 3 * 20 * own_engine.manifest.text.hidden_size * 4
     for seed in range(8):
         answer(own_engine, ask(own_engine, picture(seed)), options(1))
         assert own_engine.stats().pictures_bytes <= limit
-    vision.forget()
-    vision._limit_bytes = 0
+    vision.recent.forget()
+    vision.recent._limit_bytes = 0
     twice = ask(own_engine, picture(0), picture(0), LONG, picture(0))
     assert answer(own_engine, twice, options()) == fresh_answer(int8_bundle, twice, options())
     assert own_engine.stats().pictures_bytes == 0
