@@ -89,7 +89,7 @@ class App:
             "/health": lambda _: json_response({"status": "ok"}),
             "/metrics": self._show_metrics,
             "/openapi.json": lambda _: json_response(openapi.document()),
-            "/": lambda _: HttpResponse(200, page.HEADERS, page.HTML.encode()),
+            **dict.fromkeys(page.FILES, page.answer),
         }
 
     def read(self, request: HttpRequest) -> Job | HttpResponse:
@@ -160,9 +160,14 @@ class App:
         return HttpResponse(200, headers, self.metrics.text().encode())
 
 
+def method_of(path: str) -> str | None:
+    """Return the method that a route takes, None where there is no route; the page's own files belong to it."""
+    return ROUTES.get("/" if path in page.FILES else path)
+
+
 def route_error(method: str, path: str) -> HttpResponse | None:
     """Return the 404 or 405 of a request that no route takes; HEAD is taken where GET is."""
-    allowed = ROUTES.get(path)
+    allowed = method_of(path)
     if allowed is None:
         return refusal(path, refused(404, f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"))
     if method != allowed and (method, allowed) != ("HEAD", "GET"):

@@ -6,11 +6,12 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from edge.exchange import HttpResponse, header_map, refusal, refused
+from edge.page import FILES
 from edge.types import ApiError
 
 MAX_HEADER_BYTES = 32 << 10
 MAX_HEADERS = 100
-OPEN_PATHS = ("/health", "/")
+OPEN_PATHS = frozenset(("/health", *FILES))  # the page asks for the key itself
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -1,31 +1,55 @@
-"""The page at `/`: it says what answers here, and nothing on it is loaded from anywhere."""
+"""The page at `/`: a chat in the browser, made of the files in `_page/` and of nothing from anywhere else."""
 
-HTML = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>edge</title>
-</head>
-<body>
-<h1>edge</h1>
-<p>This device answers Reka's chat interface, offline. There is no chat page in this version; programs talk to:</p>
-<dl>
-<dt><code>POST /v1/chat</code></dt><dd>Reka's chat, as its Python SDK speaks it</dd>
-<dt><code>POST /v1/chat/completions</code></dt><dd>OpenAI's chat completions</dd>
-<dt><code>GET /v1/models</code></dt><dd>the models that answer here</dd>
-<dt><code>POST /chat</code>, <code>GET /models</code></dt><dd>Reka's interface before 2.0</dd>
-<dt><a href="/health"><code>GET /health</code></a></dt><dd>whether the server is ready</dd>
-<dt><a href="/metrics"><code>GET /metrics</code></a></dt><dd>what it did so far; needs the key, where one is set</dd>
-<dt><a href="/openapi.json"><code>GET /openapi.json</code></a></dt><dd>all of this as a document; needs it too</dd>
-</dl>
-</body>
-</html>
-"""
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 
-HEADERS = (
-    ("content-type", "text/html; charset=utf-8"),
-    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
+from edge.exchange import Headers, HttpRequest, HttpResponse
+
+_FOLDER = Path(__file__).parent / "_page"
+_NAMES = (
+    "style.css", "message.css", "icon.svg", "theme.js", "main.js", "answering.js", "api.js", "archive.js", "camera.js",
+    "composer.js", "connection.js", "conversation.js", "dialogs.js", "dom.js", "failure.js", "inline.js", "markdown.js",
+    "media.js", "recorder.js", "settings.js", "sidebar.js", "store.js", "tap.js", "thread.js", "wav.js",
+)  # fmt: skip
+FILES: Mapping[str, str] = {"/": "index.html", **{f"/page/{name}": name for name in _NAMES}}
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+# Nothing inline and nothing foreign; blob: is what the person attached. No script may turn text into HTML either.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; "
+    "connect-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+_HEADERS: Headers = (
+    ("content-security-policy", _POLICY),
+    ("permissions-policy", "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("cache-control", "no-cache"),
+)
+
+
+def answer(request: HttpRequest) -> HttpResponse:
+    """Return one of FILES; 304 without it to a browser that has it already."""
+    name = FILES[request.path]
+    data = _read(name)
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = (*_HEADERS, ("etag", tag))
+    known = [text.strip().removeprefix("W/") for text in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        return HttpResponse(304, headers, b"")
+    return HttpResponse(200, (("content-type", _TYPES[Path(name).suffix]), *headers), data)
+
+
+@functools.cache
+def _read(name: str) -> bytes:
+    return (_FOLDER / name).read_bytes()

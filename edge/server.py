@@ -18,7 +18,8 @@ from typing import TypeVar
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from edge.app import ROUTES, App, Job, check_content_type, route_error
+from edge import page
+from edge.app import ROUTES, App, Job, check_content_type, method_of, route_error
 from edge.body import MAX_BYTES
 from edge.errors import EdgeError, ParameterError
 from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused
@@ -124,7 +125,7 @@ class Server:
         reached = scope["server"][0] if scope.get("server") else None
         refusing = self._guard.check(scope["method"], path, scope["headers"], reached=reached)
         refusing = refusing or route_error(scope["method"], path)
-        if refusing is not None or ROUTES[path] != "POST":
+        if refusing is not None or method_of(path) != "POST":
             return refusing
         headers = header_map(scope["headers"])
         try:
@@ -171,7 +172,7 @@ class Server:
     def _report(self, scope: Scope, status: int | None, seconds: float, generation: Generation | None) -> None:
         """Count and log a request: what it was and cost, never what it said."""
         path = raw_path(scope)
-        route = path if path in ROUTES else "other"
+        route = path if path in ROUTES else "/" if path in page.FILES else "other"
         self.app.metrics.request(route, status or 499)  # 499: the client left before there was a status
         fields: dict[str, object] = {"route": route, "status": status, "seconds": round(seconds, 3)}
         if generation is not None:
@@ -202,7 +203,9 @@ class _Said:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def response(self, response: HttpResponse) -> None:
-        await self.head(response.status, (*response.headers, ("content-length", str(len(response.body)))))
+        # A 304's length would be that of what it stands for.
+        length = () if response.status == 304 else (("content-length", str(len(response.body))),)
+        await self.head(response.status, (*response.headers, *length))
         await self.body(response.body, more=False)
 
 

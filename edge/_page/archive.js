@@ -1,0 +1,58 @@
+/** Conversations as files: exported as JSON or Markdown, and read again from JSON. */
+
+import { fileName, fromJson, titleOf, toJson, toMarkdown } from "./conversation.js";
+import { download } from "./dom.js";
+import { blobOf, dataUrl } from "./media.js";
+
+const ALL = "edge-conversations";
+
+/** Exports a conversation with its media. */
+export async function exportJson(store, conversation) {
+  save(JSON.stringify(await toJson(conversation, urlsFrom(store)), null, 1), "application/json", fileName(conversation.title, "json"));
+}
+
+/** Exports what was said in a conversation, its media by name alone. */
+export function exportMarkdown(conversation) {
+  save(toMarkdown(conversation), "text/markdown", fileName(conversation.title, "md"));
+}
+
+/** Exports everything that this browser holds; returns how many conversations that was. */
+export async function exportAll(store) {
+  const conversations = [];
+  for (const { id } of await store.heads()) conversations.push(await toJson(await store.load(id), urlsFrom(store)));
+  save(JSON.stringify({ format: ALL, conversations }, null, 1), "application/json", "edge-conversations.json");
+  return conversations.length;
+}
+
+/** Reads a file that was exported, beside what there is; returns the conversations. Throws: Error in plain words. */
+export async function importJson(store, file) {
+  const found = parsed(await file.text());
+  const read = (found?.format === ALL && Array.isArray(found.conversations) ? found.conversations : [found]).map(fromJson);
+  for (const { conversation, urls } of read) {
+    conversation.title ||= titleOf(conversation.messages);
+    for (const [id, url] of urls) await store.saveMedia(conversation.id, id, blobOf(url));
+    await store.save(conversation);
+  }
+  return read.map(({ conversation }) => conversation);
+}
+
+/** What gives a stored medium's data: URL. */
+export function urlsFrom(store) {
+  return async (medium) => {
+    const blob = await store.blob(medium.id);
+    if (!blob) throw new Error(`${medium.name} is no longer in this browser: change the message that holds it.`);
+    return dataUrl(blob, medium.type);
+  };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error("this is not JSON");
+  }
+}
+
+function save(text, type, name) {
+  download(new Blob([text], { type }), name);
+}

@@ -1,0 +1,67 @@
+/** The camera: a dialog with what it sees, and one picture of it. */
+
+import { find } from "./dom.js";
+import { jpegOf } from "./media.js";
+
+/** Whether this page may ask for camera and microphone: browsers give them to secure pages only. */
+export const isSecure = () => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
+
+export const WHY_NOT =
+  "Browsers give camera and microphone only to secure pages: https, or a page from this same machine. This one came over plain http, so your device's own camera or recorder opens instead where it has one.";
+
+/** What kept a device from being used, in plain words. */
+export function deviceWords(error, device) {
+  if (error.name === "NotAllowedError") return `The browser was not allowed to use the ${device}. Allow it beside the address, then try again.`;
+  if (error.name === "NotFoundError") return `There is no ${device} here.`;
+  if (error.name === "NotReadableError") return `Another program is using the ${device}.`;
+  return `The ${device} cannot be used: ${error.message || error.name}.`;
+}
+
+export class CameraDialog {
+  /** onpicture gets a JPEG blob. */
+  constructor(dialog, onpicture) {
+    this.dialog = dialog;
+    this.video = find("video", dialog);
+    this.other = find(".other", dialog);
+    this.take = find(".take", dialog);
+    this.stream = null;
+    this.facing = "environment";
+    this.take.addEventListener("click", () => this.shoot(onpicture));
+    this.other.addEventListener("click", () => this.turn());
+    find(".cancel", dialog).addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => this.release());
+  }
+
+  /** Shows what the camera sees. Throws: DOMException, as getUserMedia. */
+  async open() {
+    await this.start();
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    this.other.hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
+    this.dialog.showModal();
+    this.take.focus();
+  }
+
+  async start() {
+    this.release();
+    this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: this.facing, width: { ideal: 1920 }, height: { ideal: 1080 } } });
+    this.video.srcObject = this.stream;
+    await this.video.play();
+  }
+
+  async turn() {
+    this.facing = this.facing === "environment" ? "user" : "environment";
+    await this.start().catch(() => this.dialog.close());
+  }
+
+  async shoot(onpicture) {
+    const blob = await jpegOf(this.video, this.video.videoWidth, this.video.videoHeight);
+    this.dialog.close();
+    onpicture(blob);
+  }
+
+  release() {
+    for (const track of this.stream?.getTracks() ?? []) track.stop();
+    this.stream = null;
+    this.video.srcObject = null;
+  }
+}

@@ -1,0 +1,255 @@
+/** Where a message is written: its text, what is attached to it, and the ways to attach. */
+
+import { CameraDialog, WHY_NOT, deviceWords, isSecure } from "./camera.js";
+import { find, h, icon, iconButton } from "./dom.js";
+import { ACCEPTED, KIND_NAMES, attachable, megabytes } from "./media.js";
+import { MAX_SECONDS, Recorder } from "./recorder.js";
+
+const DRAFT_PLACE = "edge.draft";
+
+/** on: {send(draft), stop(), editLast(), notice(text), say(text)}; a draft is {text, media: [{medium, blob}]}. */
+export class Composer {
+  constructor(on) {
+    this.on = on;
+    this.form = find("#composer");
+    this.text = find("#text");
+    this.chips = find("#chips");
+    this.media = [];
+    this.running = false;
+    this.recorder = null;
+    this.camera = new CameraDialog(find("#camera-dialog"), (blob) => this.attachPicture(blob));
+    this.listenToText();
+    this.listenToFiles();
+    this.listenToVoice();
+    this.restore();
+  }
+
+  get isEmpty() {
+    return this.text.value.trim() === "" && this.media.length === 0;
+  }
+
+  get draft() {
+    return { text: this.text.value, media: [...this.media] };
+  }
+
+  /** Shows another draft; an empty one when none is given. */
+  set({ text = "", media = [] } = {}) {
+    this.text.value = text;
+    this.media = [...media];
+    this.showChips();
+    this.changed();
+  }
+
+  setRunning(running) {
+    this.running = running;
+    const [name, label] = running ? ["stop", "Stop the answer"] : ["send", "Send"];
+    const button = find("#send");
+    button.replaceChildren(icon(name));
+    button.setAttribute("aria-label", label);
+    button.title = label;
+    button.classList.toggle("stops", running);
+  }
+
+  focus() {
+    this.text.focus();
+    this.text.setSelectionRange(this.text.value.length, this.text.value.length);
+  }
+
+  /** Takes the draft out of the field once it was accepted. */
+  take() {
+    const draft = this.draft;
+    this.set();
+    return draft;
+  }
+
+  listenToText() {
+    this.text.addEventListener("input", () => this.changed());
+    this.text.addEventListener("keydown", (event) => this.key(event));
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.running && event.submitter) this.on.stop();
+      else this.send();
+    });
+  }
+
+  key(event) {
+    const touch = matchMedia("(pointer: coarse)").matches;
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !touch) {
+      event.preventDefault();
+      this.send();
+    } else if (event.key === "ArrowUp" && this.isEmpty && !this.running) {
+      event.preventDefault();
+      this.on.editLast();
+    }
+  }
+
+  send() {
+    if (this.running) return this.on.notice("Still answering: wait for the end, or stop it with Escape.");
+    if (this.isEmpty) return this.text.focus();
+    return this.on.send(this.draft);
+  }
+
+  changed() {
+    const { text } = this;
+    text.style.height = "auto";
+    text.style.height = `${Math.min(text.scrollHeight, innerHeight * 0.4)}px`;
+    try {
+      localStorage.setItem(DRAFT_PLACE, text.value);
+    } catch {
+      // Storage is closed or full: the draft lasts as long as the page.
+    }
+  }
+
+  restore() {
+    try {
+      this.text.value = localStorage.getItem(DRAFT_PLACE) ?? "";
+    } catch {
+      this.text.value = "";
+    }
+    this.changed();
+  }
+
+  listenToFiles() {
+    const any = find("#any-file");
+    any.accept = ACCEPTED;
+    find("#attach").addEventListener("click", () => any.click());
+    for (const input of [any, find("#camera-file"), find("#mic-file")]) {
+      input.addEventListener("change", () => {
+        this.attach([...input.files]);
+        input.value = "";
+      });
+    }
+    find("#camera").addEventListener("click", () => this.openCamera());
+    document.addEventListener("paste", (event) => this.paste(event));
+    this.listenToDrops(find("#drop"));
+  }
+
+  paste(event) {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length === 0 || document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    this.attach(files);
+  }
+
+  listenToDrops(shade) {
+    const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+    document.addEventListener("dragover", (event) => {
+      if (!holdsFiles(event)) return;
+      event.preventDefault();
+      shade.hidden = false;
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) shade.hidden = true;
+    });
+    document.addEventListener("drop", (event) => {
+      shade.hidden = true;
+      if (!holdsFiles(event)) return;
+      event.preventDefault();
+      this.attach([...event.dataTransfer.files]);
+    });
+  }
+
+  async openCamera() {
+    if (!isSecure()) {
+      this.on.notice(WHY_NOT);
+      return find("#camera-file").click();
+    }
+    return this.camera.open().catch((error) => this.on.notice(deviceWords(error, "camera")));
+  }
+
+  attachPicture(blob) {
+    this.attach([new File([blob], "camera.jpg", { type: blob.type })]);
+  }
+
+  /** Attaches files one after the other; what cannot be taken is said and left out. */
+  async attach(files) {
+    const refused = [];
+    for (const file of files) {
+      try {
+        this.media.push(await attachable(file, file.name || "pasted"));
+      } catch (error) {
+        refused.push(error.message);
+      }
+    }
+    this.showChips();
+    if (refused.length > 0) this.on.notice(refused.join(" "));
+    else this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
+    this.text.focus({ preventScroll: true });
+  }
+
+  showChips() {
+    for (const old of this.chips.querySelectorAll("[src]")) URL.revokeObjectURL(old.src);
+    this.chips.replaceChildren(...this.media.map((attached) => this.chip(attached)));
+    this.chips.hidden = this.media.length === 0;
+  }
+
+  chip(attached) {
+    const { medium, blob } = attached;
+    const remove = iconButton("close", `Remove ${medium.name}`, () => this.remove(attached));
+    const said = [medium.note, megabytes(medium.size)].filter(Boolean).join(", ");
+    const words = h("span", { class: "words" }, h("b", {}, medium.name), h("small", {}, said));
+    return h("li", { class: `chip ${medium.kind}` }, preview(medium, blob), words, remove);
+  }
+
+  remove(attached) {
+    this.media = this.media.filter((other) => other !== attached);
+    this.showChips();
+    this.on.say(`Removed: ${attached.medium.name}`);
+    this.text.focus();
+  }
+
+  listenToVoice() {
+    find("#mic").addEventListener("click", () => this.record());
+    find("#keep").addEventListener("click", () => this.keepRecording());
+    find("#discard").addEventListener("click", () => this.endRecording(false));
+  }
+
+  async record() {
+    if (!isSecure()) {
+      this.on.notice(WHY_NOT);
+      return find("#mic-file").click();
+    }
+    try {
+      this.recorder = await Recorder.open((level, seconds) => this.showLevel(level, seconds));
+    } catch (error) {
+      return this.on.notice(deviceWords(error, "microphone"));
+    }
+    this.showRecording(true);
+    this.on.say("Recording.");
+    return find("#keep").focus();
+  }
+
+  showLevel(level, seconds) {
+    find("#level").value = level;
+    find("#elapsed").textContent = `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+    if (seconds >= MAX_SECONDS && this.recorder) this.keepRecording();
+  }
+
+  showRecording(shown) {
+    find("#recording").hidden = !shown;
+    find("#tools").hidden = shown;
+    this.showLevel(0, 0);
+  }
+
+  keepRecording() {
+    return this.endRecording(true);
+  }
+
+  async endRecording(keep) {
+    const { recorder } = this;
+    if (!recorder) return;
+    this.recorder = null;
+    this.showRecording(false);
+    const blob = await (keep ? recorder.stop() : recorder.discard());
+    if (blob) await this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
+    else if (keep) this.on.notice("The microphone gave no sound.");
+    this.text.focus();
+  }
+}
+
+/** What a medium looks or sounds like, small. */
+export function preview(medium, blob) {
+  if (medium.kind === "image") return h("img", { src: URL.createObjectURL(blob), alt: "" });
+  if (medium.kind === "audio") return h("audio", { src: URL.createObjectURL(blob), controls: true, "aria-label": `Listen to ${medium.name}` });
+  return h("span", { class: "sign" }, icon("file"), h("span", {}, KIND_NAMES[medium.kind]));
+}

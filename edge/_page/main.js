@@ -1,0 +1,366 @@
+/** The page put together: a conversation on show, the answers that run, and what the person does. */
+
+import { Answering } from "./answering.js";
+import { models } from "./api.js";
+import { exportAll, exportJson, exportMarkdown, importJson, urlsFrom } from "./archive.js";
+import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
+import { answerMessage, newConversation, requestMessages, titleOf, userMessage } from "./conversation.js";
+import { SettingsDialog, ask } from "./dialogs.js";
+import { find, h } from "./dom.js";
+import { Settings } from "./settings.js";
+import { Sidebar } from "./sidebar.js";
+import { openStore } from "./store.js";
+import { Thread } from "./thread.js";
+
+const SAVE_MS = 2000;
+const SPOKEN_CHARACTERS = 1200;
+const FULL = "This browser's space for the page is used up: what is new is lost when the page closes. Export it, or delete old conversations.";
+
+class Page {
+  constructor(store) {
+    this.store = store;
+    this.settings = new Settings();
+    this.conversation = newConversation();
+    this.running = new Map(); // conversation id: its Answering
+    this.editing = null; // {message, before}: the message that the next one replaces, the draft that was there
+    this.deleted = new Set(); // ids of conversations whose answers may still end
+    this.turn = 0; // counts what was opened, so that a slow one does not replace a later one
+    this.composer = new Composer({
+      send: (draft) => this.send(draft),
+      stop: () => this.stop(),
+      editLast: () => this.editLast(),
+      notice: (text) => this.notice(text),
+      say: (text) => this.say(text),
+    });
+    this.thread = new Thread({
+      again: (message) => this.again(message),
+      goOn: (message) => this.answer(message),
+      edit: (message) => this.edit(message),
+      key: () => this.dialog.open("key"),
+      blob: (medium) => this.store.blob(medium.id),
+      say: (text) => this.say(text),
+    });
+    this.sidebar = new Sidebar({ open: (id) => this.go(id), fresh: () => this.go(""), remove: (head) => this.remove(head) });
+    this.connection = new Connection({ gone: () => this.notice("The server cannot be reached. Looking for it…"), back: () => this.back() });
+    this.dialog = new SettingsDialog(this.settings, {
+      saved: () => this.settingsSaved(),
+      exportAll: () => exportAll(this.store),
+      import: () => find("#import-file").click(),
+      deleteAll: () => this.deleteAll(),
+    });
+    this.listen();
+  }
+
+  listen() {
+    addEventListener("hashchange", () => this.open(location.hash.slice(1)));
+    addEventListener("pagehide", () => this.running.forEach(({ conversation }) => this.store.save(conversation)));
+    document.addEventListener("visibilitychange", () => document.hidden || this.showHeads());
+    document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open], :popover-open, .listing") && this.stop());
+    find(".skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      this.composer.focus();
+    });
+    find("#editing button").addEventListener("click", () => this.leaveEditing());
+    find("#theme").addEventListener("click", () => this.toggleTheme());
+    find("#model").addEventListener("change", (event) => this.settings.change({ model: event.target.value }));
+    find("#import-file").addEventListener("change", (event) => this.importFile(event.target));
+    find("#menu").addEventListener("click", (event) => this.choose(event.target.dataset.do));
+  }
+
+  async start() {
+    if (!this.store.keeps) this.notice("This browser keeps nothing for this page: conversations are gone when it closes.");
+    await Promise.all([this.loadModels(), this.open(location.hash.slice(1))]);
+  }
+
+  /** Shows a line above the field; screen readers say it once. */
+  notice(text) {
+    const line = find("#notice");
+    if (line.textContent !== text) line.textContent = text;
+  }
+
+  /** Tells screen readers alone. */
+  say(text) {
+    find("#live").textContent = text;
+  }
+
+  // The server
+
+  async loadModels() {
+    const select = find("#model");
+    try {
+      const ids = await models(this.settings.key);
+      select.replaceChildren(...ids.map((id) => h("option", { value: id }, id)));
+      if (ids.includes(this.settings.values.model)) select.value = this.settings.values.model;
+      select.disabled = false;
+      this.connection.found();
+      return true;
+    } catch (error) {
+      select.disabled = select.options.length === 0;
+      if (error.kind === "gone") this.connection.lost();
+      else if (error.status === 401) this.notice("The server asks for a key: enter it in the settings.");
+      else this.notice(error.words?.().title ?? error.message);
+      return false;
+    }
+  }
+
+  async back() {
+    this.notice("The server is back.");
+    await this.loadModels();
+  }
+
+  async settingsSaved() {
+    this.showTheme();
+    if (await this.loadModels()) this.notice("");
+  }
+
+  // Moving between conversations
+
+  go(id) {
+    if (location.hash.slice(1) === id) this.open(id);
+    else location.hash = id;
+  }
+
+  /** Shows the conversation of that id, a new one where there is none. */
+  async open(id) {
+    this.turn += 1;
+    const { turn } = this;
+    if (id === "" || id !== this.conversation.id) {
+      const found = this.running.get(id)?.conversation ?? (id ? await this.store.load(id) : undefined);
+      if (turn !== this.turn) return;
+      this.leaveEditing();
+      this.conversation = found ?? newConversation();
+      for (const message of this.conversation.messages) if (message.end === null && !this.running.has(id)) message.end = "interrupted";
+      this.thread.show(this.conversation.messages, this.running.has(id));
+      this.composer.setRunning(this.running.has(id));
+    }
+    await this.showHeads();
+    if (matchMedia("(pointer: coarse)").matches) find("#title").focus();
+    else this.composer.focus();
+  }
+
+  async showHeads() {
+    const { id, title, messages } = this.conversation;
+    find("#more").hidden = messages.length === 0;
+    find("#title").textContent = title || "New conversation";
+    document.title = `${title || "New conversation"} – edge`;
+    this.sidebar.show(await this.store.heads(), id);
+  }
+
+  async save(conversation) {
+    if (this.deleted.has(conversation.id)) return;
+    if (!(await this.store.save(conversation)) && this.store.keeps) this.notice(FULL);
+  }
+
+  refresh() {
+    const isRunning = this.running.has(this.conversation.id);
+    this.thread.refresh(this.conversation.messages, isRunning);
+    this.composer.setRunning(isRunning);
+  }
+
+  // Asking and answering
+
+  async send({ text, media }) {
+    const { conversation, editing } = this;
+    this.editing = null;
+    this.leaveEditing();
+    this.composer.set(editing?.before);
+    this.notice("");
+    const message = userMessage(text.trim(), media.map(({ medium }) => medium));
+    for (const { medium, blob } of media) if (!(await this.store.saveMedia(conversation.id, medium.id, blob)) && this.store.keeps) this.notice(FULL);
+    if (editing) await this.cut(conversation, editing.message, message.media);
+    conversation.messages.push(message);
+    conversation.title ||= titleOf(conversation.messages);
+    if (conversation === this.conversation) {
+      history.replaceState(null, "", `#${conversation.id}`);
+      this.thread.add(message);
+    }
+    await this.begin(conversation);
+  }
+
+  /** Asks once more for the last answer, or for one that never came. */
+  async again(message) {
+    const { conversation } = this;
+    if (message.role === "assistant") await this.cut(conversation, message);
+    await this.begin(conversation);
+  }
+
+  begin(conversation) {
+    const message = answerMessage(find("#model").value);
+    conversation.messages.push(message);
+    if (conversation === this.conversation) {
+      this.thread.add(message);
+      this.thread.toEnd();
+    }
+    return this.answer(message, conversation);
+  }
+
+  /** Has an answer written, or one that was cut off written on. */
+  async answer(message, conversation = this.conversation) {
+    let [drawing, saved, waits] = [0, Date.now(), false];
+    const change = () => {
+      drawing = 0;
+      if (waits) this.notice("");
+      waits = false;
+      this.thread.update(message);
+      if (Date.now() - saved < SAVE_MS) return;
+      saved = Date.now();
+      this.save(conversation);
+    };
+    const answering = new Answering(message, {
+      change: () => (drawing ||= requestAnimationFrame(change)),
+      wait: (seconds) => {
+        waits = true;
+        this.notice(`The server is busy with others: asking again in ${seconds} seconds.`);
+      },
+      end: (error) => {
+        cancelAnimationFrame(drawing);
+        change();
+        this.ended(conversation, message, error);
+      },
+    });
+    this.running.set(conversation.id, Object.assign(answering, { conversation }));
+    this.thread.update(message);
+    this.refresh();
+    this.say("Answering.");
+    conversation.updated = Date.now();
+    await this.save(conversation);
+    await this.showHeads();
+    await answering.run(() => this.body(conversation), this.settings.key);
+  }
+
+  async body(conversation) {
+    const model = find("#model").value || this.settings.values.model || "reka-edge";
+    const messages = await requestMessages(conversation.messages, this.settings.values.system, urlsFrom(this.store));
+    return { model, messages, ...this.settings.fields() };
+  }
+
+  async ended(conversation, message, error) {
+    this.running.delete(conversation.id);
+    conversation.updated = Date.now();
+    await this.save(conversation);
+    if (conversation !== this.conversation) return this.say(`“${conversation.title}” has its answer.`);
+    this.refresh();
+    if (error?.kind === "gone") this.connection.lost();
+    if (message.failure) return this.say(`${message.failure.title}. ${message.failure.text}`);
+    if (message.end === "stopped") return this.say("Stopped.");
+    const spoken = this.thread.spoken(message);
+    return this.say(spoken.length > SPOKEN_CHARACTERS ? `${spoken.slice(0, SPOKEN_CHARACTERS)}… The rest is in the conversation.` : spoken);
+  }
+
+  stop() {
+    this.running.get(this.conversation.id)?.stop();
+  }
+
+  // Changing what was said
+
+  async edit(message) {
+    if (this.running.has(this.conversation.id)) return;
+    const { messages } = this.conversation;
+    const asked = message.role === "user" ? message : messages.slice(0, messages.indexOf(message)).findLast(({ role }) => role === "user");
+    if (!asked) return;
+    const media = [];
+    for (const medium of asked.media) {
+      const blob = await this.store.blob(medium.id);
+      if (blob) media.push({ medium, blob });
+    }
+    this.editing = { message: asked, before: this.editing?.before ?? this.composer.draft };
+    this.composer.set({ text: asked.text, media });
+    find("#editing").hidden = false;
+    this.composer.focus();
+  }
+
+  editLast() {
+    const last = this.conversation.messages.findLast(({ role }) => role === "user");
+    if (last) this.edit(last);
+  }
+
+  /** Goes back to what was being written before an earlier message was to be changed. */
+  leaveEditing() {
+    find("#editing").hidden = true;
+    if (!this.editing) return;
+    this.composer.set(this.editing.before);
+    this.editing = null;
+    this.composer.focus();
+  }
+
+  /** Takes a message and all after it out of a conversation, and their media out of the store but for those kept. */
+  async cut(conversation, message, kept = []) {
+    const { messages } = conversation;
+    const gone = messages.splice(messages.indexOf(message));
+    const ids = new Set(gone.flatMap(({ media }) => media.map(({ id }) => id)));
+    for (const { id } of kept) ids.delete(id);
+    await this.store.removeMedia([...ids]);
+    if (conversation === this.conversation) this.thread.refresh(messages, false);
+  }
+
+  async choose(what) {
+    if (!what) return;
+    const { conversation } = this;
+    find("#menu").hidePopover();
+    if (what === "markdown") exportMarkdown(conversation);
+    else if (what === "json") await exportJson(this.store, conversation).catch((error) => this.notice(error.message));
+    else if (what === "delete") await this.remove(conversation);
+    else await this.rename(conversation);
+  }
+
+  async rename(conversation) {
+    const name = await ask({ title: "Rename the conversation", yes: "Rename", name: conversation.title });
+    if (typeof name !== "string") return;
+    conversation.title = name;
+    await this.save(conversation);
+    await this.showHeads();
+  }
+
+  async remove({ id, title }) {
+    if (!(await ask({ title: "Delete the conversation?", text: `“${title}” and its pictures and sounds are taken out of this browser.`, yes: "Delete", danger: true }))) return;
+    this.deleted.add(id);
+    this.running.get(id)?.stop();
+    await this.store.remove(id);
+    if (id === this.conversation.id) this.go("");
+    else await this.showHeads();
+    this.say("Deleted.");
+    find("#new").focus();
+  }
+
+  async deleteAll() {
+    if (!(await ask({ title: "Delete all conversations?", text: "Everything that this browser keeps of them is gone then.", yes: "Delete all", danger: true }))) return;
+    for (const [id, answering] of this.running) {
+      this.deleted.add(id);
+      answering.stop();
+    }
+    await this.store.clear();
+    this.dialog.dialog.close();
+    this.go("");
+  }
+
+  async importFile(input) {
+    const [file] = input.files;
+    input.value = "";
+    try {
+      const read = await importJson(this.store, file);
+      this.dialog.dialog.close();
+      this.notice(`Imported: ${read.length === 1 ? read[0].title : `${read.length} conversations`}.`);
+      this.go(read[0]?.id ?? "");
+    } catch (error) {
+      this.dialog.dialog.close();
+      this.notice(`${file.name} could not be imported: ${error.message}.`);
+    }
+  }
+
+  // Light and dark
+
+  showTheme() {
+    const { theme } = this.settings.values;
+    if (theme === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+  }
+
+  toggleTheme() {
+    const shown = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    this.settings.change({ theme: shown === "dark" ? "light" : "dark" });
+    this.showTheme();
+  }
+}
+
+new Page(await openStore()).start();

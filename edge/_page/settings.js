@@ -1,0 +1,63 @@
+/** What a person chose, kept in this browser; the key only until the tab closes, unless told to remember it. */
+
+const PLACE = "edge.settings";
+const KEY_PLACE = "edge.key";
+const NONE = { model: "", temperature: "", maxTokens: "", topP: "", system: "", theme: "system" };
+
+/** Reads and writes a storage that may be closed: then things last as long as the page. */
+function reachable(name) {
+  try {
+    const storage = window[name];
+    storage.setItem("edge.probe", "1");
+    storage.removeItem("edge.probe");
+    return storage;
+  } catch {
+    const held = new Map();
+    return { getItem: (key) => held.get(key) ?? null, setItem: (key, text) => held.set(key, text), removeItem: (key) => held.delete(key) };
+  }
+}
+
+export class Settings {
+  constructor() {
+    this.local = reachable("localStorage");
+    this.session = reachable("sessionStorage");
+    this.values = { ...NONE, ...this.stored() };
+  }
+
+  stored() {
+    try {
+      const found = JSON.parse(this.local.getItem(PLACE) ?? "{}");
+      return Object.fromEntries(Object.entries(found).filter(([name, value]) => name in NONE && typeof value === "string"));
+    } catch {
+      return {};
+    }
+  }
+
+  change(values) {
+    Object.assign(this.values, values);
+    this.local.setItem(PLACE, JSON.stringify(this.values));
+  }
+
+  get key() {
+    return this.session.getItem(KEY_PLACE) ?? this.local.getItem(KEY_PLACE) ?? "";
+  }
+
+  get remembersKey() {
+    return this.local.getItem(KEY_PLACE) !== null;
+  }
+
+  setKey(key, remember) {
+    this.session.removeItem(KEY_PLACE);
+    this.local.removeItem(KEY_PLACE);
+    if (key) (remember ? this.local : this.session).setItem(KEY_PLACE, key);
+  }
+
+  /** The fields of a request that were set; the server has the defaults of all others. */
+  fields() {
+    const { temperature, maxTokens, topP } = this.values;
+    const all = { temperature: number(temperature), max_tokens: number(maxTokens), top_p: number(topP) };
+    return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
+  }
+}
+
+const number = (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? null : Number(text));

@@ -1,0 +1,183 @@
+/** The messages of a conversation as a person sees them, redrawn only where they changed. */
+
+import { preview } from "./composer.js";
+import { copyText, find, h, icon, iconButton } from "./dom.js";
+import { MarkdownView } from "./markdown.js";
+
+const ENDS = {
+  length: "It reached the longest answer allowed.",
+  context: "The model's context is full.",
+  stopped: "Stopped.",
+  interrupted: "The page was closed before the answer was whole.",
+};
+const NEAR_PX = 80;
+
+/** on: {again(message), goOn(message), edit(message), key(), blob(medium), say(text)}. */
+export class Thread {
+  constructor(on) {
+    this.on = on;
+    this.scroller = find("#scroller");
+    this.list = find("#messages");
+    this.shown = new Map(); // message id: {article, view, …}
+    this.urls = [];
+    this.follows = true;
+    const newest = find("#newest");
+    this.scroller.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+      this.follows = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      newest.hidden = this.follows;
+    });
+    newest.addEventListener("click", () => this.toEnd());
+    this.list.addEventListener("click", (event) => this.copyCode(event));
+    listenToViewer();
+  }
+
+  /** Shows a conversation from its beginning to its end. */
+  show(messages, running) {
+    for (const url of this.urls.splice(0)) URL.revokeObjectURL(url);
+    this.shown.clear();
+    this.list.replaceChildren();
+    find("#welcome").hidden = messages.length > 0;
+    for (const message of messages) this.add(message);
+    this.refresh(messages, running);
+    this.toEnd();
+  }
+
+  add(message) {
+    find("#welcome").hidden = true;
+    const parts = message.role === "user" ? this.userParts(message) : answerParts(message);
+    this.shown.set(message.id, parts);
+    this.list.append(parts.article);
+    if (message.role === "assistant") this.update(message);
+  }
+
+  /** Takes out the messages that are not in the conversation any more, and shows who may do what now. */
+  refresh(messages, running) {
+    const there = new Set(messages.map((message) => message.id));
+    for (const [id, { article }] of this.shown) {
+      if (there.has(id)) continue;
+      article.remove();
+      this.shown.delete(id);
+    }
+    find("#welcome").hidden = messages.length > 0;
+    messages.forEach((message, i) => this.showActions(message, i === messages.length - 1, running));
+  }
+
+  /** What an answer says, as it is read out. */
+  spoken(message) {
+    return this.shown.get(message.id)?.view.element.innerText ?? message.text;
+  }
+
+  /** Shows what an answer has become. */
+  update(message) {
+    const parts = this.shown.get(message.id);
+    if (!parts) return;
+    parts.view.update(message.text);
+    parts.waiting.hidden = message.text !== "" || message.end !== null;
+    parts.facts.textContent = facts(message);
+    parts.failure.replaceChildren(...(message.failure ? this.failureParts(message) : []));
+    parts.failure.hidden = !message.failure;
+    if (this.follows) this.toEnd();
+  }
+
+  toEnd() {
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.follows = true;
+    find("#newest").hidden = true;
+  }
+
+  userParts(message) {
+    const media = h("div", { class: "media" });
+    for (const medium of message.media) this.showMedium(media, medium);
+    const text = message.text ? h("p", { class: "plain", dir: "auto" }, message.text) : null;
+    const actions = h("div", { class: "actions" });
+    const bubble = h("div", { class: "bubble" }, message.media.length > 0 ? media : null, text);
+    const article = h("article", { class: "user", "aria-label": "You" }, bubble, actions);
+    return { article, actions };
+  }
+
+  /** Puts a medium into its place once it was read from the store. */
+  async showMedium(place, medium) {
+    const figure = h("figure", { class: medium.kind });
+    place.append(figure);
+    const blob = await this.on.blob(medium);
+    if (!blob) return figure.append(h("span", { class: "sign" }, icon("warn"), `${medium.name}: no longer in this browser`));
+    const shown = preview(medium, blob);
+    if (shown.src) this.urls.push(shown.src);
+    if (medium.kind !== "image") return figure.append(shown, h("figcaption", {}, medium.name));
+    shown.alt = medium.name;
+    shown.addEventListener("load", () => this.follows && this.toEnd(), { once: true });
+    return figure.append(h("button", { type: "button", class: "picture", "aria-label": `Show ${medium.name} large`, onclick: () => view(shown.src, medium.name) }, shown));
+  }
+
+  showActions(message, isLast, running) {
+    const { actions, failure } = this.shown.get(message.id);
+    const copy = iconButton("copy", "Copy the text", () => this.copy(message.text));
+    if (message.role === "user") {
+      actions.replaceChildren(...(running ? [] : [iconButton("edit", "Change this message", () => this.on.edit(message))]), message.text ? copy : "");
+      if (isLast && !running) actions.append(h("button", { type: "button", class: "quiet wide", onclick: () => this.on.again(message) }, icon("again"), "Ask again"));
+      return;
+    }
+    const cut = ["length", "stopped", "interrupted"].includes(message.end) && message.text !== "";
+    const own = isLast && !running && message.end !== null;
+    const ways = failure.querySelector(".buttons");
+    if (ways) ways.hidden = !own;
+    const more = own && cut ? h("button", { type: "button", class: "quiet wide", onclick: () => this.on.goOn(message) }, "Continue") : "";
+    const again = own ? iconButton("again", "Answer anew", () => this.on.again(message)) : "";
+    actions.replaceChildren(message.text && message.end !== null ? copy : "", again, more);
+  }
+
+  failureParts(message) {
+    const { title, text, action } = message.failure;
+    const act = {
+      retry: ["Try again", () => this.on.again(message)],
+      edit: ["Change the message", () => this.on.edit(message)],
+      key: ["Enter the key", () => this.on.key()],
+    }[action];
+    const buttons = [h("button", { type: "button", class: "wide", onclick: act[1] }, act[0])];
+    if (action !== "retry") buttons.push(h("button", { type: "button", class: "quiet wide", onclick: () => this.on.again(message) }, "Try again"));
+    return [icon("warn"), h("div", {}, h("b", {}, title), h("p", {}, text), h("div", { class: "buttons" }, buttons))];
+  }
+
+  copyCode(event) {
+    const button = event.target.closest(".copy-code");
+    if (button) this.copy(button.closest(".code").querySelector("pre").textContent);
+  }
+
+  copy(text) {
+    copyText(text).then(() => this.on.say("Copied."), () => this.on.say("The browser did not allow copying."));
+  }
+}
+
+function answerParts() {
+  const body = h("div", { class: "markdown" });
+  const waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("span"), h("span"), h("span"));
+  const failure = h("div", { class: "failure", hidden: true });
+  const about = h("span", { class: "facts" });
+  const actions = h("div", { class: "actions" });
+  const article = h("article", { class: "answer", "aria-label": "Answer" }, waiting, body, failure, h("div", { class: "bar" }, about, actions));
+  return { article, view: new MarkdownView(body), waiting, failure, facts: about, actions };
+}
+
+/** Model, tokens and speed of an answer, and how it ended when that is worth a word. */
+function facts(message) {
+  if (message.end === null) return "";
+  const { usage, seconds } = message;
+  const rate = usage && seconds > 0 && usage.output_tokens > 1 ? `${(usage.output_tokens / seconds).toFixed(1)} a second` : "";
+  const tokens = usage ? `${usage.input_tokens} tokens in, ${usage.output_tokens} out` : "";
+  return [ENDS[message.end], message.model, tokens, rate].filter(Boolean).join(" · ");
+}
+
+function listenToViewer() {
+  const viewer = find("#viewer");
+  find("button", viewer).addEventListener("click", () => viewer.close());
+  viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+}
+
+function view(src, name) {
+  const viewer = find("#viewer");
+  find("img", viewer).src = src;
+  find("img", viewer).alt = name;
+  find("span", viewer).textContent = name;
+  viewer.showModal();
+}
