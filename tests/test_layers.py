@@ -17,7 +17,7 @@ EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.fetch",
      "media.decoded", "media.wire", "completion", "pattern"),
-    ("types", "prompt", "decode", "messages", "media", "media.image", "media.decoding",
+    ("types", "prompt", "decode", "messages", "media", "media.image", "media.video", "media.decoding",
      "media.worker", "media.child", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools"),
     ("worker", "engine"),

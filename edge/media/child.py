@@ -13,6 +13,7 @@ from edge.media.decoding import decode, prepare
 
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
 _MAX_FILES = 64
+_MAX_FILE_BYTES = 64 << 20  # what is sent may have to stand in a file, one without a name
 
 
 def main() -> None:
@@ -64,8 +65,8 @@ def _answer(decoded: Decoded, kind: str, answers: BinaryIO) -> None:
 
 
 def _confine() -> None:
-    """Give up what no decoder needs: writing files, many descriptors, dumps of memory, gaining rights."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    """Give up what no decoder needs: large files, many descriptors, dumps of memory, gaining rights."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead

@@ -3,7 +3,7 @@
 from edge.errors import MediaError
 from edge.media.decoded import Decoded, Options
 
-KINDS = ("image",)
+KINDS = ("image", "video")
 
 
 def decode(kind: str, data: bytes, options: Options) -> Decoded:
@@ -15,6 +15,10 @@ def decode(kind: str, data: bytes, options: Options) -> Decoded:
         from edge.media import image
 
         return image.decode(data, options)
+    if kind == "video":
+        from edge.media import video
+
+        return video.decode(data, options)
     raise MediaError(f"{kind:.20}: expected one of {', '.join(KINDS)}")
 
 
@@ -22,3 +26,5 @@ def prepare(kind: str) -> None:
     """Import what decoding media of a kind needs."""
     if kind == "image":
         from edge.media import image  # noqa: F401
+    if kind == "video":
+        from edge.media import video  # noqa: F401

@@ -135,28 +135,29 @@ def _cells(whole: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Itera
             yield _tile(resized.crop((left, top, left + width, top + height)), spec)
 
 
+def fit(image: Image.Image, *, side: int, crop_share: float | None, resample: str) -> Image.Image:
+    """Resize a picture as a tile of side x side needs it, once: doing it again changes nothing.
+
+    Tiles of less than 384 px that have a crop_share keep the proportions: the shortest edge becomes side / crop_share.
+    """
+    size = (side, side)
+    if side < 384 and crop_share is not None:
+        shortest = int(side / crop_share)
+        longest = int(shortest * max(image.size) / min(image.size))
+        size = (shortest, longest) if image.width <= image.height else (longest, shortest)
+    return _resized(image, size, _RESAMPLE[resample])
+
+
 def _tile(image: Image.Image, spec: VisionSpec) -> F32:
     """Bring a picture to T x T, normalised: (3, T, T)."""
     side = spec.tile_px
-    if side >= 384 or spec.crop_share is None:
-        image = _resized(image, (side, side), _RESAMPLE[spec.resample])
-    else:
-        image = _centre(image, side, int(side / spec.crop_share), _RESAMPLE[spec.resample])
-    pixels = np.asarray(image)  # (T, T, 3)
+    image = fit(image, side=side, crop_share=spec.crop_share, resample=spec.resample)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    pixels = np.asarray(image)[top : top + side, left : left + side]  # (T, T, 3)
     mean, std = np.array(spec.mean), np.array(spec.std)
     # 256 grey levels per channel: a table instead of arithmetic on every pixel.
     table = ((np.arange(256)[None, :] / 255 - mean[:, None]) / std[:, None]).astype(np.float32)  # (3, 256)
     return np.stack([table[channel][pixels[:, :, channel]] for channel in range(3)])
-
-
-def _centre(image: Image.Image, side: int, shortest: int, resample: Image.Resampling) -> Image.Image:
-    """Resize the shortest edge to `shortest`, cut the middle side x side out."""
-    low, high = sorted(image.size)
-    longest = int(shortest * high / low)
-    size = (shortest, longest) if image.width <= image.height else (longest, shortest)
-    image = _resized(image, size, resample)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
 
 
 def _grid(width: int, height: int, spec: VisionSpec) -> tuple[int, int] | None:

@@ -36,6 +36,8 @@ _SETTINGS = {
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_FFMPEG_THREADS": "2",
+    # Demuxers by name, for playlists would open further files; and no protocol that leads out of this machine.
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,mp4,matroska,webm,avi|protocol_whitelist;file",
 }
 
 
