@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.fetch",
-     "media.decoded", "media.wire", "completion", "pattern"),
-    ("types", "prompt", "decode", "messages", "media", "media.image", "media.video", "media.decoding",
-     "media.worker", "media.child", "positions", "decoder", "vision", "model",
+     "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
+    ("types", "prompt", "decode", "messages", "media", "media.image", "media.video", "media.pdf", "media.audio",
+     "media.decoding", "media.worker", "media.child", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools"),
     ("worker", "engine"),
     ("models", "chat"),
@@ -139,7 +139,8 @@ def test_dependencies_are_what_edge_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     brought_along = {"pydantic_core", "h11"}  # by pydantic and by uvicorn, whose versions decide them
     server = declared(project["optional-dependencies"]["server"])
-    assert foreign("edge") - brought_along == declared(project["dependencies"]) | server
+    av = declared(project["optional-dependencies"]["av"])
+    assert foreign("edge") - brought_along == declared(project["dependencies"]) | server | av
 
 
 def test_only_the_server_and_the_transport_need_the_server_extra() -> None:

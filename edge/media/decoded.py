@@ -10,7 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Json = Any  # what json.loads gives; it comes from a process that strangers' data may have taken over
 Options = Mapping[str, int | float | str | bool | None]
-Decode = Callable[[str, bytes, Options], "Decoded"]  # kind, data, options
+Decode = Callable[[bytes, Options], "Decoded"]
 
 
 @dataclass(frozen=True, eq=False)
