@@ -12,6 +12,7 @@ from edge.bundle import TextSpec
 F32 = npt.NDArray[np.float32]
 
 LEAST_CONTEXT = 2048
+ALIGNED = 8  # rows: chunks begin at multiples of it
 _ITEM_BYTES = 4
 
 
@@ -67,13 +68,16 @@ class Cache:
         """Take the free slot that gains most for a prompt and trim it to the positions that still hold.
 
         n_read: how many positions are left to be read at least. Two, for the logits of the last one: one row alone
-        would be computed in another order of additions.
+        would be computed in another order of additions. What is kept ends at a multiple of ALIGNED: kernels compute
+        rows in groups, and the rows of a group that was not full (in 4 bits, the last of an odd number) come out a
+        few bits off. So every row stands in the group that a fresh reading would put it in.
         """
         shared = {n: common_prefix(slot.keys, keys) for n, slot in enumerate(self._slots) if not slot.busy}
         # What a slot loses counts against it, so that a shared opening does not cost another conversation its past.
         best = max(shared, key=lambda n: 2 * shared[n] - len(self._slots[n].keys))
         self._slots[best].busy = True
-        self.trim(best, min(shared[best], max(0, len(keys) - n_read)))
+        kept = min(shared[best], max(0, len(keys) - n_read))
+        self.trim(best, kept - kept % ALIGNED)
         return best
 
     def wrote(self, slot: int, keys: Sequence[Hashable]) -> None:

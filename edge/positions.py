@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.cache import ALIGNED
 from edge.embedding import Embedding
 from edge.errors import ContextLengthError
 from edge.prompt import Control, Media, Piece, Text, Wave
@@ -13,7 +14,7 @@ from edge.tokenizer import Tokenizer
 
 F32 = npt.NDArray[np.float32]
 
-MAX_CHUNK = 256
+MAX_CHUNK = 32 * ALIGNED
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,13 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
 def chunks(start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Cut positions into chunks of at most 256 rows, none of exactly one row (unless there is only one).
 
-    One row alone takes another way through the kernels, a few bits off: answers would depend on where chunks end.
+    One row alone takes another way through the kernels, a few bits off: answers would depend on where chunks end. For
+    the same reason every chunk but the last has a multiple of ALIGNED rows: no group that kernels compute is cut.
     """
     while start < stop:
         end = min(start + MAX_CHUNK, stop)
         if stop - end == 1:
-            end -= 1
+            end -= ALIGNED
         yield start, end
         start = end
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import TextSpec
-from edge.cache import Cache, bytes_per_token, common_prefix, default_context
+from edge.cache import ALIGNED, Cache, bytes_per_token, common_prefix, default_context
 from edge.positions import MAX_CHUNK, chunks
 
 SPEC = TextSpec(8, 3, 4, 2, 16, 16, 32, 4096, 1.0, 10000.0, 1e-5, 1.0, "fp32")
@@ -37,13 +37,21 @@ def test_views_share_the_memory_of_the_whole() -> None:
 
 def test_common_prefix_is_kept_and_the_rest_dropped() -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
-    filled(cache, [*range(20)])
-    slot = cache.take([*range(12), 99, 98, 97], n_read=2)
-    assert cache.length(slot) == 12
+    filled(cache, [*range(40)])
+    slot = cache.take([*range(24), 99, 98, 97], n_read=2)
+    assert cache.length(slot) == 24
+
+
+@pytest.mark.parametrize(("n_shared", "kept"), [(7, 0), (8, 8), (9, 8), (15, 8), (16, 16), (17, 16)])
+def test_what_is_kept_ends_where_a_group_of_rows_does(n_shared: int, kept: int) -> None:
+    cache = Cache(SPEC, capacity=100, slots=1)
+    filled(cache, [*range(n_shared)])
+    assert cache.length(cache.take([*range(40)], n_read=2)) == kept
 
 
 @pytest.mark.parametrize(
-    ("n_before", "n_prompt", "kept"), [(20, 20, 18), (20, 21, 19), (20, 22, 20), (20, 2, 0), (20, 1, 0), (0, 5, 0)]
+    ("n_before", "n_prompt", "kept"),
+    [(40, 24, 16), (40, 25, 16), (40, 26, 24), (40, 10, 8), (40, 9, 0), (40, 1, 0), (0, 5, 0)],
 )
 def test_two_positions_at_least_are_read_again(n_before: int, n_prompt: int, kept: int) -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
@@ -51,29 +59,31 @@ def test_two_positions_at_least_are_read_again(n_before: int, n_prompt: int, kep
     assert cache.length(cache.take([*range(n_prompt)], n_read=2)) == kept
 
 
-def test_scored_positions_are_read_again() -> None:
+@pytest.mark.parametrize(("n_read", "kept"), [(16, 24), (17, 16)])
+def test_scored_positions_are_read_again(n_read: int, kept: int) -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
-    filled(cache, [*range(20)])
-    assert cache.length(cache.take([*range(20)], n_read=7)) == 13
+    filled(cache, [*range(40)])
+    assert cache.length(cache.take([*range(40)], n_read=n_read)) == kept
 
 
 def test_generated_positions_are_not_used_again() -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
-    slot = cache.take([1, 2, 3], n_read=2)
-    cache.wrote(slot, [1, 2, 3])
-    cache.grew(slot)
-    cache.grew(slot)
-    assert cache.length(slot) == 5 and cache.free(slot) == 95
+    slot = cache.take([*range(8)], n_read=2)
+    cache.wrote(slot, [*range(8)])
+    for _ in range(10):
+        cache.grew(slot)
+    assert cache.length(slot) == 18 and cache.free(slot) == 82
     cache.release(slot)
-    assert cache.length(slot) == 3
-    assert cache.length(cache.take([1, 2, 3, 4, 5, 6], n_read=2)) == 3
+    assert cache.length(slot) == 8
+    assert cache.length(cache.take([*range(40)], n_read=2)) == 8
 
 
 def test_other_pictures_are_other_keys() -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
-    filled(cache, [1, *(("a", row) for row in range(4)), 2, 3])
+    opening = [1] * ALIGNED
+    filled(cache, [*opening, *(("a", row) for row in range(16)), 2, 3])
     assert common_prefix([1, ("a", 0)], [1, ("b", 0)]) == 1
-    assert cache.length(cache.take([1, *(("b", row) for row in range(4)), 2, 3], n_read=2)) == 1
+    assert cache.length(cache.take([*opening, *(("b", row) for row in range(16)), 2, 3], n_read=2)) == ALIGNED
 
 
 def test_conversation_goes_on_in_its_own_slot() -> None:
@@ -142,16 +152,17 @@ def test_chunks_cover_everything_and_never_have_one_row(start: int, length: int)
     cut = list(chunks(start, start + length))
     assert [at for first, last in cut for at in range(first, last)] == [*range(start, start + length)]
     assert all(2 <= last - first <= MAX_CHUNK for first, last in cut) or length == 1
+    assert all((last - first) % ALIGNED == 0 for first, last in cut[:-1])
 
 
 def test_any_order_of_conversations_keeps_only_what_was_read() -> None:
     rng = random.Random(0)
     cache, truth = Cache(SPEC, capacity=64, slots=3), {0: [], 1: [], 2: []}
     for _ in range(500):
-        keys = [rng.randrange(2) for _ in range(rng.randrange(2, 20))]
+        keys = [rng.randrange(2) for _ in range(rng.randrange(2, 40))]
         slot = cache.take(keys, n_read=2)
         kept = cache.length(slot)
-        assert truth[slot][:kept] == keys[:kept] and kept <= len(keys) - 2
+        assert truth[slot][:kept] == keys[:kept] and kept <= len(keys) - 2 and kept % ALIGNED == 0
         n_read = rng.randrange(kept, len(keys) + 1)  # cancelled somewhere
         cache.wrote(slot, keys[kept:n_read])
         truth[slot] = keys[:n_read]

@@ -13,11 +13,14 @@ import pytest
 import edge.positions
 from edge.answer import Ends
 from edge.bundle import Bundle, FileEntry, dump_manifest, parse_manifest
+from edge.cache import ALIGNED
 from edge.decode import TextDecoder
 from edge.engine import Engine
 from edge.errors import BundleError, ContextLengthError, MediaError
 from edge.prompt import Control, Text, Turn, pieces
 from edge.tokenizer import Tokenizer
+from export.random_checkpoint import TINY_TEXT
+from tests.conftest import BundleOf, CheckpointOf
 from tests.edge.asking import LONG, answer, ask, fresh_answer, options, picture
 
 # What an answer is
@@ -134,14 +137,29 @@ def test_completion_keeps_its_leading_space(engine: Engine) -> None:
 # An answer depends on its request and seed alone
 
 
-@pytest.mark.parametrize("size", [2, 3, 7, 64, 255])
+@pytest.mark.parametrize("size", [10, 11, 64, 255])
 def test_chunk_borders_do_not_matter(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     with Engine.open(int8_bundle) as engine:
         prompt = ask(engine, "One", picture(3), LONG)
         whole = engine.score(prompt, [3, 4, 5])
     with Engine.open(int8_bundle) as engine:
-        monkeypatch.setattr(edge.positions, "MAX_CHUNK", max(size, 3))
+        monkeypatch.setattr(edge.positions, "MAX_CHUNK", size)
         assert (engine.score(prompt, [3, 4, 5]) == whole).all()
+
+
+@pytest.mark.parametrize("n_prompt", [120, 121, 257, 301])
+def test_reused_prefix_equals_a_fresh_start_in_4_bits(
+    checkpoint_of: CheckpointOf, bundle_of: BundleOf, n_prompt: int
+) -> None:
+    # Matrices wide enough for blocks of 128, whose kernel takes rows in pairs.
+    bundle = bundle_of(checkpoint_of(replace(TINY_TEXT, hidden_size=128, intermediate_size=128)), "int4")
+    ids = tuple(np.random.default_rng(0).integers(0, 200, n_prompt).tolist())
+    with Engine.open(bundle) as engine:
+        fresh = engine.score([Control(ids)], [1, 2, 3])
+    for n_before in (9, 11, 101, 256):
+        with Engine.open(bundle) as engine:
+            engine.score([Control(ids[:n_before])], [1])
+            assert (engine.score([Control(ids)], [1, 2, 3]) == fresh).all()
 
 
 def test_reused_prefix_equals_a_fresh_start(int8_bundle: Path) -> None:
@@ -161,7 +179,7 @@ def test_prefix_of_a_conversation_is_read_once(own_engine: Engine) -> None:
     answer(own_engine, ask(own_engine, LONG), options(3))
     before = own_engine.stats().work.n_read
     answer(own_engine, ask(own_engine, LONG), options(3))
-    assert own_engine.stats().work.n_read == before + 2
+    assert 2 <= own_engine.stats().work.n_read - before < ALIGNED + 2
 
 
 def test_changed_opening_is_read_again(own_engine: Engine) -> None:
