@@ -130,6 +130,13 @@ class Engine:
         media = Media("image", rgb, tile_count(width, height, spec) * spec.tokens_per_tile, digest(rgb))
         return self._worker.call(lambda model: _exhaust(model.encode(media, owner=None)))
 
+    def encode_tile(self, tile: F32) -> F32:
+        """Return the embeds (n_tokens, H) of one tile, (3, T, T) as `edge.media.image.tiles` cuts it.
+
+        Raises: MediaError, EngineClosed.
+        """
+        return self._worker.call(lambda model: model.encode_tile(tile, owner=None))
+
     def stats(self) -> Stats:
         """Return what the engine holds and did. Raises: EngineClosed."""
         model = self._worker.model

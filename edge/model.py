@@ -14,7 +14,7 @@ from edge.embedding import Embedding
 from edge.errors import MediaError, NonFiniteError
 from edge.media.image import frame_tile, tiles
 from edge.positions import Positions, chunks
-from edge.prompt import Media, Wave
+from edge.prompt import Known, Media, Wave
 from edge.recent import RecentEmbeds
 from edge.session import run_options
 from edge.sound import SoundTower, windows
@@ -139,6 +139,17 @@ class Model:
             return (yield from self._hear(media, owner))
         return (yield from self._look(media, owner))
 
+    def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
+        """Run one tile (3, T, T) through the tower; returns its embeds (n, H). Raises: MediaError without a tower."""
+        if self.vision is None:
+            raise MediaError("image: this bundle takes text only")
+        started = time.monotonic()
+        with self.runs.options(owner) as options:
+            embeds = self.vision.encode(tile, options=options)
+        self.work.n_tiles += 1
+        self.work.tile_s += time.monotonic() - started
+        return embeds
+
     def forget(self) -> None:
         """Drop what is only kept to be used again."""
         self.cache.forget()
@@ -146,8 +157,10 @@ class Model:
             if tower is not None:
                 tower.recent.forget()
 
-    def _perceive(self, media: Media | Wave, owner: Owner | None) -> Units[F32]:
+    def _perceive(self, media: Media | Wave | Known, owner: Owner | None) -> Units[F32]:
         """Return the embeds of media, from memory if they came lately."""
+        if isinstance(media, Known):
+            return media.embeds
         tower = self.audio if isinstance(media, Wave) else self.vision
         recent = RecentEmbeds(0) if tower is None else tower.recent
         known = recent.recall(media.digest)
@@ -163,11 +176,7 @@ class Model:
         spec = self.vision.spec
         rows: list[F32] = []
         for tile in tiles(media.rgb, spec) if media.kind == "image" else [frame_tile(media.rgb, spec)]:
-            started = time.monotonic()
-            with self.runs.options(owner) as options:
-                rows.append(self.vision.encode(tile, options=options))
-            self.work.n_tiles += 1
-            self.work.tile_s += time.monotonic() - started
+            rows.append(self.encode_tile(tile, owner=owner))
             yield
         embeds = np.concatenate(rows)
         if len(embeds) != media.n_tokens:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from edge.cache import ALIGNED
 from edge.embedding import Embedding
 from edge.errors import ContextLengthError
-from edge.prompt import Control, Media, Piece, Text, Wave
+from edge.prompt import Control, Known, Media, Piece, Text, Wave
 from edge.tokenizer import Tokenizer
 
 F32 = npt.NDArray[np.float32]
@@ -23,7 +23,7 @@ class Span:
 
     start: int
     stop: int
-    content: tuple[int, ...] | Media | Wave
+    content: tuple[int, ...] | Media | Wave | Known
 
 
 class Positions:
@@ -42,7 +42,7 @@ class Positions:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def media(self, start: int, stop: int) -> list[Media | Wave]:
+    def media(self, start: int, stop: int) -> list[Media | Wave | Known]:
         """Return the media that stand, in part at least, at the positions start to stop - 1."""
         return [span.content for span, _, _ in self._between(start, stop) if not isinstance(span.content, tuple)]
 
@@ -75,7 +75,7 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
     spans: list[Span] = []
     at = 0
     for piece in pieces:
-        content = piece if isinstance(piece, Media | Wave) else _ids(piece, tokenizer)
+        content = piece if isinstance(piece, Media | Wave | Known) else _ids(piece, tokenizer)
         size = len(content) if isinstance(content, tuple) else content.n_tokens
         spans.append(Span(at, at + size, content))
         at += size

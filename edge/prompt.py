@@ -54,7 +54,20 @@ class Wave:
     digest: str
 
 
-Piece = Control | Text | Media | Wave
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A tile whose embeds are at hand. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeds."""
+
+    embeds: F32
+    digest: str
+
+    @property
+    def n_tokens(self) -> int:
+        """The positions it takes."""
+        return len(self.embeds)
+
+
+Piece = Control | Text | Media | Wave | Known
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,282 @@
+"""What the name of a camera stands for, all read the same way: a device, a pipeline, a film, pictures, a stream."""
+
+import contextlib
+import importlib
+import os
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import DeviceError, MediaError, MemoryExhausted
+from edge.media.fetch import MAX_BYTES
+from edge.media.image import open_image
+
+if TYPE_CHECKING:
+    import cv2
+
+U8 = npt.NDArray[np.uint8]
+Size = tuple[int, int]  # width, height
+
+_MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
+_PICTURE_S = 1.0  # how long a picture of a folder is shown
+_MAX_PX = 32_000_000
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_CHUNK_BYTES = 1 << 16
+
+
+class Capture(Protocol):
+    """An open source of frames."""
+
+    def read(self) -> U8 | None:
+        """Wait for the next frame, (H, W, 3) uint8 RGB; None at the end. Raises: DeviceError."""
+
+    def close(self) -> None:
+        """Give the source back; its read may be waiting in no other thread."""
+
+
+def is_live(source: int | str | Path) -> bool:
+    """Return whether a source is a camera, whose pictures never repeat, and nothing that stands in for one."""
+    name = str(source)
+    return name.isdecimal() or name.startswith("/dev/") or "!" in name or name.partition(":")[0] in ("csi", "pi")
+
+
+def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
+    """Open a source of frames.
+
+    source: 0 or /dev/video0 (V4L2), csi or csi:1 (a Jetson's), pi or pi:1 (a Raspberry Pi's, by picamera2), a GStreamer
+    pipeline (with `!` in it), a film, a folder of pictures, one picture, - for JPEG pictures on standard input.
+    size: width and height wanted of a device. Raises: DeviceError.
+    """
+    name = str(source)
+    kind, _, number = name.partition(":")
+    if name.isdecimal() or name.startswith("/dev/"):
+        return _Device(_device_number(name), size)
+    if "!" in name or kind == "csi":
+        from edge.pipeline import Pipeline, jetson
+
+        return Pipeline(name if "!" in name else jetson(int(number or 0), size), size)
+    if kind == "pi":
+        return _PiCamera(int(number or 0), size)
+    if name == "-":
+        return _Stream()
+    path = Path(name)
+    if path.is_dir():
+        return _Pictures(sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES), of=path)
+    if path.suffix.lower() in _SUFFIXES:
+        return _Pictures([path], of=path)
+    if path.is_file():
+        return _Film(path)
+    wanted = "a device's number, csi, pi, a pipeline, -, or the path of a film, a picture or a folder of pictures"
+    raise DeviceError(f"camera {name!r:.200}: no such file; expected {wanted}")
+
+
+class _Device:
+    """A V4L2 device."""
+
+    def __init__(self, number: int, size: Size | None) -> None:
+        import cv2
+
+        self._name = f"/dev/video{number}"
+        self._due_s = 0.0
+        with _quiet():
+            self._device = cv2.VideoCapture(number, cv2.CAP_V4L2)
+        if not self._device.isOpened():
+            raise DeviceError(f"{self._name}: cannot be opened: in use by another program, or no camera")
+        self._device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if size is not None:
+            self._device.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            self._device.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+
+    def read(self) -> U8:
+        """Wait for a frame; those that come faster than needed are dropped before they are decoded."""
+        with _quiet():
+            while self._device.grab():
+                now_s = time.monotonic()
+                if now_s >= self._due_s:
+                    self._due_s = now_s + 1 / _MAX_FPS
+                    return _rgb(*self._device.retrieve(), self._name)
+        raise DeviceError(f"{self._name}: stopped delivering")
+
+    def close(self) -> None:
+        self._device.release()
+
+
+class _PiCamera:
+    """A Raspberry Pi's camera; picamera2 comes with its system."""
+
+    def __init__(self, number: int, size: Size | None) -> None:
+        self._name = f"pi:{number}"
+        try:
+            # Not a dependency: it is built against the system's libcamera.
+            library = importlib.import_module("picamera2")
+            self._camera = library.Picamera2(number)
+            main = {"format": "BGR888", "size": size or (640, 480)}  # its name for R, G, B in this order in memory
+            self._camera.configure(self._camera.create_video_configuration(main=main))
+            self._camera.start()
+        except ImportError as error:
+            hint = "the system's package python3-picamera2, and an environment that sees system packages"
+            raise DeviceError(f"{self._name}: picamera2 cannot be imported: expected {hint}") from error
+        except Exception as error:  # libcamera's errors have no class of their own
+            raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
+
+    def read(self) -> U8:
+        time.sleep(1 / _MAX_FPS)
+        try:
+            return _checked(self._camera.capture_array("main"), self._name)
+        except Exception as error:
+            raise DeviceError(f"{self._name}: stopped delivering: {error}") from error
+
+    def close(self) -> None:
+        self._camera.close()
+
+
+class _Film:
+    """A film's frames, each shown when it is due."""
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        self._path = path
+        with _quiet():
+            self._film = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        fps = self._film.get(cv2.CAP_PROP_FPS)
+        self._frame_s = 1 / fps if 1 <= fps <= 240 else 1 / 25
+        self._due_s = time.monotonic()
+        self._begun = False
+        if not self._film.isOpened():
+            raise DeviceError(f"{path}: cannot be opened as a film")
+
+    def read(self) -> U8 | None:
+        self._due_s = _wait_until(self._due_s) + self._frame_s
+        with _quiet():
+            found, bgr = self._film.read()
+        if not found and not self._begun:
+            raise DeviceError(f"{self._path}: no frame of it can be decoded")
+        self._begun = True
+        return _rgb(found, bgr, str(self._path)) if found else None
+
+    def close(self) -> None:
+        self._film.release()
+
+
+class _Pictures:
+    """Pictures, each shown for a second."""
+
+    def __init__(self, paths: list[Path], *, of: Path) -> None:
+        if not paths:
+            raise DeviceError(f"{of}: no pictures in this folder; expected {', '.join(sorted(_SUFFIXES))}")
+        self._left = iter(paths)
+        self._due_s = time.monotonic()
+
+    def read(self) -> U8 | None:
+        path = next(self._left, None)
+        self._due_s = _wait_until(self._due_s) + _PICTURE_S
+        if path is None:
+            return None
+        try:
+            return open_image(path.read_bytes(), max_px=_MAX_PX)
+        except OSError as error:
+            raise DeviceError(f"{path}: {error.strerror}") from error
+        except (MediaError, MemoryExhausted) as error:
+            raise DeviceError(f"{path}: {error}") from error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Stream:
+    """JPEG pictures one after another on standard input; those that come faster than needed are not decoded."""
+
+    def __init__(self) -> None:
+        self._pictures = _jpegs(os.fdopen(os.dup(0), "rb", buffering=0))
+        self._due_s = 0.0
+
+    def read(self) -> U8 | None:
+        for data in self._pictures:
+            now_s = time.monotonic()
+            if now_s < self._due_s:
+                continue
+            try:
+                rgb = open_image(data, max_px=_MAX_PX)
+            except (MediaError, MemoryExhausted) as error:
+                raise DeviceError(f"standard input: {error}") from error
+            self._due_s = now_s + 1 / _MAX_FPS
+            return rgb
+        return None
+
+    def close(self) -> None:
+        self._pictures.close()
+
+
+def _jpegs(stream: BinaryIO) -> Generator[bytes, None, None]:
+    """Yield the JPEG pictures of a stream as they come, whatever lies between them. Raises: DeviceError."""
+    held = bytearray()
+    with stream:
+        while data := stream.read(_CHUNK_BYTES):
+            n_seen = max(0, len(held) - 1)  # an end may straddle two reads
+            held += data
+            while (end := held.find(_JPEG_END, n_seen)) >= 0:
+                start = held.find(_JPEG_START, 0, end)
+                if start >= 0:
+                    yield bytes(held[start : end + 2])
+                del held[: end + 2]
+                n_seen = 0
+            if len(held) > MAX_BYTES:
+                raise DeviceError(
+                    f"standard input: expected JPEG pictures, got {len(held)} bytes without an end of one"
+                )
+
+
+def _device_number(name: str) -> int:
+    """Return the number of /dev/videoN that a number, a device or a link to one stands for. Raises: DeviceError."""
+    path = Path(f"/dev/video{name}" if name.isdecimal() else name)
+    if not path.exists():
+        others = ", ".join(sorted(str(other) for other in Path("/dev").glob("video*"))) or "none"
+        raise DeviceError(f"camera {path}: no such device; those there: {others}")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise DeviceError(f"camera {path}: permission denied: expected a user of the group `video`")
+    number = path.resolve().name.removeprefix("video")
+    if not number.isdecimal():
+        raise DeviceError(f"camera {path}: expected /dev/videoN or a link to it")
+    return int(number)
+
+
+def _rgb(found: bool, bgr: "cv2.typing.MatLike", name: str) -> U8:
+    import cv2
+
+    if not found:
+        raise DeviceError(f"{name}: a frame cannot be decoded")
+    return _checked(cv2.cvtColor(_checked(bgr, name), cv2.COLOR_BGR2RGB), name)
+
+
+def _checked(pixels: object, name: str) -> U8:
+    """Return a frame if it is one. Raises: DeviceError."""
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
+        raise DeviceError(f"{name}: expected frames of (H, W, 3) uint8, got {getattr(pixels, 'shape', None)}")
+    return pixels
+
+
+def _wait_until(due_s: float) -> float:
+    """Wait for a moment of the monotonic clock; return it, or now if it is past."""
+    now_s = time.monotonic()
+    time.sleep(max(0.0, due_s - now_s))
+    return max(due_s, now_s)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep OpenCV from writing to stderr: what failed is raised."""
+    import cv2
+
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
