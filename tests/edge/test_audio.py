@@ -15,8 +15,7 @@ import soxr
 from edge.errors import MediaError
 from edge.media.audio import SoundLimits, from_samples, open_audio
 from edge.media.worker import Worker
-
-from .sounds import CONTAINERS, RATE_HZ, SUBTYPES, contained, file, noise, tone
+from tests.edge.sounds import CONTAINERS, RATE_HZ, SUBTYPES, contained, file, noise, tone
 
 F32 = npt.NDArray[np.float32]
 
@@ -37,7 +36,8 @@ def refused(data: bytes, limits: SoundLimits = LIMITS) -> str:
 def wav_header(*, rate_hz: int = RATE_HZ, n_channels: int = 1, n_bytes: int = 0) -> bytes:
     block = 2 * n_channels
     form = struct.pack("<HHIIHH", 1, n_channels, rate_hz, min(rate_hz * block, 2**32 - 1), block, 16)
-    return b"RIFF" + struct.pack("<I", 36 + n_bytes) + b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", n_bytes)  # fmt: skip
+    riff = b"RIFF" + struct.pack("<I", 36 + n_bytes) + b"WAVE"
+    return riff + b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", n_bytes)
 
 
 @pytest.mark.parametrize("name", SUBTYPES)
@@ -163,7 +163,10 @@ def test_samples_that_are_not_finite_are_refused(samples: list[float]) -> None:
     assert "finite" in refused(file(np.array(samples, np.float32), subtype="FLOAT"))
 
 
-@pytest.mark.parametrize("data", [b"", b"RIFF", b"hello, this is text", b"\x89PNG\r\n\x1a\n" + bytes(50), b"FORM" + bytes(60)])  # fmt: skip
+PNG_HEAD = b"\x89PNG\r\n\x1a\n" + bytes(50)
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"hello, this is text", PNG_HEAD, b"FORM" + bytes(60)])
 def test_something_else_is_told_what_is_taken(data: bytes) -> None:
     assert "expected WAV, FLAC, OGG" in refused(data)
 
@@ -178,16 +181,21 @@ def test_sound_without_samples_is_refused() -> None:
     assert "at least one sample" in refused(file(np.zeros(0, np.float32)))
 
 
+def told(data: bytes) -> str:
+    """What is said of data that may be damaged, nothing if it is a sound."""
+    try:
+        assert np.isfinite(open_audio(data, LIMITS)).all()
+    except MediaError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("name", SUBTYPES)
 @pytest.mark.parametrize("kept", [0.01, 0.3, 0.9])
 def test_file_that_is_cut_off_is_an_error_or_what_is_left(name: str, kept: float) -> None:
     data = file(tone(1), name)
-    try:
-        samples = open_audio(data[: int(len(data) * kept)], LIMITS)
-    except MediaError as error:
-        assert str(error).startswith("audio: ")
-    else:
-        assert len(samples) <= 1.2 * RATE_HZ
+    message = told(data[: int(len(data) * kept)])
+    assert not message or message.startswith("audio: ")
 
 
 def test_file_with_flipped_bytes_is_an_error_or_a_sound() -> None:
@@ -197,10 +205,7 @@ def test_file_with_flipped_bytes_is_an_error_or_a_sound() -> None:
         for _ in range(10):
             spoiled = data.copy()
             spoiled[random.integers(0, len(data), 8)] = random.integers(0, 256, 8)
-            try:
-                assert np.isfinite(open_audio(spoiled.tobytes(), LIMITS)).all()
-            except MediaError as error:
-                assert "/" not in str(error)
+            assert "/" not in told(spoiled.tobytes())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
