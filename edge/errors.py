@@ -18,6 +18,8 @@ EdgeError
 
 from collections.abc import Mapping
 
+_SHOWN_CHARS = 200
+
 
 class EdgeError(Exception):
     """Anything this package raises on purpose."""
@@ -104,6 +106,12 @@ STATUS: Mapping[type[EdgeError], int] = {
     MemoryExhausted: 503,
     EngineClosed: 503,
 }
+
+
+def shown(value: str) -> str:
+    """Return a request's own value for an error message: quoted, escaped, at most 200 characters."""
+    text = repr(value[:_SHOWN_CHARS])
+    return text if max(len(value), len(text)) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
 def status_of(error: EdgeError) -> int:

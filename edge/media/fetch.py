@@ -1,4 +1,4 @@
-"""The one place that opens media a message names: data: URLs and, where allowed, local files."""
+"""The one place that opens media a message names: data: URLs and, where allowed, local files and other hosts."""
 
 import binascii
 import io
@@ -7,31 +7,36 @@ import re
 import stat
 import urllib.parse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.errors import MediaError
+from edge.errors import MediaError, shown
+
+if TYPE_CHECKING:
+    from edge.media.remote import Remote
 
 MAX_BYTES = 40 << 20
 
-_SHOWN_CHARS = 200
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _MAX_HEADER_CHARS = 256
 _CHUNK_CHARS = 1 << 20  # a multiple of 4: base64 is decoded in whole groups
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def read_url(url: str, *, files: bool | Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_url(
+    url: str, *, files: bool | Path, remote: "Remote | None" = None, max_bytes: int = MAX_BYTES
+) -> bytes:
     """Return the bytes a media URL stands for.
 
     files: whether file:// URLs and plain paths are read: all (True), none (False), or those inside a folder, to which
-    relative paths then belong. The declared type of a data: URL is ignored. Raises: MediaError, which shows the URL
-    cut at 200 characters and no other path.
+    relative paths then belong. remote: what may be fetched, None for nothing. The declared type of a data: URL is
+    ignored. Raises: MediaError, which shows the URL cut at 200 characters and no other path or address.
     """
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else ""
     if scheme == "data":
         return _data(url, max_bytes)
     if scheme in ("http", "https"):
-        raise MediaError(f"{shown(url)}: remote media is off in this version; expected a data: URL or a local file")
+        return _remote(url, scheme, remote)
     if scheme not in ("", "file"):
         raise MediaError(f"{shown(url)}: expected a data: URL or a local file, got scheme {shown(scheme)}")
     if files is False:
@@ -39,10 +44,14 @@ def read_url(url: str, *, files: bool | Path, max_bytes: int = MAX_BYTES) -> byt
     return _file(_path(url) if scheme else url, url, None if files is True else Path(files), max_bytes)
 
 
-def shown(value: str) -> str:
-    """Return a request's own value for an error message: quoted, escaped, at most 200 characters."""
-    text = repr(value[:_SHOWN_CHARS])
-    return text if max(len(value), len(text)) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+def _remote(url: str, scheme: str, remote: "Remote | None") -> bytes:
+    if remote is None:
+        raise MediaError(f"{shown(url)}: remote media is off here; expected a data: URL or a local file")
+    if scheme != "https":
+        raise MediaError(f"{shown(url)}: expected https, got plain {scheme}")
+    from edge.media.remote import read_remote  # httpcore is loaded where something is fetched
+
+    return read_remote(url, remote)
 
 
 def _data(url: str, max_bytes: int) -> bytes:

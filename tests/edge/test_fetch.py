@@ -112,7 +112,7 @@ def test_remote_media_is_off(url: str, files: bool, monkeypatch: pytest.MonkeyPa
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", opened)
-    assert "remote media is off in this version" in refused(url, files=files)
+    assert "remote media is off here" in refused(url, files=files)
 
 
 @pytest.mark.parametrize(
