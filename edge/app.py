@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from edge import openapi, page
 from edge.body import read_json
@@ -18,8 +18,12 @@ from edge.messages import Limits
 from edge.metrics import Metrics
 from edge.models import Models
 from edge.openai import from_openai, openai_places
+from edge.opening import Access
 from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_error, read_stream
 from edge.types import ApiError
+
+if TYPE_CHECKING:
+    from edge.media.remote import Remote
 
 _LOG = logging.getLogger("edge")
 
@@ -60,7 +64,7 @@ class Job:
     def start(self) -> Generation | HttpResponse:
         """Open the media, hand the prompt to the engine, and return the answer on its way or what was wrong."""
         app = self._app
-        begin = functools.partial(start, self._engine, self._asked.request, files=app.files, limits=app.limits)
+        begin = functools.partial(start, self._engine, self._asked.request, access=app.access, limits=app.limits)
         reply = _answered(self._path, begin)
         if isinstance(reply, HttpResponse):
             return reply
@@ -70,12 +74,14 @@ class Job:
 class App:
     """The interface over HTTP, whoever carries it: a server, or a transport in process.
 
-    files: which local files messages may name; over HTTP none, or those in a folder.
+    files: which local files messages may name; over HTTP none, or those in a folder. remote: what may be fetched.
     """
 
-    def __init__(self, models: Models, *, files: bool | Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self, models: Models, *, files: bool | Path, remote: "Remote | None" = None, limits: Limits | None = None
+    ) -> None:
         self.models = models
-        self.files = files
+        self.access = Access(files, remote, apart=True)
         self.limits = limits or Limits.of_this_machine()
         self.metrics = Metrics()
         self._readers: Mapping[str, Callable[[Fields], Asked]] = {
@@ -118,8 +124,9 @@ class App:
         return answer.status or 500, answer.headers, _rest(first, arriving)
 
     def close(self) -> None:
-        """Give the engines up."""
+        """Give the engines up, and the process that decodes."""
         self.models.close()
+        self.access.worker.close()
 
     def _job(self, request: HttpRequest, begun_s: float) -> Job:
         check_content_type(request.headers)

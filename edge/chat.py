@@ -7,14 +7,15 @@ import sys
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edge.answer import Options
 from edge.calls import Said, said
 from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
-from edge.messages import Limits, Message, Problems, open_media, read_messages, shown
+from edge.messages import Limits, MediaPart, Message, Problems, read_messages, shown
+from edge.opening import Access, open_media
+from edge.paper import TextBudget
 from edge.prompt import Tool, pieces
 from edge.tools import read_choice, read_form, read_tools
 from edge.types import (
@@ -37,6 +38,7 @@ _LOG = logging.getLogger("edge")
 MAX_STOP = 16
 MAX_STOP_BYTES = 256
 MAX_TOP_LOGPROBS = 20
+MAX_VIDEO_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,36 @@ _NUMBERS: Mapping[str, _Number] = {
 
 @dataclass(frozen=True)
 class Request:
-    """A request whose fields are right, defaults filled in; tools: those that may be called."""
+    """A request whose fields are right, defaults filled in.
+
+    tools: those that may be called. video_frames: how many of each film are looked at, None: as the bundle has it.
+    """
 
     model: str
     messages: Sequence[Message]
     options: Options
     tools: tuple[Tool, ...] = ()
+    video_frames: int | None = None
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether any message names a PDF."""
+        parts = (part for message in self.messages for part in message.parts)
+        return any(isinstance(part, MediaPart) and part.kind == "pdf" for part in parts)
 
 
 @dataclass(frozen=True)
 class Reply:
     """The reply to one request, being made; `id` and `model` stand in every response and chunk of it.
 
-    tools: names of those that may be called.
+    tools: names of those that may be called. budget: what became of the text of papers, None without any paper.
     """
 
     id: str
     model: str
     handle: Handle
     tools: frozenset[str] = frozenset()
+    budget: TextBudget | None = None
 
     def progress(self) -> Generator[Progress, None, None]:
         """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
@@ -104,7 +117,7 @@ class Reply:
         chunk = ChatMessageChunk(role="assistant", content=spoken.content, **calls)
         last = {} if progress.finish_reason is None else {"finish_reason": progress.finish_reason}
         response = ChunkMessageResponse(chunk=chunk, **last)
-        return ChunkChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
+        return ChunkChatResponse(id=self.id, model=self.model, responses=[response], usage=self.usage(progress))
 
     def response(self, progress: Progress) -> ChatResponse:
         """Return the last progress as a response."""
@@ -112,7 +125,12 @@ class Reply:
         calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
         message = ChatMessage(role="assistant", content=spoken.content, **calls)
         response = MessageResponse(message=message, finish_reason=progress.finish_reason)
-        return ChatResponse(id=self.id, model=self.model, responses=[response], usage=_usage(progress))
+        return ChatResponse(id=self.id, model=self.model, responses=[response], usage=self.usage(progress))
+
+    def usage(self, progress: Progress) -> Usage:
+        """Return the tokens so far; for papers, the tokens of their text that were read and that were cut, too."""
+        text = {} if self.budget is None else {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
+        return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens, **text)
 
     def said(self, progress: Progress) -> Said:
         """Return what progress says: text, or calls. Only the last progress has calls."""
@@ -148,6 +166,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
     choice = read_choice(body.get("tool_choice"), tools, problems)
     form = read_form(body.get("response_format"), choice, tools, problems)
     top_logprobs = _read_logprobs(body, problems)
+    frames = _read_frames(body.get("video_frames"), problems)
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -164,16 +183,24 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
         form=form,
         top_logprobs=top_logprobs,
     )
-    return Request(str(model), messages, options, () if choice == "none" else tools)
+    return Request(str(model), messages, options, () if choice == "none" else tools, frames)
 
 
-def start(engine: Engine, request: Request, *, files: bool | Path, limits: Limits) -> Reply:
+def start(engine: Engine, request: Request, *, access: Access, limits: Limits) -> Reply:
     """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError."""
     with api_errors():
         manifest = engine.manifest
-        turns = open_media(request.messages, spec=manifest, files=files, limits=limits)
+        budget = engine.text_budget(limits.page_text_tokens)
+        turns = open_media(
+            request.messages,
+            spec=manifest,
+            access=access,
+            budget=budget,
+            limits=limits,
+            frames=request.video_frames,
+        )
         handle = engine.stream(pieces(turns, manifest, tools=request.tools), request.options)
-        return Reply(str(uuid.uuid4()), manifest.id, handle, frozenset(tool.name for tool in request.tools))
+        return Reply(str(uuid.uuid4()), manifest.id, handle, frozenset(tool.name for tool in request.tools), budget if request.has_paper else None)
 
 
 @contextlib.contextmanager
@@ -194,10 +221,6 @@ def _public(error: EdgeError) -> str:
         return str(error)
     _LOG.error("%s: %s", type(error).__name__, error)
     return "the bundle cannot be used" if isinstance(error, BundleError) else "the model failed"
-
-
-def _usage(progress: Progress) -> Usage:
-    return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens)
 
 
 def _read_number(name: str, value: object, problems: Problems) -> float:
@@ -233,6 +256,15 @@ def _read_stop(stop: object, problems: Problems) -> tuple[str, ...]:
             msg = f"expected a string of 1 to {MAX_STOP_BYTES} bytes, got {shown(text)} of {n_bytes} bytes"
             problems.add(("body", "stop", i), msg, "string_type" if not isinstance(text, str) else "value_error")
     return tuple(stop)
+
+
+def _read_frames(value: object, problems: Problems) -> int | None:
+    """Return how many frames of a film are looked at, None for the bundle's own number."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_VIDEO_FRAMES):
+        return value
+    msg = f"expected an integer in [1, {MAX_VIDEO_FRAMES}], got {shown(value)}"
+    problems.add(("body", "video_frames"), msg, "value_error" if isinstance(value, int) else "int_type")
+    return None
 
 
 def _read_logprobs(body: Mapping[str, object], problems: Problems) -> int | None:

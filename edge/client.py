@@ -13,6 +13,7 @@ from edge.errors import EngineClosed, UnsupportedError
 from edge.handle import Progress
 from edge.messages import Limits, MessageLike
 from edge.models import Models
+from edge.opening import Access, allowing
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
 
 Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
@@ -33,12 +34,13 @@ class _Session:
         context: int | None,
         providers: Sequence[str] | None,
         files: bool | Path,
+        allow_media: Sequence[str],
         limits: Limits | None,
     ) -> None:
         if providers is not None and list(providers) != list(_PROVIDERS):
             raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
         self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
-        self._files = files if isinstance(files, bool) else Path(files)
+        self._access = Access(files if isinstance(files, bool) else Path(files), allowing(allow_media))
         self._limits = limits or Limits.of_this_machine()
 
     def start(self, body: Mapping[str, object]) -> Reply:
@@ -46,7 +48,12 @@ class _Session:
         request = read_request(body, limits=self._limits)
         with api_errors():
             engine = self.models.engine(request.model)
-        return start(engine, request, files=self._files, limits=self._limits)
+        return start(engine, request, access=self._access, limits=self._limits)
+
+    def close(self) -> None:
+        """Give the engines up, and the process that decodes."""
+        self.models.close()
+        self._access.worker.close()
 
 
 class Reka:
@@ -54,7 +61,8 @@ class Reka:
 
     model: id, alias or folder of a bundle (default: the one that `edge models default` names, else the first installed,
     else the embedded one). aliases: further model names. threads, context: of the engine (default: what the machine
-    has). files: whether messages may name local files, True, False or a folder they must lie in. limits: what a
+    has). files: whether messages may name local files, True, False or a folder they must lie in. allow_media: hosts
+    that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
     request may hold. Clients on one bundle share its engine; the last one closed frees it.
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
@@ -74,16 +82,17 @@ class Reka:
         context: int | None = None,
         providers: Sequence[str] | None = None,
         files: bool | Path = True,
+        allow_media: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, limits)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits)
         self._session = session
         self.chat = ChatClient(session)
         self.models = ModelsClient(session)
 
     def close(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
-        self._session.models.close()
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,9 +121,10 @@ class AsyncReka:
         context: int | None = None,
         providers: Sequence[str] | None = None,
         files: bool | Path = True,
+        allow_media: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, limits)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits)
         self._session = session
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
         self.chat = AsyncChatClient(session, self._starters)
@@ -122,7 +132,7 @@ class AsyncReka:
 
     async def aclose(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
-        await asyncio.to_thread(self._session.models.close)
+        await asyncio.to_thread(self._session.close)
         self._starters.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:

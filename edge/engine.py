@@ -17,8 +17,10 @@ from edge.errors import MediaError, MemoryExhausted, ParameterError
 from edge.grammar import Grammars, Held
 from edge.handle import Handle, Progress
 from edge.media.image import U8, digest, tile_count
-from edge.messages import MessageLike, turns
+from edge.messages import Limits, MessageLike
 from edge.model import Model, Units, Work
+from edge.opening import Access, turns
+from edge.paper import TextBudget
 from edge.positions import Positions, lay_out
 from edge.prompt import Control, Media, Piece, pieces
 from edge.session import available_bytes, open_session, thread_count
@@ -102,12 +104,17 @@ class Engine:
         self._worker.submit(answer, positions)
         return handle
 
+    def text_budget(self, n_tokens: int) -> TextBudget:
+        """Return a budget for the text of papers in one request: n_tokens, at most a quarter of the context."""
+        return TextBudget(self._tokenizer.encode, self._tokenizer.decode, min(n_tokens, self.context // 4))
+
     def next_logits(self, messages: Sequence[MessageLike]) -> F32:
         """Return the logits (V,) of the first token of an answer; messages as chat.create takes them.
 
         Raises: as stream, and MediaError.
         """
-        conversation = turns(messages, spec=self.manifest, files=True)
+        budget = self.text_budget(Limits().page_text_tokens)
+        conversation = turns(messages, spec=self.manifest, access=Access(files=True), budget=budget)
         logits: F32 = self._score(self._lay_out(pieces(conversation, self.manifest)), 1)[0]
         return logits
 

@@ -1,17 +1,12 @@
-"""Messages as they come in, dicts or models of ours or the SDK's: checked, counted, and their media opened."""
+"""Messages as they come in, dicts or models of ours or the SDK's: checked, counted, their media not opened yet."""
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
-from edge.bundle import Manifest
-from edge.errors import MediaError
-from edge.media.fetch import read_url
-from edge.media.image import U8, digest, from_array, open_image
-from edge.prompt import Call, Picture, Role, Turn
+from edge.prompt import Call, Role
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
 
 Loc = tuple[str | int, ...]
@@ -39,13 +34,31 @@ class Limits:
     parts: int = 512
     images_per_message: int = 6
     images: int = 32
+    videos_per_message: int = 3
+    videos: int = 6
+    sounds_per_message: int = 2
+    sounds: int = 6
+    pages_per_message: int = 20
+    pages: int = 40
     image_px: int = 64_000_000
     decoded_bytes: int = 256 << 20
+    film_s: int = 120
+    film_frames: int = 7200
+    film_px: int = 9_000_000
+    page_px: int = 4_000_000
+    page_text_tokens: int = 4096
 
     @classmethod
     def of_this_machine(cls) -> "Limits":
         """Return the defaults, half the pixels and bytes on boards with 4 GB or less."""
         return cls(image_px=32_000_000, decoded_bytes=128 << 20) if is_small_board() else cls()
+
+    def counts(self) -> Iterator[tuple[Kind, str, int, int]]:
+        """Yield (kind, its name, how many in a message, how many in all); a paper has one page at least."""
+        yield "image", "images", self.images_per_message, self.images
+        yield "video", "videos", self.videos_per_message, self.videos
+        yield "audio", "sounds", self.sounds_per_message, self.sounds
+        yield "pdf", "PDFs", self.pages_per_message, self.pages
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +100,6 @@ def is_small_board() -> bool:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") <= _SMALL_BOARD_BYTES
 
 
-def turns(
-    messages: Iterable[MessageLike], *, spec: Manifest, files: bool | Path, limits: Limits | None = None
-) -> list[Turn]:
-    """Check messages and open their media; `files` says which local files may be read.
-
-    Raises: UnprocessableEntityError naming every field that is wrong, MediaError naming the part.
-    """
-    problems = Problems()
-    checked = read_messages(messages, problems, limits or Limits.of_this_machine())
-    problems.raise_any()
-    return open_media(checked, spec=spec, files=files, limits=limits or Limits.of_this_machine())
-
-
 def read_messages(messages: object, problems: Problems, limits: Limits) -> list[Message]:
     """Check the shape of messages and count what they hold; what is wrong goes to `problems`. Source: chat-api, 2."""
     loc: Loc = ("body", "messages")
@@ -116,23 +116,6 @@ def read_messages(messages: object, problems: Problems, limits: Limits) -> list[
     return read
 
 
-def open_media(messages: Sequence[Message], *, spec: Manifest, files: bool | Path, limits: Limits) -> list[Turn]:
-    """Open every media part, in order. Raises: MediaError naming the part and what is taken."""
-    left_bytes = limits.decoded_bytes
-    opened = []
-    for message in messages:
-        parts: list[str | Picture] = []
-        for part in message.parts:
-            if isinstance(part, MediaPart):
-                picture = _open(part, spec, files, limits, left_bytes)
-                left_bytes -= picture.rgb.nbytes
-                parts.append(picture)
-            else:
-                parts.append(part)
-        opened.append(Turn(message.role, tuple(parts), message.calls, message.results))
-    return opened
-
-
 def shown(value: object) -> str:
     """Return a value as an error shows it: at most 200 characters, containers by their type alone."""
     if isinstance(value, str):
@@ -140,24 +123,6 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() < 512):
         return repr(value)
     return type(value).__name__
-
-
-def _open(part: MediaPart, spec: Manifest, files: bool | Path, limits: Limits, left_bytes: int) -> Picture:
-    place = ".".join(map(str, part.loc[1:]))
-    if part.kind != "image" or spec.vision is None:
-        taken = "text and images" if spec.vision is not None else "text only"
-        raise MediaError(f"{place}: {part.kind}: {spec.id} takes {taken} in this version")
-    # The bytes left bound the pixels before anything is decoded.
-    max_px = min(limits.image_px, left_bytes // 3)
-    try:
-        if isinstance(part.source, str) and str(part.loc[-1]).endswith("_url"):
-            rgb = open_image(read_url(part.source, files=files), max_px=max_px)
-        else:
-            rgb = from_array(cast(U8, part.source), max_px=max_px)
-    except MediaError as error:
-        held = "" if max_px == limits.image_px else f" ({limits.decoded_bytes} bytes may be decoded in one request)"
-        raise MediaError(f"{place}: {error}{held}") from error
-    return Picture(rgb, digest(rgb))
 
 
 def _read_message(item: object, loc: Loc, problems: Problems) -> Message:
@@ -270,10 +235,11 @@ def _count(messages: Sequence[Message], problems: Problems, limits: Limits) -> N
     n_parts = sum(len(message.parts) + len(message.results) for message in messages)
     if n_parts > limits.parts:
         problems.add(loc, f"expected at most {limits.parts} parts in all, got {n_parts}", "too_long")
-    counts = [sum(isinstance(p, MediaPart) and p.kind == "image" for p in message.parts) for message in messages]
-    for i, count in enumerate(counts):
-        if count > limits.images_per_message:
-            msg = f"expected at most {limits.images_per_message} images in a message, got {count}"
-            problems.add((*loc, i, "content"), msg, "too_long")
-    if sum(counts) > limits.images:
-        problems.add(loc, f"expected at most {limits.images} images in all messages, got {sum(counts)}", "too_long")
+    for kind, name, most_here, most in limits.counts():
+        counts = [sum(isinstance(p, MediaPart) and p.kind == kind for p in message.parts) for message in messages]
+        for i, count in enumerate(counts):
+            if count > most_here:
+                msg = f"expected at most {most_here} {name} in a message, got {count}"
+                problems.add((*loc, i, "content"), msg, "too_long")
+        if sum(counts) > most:
+            problems.add(loc, f"expected at most {most} {name} in all messages, got {sum(counts)}", "too_long")

@@ -27,6 +27,7 @@ from edge.generation import Generation, StreamBroken, arriving
 from edge.guard import MAX_HEADER_BYTES, Guard, is_loopback
 from edge.messages import is_small_board
 from edge.models import Models
+from edge.opening import allowing
 from edge.protocol import Connection
 from edge.queueing import Queue
 from edge.types import ApiError
@@ -55,6 +56,7 @@ class Settings:
     context: int | None
     threads: int | None
     media_folder: Path | None
+    media_hosts: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     key: str | None
     tls_cert: Path | None
@@ -357,6 +359,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
 def _open(settings: Settings) -> Server:
     """Open the model, so that the first request does not wait for it, and what is around it."""
     slots = settings.slots or (1 if is_small_board() else N_SLOTS)
+    remote = allowing(settings.media_hosts)
     models = Models(
         model=settings.model,
         aliases=settings.aliases,
@@ -370,7 +373,7 @@ def _open(settings: Settings) -> Server:
     except EdgeError:
         models.close()
         raise
-    app = App(models, files=settings.media_folder or False)
+    app = App(models, files=settings.media_folder or False, remote=remote)
     return Server(app, Guard(key=settings.key, hosts=settings.allowed_hosts), Queue(slots))
 
 

@@ -1,7 +1,7 @@
 """`edge.Transport`: other people's clients in process, without a port; httpx carries their requests to the app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edge.exchange import HttpRequest, HttpResponse
 from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.messages import Limits
 from edge.models import Models
+from edge.opening import allowing
 
 _N_STARTERS = 2
 
@@ -20,7 +21,8 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers httpx requests in process: `httpx.Client(transport=edge.Transport())`, or `httpx.AsyncClient`.
 
     model, aliases, threads, context, limits: as Reka takes them. files: which local files messages may name; none
-    unless it is True or a folder. Closing a response early stops its generation. Raises: as Reka.
+    unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
+    early stops its generation. Raises: as Reka.
     """
 
     def __init__(
@@ -31,10 +33,12 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         threads: int | None = None,
         context: int | None = None,
         files: bool | Path = False,
+        allow_media: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
         models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
-        self._app = App(models, files=files if isinstance(files, bool) else Path(files), limits=limits)
+        folder = files if isinstance(files, bool) else Path(files)
+        self._app = App(models, files=folder, remote=allowing(allow_media), limits=limits)
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -17,8 +17,9 @@ EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.dial",
      "media.remote", "media.fetch", "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
-    ("types", "prompt", "decode", "messages", "media", "media.image", "media.video", "media.pdf", "media.audio",
-     "media.decoding", "media.worker", "media.child", "positions", "decoder", "vision", "model",
+    ("types", "prompt", "decode", "messages", "opening", "paper", "media", "media.image",
+     "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
+     "media.worker", "media.child", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools", "pipeline", "capture", "camera", "voice", "microphone", "changes"),
     ("worker", "engine"),
     ("models", "chat"),
@@ -30,10 +31,12 @@ EDGE_ROWS = (
     ("",),
 )  # fmt: skip
 EXPORT_ROWS = (
-    ("errors", "files", "fields", "memory", "shards", "checkpoint", "config", "names", "recipe", "graph", "rope",
+    ("errors", "files", "fields", "memory", "shards", "checkpoint", "config", "towers", "names", "encoder_names",
+     "recipe", "graph", "rope",
      "quantize", "quantize.distance", "quantize.int8", "quantize.int4", "compare"),
-    ("reference", "pack", "plan", "tokenizer", "ranks", "prompts", "rotary", ""),
-    ("text", "vision", "answers", "measure", "verify", "certify", "random_checkpoint"),
+    ("reference", "encoder_reference", "encoder", "projection", "random_shapes", "pack", "plan", "tokenizer", "ranks",
+     "prompts", "rotary", ""),
+    ("text", "vision", "siglip", "audio", "answers", "measure", "verify", "certify", "random_checkpoint"),
     ("build",),
     ("cli",),
 )  # fmt: skip

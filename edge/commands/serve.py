@@ -19,7 +19,7 @@ def serve(
     context: Annotated[int | None, typer.Option("--context", min=1, help="Positions of each conversation.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
     media_folder: Annotated[Path | None, typer.Option("--media-folder", help="Messages may name files in it.")] = None,
-    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", metavar="HOST", help="Not yet.")] = None,
+    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", metavar="HOST", help="Fetch media from it, over https.")] = None,
     allowed_host: Annotated[list[str] | None, typer.Option("--allowed-host", help="A name of this server.")] = None,
     api_key: Annotated[str | None, typer.Option("--api-key", help="The process list shows it to everybody.")] = None,
     api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="Its first line is the key.")] = None,
@@ -34,15 +34,14 @@ def serve(
         fail(f"{error.name} is not installed: the extra `server` brings it")
     from edge.logs import log_to_stderr
 
-    if allow_media:
-        fail("--allow-media: remote media is off in this version; data: URLs and --media-folder are taken")
     if media_folder is not None and not media_folder.is_dir():
         fail(f"--media-folder {media_folder}: no such folder")
     aliases = dict(_alias(text) for text in alias or ())
     key = _key(api_key, api_key_file)
     hosts = tuple(allowed_host or ())
+    media_hosts = tuple(allow_media or ())
     settings = Settings(
-        model, host, port, aliases, slots, context, threads, media_folder, hosts, key, tls_cert, tls_key
+        model, host, port, aliases, slots, context, threads, media_folder, media_hosts, hosts, key, tls_cert, tls_key
     )
     log_to_stderr()
     run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))

@@ -29,7 +29,7 @@ _MAX_LINES = 5000
 def decode(data: bytes, options: Options) -> Decoded:
     """Return the pages of a PDF: arrays (h, w, 3) uint8 RGB of about area_px pixels each.
 
-    options: max_pages, area_px. info: texts, one a page, "" where there is none; cut_chars: how many of them are left
+    options: max_pages, area_px, max_bytes (of all pages decoded). info: texts, one a page, "" where there is none; cut_chars: how many of them are left
     out, as there are more than MAX_CHARS. Nothing outside of the data is read and nothing in it is run.
     Raises: MediaError. Source: limits.md.
     """
@@ -37,18 +37,20 @@ def decode(data: bytes, options: Options) -> Decoded:
         raise MediaError("pdf: expected a PDF, got something else")
     with _LOCK:
         try:
-            return _decode(data, int(options["max_pages"] or 0), int(options["area_px"] or 0))
+            return _decode(data, *(int(options[name] or 0) for name in ("max_pages", "area_px", "max_bytes")))
         except (pdfium.PdfiumError, ValueError, UnicodeError, ctypes.ArgumentError) as error:
             _LOG.debug("pdf: not decoded", exc_info=True)
             raise MediaError(_reason(error)) from error
 
 
-def _decode(data: bytes, max_pages: int, area_px: int) -> Decoded:
+def _decode(data: bytes, max_pages: int, area_px: int, max_bytes: int) -> Decoded:
     document = pdfium.PdfDocument(data)
     try:
         n_pages = len(document)
         if not 1 <= n_pages <= max_pages:
             raise MediaError(f"pdf: expected 1 to {max_pages} pages, got {n_pages}")
+        if n_pages * area_px * 3 > max_bytes:
+            raise MediaError(f"pdf: expected pages of at most {max_bytes} bytes decoded, got {n_pages * area_px * 3}")
         if document.get_formtype() != pdfium_c.FORMTYPE_NONE:
             document.init_forms()  # what was filled in belongs to the page
         pictures, texts, left, cut = [], [], MAX_CHARS, 0

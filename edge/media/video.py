@@ -14,7 +14,8 @@ from PIL import GifImagePlugin, Image
 
 from edge.errors import MediaError
 from edge.media.decoded import Decoded, Options
-from edge.media.image import fit, from_array
+from edge.media.frames import small, spread
+from edge.media.image import from_array
 
 U8 = npt.NDArray[np.uint8]
 
@@ -105,13 +106,6 @@ def sniff(data: bytes) -> str | None:
     return "GIF" if data[:6] in (b"GIF87a", b"GIF89a") else None
 
 
-def spread(n_frames: int, wanted: int) -> list[int]:
-    """Return the indices of frames evenly spread: floor(linspace(0, n - 1, wanted)), all where there are no more."""
-    if n_frames <= wanted:
-        return list(range(n_frames))
-    return [int(index) for index in np.linspace(0, n_frames - 1, wanted)]
-
-
 def _decode_film(data: bytes, wanted: int, limits: _Limits, shape: _Shape) -> Decoded:
     told, fps = _told(data, limits)
     seen = _watch(data, set(spread(told, wanted)), limits, shape)
@@ -176,7 +170,7 @@ def _open(data: bytes, limits: _Limits) -> cv2.VideoCapture:
     # A file without a name: OpenCV's reading from Python's own streams crashes when it is released.
     descriptor = os.memfd_create("film", os.MFD_CLOEXEC)
     try:
-        with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123 (a descriptor)
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
         film = cv2.VideoCapture(f"/proc/self/fd/{descriptor}", cv2.CAP_FFMPEG)
     finally:
@@ -200,7 +194,7 @@ def _fitted(bgr: U8, limits: _Limits, shape: _Shape) -> U8:
 
 
 def _small(frame: Image.Image, shape: _Shape) -> U8:
-    return np.array(fit(frame, side=shape.side, crop_share=shape.crop_share, resample=shape.resample))
+    return small(frame, side=shape.side, crop_share=shape.crop_share, resample=shape.resample)
 
 
 def _decode_gif(data: bytes, wanted: int, limits: _Limits, shape: _Shape) -> Decoded:

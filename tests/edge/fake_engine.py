@@ -8,6 +8,7 @@ from edge.answer import Options
 from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
 from edge.errors import EdgeError, EngineClosed
 from edge.handle import Handle, Progress
+from edge.paper import TextBudget
 from edge.prompt import Piece
 
 CONTROL = ("<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
@@ -67,6 +68,9 @@ class FakeEngine:
         self.handles.append(handle)
         threading.Thread(target=self._answer, args=(handle, len(prompt), options.max_tokens)).start()
         return handle
+
+    def text_budget(self, n_tokens: int) -> TextBudget:
+        return TextBudget(lambda text: list(text.encode()), lambda ids: bytes(ids).decode("utf-8", "replace"), n_tokens)
 
     def close(self) -> None:
         self.closed = True

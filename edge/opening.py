@@ -1,0 +1,213 @@
+"""Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from PIL import Image
+
+from edge.bundle import Manifest, VisionSpec
+from edge.errors import MediaError
+from edge.media import decoding
+from edge.media.decoded import Decoded, Options
+from edge.media.fetch import read_url
+from edge.media.frames import small, spread
+from edge.media.image import U8, digest, from_array
+from edge.media.worker import Worker
+from edge.messages import Limits, MediaPart, Message, MessageLike, Problems, read_messages, shown
+from edge.paper import TextBudget, paper_parts
+from edge.prompt import Clip, Part, Picture, Turn
+
+if TYPE_CHECKING:
+    from edge.media.remote import Remote
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """What messages may name, and where it is decoded.
+
+    files: which local files, all, none or those in a folder; remote: what may be fetched, None for nothing.
+    apart: whether strangers ask, so that pictures are decoded in the process set apart, too; films and papers always
+    are, for the libraries that read them write to the terminal, want threads of their own, and crash.
+    """
+
+    files: bool | Path = False
+    remote: "Remote | None" = None
+    apart: bool = False
+    worker: Worker = field(default_factory=Worker, repr=False)
+
+    def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
+        """Decode media. Raises: MediaError, MemoryExhausted."""
+        if self.apart or kind in ("video", "pdf"):
+            return self.worker.decode(kind, data, options)
+        return decoding.decode(kind, data, options)
+
+
+def allowing(hosts: Sequence[str]) -> "Remote | None":
+    """Return what may be fetched when these hosts are allowed; nothing is loaded for it without any.
+
+    Raises: ParameterError for a host that is none.
+    """
+    if not hosts:
+        return None
+    from edge.media.remote import Remote
+
+    return Remote((hosts,) if isinstance(hosts, str) else tuple(hosts))
+
+
+def turns(
+    messages: Iterable[MessageLike],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits | None = None,
+) -> list[Turn]:
+    """Check messages and open their media; budget: of the text of papers.
+
+    Raises: UnprocessableEntityError naming every field that is wrong, MediaError naming the part.
+    """
+    problems = Problems()
+    limits = limits or Limits.of_this_machine()
+    checked = read_messages(messages, problems, limits)
+    problems.raise_any()
+    return open_media(checked, spec=spec, access=access, limits=limits, budget=budget)
+
+
+def open_media(
+    messages: Sequence[Message],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits,
+    frames: int | None = None,
+) -> list[Turn]:
+    """Open every media part, in order. frames: how many of each film, the bundle's number unless given.
+
+    Raises: MediaError naming the part and what is taken.
+    """
+    opener = _Opener(spec, access, limits, frames, budget)
+    return [opener.turn(message) for message in messages]
+
+
+class _Opener:
+    """Opens the media of one request, and counts what it holds so far."""
+
+    def __init__(
+        self, spec: Manifest, access: Access, limits: Limits, frames: int | None, budget: TextBudget
+    ) -> None:
+        self._spec = spec
+        self._access = access
+        self._limits = limits
+        self._frames = frames
+        self._budget = budget
+        self._left_bytes = limits.decoded_bytes
+        self._left_pages = limits.pages
+        self._left_pages_here = 0
+
+    def turn(self, message: Message) -> Turn:
+        """Open the media of a message. Raises: MediaError."""
+        self._left_pages_here = self._limits.pages_per_message
+        parts: list[Part] = []
+        for part in message.parts:
+            parts.extend(self._open(part) if isinstance(part, MediaPart) else [part])
+        return Turn(message.role, tuple(parts), message.calls, message.results)
+
+    def _open(self, part: MediaPart) -> Sequence[Part]:
+        place = ".".join(map(str, part.loc[1:]))
+        vision = self._spec.vision
+        if vision is None or part.kind == "audio":
+            taken = "text, images, videos and PDFs" if vision is not None else "text only"
+            raise MediaError(f"{place}: {part.kind}: {self._spec.id} takes {taken} in this version")
+        try:
+            if part.kind == "image":
+                return [self._picture(part)]
+            if part.kind == "video":
+                return [self._film(part, vision)]
+            return self._paper(part, vision)
+        except MediaError as error:
+            raise MediaError(f"{place}: {error}") from error
+
+    def _picture(self, part: MediaPart) -> Picture:
+        # The bytes left bound the pixels before anything is decoded.
+        max_px = min(self._limits.image_px, self._left_bytes // 3)
+        try:
+            if is_url(part):
+                decoded = self._access.decode("image", self._read(part), {"max_px": max_px})
+                rgb = cast(U8, decoded.arrays[0])
+            else:
+                rgb = from_array(cast(U8, part.source), max_px=max_px)
+        except MediaError as error:
+            held = "" if max_px == self._limits.image_px else self._held()
+            raise MediaError(f"{error}{held}") from error
+        self._hold([rgb])
+        return Picture(rgb, digest(rgb))
+
+    def _film(self, part: MediaPart, spec: VisionSpec) -> Clip:
+        wanted = self._frames or spec.frames
+        if not is_url(part):
+            return self._frames_of(part.source, wanted, spec)
+        decoded = self._access.decode("video", self._read(part), film_options(spec, self._limits, wanted))
+        frames = cast(Sequence[U8], decoded.arrays)
+        self._hold(frames)
+        seconds = tuple(int(second) for second in decoded.info["seconds"])
+        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), seconds)
+
+    def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> Clip:
+        """Take a film that is decoded already: a list of pictures, one second apart."""
+        if not isinstance(source, list | tuple | np.ndarray) or not len(source):
+            raise MediaError(f"video: expected a list of frames, got {shown(source)}")
+        if len(source) > self._limits.film_frames:
+            raise MediaError(f"video: expected at most {self._limits.film_frames} frames, got {len(source)}")
+        frames = []
+        indices = spread(len(source), wanted)
+        for index in indices:
+            rgb = from_array(source[index], max_px=self._limits.film_px)
+            whole = Image.fromarray(rgb)
+            frames.append(small(whole, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample))
+        self._hold(frames)
+        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
+
+    def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+        max_pages = min(self._left_pages_here, self._left_pages)
+        area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
+        options = {"max_pages": max_pages, "area_px": area_px, "max_bytes": self._left_bytes}
+        decoded = self._access.decode("pdf", self._read(part), options)
+        pages = cast(Sequence[U8], decoded.arrays)
+        self._hold(pages)
+        self._left_pages -= len(pages)
+        self._left_pages_here -= len(pages)
+        return paper_parts(pages, [str(text) for text in decoded.info["texts"]], self._budget)
+
+    def _read(self, part: MediaPart) -> bytes:
+        return read_url(str(part.source), files=self._access.files, remote=self._access.remote)
+
+    def _hold(self, arrays: Sequence[U8]) -> None:
+        """Count decoded bytes. Raises: MediaError."""
+        self._left_bytes -= sum(array.nbytes for array in arrays)
+        if self._left_bytes < 0:
+            raise MediaError(f"too large{self._held()}")
+
+    def _held(self) -> str:
+        return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"
+
+
+def is_url(part: MediaPart) -> bool:
+    """Return whether a part names its media, in place of holding them decoded."""
+    return str(part.loc[-1]).endswith("_url")
+
+
+def film_options(spec: VisionSpec, limits: Limits, n_frames: int) -> Options:
+    """Return how a film is decoded for a tower."""
+    return {
+        "frames": n_frames,
+        "max_s": limits.film_s,
+        "max_frames": limits.film_frames,
+        "max_px": limits.film_px,
+        "side": spec.tile_px,
+        "crop_share": spec.crop_share,
+        "resample": spec.resample,
+    }
