@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from edge.store import Kind, Stored
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
 
-_LOCK = threading.Lock()
 _SHARED: dict[_Key, "_Shared"] = {}
 
 
@@ -62,6 +62,56 @@ class _Shared:
                 self._engine.close()
 
 
+class _Lock:
+    """Guards the engines and their counts of users, and counts out who leaves.
+
+    A client that is forgotten leaves at any moment, on any thread: in the middle of this lock's own work, too, which
+    must neither wait for itself nor find the counts changed under its hands. So whoever leaves is counted out last.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._leaving: deque[dict[_Key, _Shared]] = deque()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        is_outermost = self._depth == 1
+        unused = self._count_out() if is_outermost else []
+        self._depth -= 1
+        self._lock.release()
+        for shared in unused:  # outside the lock, as their workers have to end first
+            shared.close()
+        if is_outermost and self._leaving:  # between the counting and the release
+            with self:
+                pass
+
+    def leave(self, held: dict[_Key, _Shared]) -> None:
+        """Give up shares; engines without a user are closed."""
+        with self:
+            self._leaving.append(held)
+
+    def _count_out(self) -> list[_Shared]:
+        """Return the engines that nobody uses any more."""
+        unused = []
+        while self._leaving:
+            held = self._leaving.popleft()
+            for key, shared in held.items():
+                shared.users -= 1
+                if shared.users == 0:
+                    del _SHARED[key]
+                    if key[0] == os.getpid():
+                        unused.append(shared)
+            held.clear()
+        return unused
+
+
+_LOCK = _Lock()
+
+
 class Models:
     """The models one client or server can chat with, and its share in the engines they run on.
 
@@ -86,7 +136,7 @@ class Models:
         self._closed = False
         self._held: dict[_Key, _Shared] = {}
         self._first = None if model is None else find(model, self._aliases)
-        self._release = weakref.finalize(self, _release_all, self._held)
+        self._release = weakref.finalize(self, _LOCK.leave, self._held)
         default = self._first or next(iter(store.bundles()), None)
         if default is not None:
             self._hold(default)
@@ -136,18 +186,3 @@ def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "
         if (Path(model) / MANIFEST).is_file():
             return store.at(Path(model))
         raise
-
-
-def _release_all(held: dict[_Key, _Shared]) -> None:
-    """Give up shares; engines without a user are closed outside the lock, as their worker has to end first."""
-    with _LOCK:
-        unused = []
-        for key, shared in held.items():
-            shared.users -= 1
-            if shared.users == 0:
-                del _SHARED[key]
-                if key[0] == os.getpid():
-                    unused.append(shared)
-        held.clear()
-    for shared in unused:
-        shared.close()

@@ -47,7 +47,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         answer = self._begin(request)
         if isinstance(answer, HttpResponse):
             return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
-        body = _Body(answer)
+        body = _Body(answer, self)
         return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -61,7 +61,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
             raise
         if isinstance(answer, HttpResponse):
             return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
-        body = await _AsyncBody.begun(answer)
+        body = await _AsyncBody.begun(answer, self)
         return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
 
     def close(self) -> None:
@@ -81,9 +81,13 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A body that is generated while it is read; its first part is there already, and with it the status."""
+    """A body that is generated while it is read; its first part is there already, and with it the status.
 
-    def __init__(self, generation: Generation) -> None:
+    It keeps its transport: an engine that nobody else uses would be closed with it.
+    """
+
+    def __init__(self, generation: Generation, transport: Transport) -> None:
+        self._transport = transport
         self._generation = generation
         self._arriving = parts(generation)
         self._first = next(self._arriving, b"")
@@ -103,14 +107,15 @@ class _Body(httpx.SyncByteStream):
 class _AsyncBody(httpx.AsyncByteStream):
     """As _Body, for asyncio."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, transport: Transport) -> None:
+        self._transport = transport
         self._generation = generation
         self._arriving = arriving(generation)
         self._first = b""
 
     @classmethod
-    async def begun(cls, generation: Generation) -> "_AsyncBody":
-        body = cls(generation)
+    async def begun(cls, generation: Generation, transport: Transport) -> "_AsyncBody":
+        body = cls(generation, transport)
         body._first = await anext(body._arriving, b"")
         return body
 

@@ -1,6 +1,7 @@
 """A client that leaves stops its work, whether it streams or not, waits or is answered; nothing is left behind."""
 
 import asyncio
+import gc
 import json
 import random
 import socket
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 import edge
+from edge import models
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
 
@@ -88,6 +90,21 @@ def test_closing_a_stream_in_process_stops_it(
         with client.stream("POST", path, json={**LONG, "stream": True}) as response:
             next(response.iter_bytes())
         eventually(lambda: not transport._app.models.engine("reka-edge")._worker._running)
+
+
+def test_a_response_outlives_its_transport(int8_bundle: Path) -> None:
+    def asked() -> httpx.Response:
+        client = httpx.Client(transport=edge.Transport(model=int8_bundle, threads=1), base_url="http://edge")
+        fields = {**LONG, "stream": True, "max_tokens": 300}
+        return client.send(client.build_request("POST", "/v1/chat", json=fields), stream=True)
+
+    open_before = set(models._SHARED)
+    response = asked()
+    gc.collect()
+    assert b"finish_reason" in response.read()
+    del response
+    gc.collect()
+    assert set(models._SHARED) == open_before
 
 
 def test_cancelling_a_task_in_process_stops_it(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeEngine]]:
     """Two bundles with one alias, engines without a model, and the list of engines opened."""
     FakeEngine.opened = []
     there = [Stored(Path("/models") / name, manifest(name, "reka-edge"), name == IDS[1]) for name in IDS]
-    monkeypatch.setattr(store, "bundles", lambda: there)
+    monkeypatch.setattr(store, "bundles", lambda *_: there)
     monkeypatch.setattr(models, "Engine", FakeEngine)
     yield FakeEngine.opened
     assert models._SHARED == {}
@@ -186,7 +186,7 @@ def test_an_unknown_model_is_refused_at_once() -> None:
 
 
 def test_without_any_bundle_a_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "bundles", list)
+    monkeypatch.setattr(store, "bundles", lambda *_: [])
     with edge.Reka() as client:
         assert client.models.get() == []
         with pytest.raises(edge.ApiError, match="edge models install DIR"):
@@ -210,6 +210,32 @@ def test_a_forgotten_client_gives_its_engine_back(opened: list[FakeEngine]) -> N
     client = edge.Reka()
     client.chat.create(model="reka-edge", messages=HELLO)
     del client
+    assert opened[0].closed
+
+
+@pytest.mark.parametrize("way", ["forgotten", "closed"])
+def test_a_client_may_go_in_the_middle_of_anothers_coming(
+    way: str, opened: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [edge.Reka()]
+    clients[0].chat.create(model="reka-edge", messages=HELLO)
+    agree = models._Shared.agree
+
+    def agree_late(*arguments: object) -> None:
+        agree(*arguments)  # type: ignore[arg-type]
+        gone = clients.pop() if clients else None
+        if gone is not None and way == "closed":
+            gone.close()
+
+    monkeypatch.setattr(models._Shared, "agree", agree_late)
+    coming: list[edge.Reka] = []
+    thread = threading.Thread(target=lambda: coming.append(edge.Reka()), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert coming and not clients and not opened[0].closed
+    assert text_of(coming[0].chat.create(model="reka-edge", messages=HELLO)) == "Three red circles."
+    assert len(opened) == 1
+    coming.pop().close()
     assert opened[0].closed
 
 
