@@ -11,6 +11,7 @@ from edge.chat import Reply, api_errors, read_request, start
 from edge.errors import STATUS, EdgeError
 from edge.handle import Progress
 from edge.messages import Limits
+from edge.opening import Access
 from edge.prompt import Control, Text
 from tests.edge.fake_engine import FakeEngine, manifest
 
@@ -66,7 +67,7 @@ def details(**fields: object) -> list[tuple[list[str | int], str, str]]:
 
 def replied(engine: FakeEngine, **fields: object) -> Reply:
     request = read_request({**ASK, **fields}, limits=LIMITS)
-    return start(engine, request, files=True, limits=LIMITS)  # type: ignore[arg-type]
+    return start(engine, request, access=Access(files=True), limits=LIMITS)  # type: ignore[arg-type]
 
 
 def test_every_default_is_the_tables() -> None:

@@ -181,7 +181,7 @@ def test_the_context_ends_an_answer(int8_bundle: Path) -> None:
         ([{"type": "image_url", "image_url": "nowhere.png"}], "'nowhere.png': cannot be read"),
         ([{"type": "image_url", "image_url": "https://example.com/a.png"}], "remote media is off"),
         ([{"type": "image_url", "image_url": "data:image/png;base64,AAAA"}], "expected JPEG, PNG, WebP, GIF or BMP"),
-        ([{"type": "pdf_url", "pdf_url": "a.pdf"}], "pdf: reka-edge-random takes text and images in this version"),
+        ([{"type": "pdf_url", "pdf_url": "a.pdf"}], "'a.pdf': cannot be read"),
         ([{"type": "image", "image": np.zeros((2, 2), np.uint8)}], "expected an (H, W, 3) uint8 array"),
         ("half a pair: \ud800", "surrogate"),
     ],
