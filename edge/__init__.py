@@ -12,10 +12,15 @@ from edge import bundle
 if TYPE_CHECKING:
     from edge import chat as chat
     from edge import models as models
+    from edge.boxes import Box as Box
+    from edge.boxes import parse_boxes as parse_boxes
+    from edge.camera import Camera as Camera
     from edge.client import AsyncReka as AsyncReka
     from edge.client import Reka as Reka
     from edge.engine import Engine as Engine
+    from edge.errors import DeviceError as DeviceError
     from edge.errors import EdgeError as EdgeError
+    from edge.microphone import Microphone as Microphone
     from edge.transport import Transport as Transport
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
@@ -44,18 +49,33 @@ if TYPE_CHECKING:
     from edge.types import Usage as Usage
     from edge.types import ValidationError as ValidationError
     from edge.types import ValidationErrorLocItem as ValidationErrorLocItem
+    from edge.watcher import watch as watch
 
 __version__ = bundle.RUNTIME_VERSION
 
 # Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
 logging.getLogger("edge").addHandler(logging.NullHandler())
 
-_HOMES = {"AsyncReka": "client", "Reka": "client", "Engine": "engine", "EdgeError": "errors", "Transport": "transport"}
+_HOMES = {
+    "AsyncReka": "client",
+    "Box": "boxes",
+    "Camera": "camera",
+    "DeviceError": "errors",
+    "EdgeError": "errors",
+    "Engine": "engine",
+    "Microphone": "microphone",
+    "Reka": "client",
+    "Transport": "transport",
+    "parse_boxes": "boxes",
+    "watch": "watcher",
+}
 _MODULES = ("chat", "models")
 
 __all__ = [
     "ApiError",
     "AsyncReka",
+    "Box",
+    "Camera",
     "ChatMessage",
     "ChatMessageChunk",
     "ChatMessageChunkContentItem",
@@ -66,12 +86,14 @@ __all__ = [
     "ChunkChatResponse",
     "ChunkMessageResponse",
     "Content",
+    "DeviceError",
     "EdgeError",
     "Engine",
     "FinishReason",
     "HttpValidationError",
     "MediaType",
     "MessageResponse",
+    "Microphone",
     "Model",
     "Reka",
     "RekaEnvironment",
@@ -89,6 +111,8 @@ __all__ = [
     "__version__",
     "chat",
     "models",
+    "parse_boxes",
+    "watch",
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from edge.capture import Capture, Size, is_live, open_capture
+from edge.capture import Capture, Size, check_source, is_live, open_capture
 from edge.errors import DeviceError
 
 U8 = npt.NDArray[np.uint8]
@@ -44,6 +44,7 @@ class Camera:
     device. stale_s: a frame older than this is an error. still: an unchanging picture is no fault (a real camera always
     has some noise, a screen grabber has none). loop: what ends begins again.
     The device is opened in the background and again whenever it fails; `newest` tells.
+    Raises: DeviceError for a file that is not there.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Camera:
     ) -> None:
         self.name = "camera" if callable(source) else f"camera {source}"[:200]
         self.stale_s = stale_s
+        if not callable(source):
+            check_source(source)
         self._open = source if callable(source) else lambda: open_capture(source, size=size)
         self._watches_pixels = not (still or callable(source)) and is_live(source)
         self._loop = loop

@@ -69,10 +69,14 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
         return _Pictures(sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES), of=path)
     if path.suffix.lower() in _SUFFIXES:
         return _Pictures([path], of=path)
-    if path.is_file():
-        return _Film(path)
-    wanted = "a device's number, csi, pi, a pipeline, -, or the path of a film, a picture or a folder of pictures"
-    raise DeviceError(f"camera {name!r:.200}: no such file; expected {wanted}")
+    return _Film(path)
+
+
+def check_source(source: int | str | Path) -> None:
+    """Raise: DeviceError for a name that is no camera's, and of no file either: no use waiting for that one."""
+    if not (is_live(source) or str(source) == "-" or Path(str(source)).exists()):
+        wanted = "a device's number, csi, pi, a pipeline, -, or the path of a film, a picture or a folder of pictures"
+        raise DeviceError(f"camera {str(source)!r:.200}: no such file; expected {wanted}")
 
 
 class _Device:

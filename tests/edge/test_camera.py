@@ -269,7 +269,7 @@ def test_jpegs_on_standard_input_stand_in_for_a_camera(tmp_path: Path) -> None:
     [
         (97, "camera /dev/video97: no such device; those there: "),
         ("/dev/video97", "no such device"),
-        ("nowhere.mp4", "camera 'nowhere.mp4': no such file; expected a device's number"),
+        ("nowhere.mp4", r"nowhere\.mp4: cannot be opened as a film"),
         ("nowhere.png", "nowhere.png: No such file"),
         ("pi", "pi:0: picamera2 cannot be imported"),
     ],
@@ -277,6 +277,11 @@ def test_jpegs_on_standard_input_stand_in_for_a_camera(tmp_path: Path) -> None:
 def test_a_source_that_is_not_there_is_named(source: int | str, words: str) -> None:
     with pytest.raises(DeviceError, match=words):
         open_capture(source, size=None).read()
+
+
+def test_a_camera_does_not_wait_for_a_file_that_is_not_there() -> None:
+    with pytest.raises(DeviceError, match=r"camera 'nowhere\.mp4': no such file; expected a device's number"):
+        Camera("nowhere.mp4")
 
 
 def test_an_empty_folder_and_a_text_file_are_no_cameras(tmp_path: Path) -> None:
