@@ -1,4 +1,4 @@
-"""The command line: edge chat, serve, models, doctor, bench; results go to stdout, everything else to stderr."""
+"""The command line: edge chat, detect, watch, serve, models, doctor, bench; results go to stdout, all else to stderr."""
 
 import io
 import sys
@@ -10,12 +10,16 @@ from edge.bundle import RUNTIME_VERSION
 from edge.commands.chat import chat
 from edge.commands.checkup import bench, doctor
 from edge.commands.console import fail
+from edge.commands.detect import detect
 from edge.commands.models import models
 from edge.commands.serve import serve
+from edge.commands.watch import watch
 from edge.errors import EdgeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.command()(chat)
+app.command()(detect)
+app.command()(watch)
 app.command()(serve)
 app.add_typer(models, name="models")
 app.command()(doctor)

@@ -17,7 +17,7 @@ EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.dial",
      "media.remote", "media.fetch", "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
-    ("types", "prompt", "decode", "messages", "opening", "paper", "media", "media.image",
+    ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
      "media.worker", "media.child", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools", "pipeline", "capture", "camera", "voice", "microphone", "changes"),
@@ -26,7 +26,7 @@ EDGE_ROWS = (
     ("body", "exchange", "generation", "openai", "reka", "openapi", "page", "metrics", "guard", "queueing", "logs"),
     ("app",),
     ("client", "checkup", "protocol", "server", "transport", "watcher"),
-    ("commands", "commands.console", "commands.chat", "commands.serve", "commands.models", "commands.checkup"),
+    ("commands", "commands.console", "commands.chat", "commands.detect", "commands.watch", "commands.serve", "commands.models", "commands.checkup"),
     ("cli",),
     ("",),
 )  # fmt: skip

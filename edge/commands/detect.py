@@ -1,0 +1,85 @@
+"""edge detect: where things are in a picture, as JSON and drawn."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.commands.console import ModelName, api_failures, fail
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from edge.boxes import Box
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def detect(
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or a data: URL.")],
+    things: Annotated[list[str], typer.Argument(metavar="THING...", help="What to look for.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the picture with the boxes on it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One document, not a line for each box.")] = False,
+    model: ModelName = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
+) -> None:
+    """Ask where things are in a picture; boxes are printed as JSON, in percent and in pixels."""
+    from PIL import Image
+
+    from edge.boxes import drawn, parse_boxes
+    from edge.client import Reka
+    from edge.media.fetch import read_url
+    from edge.media.image import open_image
+    from edge.messages import Limits
+
+    if out is not None and out.suffix.lower() not in _SUFFIXES:
+        fail(f"--out {out}: expected a file name that ends with {', '.join(_SUFFIXES)}")
+    # A path with a colon would read as a URL; a file: URL says what is meant.
+    url = Path(picture).absolute().as_uri() if Path(picture).is_file() else picture
+    rgb = open_image(read_url(url, files=True), max_px=Limits.of_this_machine().image_px)
+    question = f"Detect: {', '.join(thing.strip() for thing in things)}"
+    content = [{"type": "image", "image": rgb}, {"type": "text", "text": question}]
+    with api_failures(), Reka(model=model) as client:
+        installed = client.models.get()
+        if not installed:
+            fail("no bundle is installed: edge models install DIR")
+        reply = client.chat.create(
+            messages=[{"role": "user", "content": content}],
+            model=installed[0].id,
+            temperature=0,
+            max_tokens=max_tokens,
+        )
+    answer = str(reply.responses[0].message.content)
+    boxes = parse_boxes(answer)
+    shown = Image.fromarray(rgb)
+    _print(answer, boxes, shown, as_json=as_json)
+    if out is not None:
+        _write(drawn(shown, boxes), out)
+
+
+def _print(answer: str, boxes: list["Box"], picture: "Image.Image", *, as_json: bool) -> None:
+    found = [
+        {
+            "label": box.label,
+            "percent": [box.x1, box.y1, box.x2, box.y2],
+            "pixels": list(box.pixels(picture.width, picture.height)),
+        }
+        for box in boxes
+    ]
+    if as_json:
+        document = {"width": picture.width, "height": picture.height, "text": answer, "boxes": found}
+        print(json.dumps(document, indent=1))
+        return
+    for box in found:
+        print(json.dumps(box))
+    if not found:
+        print(f"edge: no box in the answer: {answer!r:.200}", file=sys.stderr)
+
+
+def _write(picture: "Image.Image", out: Path) -> None:
+    try:
+        picture.save(out)
+    except (OSError, ValueError) as error:
+        fail(f"--out {out}: {getattr(error, 'strerror', None) or error}")
