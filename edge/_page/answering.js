@@ -4,6 +4,7 @@ import { chat } from "./api.js";
 import { Failure } from "./failure.js";
 
 const MAX_TRIES = 6;
+const LEAST_S = 0.3; // what was faster is not timed
 
 /** A running answer; stop() ends it. `message` is filled in as it grows. */
 export class Answering {
@@ -37,11 +38,12 @@ export class Answering {
 
   async read(body, key, before) {
     const { message } = this;
-    let first = null;
+    let first = null; // when the first tokens were there, and how many
     for await (const { text, model, finish, usage } of chat(body, { key, signal: this.abort.signal })) {
       first ??= { at: performance.now(), n: usage?.output_tokens ?? 0 };
       Object.assign(message, { text: before + text, model, usage, end: finish });
-      message.seconds = (performance.now() - first.at) / 1000;
+      const seconds = (performance.now() - first.at) / 1000;
+      message.rate = usage && seconds > LEAST_S ? (usage.output_tokens - first.n) / seconds : null;
       this.on.change();
     }
   }

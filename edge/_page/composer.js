@@ -173,7 +173,8 @@ export class Composer {
     }
     this.showChips();
     if (refused.length > 0) this.on.notice(refused.join(" "));
-    else this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
+    else this.on.notice("");
+    if (files.length > refused.length) this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
     this.text.focus({ preventScroll: true });
   }
 

@@ -16,7 +16,7 @@ export function userMessage(text, media) {
 
 /** end: stop, length, context, stopped, interrupted, failed, or null while it is being written. */
 export function answerMessage(model) {
-  return { id: newId(), role: "assistant", text: "", media: [], at: Date.now(), model, end: null, failure: null, usage: null, seconds: null };
+  return { id: newId(), role: "assistant", text: "", media: [], at: Date.now(), model, end: null, failure: null, usage: null, rate: null };
 }
 
 /** A short name from the first thing that was said. */

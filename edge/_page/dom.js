@@ -8,12 +8,13 @@ export const find = (selector, root = document) => root.querySelector(selector);
 /** Makes an element; `on…` functions become listeners, null and false leave an attribute out. */
 export function h(tag, fields = {}, ...children) {
   const element = document.createElement(tag);
+  // Before the attributes: dir="auto" would look at everything again for each child.
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   for (const [name, value] of Object.entries(fields)) {
     if (typeof value === "function" && name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name)) element[name] = value;
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 

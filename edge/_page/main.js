@@ -15,6 +15,7 @@ import { Thread } from "./thread.js";
 
 const SAVE_MS = 2000;
 const SPOKEN_CHARACTERS = 1200;
+const GONE = "The server cannot be reached. Looking for it…";
 const FULL = "This browser's space for the page is used up: what is new is lost when the page closes. Export it, or delete old conversations.";
 
 class Page {
@@ -42,7 +43,7 @@ class Page {
       say: (text) => this.say(text),
     });
     this.sidebar = new Sidebar({ open: (id) => this.go(id), fresh: () => this.go(""), remove: (head) => this.remove(head) });
-    this.connection = new Connection({ gone: () => this.notice("The server cannot be reached. Looking for it…"), back: () => this.back() });
+    this.connection = new Connection({ gone: () => this.notice(GONE), back: () => this.back() });
     this.dialog = new SettingsDialog(this.settings, {
       saved: () => this.settingsSaved(),
       exportAll: () => exportAll(this.store),
@@ -71,12 +72,14 @@ class Page {
   async start() {
     if (!this.store.keeps) this.notice("This browser keeps nothing for this page: conversations are gone when it closes.");
     await Promise.all([this.loadModels(), this.open(location.hash.slice(1))]);
+    this.composer.changed(); // now that the letters have their size
   }
 
   /** Shows a line above the field; screen readers say it once. */
   notice(text) {
     const line = find("#notice");
-    if (line.textContent !== text) line.textContent = text;
+    const shown = text || (this.connection.isGone ? GONE : "");
+    if (line.textContent !== shown) line.textContent = shown;
   }
 
   /** Tells screen readers alone. */

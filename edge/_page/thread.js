@@ -162,8 +162,8 @@ function answerParts() {
 /** Model, tokens and speed of an answer, and how it ended when that is worth a word. */
 function facts(message) {
   if (message.end === null) return "";
-  const { usage, seconds } = message;
-  const rate = usage && seconds > 0 && usage.output_tokens > 1 ? `${(usage.output_tokens / seconds).toFixed(1)} a second` : "";
+  const { usage } = message;
+  const rate = message.rate ? `${message.rate.toFixed(1)} a second` : "";
   const tokens = usage ? `${usage.input_tokens} tokens in, ${usage.output_tokens} out` : "";
   return [ENDS[message.end], message.model, tokens, rate].filter(Boolean).join(" · ");
 }
