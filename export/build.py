@@ -11,6 +11,7 @@ from edge.bundle import (
     CERTIFICATE,
     FORMAT,
     MANIFEST,
+    AudioSpec,
     Bundle,
     FileEntry,
     Manifest,
@@ -25,6 +26,7 @@ from edge.bundle import (
 )
 from edge.errors import BundleError
 from export import certify, pack
+from export.audio import write_audio
 from export.checkpoint import Checkpoint
 from export.config import ModelConfig, VisionConfig
 from export.errors import OutputError
@@ -33,8 +35,10 @@ from export.memory import PeakMemory
 from export.names import Weights
 from export.plan import plan, scratch_bytes
 from export.recipe import Recipe, load
+from export.siglip import write_siglip
 from export.text import write_decoder, write_embedding
-from export.tokenizer import TOKENIZER, TokenizerFiles, convert
+from export.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
+from export.towers import SiglipConfig
 from export.vision import write_vision
 
 CertificateLevel = Literal["off", "quick", "full"]
@@ -43,7 +47,8 @@ RECIPE: Final = "int8"
 CERTIFICATE_LEVEL: Final[CertificateLevel] = "quick"
 MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
-FAMILY_ALIAS: Final = "reka-edge"
+FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to
+FLASH_STOP: Final = "<sep>"  # plain text there
 
 _TEMPLATE = "chat_template.jinja"
 _TEMPLATE_BYTES = 4 << 20
@@ -115,7 +120,9 @@ class _Export:
     @classmethod
     def read(cls, path: Path, recipe: Recipe, ranks: Path | None) -> "_Export":
         checkpoint = Checkpoint.open(path)
-        return cls(Weights(checkpoint), checkpoint.config, recipe, convert(path, ranks=ranks))
+        config = checkpoint.config
+        needed = control_of(config.family, sound=config.audio is not None)
+        return cls(Weights(checkpoint), config, recipe, convert(path, ranks=ranks, needed=needed))
 
     def write(self, folder: Path, n_weights: int, tell: Progress) -> dict[str, TensorRecord]:
         """Write every file but the manifest; returns what was done to each tensor."""
@@ -130,7 +137,10 @@ class _Export:
         tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
         tensors |= write_decoder(self.weights, text, self.recipe, folder, progress=advance)
         if self.config.vision is not None:
-            tensors |= write_vision(self.weights, self.config, self.recipe, folder, progress=advance)
+            write = write_siglip if isinstance(self.config.vision, SiglipConfig) else write_vision
+            tensors |= write(self.weights, self.config, self.recipe, folder, progress=advance)
+        if self.config.audio is not None:
+            tensors |= write_audio(self.weights, self.config, self.recipe, folder, progress=advance)
         (folder / TOKENIZER).write_bytes(self.tokenizer.tokenizer_json)
         return tensors
 
@@ -143,25 +153,32 @@ class _Export:
         tell: Progress,
     ) -> Manifest:
         """Describe what was written."""
-        text, vision = self.config.text, self.config.vision
+        text, vision, audio = self.config.text, self.config.vision, self.config.audio
         return Manifest(
             format=FORMAT,
             id=name,
             aliases=aliases,
-            family="yasa" if vision is None else "yasa2",
+            family=self.config.family,
             min_runtime=MIN_RUNTIME,
             source=self._source(tell),
             recipe=RecipeRecord(self.recipe.name, tensors),
             text=self._text_spec(),
             vision=None if vision is None else _vision_spec(vision),
-            audio=None,
-            prompt=PromptSpec("yasa", self._tools(), self.tokenizer.control, self.tokenizer.stop_ids, ()),
+            audio=None if audio is None else AudioSpec(audio.n_mels, audio.n_frames, audio.tokens),
+            prompt=self._prompt_spec(),
             memory=MemorySpec(
                 weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
                 cache_bytes_per_token=2 * text.n_layers * text.n_kv_heads * text.head_dim * 4,
             ),
             files=files,
         )
+
+    def _prompt_spec(self) -> PromptSpec:
+        control, stop_ids = self.tokenizer.control, self.tokenizer.stop_ids
+        if self.config.family == "llama":
+            return PromptSpec("flash", None, control, stop_ids, (FLASH_STOP,))
+        form: Literal["yasa", "yasa-timed"] = "yasa-timed" if self.config.family == "siglip" else "yasa"
+        return PromptSpec(form, self._tools(), control, stop_ids, ())
 
     def _text_spec(self) -> TextSpec:
         text = self.config.text
@@ -202,25 +219,24 @@ class _Export:
         return "A" if _WORDING_A.encode() in template else "B"
 
 
-def _vision_spec(vision: VisionConfig) -> VisionSpec:
+def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
     return VisionSpec(
         tile_px=vision.tile_px,
         patch_px=vision.patch_px,
         max_tiles=vision.max_tiles,
         tokens_per_tile=vision.tokens_per_tile,
-        resample="bicubic" if vision.resample == "bicubic" else "bilinear",
+        resample=vision.resample,
         mean=vision.mean,
         std=vision.std,
         crop_share=vision.crop_share,
-        order="cells-first",
+        order=vision.order,
         frames=VIDEO_FRAMES,
     )
 
 
 def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:
     """The aliases of a bundle, checked together with its id before anything is read. Raises: OutputError."""
-    if not aliases and name.startswith(FAMILY_ALIAS) and name != FAMILY_ALIAS:
-        aliases = (FAMILY_ALIAS,)
+    aliases = aliases or tuple(alias for alias in FAMILY_ALIASES if name.startswith(alias))
     for each in (name, *aliases):
         if not _NAME.fullmatch(each):
             raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100")

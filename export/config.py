@@ -8,10 +8,23 @@ Source: reka-edge.md, 1 to 4.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from export.errors import ConfigError, UnsupportedError
 from export.fields import Fields
 from export.rope import RopeScaling, parse_scaling
+from export.towers import (
+    AudioConfig,
+    Resample,
+    SiglipConfig,
+    check_pooling,
+    check_std,
+    max_tiles,
+    only,
+    parse_audio,
+    parse_siglip,
+    resample,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -19,7 +32,8 @@ POSITION_GRID = 50  # the side of the trained table of positions
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
-_FAMILIES: Mapping[str, str] = {
+Family = Literal["yasa2", "yasa", "siglip", "llama"]
+_FAMILIES: Mapping[str, Family] = {
     "Yasa2ForConditionalGeneration": "yasa2",
     "YasaMMLMV2ForConditionalGeneration": "yasa2",
     "Yasa2Model": "yasa2",
@@ -27,15 +41,14 @@ _FAMILIES: Mapping[str, str] = {
     "YasaMMLMForConditionalGeneration": "siglip",
     "LlamaForCausalLM": "llama",
 }
-_MODEL_TYPES: Mapping[str, str] = {
+_MODEL_TYPES: Mapping[str, Family] = {
     "yasa2": "yasa2",
     "yasa_edge_mmlm_model": "yasa2",
     "yasa_model": "yasa",
     "yasa_mmlm_model": "siglip",
     "llama": "llama",
 }
-_UNSUPPORTED: Mapping[str, str] = {"siglip": "a SigLIP vision tower", "llama": "a Llama text tower"}
-_RESAMPLING: Mapping[int, str] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_COMPOSED = ("yasa2", "siglip")  # families whose text tower is one part of several
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,12 @@ class VisionConfig:
     max_tiles: int
     tokens_per_tile: int
     pos_embed: bool
-    resample: str
+    resample: Resample
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_share: float
+
+    order: Literal["cells-first"] = "cells-first"
 
     @property
     def grid(self) -> int:
@@ -91,24 +106,27 @@ class VisionConfig:
         """The side of the pooled feature map: the root of tokens_per_tile."""
         return math.isqrt(self.tokens_per_tile)
 
+    @property
+    def width(self) -> int:
+        """The channels of the feature map."""
+        return self.hidden_sizes[-1]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A checkpoint's configuration; family is yasa2 (with vision) or yasa (text only)."""
+    """A checkpoint's configuration; families with vision are yasa2 and siglip, yasa and llama are text only."""
 
-    family: str
+    family: Family
     architecture: str
     text: TextConfig
-    vision: VisionConfig | None
+    vision: VisionConfig | SiglipConfig | None
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    audio: AudioConfig | None = None
 
 
-def recognise(config: Mapping[str, object]) -> tuple[str, str]:
-    """The family and architecture of a config.json.
-
-    Raises: UnsupportedError for a family of section 1 that is not implemented, ConfigError for any other.
-    """
+def recognise(config: Mapping[str, object]) -> tuple[Family, str]:
+    """The family and architecture of a config.json. Raises: ConfigError for one that is not of section 1."""
     named = config.get("architectures") or [None]
     architecture, model_type = named[0] if isinstance(named, list) else named, config.get("model_type")
     for key, value in (("architectures[0]", architecture), ("model_type", model_type)):
@@ -119,13 +137,10 @@ def recognise(config: Mapping[str, object]) -> tuple[str, str]:
     if architecture is None and model_type not in _MODEL_TYPES:
         raise ConfigError(f"config.json: model_type is {model_type!r}: expected one of {', '.join(_MODEL_TYPES)}")
     by_type = _MODEL_TYPES.get(str(model_type))
-    family = _FAMILIES[str(architecture)] if architecture is not None else str(by_type)
+    family = _FAMILIES[architecture] if isinstance(architecture, str) else _MODEL_TYPES[str(model_type)]
     if by_type is not None and by_type != family:
         raise ConfigError(f"config.json: architectures[0] is {architecture!r}, but model_type is {model_type!r}")
-    name = str(architecture if architecture is not None else model_type)
-    if family in _UNSUPPORTED:
-        raise UnsupportedError(f"{name} ({_UNSUPPORTED[family]}) is not implemented by this version")
-    return family, name
+    return family, str(architecture if architecture is not None else model_type)
 
 
 def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | None, shapes: Shapes) -> ModelConfig:
@@ -138,38 +153,61 @@ def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | 
     notes: list[str] = []
     top = Fields(config, "config.json")
     top.skip("architectures", "model_type")
-    text_fields = top.child("text_config") if family == "yasa2" else top
-    if family == "yasa2" and text_fields.text("model_type", default="yasa_model") != "yasa_model":
-        raise UnsupportedError(f"text_config.model_type {text_fields.get('model_type')!r} is not implemented")
-    _refuse(top, shapes)
-    if family == "yasa2":
-        _refuse(text_fields, shapes)
+    _refuse(top)
+    if family not in _COMPOSED:
+        _refuse_sound(top, shapes)
+        text = _text(top, top, family, shapes, notes)
+        return ModelConfig(family, architecture, text, None, top.unread(), tuple(notes))
+    text_fields, vision_fields = top.child("text_config"), top.child("vision_config")
+    only(text_fields, "model_type", "yasa_model")
+    _refuse(text_fields)
     text = _text(text_fields, top, family, shapes, notes)
-    vision = None
-    ignored = list(text_fields.unread())
-    if family == "yasa2":
-        vision_fields, picture = top.child("vision_config"), Fields(preprocessor or {}, "preprocessor_config.json")
+    picture = Fields(preprocessor or {}, "preprocessor_config.json")
+    vision: VisionConfig | SiglipConfig
+    if family == "siglip":
+        vision = parse_siglip(vision_fields, top, picture)
+    else:
         vision = _vision(vision_fields, top, picture, notes)
-        ignored += [*top.unread(), *vision_fields.unread(), *picture.unread()]
-    return ModelConfig(family, architecture, text, vision, tuple(sorted(ignored)), tuple(notes))
+    read = [text_fields, top, vision_fields, picture]
+    audio = None
+    if _has_sound(shapes) and top.get("audio_config") is not None:
+        read.append(top.child("audio_config"))
+        audio = parse_audio(read[-1], top)
+    ignored = tuple(sorted(key for fields in read for key in fields.unread()))
+    return ModelConfig(family, architecture, text, vision, ignored, tuple(notes), audio)
 
 
-def _refuse(fields: Fields, shapes: Shapes) -> None:
+def _refuse(fields: Fields) -> None:
     """Known keys with a value that would change the result and that nothing here computes."""
     if fields.integer("num_moe_experts", default=1) > 1:
-        raise UnsupportedError(f"{fields.path('num_moe_experts')} above 1 is not implemented by this version")
+        raise _unsupported(fields, "num_moe_experts", "1")
     for key in ("has_score_layer", "add_position_embedding"):
         if fields.flag(key, default=False):
-            raise UnsupportedError(f"{fields.path(key)} is not implemented by this version")
+            raise _unsupported(fields, key, "false")
     for key in ("interleaved_sliding_window", "quantization_config"):
         if fields.get(key) is not None:
-            raise UnsupportedError(f"{fields.path(key)} is not implemented by this version")
-    has_sound = any(name.removeprefix("model.").startswith("audio_model.") for name in shapes)
-    if has_sound and fields.get("audio_config") is not None:
-        raise UnsupportedError(f"{fields.path('audio_config')}: a sound tower is not implemented by this version")
+            raise _unsupported(fields, key, "null")
 
 
-def _text(fields: Fields, top: Fields, family: str, shapes: Shapes, notes: list[str]) -> TextConfig:
+def _refuse_sound(top: Fields, shapes: Shapes) -> None:
+    if _has_sound(shapes) and top.get("audio_config") is not None:
+        raise UnsupportedError(
+            f"{top.path('audio_config')} is {str(top.get('audio_config'))[:60]}: a sound tower beside a model of text"
+            " only is not implemented by this version"
+        )
+
+
+def _has_sound(shapes: Shapes) -> bool:
+    """Whether a sound tower is stored: real configurations keep its keys without it."""
+    return any(name.removeprefix("model.").startswith("audio_model.") for name in shapes)
+
+
+def _unsupported(fields: Fields, key: str, expected: str) -> UnsupportedError:
+    value = str(fields.get(key))[:60]
+    return UnsupportedError(f"{fields.path(key)} is {value}: not implemented by this version, expected {expected}")
+
+
+def _text(fields: Fields, top: Fields, family: Family, shapes: Shapes, notes: list[str]) -> TextConfig:
     hidden_size = fields.integer("hidden_size")
     n_heads = fields.integer("num_attention_heads")
     head_dim = fields.integer("head_dim", default=0) or _even_share(fields, hidden_size, n_heads)
@@ -179,6 +217,8 @@ def _text(fields: Fields, top: Fields, family: str, shapes: Shapes, notes: list[
         raise ConfigError(f"{fields.file}: {int(head_dim * share)} of {head_dim} rotated: expected an even number")
     activation = fields.text("hidden_act", default="silu")
     if activation not in ("silu", "swiglu"):
+        if family == "llama":
+            raise _unsupported(fields, "hidden_act", "silu")
         notes.append(f"{fields.path('hidden_act')} is {activation}: silu is computed, as yasa models do")
     return TextConfig(
         hidden_size=hidden_size,
@@ -232,11 +272,12 @@ def _stored_kv_heads(fields: Fields, n_heads: int, head_dim: int, shapes: Shapes
     raise ConfigError(f"{fields.path('num_query_groups')} and num_key_value_heads differ, and no k_proj decides")
 
 
-def _rotary_share(fields: Fields, family: str, notes: list[str]) -> float:
+def _rotary_share(fields: Fields, family: Family, notes: list[str]) -> float:
     share = fields.same_number("rotary_pct", "partial_rotary_factor", "rope_parameters.partial_rotary_factor")
     if share is None:
-        share = 1.0 if family == "yasa2" else 0.25
-        notes.append(f"{fields.path('rotary_pct')} absent: {share:g}")
+        share = 1.0 if family in ("yasa2", "llama") else 0.25
+        if family != "llama":  # there it is never given, and always 1
+            notes.append(f"{fields.path('rotary_pct')} absent: {share:g}")
     if not 0 < share <= 1:
         raise ConfigError(f"{fields.path('rotary_pct')} is {share}: expected above 0 and at most 1")
     return share
@@ -296,40 +337,24 @@ def _vision(fields: Fields, top: Fields, picture: Fields, notes: list[str]) -> V
         patch_px=fields.integer("patch_size", default=4),
         hidden_sizes=fields.integers("hidden_sizes"),
         depths=fields.integers("depths"),
-        max_tiles=top.integer("vision_max_tiles_num", default=0) or top.integer("max_tiles_num", default=4),
+        max_tiles=max_tiles(top),
         tokens_per_tile=top.integer("num_query_tokens", default=49),
         pos_embed=top.flag("use_vision_pos_embed", default=True),
-        resample=_resample(picture),
+        resample=resample(picture, default=2),
         mean=picture.triple("image_mean", default=IMAGE_MEAN),
         std=picture.triple("image_std", default=IMAGE_STD),
         crop_share=picture.number("crop_pct", default=0.875),
     )
-    top.skip("max_tiles_num")
     _check_vision(vision, fields, top, picture)
     return vision
 
 
 def _refuse_vision(fields: Fields, top: Fields) -> None:
-    expected = {
-        (fields, "model_type"): "convnextv2",
-        (fields, "hidden_act"): "gelu",
-        (top, "vision_encoder_arch"): "convnextv2",
-    }
-    for (owner, key), value in expected.items():
-        found = owner.text(key, default=value)
-        if found != value:
-            raise UnsupportedError(f"{owner.path(key)} is {found!r}: only {value} is implemented by this version")
+    only(fields, "model_type", "convnextv2")
+    only(fields, "hidden_act", "gelu")
+    only(top, "vision_encoder_arch", "convnextv2")
     if fields.integer("num_channels", default=3) != 3:
         raise UnsupportedError(f"{fields.path('num_channels')} is {fields.get('num_channels')}: only 3 is implemented")
-
-
-def _resample(picture: Fields) -> str:
-    number = picture.integer("resample", default=2, least=0)
-    if number not in _RESAMPLING:
-        raise UnsupportedError(
-            f"{picture.path('resample')} is {number}: only 2 (bilinear) and 3 (bicubic) are implemented"
-        )
-    return _RESAMPLING[number]
 
 
 def _check_vision(vision: VisionConfig, fields: Fields, top: Fields, picture: Fields) -> None:
@@ -341,14 +366,12 @@ def _check_vision(vision: VisionConfig, fields: Fields, top: Fields, picture: Fi
         )
     if vision.grid < 1:
         raise ConfigError(f"{fields.path('image_size')} is {vision.tile_px}: too small for {n_stages} stages")
-    if vision.pooled**2 != vision.tokens_per_tile:
-        raise ConfigError(f"{top.path('num_query_tokens')} is {vision.tokens_per_tile}: expected a square number")
+    check_pooling(vision.tokens_per_tile, top)
     if vision.pos_embed and (vision.grid**2 > POSITION_GRID**2 or vision.hidden_sizes[-1] % 4 != 0):
         raise ConfigError(
             f"{fields.file}: feature map of {vision.grid} x {vision.grid} x {vision.hidden_sizes[-1]}: the table of"
             f" positions has {POSITION_GRID} x {POSITION_GRID} rows and needs channels in multiples of 4"
         )
-    if min(vision.std) <= 0:
-        raise ConfigError(f"{picture.path('image_std')} is {list(vision.std)}: expected numbers above 0")
+    check_std(vision.std, picture)
     if not 0 < vision.crop_share <= 1:
         raise ConfigError(f"{picture.path('crop_pct')} is {vision.crop_share}: expected above 0 and at most 1")

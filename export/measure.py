@@ -6,6 +6,7 @@ layer, all prompts at once, each weight read once.
 """
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import Bundle, Manifest, VisionSpec
-from edge.media.image import tiles
+from edge.media.image import tile_count, tiles
 from export import reference
 from export.answers import Answer, Transcript, answer_all, file_rows
 from export.compare import Agreement, Comparison, row_cosines
@@ -107,15 +108,15 @@ def _measure(manifest: Manifest, weights: Weights, transcript: Transcript, logit
     return Measured(comparison.result(), cosines, len(transcript.answers), len(transcript.pictures))
 
 
-def _picture_embeds(
-    weights: Weights, vision: VisionSpec, pictures: Mapping[str, U8], report: Report
-) -> dict[str, F32]:
+def _picture_embeds(weights: Weights, vision: VisionSpec, pictures: Mapping[str, U8], report: Report) -> dict[str, F32]:
     """The reference's embeds of every picture, (tokens, H) by digest."""
+    # Cut as they are asked for: the tiles of all pictures go through the tower in groups, whose they are is counted.
+    counts = {key: tile_count(picture.shape[1], picture.shape[0], vision) for key, picture in pictures.items()}
+    cut = (tile for picture in pictures.values() for tile in tiles(picture, vision))
+    rows = reference.tile_embeds(weights, weights.checkpoint.config, cut)  # (tokens, H) each
     embeds = {}
-    for index, (key, picture) in enumerate(pictures.items()):
-        cut = np.stack(list(tiles(picture, vision)))  # (N, 3, T, T)
-        rows = reference.tile_embeds(weights, weights.checkpoint.config, cut)  # (N, tokens, H)
-        embeds[key] = rows.reshape(-1, rows.shape[-1])
+    for index, (key, count) in enumerate(counts.items()):
+        embeds[key] = np.concatenate(list(itertools.islice(rows, count)))
         report("pictures", index + 1, len(pictures))
     return embeds
 

@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from export.checkpoint import F32, Checkpoint
 from export.config import ModelConfig, TextConfig, VisionConfig
+from export.encoder_names import siglip_role, siglip_roles, sound_role, sound_roles
 from export.errors import CheckpointError, UnsupportedError
+from export.towers import SiglipConfig
 
 _DROPPED = (
     "*rotary_emb.inv_freq", "*cos_cached", "*sin_cached", "*causal_mask", "*casual_mask", "gpt_neox.bias",
     "*attention.bias", "*attention.masked_bias", "qformer*", "query_tokens", "connector.*", "audio_*",
     "audio2qformer_state*", "audioQformer2lan*", "vision_ln*", "optimizer*", "grad_acc*",
     "vision_model.backbone.layernorm.*", "vision_model.vision_model.head.*",
+    "vision_model.vision_model.embeddings.position_ids",
 )  # fmt: skip
 _TEXT_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.", "")
 
@@ -142,11 +145,16 @@ class Weights:
 def _role(name: str, config: ModelConfig) -> str | None:
     """The role of a stored tensor, None if it is known and not needed."""
     bare = name.removeprefix("model.")
+    heard = sound_role(bare) if config.audio is not None else None
+    if heard is not None:
+        return heard
     if any(fnmatchcase(name, pattern) or fnmatchcase(bare, pattern) for pattern in _DROPPED):
         return None
     role = _text_role(name)
     if role is None and config.vision is not None:
-        role = _vision_role(bare)
+        role = _projection_role(bare)
+        if role is None:
+            role = siglip_role(bare) if isinstance(config.vision, SiglipConfig) else _vision_role(bare)
     if role is None:
         raise CheckpointError(f"{name}: unknown tensor, expected one of the forms of a {config.family} checkpoint")
     if role.startswith("text.") and role.endswith(("norm.bias", "norm1.bias", "norm2.bias")):
@@ -171,10 +179,12 @@ def _text_role(name: str) -> str | None:
     return None
 
 
-def _vision_role(bare: str) -> str | None:
+def _projection_role(bare: str) -> str | None:
     match = re.fullmatch(r"language_projection\.([02])\.(weight|bias)", bare)
-    if match is not None:
-        return f"projection.{match[1]}.{match[2]}"
+    return None if match is None else f"projection.{match[1]}.{match[2]}"
+
+
+def _vision_role(bare: str) -> str | None:
     if not bare.startswith("vision_model.backbone."):
         return None
     rest = bare.removeprefix("vision_model.backbone.")
@@ -210,11 +220,13 @@ def qkv_rows(text: TextConfig, part: str) -> npt.NDArray[np.intp]:
 def expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every role that a checkpoint of this configuration has, with its shape."""
     yield from _text_roles(config.text)
-    if config.vision is not None:
-        yield from _vision_roles(config.vision)
-        width, hidden = config.vision.hidden_sizes[-1], config.text.hidden_size
-        yield from _linear("projection.0", hidden, width, bias=True)
+    vision, hidden = config.vision, config.text.hidden_size
+    if vision is not None:
+        yield from siglip_roles(vision) if isinstance(vision, SiglipConfig) else _vision_roles(vision)
+        yield from _linear("projection.0", hidden, vision.width, bias=True)
         yield from _linear("projection.2", hidden, hidden, bias=True)
+    if config.audio is not None:
+        yield from sound_roles(config.audio, hidden)
 
 
 def _text_roles(text: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -15,7 +15,8 @@ INT4_BLOCK: Final = 128
 
 _PARTS: Final = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up", "o": "o", "down": "down"}
 _LAYER = re.compile(r"text\.(layers\.\d+)\.(q|k|v|o|gate|up|down)\.weight")
-_LINEAR = re.compile(r"(vision\.stages\.\d+\.blocks\.\d+\.pwconv[12]|projection\.[02])\.weight")
+_ENCODER = re.compile(r"((?:vision|audio)\.layers\.\d+)\.(q|k|v|o|fc1|fc2)\.weight")
+_LINEAR = re.compile(r"(vision\.stages\.\d+\.blocks\.\d+\.pwconv[12]|(?:audio\.)?projection\.[02])\.weight")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ def recipe_path(role: str) -> str | None:
     """The path under which recipes speak of a weight; None for what always stays float32."""
     if role in ("text.embed", "text.head"):
         return role.replace("text.", "decoder.")
-    layer, linear = _LAYER.fullmatch(role), _LINEAR.fullmatch(role)
+    layer, encoder, linear = _LAYER.fullmatch(role), _ENCODER.fullmatch(role), _LINEAR.fullmatch(role)
     if layer:
         return f"decoder.{layer[1]}.{_PARTS[layer[2]]}"
+    if encoder:
+        return f"{encoder[1]}.{_PARTS.get(encoder[2], encoder[2])}"
     return linear[1] if linear else None
 
 

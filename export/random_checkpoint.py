@@ -9,9 +9,9 @@ import math
 import string
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ import numpy.typing as npt
 from export import config as configuration
 from export.checkpoint import CONFIG, F32, INDEX, PREPROCESSOR
 from export.config import ModelConfig, TextConfig
+from export.encoder_names import stored_siglip, stored_sound
 from export.errors import OutputError
 from export.names import expected, qkv_rows
+from export.random_shapes import Shape, SiglipShape, TowerShape, config_of
 from export.tokenizer import N_CONTROL, TOKENIZER, TOKENIZER_CONFIG, build, byte_alphabet, control_tokens
 
 _CHUNK_VALUES = 1 << 22
@@ -45,66 +47,6 @@ _VISION: Mapping[str, str] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TowerShape:
-    """The vision tower of a random checkpoint; the fields are those of VisionConfig."""
-
-    tile_px: int
-    patch_px: int
-    hidden_sizes: tuple[int, ...]
-    depths: tuple[int, ...]
-    max_tiles: int
-    tokens_per_tile: int
-    pos_embed: bool = True
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A random checkpoint; change single fields with `dataclasses.replace`.
-
-    n_mergeable: ids of text (96 control ids follow); form: split, fused or neox; prefix: of the text tower's names
-    (neox: before `gpt_neox.`); head_prefix: before `lm_head`; extra: further keys of the text configuration.
-    """
-
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    n_mergeable: int
-    context: int
-    shard_bytes: int
-    tower: TowerShape | None
-    rotary_share: float | None = None
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    tied: bool = False
-    form: str = "split"
-    prefix: str = "model.language_model."
-    head_prefix: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def vocab_size(self) -> int:
-        """All ids, control tokens and fillers included."""
-        return self.n_mergeable + N_CONTROL
-
-
-TINY: Final = Shape(
-    hidden_size=64, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=16, intermediate_size=160, n_mergeable=416,
-    context=1024, shard_bytes=200_000,
-    tower=TowerShape(384, 12, (16, 24, 32, 48), depths=(1, 1, 2, 1), max_tiles=4, tokens_per_tile=4),
-)  # fmt: skip
-TINY_TEXT: Final = replace(TINY, tower=None, prefix="model.", rotary_share=0.5)
-ONE_B: Final = Shape(
-    hidden_size=2048, n_layers=16, n_heads=32, n_kv_heads=8, head_dim=64, intermediate_size=8192, n_mergeable=100_256,
-    context=16_384, shard_bytes=1 << 30,
-    tower=TowerShape(512, 4, (352, 704, 1408, 2816), depths=(3, 3, 27, 3), max_tiles=4, tokens_per_tile=64),
-)  # fmt: skip
-SHAPES: Final[Mapping[str, Shape]] = {"tiny": TINY, "1b": ONE_B}
-
-
 def write_checkpoint(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
     """Writes a checkpoint folder: bf16 shards with an index, configuration and tokenizer. Returns the folder.
 
@@ -114,20 +56,23 @@ def write_checkpoint(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
         folder.mkdir(parents=True)
     except FileExistsError as error:
         raise OutputError(f"{folder}: exists; expected a folder to create") from error
-    config = _config(shape)
-    _write_json(folder / CONFIG, config)
-    if shape.tower is not None:
+    _write_json(folder / CONFIG, config_of(shape))
+    if isinstance(shape.tower, TowerShape):
         mean, std = list(configuration.IMAGE_MEAN), list(configuration.IMAGE_STD)
         _write_json(folder / PREPROCESSOR, {"resample": 2, "image_mean": mean, "image_std": std})
     _write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "YasaTokenizer"})
-    (folder / TOKENIZER).write_bytes(random_tokenizer(shape.n_mergeable))
-    model = configuration.parse(_config(replace(shape, extra={})), preprocessor=None, shapes={})
+    (folder / TOKENIZER).write_bytes(random_tokenizer(shape.n_mergeable, plain=shape.is_llama))
+    sound = {} if shape.sound is None else {"audio_model.": ()}  # a stored tensor is what makes the tower count
+    model = configuration.parse(config_of(replace(shape, extra={})), preprocessor=None, shapes=sound)
     _write_shards(folder, _stored(model, shape), model.text, shape.shard_bytes, seed)
     return folder
 
 
-def random_tokenizer(n_mergeable: int) -> bytes:
-    """A byte-level tokenizer.json of n_mergeable ids of text and 96 control ids behind them."""
+def random_tokenizer(n_mergeable: int, *, plain: bool = False) -> bytes:
+    """A byte-level tokenizer.json of n_mergeable ids of text and 96 control ids behind them.
+
+    plain: without Reka's own control tokens, as Reka Flash 3 has it.
+    """
     alphabet = byte_alphabet()
     vocab = {char: index for index, char in enumerate(alphabet)}
     merges: list[tuple[str, str]] = []
@@ -144,7 +89,8 @@ def random_tokenizer(n_mergeable: int) -> bytes:
             left += right
         if len(vocab) == n_mergeable:
             break
-    return build(vocab, merges, control_tokens(n_mergeable, vocab_size=n_mergeable + N_CONTROL))
+    reka: Mapping[str, int] | None = {} if plain else None
+    return build(vocab, merges, control_tokens(n_mergeable, vocab_size=n_mergeable + N_CONTROL, reka=reka))
 
 
 @dataclass(frozen=True)
@@ -160,34 +106,6 @@ class _Stored:
         return 2 * math.prod(self.shape)
 
 
-def _config(shape: Shape) -> dict[str, object]:
-    text: dict[str, object] = {
-        "model_type": "yasa_model", "hidden_size": shape.hidden_size, "num_hidden_layers": shape.n_layers,
-        "num_attention_heads": shape.n_heads, "num_query_groups": shape.n_kv_heads,
-        "num_key_value_heads": shape.n_kv_heads, "head_dim": shape.head_dim,
-        "intermediate_size": shape.intermediate_size, "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.context, "rotary_emb_base": 10_000, "rms_norm_eps": 1e-5,
-        "attention_bias": shape.attention_bias, "mlp_bias": shape.mlp_bias, "tie_word_embeddings": shape.tied,
-        "hidden_act": "silu", "initializer_range": 0.02, "use_cache": True, "bos_token_id": 0, "eos_token_id": 2,
-    }  # fmt: skip
-    if shape.rotary_share is not None:
-        text["rotary_pct"] = shape.rotary_share
-    text.update(shape.extra)
-    if shape.tower is None:
-        return {"architectures": ["YasaCausalLM"], **text}
-    tower = shape.tower
-    return {
-        "architectures": ["Yasa2ForConditionalGeneration"], "model_type": "yasa2", "torch_dtype": "bfloat16",
-        "text_config": text, "num_query_tokens": tower.tokens_per_tile, "vision_max_tiles_num": tower.max_tiles,
-        "use_vision_pos_embed": tower.pos_embed, "vision_encoder_arch": "convnextv2", "audio_config": None,
-        "vision_config": {
-            "model_type": "convnextv2", "image_size": tower.tile_px, "patch_size": tower.patch_px,
-            "hidden_sizes": list(tower.hidden_sizes), "depths": list(tower.depths), "num_channels": 3,
-            "num_stages": len(tower.depths), "hidden_act": "gelu", "layer_norm_eps": 1e-12, "drop_path_rate": 0.0,
-        },
-    }  # fmt: skip
-
-
 def _stored(model: ModelConfig, shape: Shape) -> list[_Stored]:
     """Every tensor in the order of the layers, fused where the form says so."""
     fused = shape.form != "split"
@@ -195,7 +113,7 @@ def _stored(model: ModelConfig, shape: Shape) -> list[_Stored]:
     for role, size in expected(model):
         if role == "text.head" and shape.tied:
             continue
-        name = _text_name(role, shape, fused=fused) if role.startswith("text.") else _vision_name(role)
+        name = _text_name(role, shape, fused=fused) if role.startswith("text.") else _tower_name(role, shape)
         stored_size = (1, 1, 1, *size) if ".grn." in role else size
         groups.setdefault(name, []).append((role, stored_size))
     stored = []
@@ -222,9 +140,17 @@ def _text_name(role: str, shape: Shape, *, fused: bool) -> str:
     return f"{inner}layers.{layer}.{(_NEOX if neox else _SPLIT)[part]}.{kind}"
 
 
-def _vision_name(role: str) -> str:
+def _tower_name(role: str, shape: Shape) -> str:
+    """The released form: SigLIP's names have no `model.` in front."""
+    if role.startswith("audio."):
+        return f"model.{stored_sound(role)}"
+    is_siglip = isinstance(shape.tower, SiglipShape)
     if role.startswith("projection."):
-        return f"model.language_{role}"
+        return f"language_{role}" if is_siglip else f"model.language_{role}"
+    return stored_siglip(role) if is_siglip else _vision_name(role)
+
+
+def _vision_name(role: str) -> str:
     parts = role.split(".")
     layer, kind = _VISION.get(parts[-2], parts[-2]), parts[-1]
     place = ""

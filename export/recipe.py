@@ -70,7 +70,8 @@ class Recipe:
         """The scheme of one tensor.
 
         path: decoder.embed, decoder.layers.N.{qkv,o,gate_up,down}, decoder.head,
-        vision.stages.S.blocks.B.{pwconv1,pwconv2} or projection.{0,2}; n_layers: of the decoder.
+        vision.stages.S.blocks.B.{pwconv1,pwconv2}, {vision,audio}.layers.N.{qkv,o,fc1,fc2}, projection.{0,2} or
+        audio.projection.{0,2}; n_layers: of the decoder.
         Raises: RecipeError if no rule matches, or for a table in int4 (rows are looked up, not multiplied).
         """
         matching = [rule for rule in self.rules if rule.matches(path, n_layers=n_layers)]

@@ -5,8 +5,9 @@ Legend: S positions of one prompt, H hidden size, V vocabulary, N tiles, T tile 
 Source: reka-edge.md, 2 and 3. Nothing here is shared with the code that writes the graphs.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,16 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from export import encoder_reference
 from export.config import POSITION_GRID, ModelConfig, TextConfig, VisionConfig
 from export.names import Weights
 from export.rope import frequencies
+from export.towers import SiglipConfig
 
 F32 = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 VISION_EPS: Final = 1e-6  # of the tower's layer norms and of GRN, whatever the config says
 HEAD_ROWS: Final = 2048  # rows of the head that are multiplied at once: their logits are held for all positions
-TILES_AT_ONCE: Final = 8  # feature maps held at once: 23 MB each at 512 px and 352 channels
+TILES_AT_ONCE: Final = 16  # feature maps held at once, 23 MB each at 512 px and 352 channels; the tower is read anew
 
 
 def embeds(weights: Weights, ids: Sequence[int]) -> F32:
@@ -57,20 +60,37 @@ def logits(weights: Weights, text: TextConfig, states: F32) -> Iterator[tuple[sl
             yield rows, (product * text.logit_scale).numpy()
 
 
-def tile_embeds(weights: Weights, config: ModelConfig, tiles: F32) -> F32:
-    """The embeds of normalised tiles. tiles: (N, 3, T, T) -> (N, tokens per tile, H).
+def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> Iterator[F32]:
+    """The embeds of normalised tiles, a group at a time. tiles: (3, T, T) each -> (tokens per tile, H) each.
 
+    Give it the tiles of all pictures together: the tower's weights are read once for each group.
     Raises: ValueError when the model has no vision tower.
     """
-    if config.vision is None:
+    vision = config.vision
+    if vision is None:
         raise ValueError("tile_embeds: expected a model with a vision tower")
-    done = []
+    waiting = iter(tiles)
+    while group := [torch.from_numpy(tile) for tile in itertools.islice(waiting, TILES_AT_ONCE)]:
+        with torch.inference_mode():
+            if isinstance(vision, SiglipConfig):
+                maps = encoder_reference.siglip(weights, vision, group)
+            else:
+                maps = [_placed(vision, cells[0]) for cells in _tower(weights, vision, [tile[None] for tile in group])]
+            pooled = [functional.adaptive_avg_pool2d(each, vision.pooled).flatten(1).T for each in maps]
+            done = [each.numpy() for each in _project(weights, "projection", pooled)]
+        yield from done
+
+
+def window_embeds(weights: Weights, config: ModelConfig, windows: Sequence[F32]) -> list[F32]:
+    """The embeds of windows of sound. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
+
+    Raises: ValueError when the model has no sound tower.
+    """
+    if config.audio is None:
+        raise ValueError("window_embeds: expected a model with a sound tower")
     with torch.inference_mode():
-        for start in range(0, len(tiles), TILES_AT_ONCE):
-            group = [torch.from_numpy(tile)[None] for tile in tiles[start : start + TILES_AT_ONCE]]
-            maps = _tower(weights, config.vision, group)
-            done += [_project(weights, _pool(config.vision, feature_map)).numpy() for feature_map in maps]
-    return np.stack(done)
+        heard = encoder_reference.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
+        return [each.numpy() for each in _project(weights, "audio.projection", heard)]
 
 
 def _attention_step(weights: Weights, text: TextConfig, at: str, streams: list[Tensor], angles: Tensor) -> None:
@@ -180,13 +200,13 @@ def _response_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return weight * (x * share) + bias + x
 
 
-def _pool(vision: VisionConfig, x: Tensor) -> Tensor:
-    """Add the table of positions, average down, flatten row by row. (1, C, h, w) -> (tokens per tile, C)"""
-    _, channels, height, width = x.shape
-    if vision.pos_embed:
-        cells = x.flatten(2)[0].T + _positions(height * width, channels)  # (h * w, C)
-        x = cells.T.reshape(1, channels, height, width)
-    return functional.adaptive_avg_pool2d(x, vision.pooled).flatten(2)[0].T
+def _placed(vision: VisionConfig, x: Tensor) -> Tensor:
+    """Add the table of positions, if the model has it. (C, h, w) -> (C, h, w)"""
+    channels, height, width = x.shape
+    if not vision.pos_embed:
+        return x
+    cells = x.flatten(1).T + _positions(height * width, channels)  # (h * w, C)
+    return cells.T.reshape(channels, height, width)
 
 
 def _positions(n_cells: int, channels: int) -> Tensor:
@@ -202,9 +222,10 @@ def _positions(n_cells: int, channels: int) -> Tensor:
     return torch.from_numpy(table.astype(np.float32))
 
 
-def _project(weights: Weights, rows: Tensor) -> Tensor:
-    """(tokens per tile, C) -> (tokens per tile, H)"""
-    return _linear(weights, "projection.2")(functional.gelu(_linear(weights, "projection.0")(rows)))
+def _project(weights: Weights, at: str, rows: Sequence[Tensor]) -> list[Tensor]:
+    """(tokens, C) each -> (tokens, H) each"""
+    first, second = _linear(weights, f"{at}.0"), _linear(weights, f"{at}.2")
+    return [second(functional.gelu(first(each))) for each in rows]
 
 
 def _linear(weights: Weights, role: str) -> Callable[[Tensor], Tensor]:

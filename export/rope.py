@@ -46,7 +46,8 @@ def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int
         raise UnsupportedError(f"{key}: kind {kind!r} is not implemented by this version; known: {', '.join(_ALLOWED)}")
     unknown = sorted(set(data) - _COMMON - _ALLOWED[kind])
     if unknown:
-        raise UnsupportedError(f"{key}.{unknown[0]} is not implemented by this version for {kind}")
+        value = str(data[unknown[0]])[:60]
+        raise UnsupportedError(f"{key}.{unknown[0]} is {value}: not implemented by this version for {kind}")
     if kind == "default":
         return None
     numbers = {name: _number(data, name, key) for name in sorted(_ALLOWED[kind]) if data.get(name) is not None}

@@ -12,6 +12,7 @@ from typing import Final
 
 import tokenizers
 
+from export.config import Family
 from export.errors import TokenizerError
 from export.files import has_file, parse_object, read_bytes, read_json
 from export.ranks import load_ranks, merges_of
@@ -59,10 +60,18 @@ class TokenizerFiles:
     files: tuple[str, ...]
 
 
-def convert(checkpoint: Path, *, ranks: Path | None = None) -> TokenizerFiles:
+def control_of(family: Family, *, sound: bool = False) -> tuple[str, ...]:
+    """The control tokens that a family's prompts are made of, sound: those around sounds too."""
+    if family == "llama":
+        return ("<|endoftext|>",)  # its prompt is plain text
+    return (*REQUIRED, "<audio>", "</audio>") if sound else REQUIRED
+
+
+def convert(checkpoint: Path, *, ranks: Path | None = None, needed: Sequence[str] = REQUIRED) -> TokenizerFiles:
     """The tokenizer of a checkpoint folder.
 
-    ranks: a .tiktoken file, for a checkpoint without a tokenizer.json; None: tiktoken's own cache.
+    ranks: a .tiktoken file, for a checkpoint without a tokenizer.json, None: tiktoken's own cache; needed: the control
+    tokens it must have, those of STOP_TOKENS among them end an answer.
     Raises: TokenizerError if there is none, or it would change, lose or misread text; CheckpointError for bad files.
     """
     vocab_size = _vocab_size(checkpoint)
@@ -76,9 +85,9 @@ def convert(checkpoint: Path, *, ranks: Path | None = None) -> TokenizerFiles:
     else:
         data, files = _from_tiktoken(checkpoint, ranks, vocab_size)
         protected = parse_object(data, name=TOKENIZER)
-    control = _control(protected, vocab_size)
+    control = _control(protected, vocab_size, needed)
     _check_behaviour(open_tokenizer(data), control)
-    stop_ids = tuple(sorted(control[token] for token in STOP_TOKENS))
+    stop_ids = tuple(sorted(control[token] for token in STOP_TOKENS if token in needed))
     return TokenizerFiles(data, control, stop_ids, files)
 
 
@@ -246,7 +255,7 @@ def _protected(source: Mapping[str, object]) -> Mapping[str, object]:
     return {**source, "added_tokens": [{**token, "special": True} for token in added]}
 
 
-def _control(source: Mapping[str, object], vocab_size: int) -> dict[str, int]:
+def _control(source: Mapping[str, object], vocab_size: int, needed: Sequence[str]) -> dict[str, int]:
     """Every added token by its string, ordered by id. Raises: TokenizerError for ids that are doubled or outside."""
     model, added = source["model"], source["added_tokens"]
     if not isinstance(model, dict) or not isinstance(added, list):
@@ -262,7 +271,7 @@ def _control(source: Mapping[str, object], vocab_size: int) -> dict[str, int]:
             raise TokenizerError(f"{TOKENIZER}: {token[:40]!r}: id {at!r}, expected from 0 to {vocab_size - 1}")
         if owners.setdefault(at, token) != token:
             raise TokenizerError(f"{TOKENIZER}: {token[:40]!r} and {owners[at][:40]!r} share the id {at}")
-    missing = [token for token in REQUIRED if token not in control]
+    missing = [token for token in needed if token not in control]
     if missing:
         raise TokenizerError(f"{TOKENIZER}: added_tokens lack {missing[0]}: the prompt needs it")
     return dict(sorted(control.items(), key=lambda item: item[1]))

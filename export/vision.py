@@ -9,6 +9,7 @@ from export.config import POSITION_GRID, ModelConfig, VisionConfig
 from export.errors import GraphError
 from export.graph import F32, MICROSOFT, DataFile, Graph, Progress
 from export.names import Weights
+from export.projection import add_projection, pooling_matrix
 from export.quantize import Linears, runs
 from export.recipe import Recipe
 
@@ -27,8 +28,8 @@ def write_vision(
 
     Raises: GraphError for a config without a vision tower. Source: reka-edge.md, 3.
     """
-    if config.vision is None:
-        raise GraphError(f"{config.architecture} has no vision tower")
+    if not isinstance(config.vision, VisionConfig):
+        raise GraphError(f"{config.architecture} has no ConvNeXt V2 tower")
     with DataFile(directory / "vision.bin") as data:
         graph = Graph("vision", data)
         linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
@@ -118,10 +119,10 @@ class _Tower:
         return graph.node("MatMul", [matrix, x], "pool.out")
 
     def _project(self, x: str) -> str:
-        channels, hidden = self._config.hidden_sizes[-1], self._hidden_size
-        x = self._gelu(self._linear(x, "projection.0", shape=(hidden, channels)), "projection.0")
-        x = self._linear(x, "projection.2", shape=(hidden, hidden))
-        return self._graph.node("Add", [x, self._weight("projection.2.bias")], "projection.out")
+        width, hidden = self._config.width, self._hidden_size
+        return add_projection(
+            x, "projection", self._weights, self._graph, self._linears, width=width, hidden_size=hidden
+        )  # fmt: skip
 
     def _linear(self, x: str, path: str, *, shape: tuple[int, int]) -> str:
         return self._linears.add(x, path, runs(self._weights, f"{path}.weight"), shape=shape, bias=None)
@@ -158,12 +159,3 @@ def position_table(n_rows: int, channels: int) -> F32:
     row, column = np.divmod(np.arange(n_rows), POSITION_GRID)
     parts = [wave(place[:, None] * omega) for place in (column, row) for wave in (np.sin, np.cos)]
     return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def pooling_matrix(cells: int, side: int) -> F32:
-    """Adaptive average pooling of a cells x cells grid to side x side, as a matrix (side², cells²)."""
-    axis = np.zeros((side, cells))
-    for i in range(side):
-        first, last = i * cells // side, -(-(i + 1) * cells // side)
-        axis[i, first:last] = 1 / (last - first)
-    return np.kron(axis, axis).astype(np.float32)

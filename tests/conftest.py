@@ -16,7 +16,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import pytest
 
 from export.build import build
-from export.random_checkpoint import TINY, TINY_TEXT, Shape, write_checkpoint
+from export.random_checkpoint import write_checkpoint
+from export.random_shapes import TINY, TINY_TEXT, Shape
 
 CheckpointOf = Callable[[Shape], Path]
 BundleOf = Callable[[Path, str], Path]

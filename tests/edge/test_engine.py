@@ -19,7 +19,7 @@ from edge.engine import Engine
 from edge.errors import BundleError, ContextLengthError, MediaError
 from edge.prompt import Control, Text, Turn, pieces
 from edge.tokenizer import Tokenizer
-from export.random_checkpoint import TINY_TEXT
+from export.random_shapes import TINY_TEXT
 from tests.conftest import BundleOf, CheckpointOf
 from tests.edge.asking import LONG, answer, ask, fresh_answer, options, picture
 

@@ -23,7 +23,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, OutputError, RecipeError
 from export.names import expected
 from export.plan import plan, recipe_path
-from export.random_checkpoint import TINY_TEXT
+from export.random_shapes import TINY_TEXT
 from export.recipe import load
 from tests.conftest import BundleOf, CheckpointOf
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export.checkpoint import INDEX, SINGLE, Checkpoint
-from export.errors import CheckpointError, UnsupportedError
+from export.errors import CheckpointError, ConfigError
 from export.files import parse_object, plain_file
-from export.random_checkpoint import TINY, TINY_TEXT, write_checkpoint
+from export.random_checkpoint import write_checkpoint
+from export.random_shapes import TINY, TINY_TEXT
 from export.shards import MAX_HEADER_BYTES, MAX_TENSORS, read_header
 
 # A busy machine is no fault of the code.
@@ -354,10 +355,10 @@ def test_missing_or_doubled_weights_are_named(tmp_path: Path, names: list[str], 
         Checkpoint.open(tmp_path)
 
 
-def test_a_family_without_support_is_named_before_its_weights_are_looked_at(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+def test_a_foreign_family_is_named_before_its_weights_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UnsupportedError, match=r"LlamaForCausalLM .* not implemented by this version"):
+    with pytest.raises(ConfigError, match=r"architectures\[0\] is 'GPT2LMHeadModel': expected one of"):
         Checkpoint.open(tmp_path)
 
 

@@ -11,7 +11,8 @@ import pytest
 from export.checkpoint import INDEX, Checkpoint
 from export.errors import CheckpointError, UnsupportedError
 from export.names import Weights, expected
-from export.random_checkpoint import TINY, TINY_TEXT, Shape, write_checkpoint
+from export.random_checkpoint import write_checkpoint
+from export.random_shapes import TINY, TINY_TEXT, Shape
 
 TEXT = replace(TINY_TEXT, n_layers=2, attention_bias=True, mlp_bias=True, shard_bytes=1 << 30)
 FORMS: Mapping[str, Shape] = {

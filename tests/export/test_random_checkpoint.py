@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from export.checkpoint import Checkpoint
 from export.errors import OutputError
 from export.names import Weights
-from export.random_checkpoint import ONE_B, TINY, TINY_TEXT, random_tokenizer, write_checkpoint
+from export.random_checkpoint import random_tokenizer, write_checkpoint
+from export.random_shapes import ONE_B, TINY, TINY_TEXT
 from export.tokenizer import convert
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_checkpoint"

@@ -22,7 +22,7 @@ from export.measure import Cosines, Cost, Measured
 from export.memory import Peak, PeakMemory
 from export.names import Weights
 from export.prompts import Question, questions
-from export.random_checkpoint import TINY_TEXT
+from export.random_shapes import TINY_TEXT
 from export.recipe import Thresholds
 from tests.conftest import BundleOf, CheckpointOf
 

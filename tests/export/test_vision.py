@@ -14,8 +14,9 @@ from edge.bundle import TensorRecord
 from export.config import VisionConfig
 from export.errors import GraphError
 from export.graph import F32, Progress
+from export.projection import pooling_matrix
 from export.recipe import Scheme
-from export.vision import pooling_matrix, position_table, write_vision
+from export.vision import position_table, write_vision
 from tests.export import convnext
 from tests.export.random_weights import VISION, RandomWeights, model, recipe
 
@@ -114,7 +115,7 @@ def test_slow_reductions_stay_out_of_the_graph(tmp_path: Path) -> None:
 
 def test_checkpoint_without_a_tower_is_refused(tmp_path: Path) -> None:
     config = model()
-    with pytest.raises(GraphError, match="Test has no vision tower"):
+    with pytest.raises(GraphError, match="Test has no ConvNeXt V2 tower"):
         write_vision(RandomWeights(config), config, recipe("fp32"), tmp_path, progress=None)
 
 
