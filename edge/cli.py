@@ -1,4 +1,4 @@
-"""The command line: edge chat, detect, watch, serve, models, doctor, bench; results go to stdout, all else to stderr."""
+"""The command line, a module of edge.commands for each command: results go to stdout, everything else to stderr."""
 
 import io
 import sys

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from edge.camera import Camera
     from edge.types import ApiError
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
@@ -41,6 +42,16 @@ def reason(error: "ApiError") -> str:
     if isinstance(detail, list):
         return "; ".join(f"{'.'.join(map(str, problem.loc[1:]))}: {problem.msg}" for problem in detail)
     return str(detail)
+
+
+def camera_of(name: str, *, size: str | None = None, still: bool = False, loop: bool = False) -> "Camera":
+    """Open the camera of a --camera option; size: its --size, WIDTHxHEIGHT. Raises: DeviceError."""
+    from edge.camera import Camera
+
+    width, separator, height = (size or "").lower().partition("x")
+    if size is not None and not (separator and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
+        fail(f"--size {size!r:.200}: expected WIDTHxHEIGHT, such as 1280x720")
+    return Camera(name, size=(int(width), int(height)) if size else None, still=still, loop=loop)
 
 
 def piped(question: str | None) -> str:

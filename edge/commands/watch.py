@@ -1,0 +1,76 @@
+"""edge watch: the same question asked of a camera over and over; a line of JSON when the answer changes."""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.commands.console import ModelName, api_failures, camera_of, fail
+
+if TYPE_CHECKING:
+    from edge.watcher import Event
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def watch(
+    question: Annotated[str, typer.Argument(help="What is asked of every picture.")],
+    camera: Annotated[str, typer.Option("--camera", help="0, csi, pi, a pipeline, a film, a folder, - (JPEGs).")] = "0",
+    every: Annotated[str, typer.Option("--every", help="How often to look: 500ms, 2s, 1m.")] = "2s",
+    heartbeat: Annotated[str, typer.Option("--heartbeat", help="How often to say that all is well.")] = "1m",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", min=0, help="Grey levels by which a changed part of a tile differs.")
+    ] = None,
+    refresh: Annotated[str, typer.Option("--refresh", help="When to encode a tile anyway.")] = "1m",
+    size: Annotated[str | None, typer.Option("--size", help="Of the camera's pictures: 1280x720.")] = None,
+    still: Annotated[bool, typer.Option("--still", help="A picture that never changes is no fault.")] = False,
+    model: ModelName = None,
+    system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0, the default, never varies.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same picture, same answer.")] = None,
+) -> None:
+    """Ask a camera the same question over and over; a line of JSON when the answer changes, and heartbeats.
+
+    Only the tiles of a picture that changed are encoded. A camera that freezes or vanishes is a line, its return too.
+    """
+    from edge.changes import THRESHOLD
+    from edge.watcher import watch as run
+
+    every_s, heartbeat_s, refresh_s = (
+        _seconds(text, name) for text, name in ((every, "every"), (heartbeat, "heartbeat"), (refresh, "refresh"))
+    )
+    with api_failures(), camera_of(camera, size=size, still=still) as eyes:
+        events = run(
+            eyes, question, every_s=every_s, heartbeat_s=heartbeat_s, refresh_s=refresh_s,
+            threshold=THRESHOLD if threshold is None else threshold, model=model, system=system,
+            max_tokens=max_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+        for event in events:
+            print(_line(event), flush=True)
+
+
+def _line(event: "Event") -> str:
+    """Return an event as a line of JSON; its time is the wall clock's, ages are measured by the monotonic one."""
+    tally = event.tally
+    said: dict[str, object] = {
+        "time": datetime.now(UTC).astimezone().isoformat(timespec="milliseconds"),
+        "event": event.kind,
+        "answer": event.answer,
+        "age_s": None if event.frame_s is None else round(max(0.0, time.monotonic() - event.frame_s), 3),
+    }
+    if event.reason is not None:
+        said["reason"] = event.reason
+    counts = {"frames": tally.n_frames, "skipped": tally.n_skipped, "asked": tally.n_asked}
+    return json.dumps({**said, **counts, "tiles": tally.n_tiles, "encoded": tally.n_encoded})
+
+
+def _seconds(text: str, name: str) -> float:
+    """Return the seconds that 500ms, 2s, 2, 1m or 1h stands for."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
+    if found is None or float(found[1]) == 0:
+        fail(f"--{name} {text!r:.200}: expected a time above 0, such as 500ms, 2s or 1m")
+    return float(found[1]) * _UNITS_S[found[2]]
