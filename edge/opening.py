@@ -96,9 +96,7 @@ def open_media(
 class _Opener:
     """Opens the media of one request, and counts what it holds so far."""
 
-    def __init__(
-        self, spec: Manifest, access: Access, limits: Limits, frames: int | None, budget: TextBudget
-    ) -> None:
+    def __init__(self, spec: Manifest, access: Access, limits: Limits, frames: int | None, budget: TextBudget) -> None:
         self._spec = spec
         self._access = access
         self._limits = limits

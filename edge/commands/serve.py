@@ -19,7 +19,7 @@ def serve(
     context: Annotated[int | None, typer.Option("--context", min=1, help="Positions of each conversation.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
     media_folder: Annotated[Path | None, typer.Option("--media-folder", help="Messages may name files in it.")] = None,
-    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", metavar="HOST", help="Fetch media from it.")] = None,
+    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", help="A host to fetch from.")] = None,
     allowed_host: Annotated[list[str] | None, typer.Option("--allowed-host", help="A name of this server.")] = None,
     api_key: Annotated[str | None, typer.Option("--api-key", help="The process list shows it to everybody.")] = None,
     api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="Its first line is the key.")] = None,

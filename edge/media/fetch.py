@@ -22,9 +22,7 @@ _CHUNK_CHARS = 1 << 20  # a multiple of 4: base64 is decoded in whole groups
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def read_url(
-    url: str, *, files: bool | Path, remote: "Remote | None" = None, max_bytes: int = MAX_BYTES
-) -> bytes:
+def read_url(url: str, *, files: bool | Path, remote: "Remote | None" = None, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes a media URL stands for.
 
     files: whether file:// URLs and plain paths are read: all (True), none (False), or those inside a folder, to which

@@ -20,11 +20,11 @@ from edge.media.image import from_array
 U8 = npt.NDArray[np.uint8]
 
 FORMATS = "MP4, MOV, MKV, WebM, AVI or GIF"
-CODECS = "H.264, HEVC, VP8, VP9, AV1, MPEG-4 or Motion JPEG"
+CODECS = "H.264, HEVC, VP8, VP9, MPEG-4 or Motion JPEG"
 
 _LOG = logging.getLogger("edge")
 _CODEC_TAGS = {
-    *("H264", "X264", "AVC1", "AVC3", "HEVC", "HVC1", "HEV1", "H265", "VP80", "VP08", "VP90", "VP09", "AV01"),
+    *("H264", "X264", "AVC1", "AVC3", "HEVC", "HVC1", "HEV1", "H265", "VP80", "VP08", "VP90", "VP09"),
     *("FMP4", "MP4V", "XVID", "DIVX", "DX50", "M4S2", "MJPG", "JPEG"),
 }
 _MAX_FPS = 1000.0

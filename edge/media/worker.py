@@ -29,7 +29,8 @@ _PIPE_BYTES = 1 << 20
 _MAX_MESSAGE_CHARS = 500
 # The environment goes with it as far as programs need one to start at all: keys stay here.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
-_SETTINGS = {
+# What keeps the libraries there quiet and small.
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
@@ -223,7 +224,7 @@ def _start() -> "subprocess.Popen[bytes]":
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**kept, **_SETTINGS, "PYTHONPATH": path},
+            env={**kept, **ENVIRONMENT, "PYTHONPATH": path},
             cwd="/",
             start_new_session=True,  # Ctrl-C in a terminal is for this process; it ends the other one
         )

@@ -113,7 +113,7 @@ def test_a_second_signal_ends_it_now(started: Process) -> None:
         (("--alias", "x"), "NAME=MODEL"),
         (("--media-folder", "nowhere"), "no such folder"),
         (("--api-key-file", "nowhere"), "No such file"),
-        (("--allow-media", "example.com"), "off in this version"),
+        (("--allow-media", "https://example.com"), "expected a host"),
         (("--tls-cert", "nowhere"), "both --tls-cert and --tls-key"),
         (("--tls-cert", "nowhere", "--tls-key", "nowhere"), "cannot be used"),
         (("--api-key", "ключ"), "printable ASCII"),
