@@ -15,18 +15,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound", "media.dial",
-     "media.remote", "media.fetch", "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound",
+     "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
-     "media.worker", "media.child", "positions", "decoder", "vision", "model",
+     "media.worker", "media.child", "speech", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools", "pipeline", "capture", "camera", "voice", "microphone", "changes"),
     ("worker", "engine"),
     ("models", "chat"),
     ("body", "exchange", "generation", "openai", "reka", "openapi", "page", "metrics", "guard", "queueing", "logs"),
     ("app",),
     ("client", "checkup", "protocol", "server", "transport", "watcher"),
-    ("commands", "commands.console", "commands.chat", "commands.detect", "commands.watch", "commands.serve", "commands.models", "commands.checkup"),
+    ("commands", "commands.console", "commands.chat", "commands.asking", "commands.conversation", "commands.screen",
+     "commands.transcript", "commands.detect", "commands.watch", "commands.serve", "commands.models",
+     "commands.checkup"),
     ("cli",),
     ("",),
 )  # fmt: skip
@@ -36,7 +38,8 @@ EXPORT_ROWS = (
      "quantize", "quantize.distance", "quantize.int8", "quantize.int4", "compare"),
     ("reference", "encoder_reference", "encoder", "projection", "random_shapes", "pack", "plan", "tokenizer", "ranks",
      "prompts", "rotary", ""),
-    ("text", "vision", "siglip", "audio", "answers", "measure", "verify", "certify", "random_checkpoint"),
+    ("text", "vision", "siglip", "audio", "whisper", "speech_graph", "speech_certificate", "speech",
+     "answers", "measure", "verify", "certify", "random_checkpoint"),
     ("build",),
     ("cli",),
 )  # fmt: skip
@@ -48,8 +51,9 @@ ROWS = {
 }
 DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {"edge.bundle", "edge.errors"}
-MEASURING = {"export.verify", "export.measure", "export.answers"}  # what runs a bundle to certify it
-IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes"}
+# What runs a bundle to certify it.
+MEASURING = {"export.verify", "export.measure", "export.answers", "export.speech_certificate"}
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes", "optimum-onnx": "optimum"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

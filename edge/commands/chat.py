@@ -1,135 +1,92 @@
 """edge chat: one question, or a conversation in a terminal."""
 
-import contextlib
 import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, ModelName, api_failures, fail, harmless, piped, reason
+from edge.commands.asking import KINDS, Asker, Message, Part, first_model, heard, named, seen, user
+from edge.commands.console import AsJson, ModelName, api_failures, camera_of, fail, piped
+from edge.commands.conversation import Conversation
 
 if TYPE_CHECKING:
-    from edge.client import Reka
-    from edge.types import Usage
+    from edge.camera import Camera
+    from edge.microphone import Microphone
+
+Names = list[str] | None
 
 
 def chat(
     question: Annotated[str | None, typer.Argument(help="Without one: a conversation, in a terminal.")] = None,
-    image: Annotated[list[str] | None, typer.Option("--image", help="A picture; repeatable.")] = None,
+    image: Annotated[Names, typer.Option("--image", help="A picture; repeatable.")] = None,
+    audio: Annotated[Names, typer.Option("--audio", help="A sound; repeatable.")] = None,
+    video: Annotated[Names, typer.Option("--video", help="A film; repeatable.")] = None,
+    pdf: Annotated[Names, typer.Option("--pdf", help="A paper; repeatable.")] = None,
+    camera: Annotated[
+        str | None, typer.Option("--camera", help="Each question sees its newest frame: 0, csi, pi, a file, -.")
+    ] = None,
+    mic: Annotated[bool, typer.Option("--mic", help="Speak the questions; a silence ends one.")] = False,
+    mic_source: Annotated[
+        str | None, typer.Option("--mic-source", help="Another microphone, by number or name; a sound file; -.")
+    ] = None,
     model: ModelName = None,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same request, same answer.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens and seconds to stderr.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Show Markdown as it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a question about text or pictures; text piped in is added to the question."""
+    """Ask about text, pictures, sounds, films or papers; what is piped in is added to the question."""
     from edge.client import Reka
 
-    text = "\n\n".join(part for part in (question, piped(question)) if part)
-    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    history: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
-    with api_failures(), Reka(model=model) as client:
-        if text or image:
-            messages = [*history, _user(text, image or [])]
-            if as_json:
-                print(client.chat.create(messages=messages, model=_first(client), **options).json(indent=1))
-            else:
-                _answer(client, messages, options, stats=stats)
-        elif sys.stdin.isatty():
-            _converse(client, history, options, stats=stats)
+    listens = mic or mic_source is not None
+    given = zip(KINDS, (image, audio, video, pdf), strict=True)
+    parts = [named(kind, name) for kind, names in given for name in names or ()]
+    text, piped_parts = (question or "", []) if "-" in (camera, mic_source) else piped(question)
+    parts.extend(piped_parts)
+    typed = sys.stdin is not None and sys.stdin.isatty()
+    is_one = question is not None or (not typed and bool(text or parts))
+    if not (is_one or listens or typed):
+        fail("no question: give one as an argument or on standard input, or start this in a terminal")
+    if as_json and not is_one:
+        fail("--json: expected a question beside it")
+    with api_failures(), ExitStack() as held:
+        client = held.enter_context(Reka(model=model))
+        asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
+        eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
+        ear = held.enter_context(_microphone(mic_source)) if listens else None
+        if is_one:
+            _ask_once(asker, system, text, [*_sensed(eyes, ear), *parts], as_json=as_json)
         else:
-            fail("no question: give one as an argument or on standard input, or start this in a terminal")
+            hands_free = not typed or mic_source == "-"
+            Conversation(asker, system=system, parts=parts, camera=eyes, microphone=ear, hands_free=hands_free).run()
 
 
-def _first(client: "Reka") -> str:
-    """Return the id of the bundle the client prefers."""
-    installed = client.models.get()
-    if not installed:
-        fail("no bundle is installed: edge models install DIR")
-    return installed[0].id
+def _ask_once(asker: Asker, system: str | None, text: str, parts: list[Part], *, as_json: bool) -> None:
+    """Ask one question; an answer that Ctrl-C stopped is a status that is not 0."""
+    first: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+    messages = [*first, user(text, parts)]
+    if as_json:
+        asker.print_json(messages)
+    elif not asker.ask(messages)[1]:
+        raise typer.Exit(130)
 
 
-def _answer(client: "Reka", messages: list[dict[str, object]], options: dict[str, Any], *, stats: bool) -> str:
-    """Stream an answer to stdout and return it; why it ended early, and the figures, go to stderr."""
-    started_s = first_s = time.monotonic()
-    shown, first, last = "", None, None
-    for last in client.chat.create_stream(messages=messages, model=_first(client), **options):
-        if first is None:
-            first, first_s = last, time.monotonic()
-        text = str(last.responses[0].chunk.content)
-        sys.stdout.write(harmless(text[len(shown) :]))
-        sys.stdout.flush()
-        shown = text
-    print()
-    if first is None or last is None:
-        return shown
-    reason = last.responses[0].finish_reason
-    if reason in ("length", "context"):
-        limit = "--max-tokens is reached" if reason == "length" else "the context is full"
-        print(f"edge: the answer is cut: {limit}", file=sys.stderr)
-    if stats:
-        _print_stats(first.usage, last.usage, first_s - started_s, time.monotonic() - first_s)
-    return shown
+def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Part]:
+    """Return what the camera sees now, and what is said next."""
+    parts = [] if camera is None else [seen(camera)]
+    if microphone is not None:
+        utterance = microphone.listen()
+        if utterance is None:
+            fail("nobody spoke")
+        parts.append(heard(utterance))
+    return parts
 
 
-def _print_stats(first: "Usage", last: "Usage", first_s: float, rest_s: float) -> None:
-    """Print tokens and speed; the first chunk may hold several tokens, as a slow reader gets only the newest."""
-    n_rest = last.output_tokens - first.output_tokens
-    speed = f"{n_rest / rest_s:.1f} tokens/s" if n_rest > 0 and rest_s > 0 else "no more"
-    counts = f"{last.input_tokens} tokens in, {last.output_tokens} out"
-    print(f"{counts}; first after {first_s:.2f} s, then {speed}", file=sys.stderr)
+def _microphone(source: str | None) -> "Microphone":
+    from edge.microphone import Microphone
 
-
-def _converse(client: "Reka", history: list[dict[str, object]], options: dict[str, Any], *, stats: bool) -> None:
-    """Talk turn by turn in a terminal: /image FILE for the next message, /clear, /quit."""
-    from edge.types import ApiError
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 (its import gives input() line editing)
-    print("/image FILE adds a picture to the next message, /clear forgets, /quit ends", file=sys.stderr)
-    n_kept, images = len(history), list[str]()
-    while True:
-        try:
-            line = input("> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            print(file=sys.stderr)
-            return
-        command, _, argument = line.partition(" ")
-        if command == "/quit":
-            return
-        if command == "/clear":
-            del history[n_kept:]
-            images.clear()
-        elif command == "/image":
-            _take_image(argument.strip(), images)
-        elif line.startswith("/"):
-            print(f"edge: {command}: expected /image FILE, /clear or /quit", file=sys.stderr)
-        elif line:
-            question = _user(line, images)
-            images.clear()
-            try:
-                answer = _answer(client, [*history, question], options, stats=stats)
-                history += [question, {"role": "assistant", "content": answer}]
-            except ApiError as error:
-                print(f"edge: {reason(error)}", file=sys.stderr)
-            except KeyboardInterrupt:
-                print("\nedge: stopped; this turn is forgotten", file=sys.stderr)
-
-
-def _take_image(name: str, images: list[str]) -> None:
-    if Path(name).is_file():
-        images.append(name)
-    else:
-        print(f"edge: {name!r:.200}: no such file", file=sys.stderr)
-
-
-def _user(text: str, images: list[str]) -> dict[str, object]:
-    """Return a user's message, its pictures first."""
-    # A path with a colon would read as a URL; a file: URL says what is meant.
-    urls = [Path(image).absolute().as_uri() if Path(image).is_file() else image for image in images]
-    parts: list[dict[str, object]] = [{"type": "image_url", "image_url": url} for url in urls]
-    return {"role": "user", "content": [*parts, *([{"type": "text", "text": text}] if text else [])]}
+    return Microphone(source)

@@ -1,5 +1,6 @@
 """What all commands share: their common options, errors as one line, text that a terminal can take."""
 
+import base64
 import contextlib
 import sys
 import unicodedata
@@ -54,16 +55,39 @@ def camera_of(name: str, *, size: str | None = None, still: bool = False, loop: 
     return Camera(name, size=(int(width), int(height)) if size else None, still=still, loop=loop)
 
 
-def piped(question: str | None) -> str:
-    """Return what is piped in, nothing from a terminal; say so when a question is kept waiting for it."""
+def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
+    """Return a question with the text that is piped in behind it, and what else is piped in, as parts of a message."""
     import select
 
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
-        return ""
+        return question or "", []
     with contextlib.suppress(OSError, ValueError):
         if question and not select.select([sys.stdin], [], [], 2.0)[0]:
             print("edge: waiting for standard input (without any: < /dev/null)", file=sys.stderr)
-    return sys.stdin.read().strip()
+    data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+    kind = _kind(data)
+    if kind is not None:
+        url = f"data:application/octet-stream;base64,{base64.b64encode(data).decode('ascii')}"
+        return question or "", [{"type": f"{kind}_url", f"{kind}_url": url}]
+    try:
+        text = data.decode(sys.stdin.encoding or "utf-8").strip()
+    except UnicodeDecodeError:
+        fail("standard input: expected text, or a picture, a sound, a film or a paper")
+    return "\n\n".join(part for part in (question, text) if part), []
+
+
+def _kind(data: bytes) -> str | None:
+    """Tell from the first bytes what is piped in, None for text."""
+    head, brand = data[:4], data[8:12]
+    if head[:3] == b"\xff\xd8\xff" or head == b"\x89PNG" or head == b"GIF8" or (head == b"RIFF" and brand == b"WEBP"):
+        return "image"
+    if head == b"%PDF":
+        return "pdf"
+    if head in (b"fLaC", b"OggS") or head[:3] == b"ID3" or (head == b"RIFF" and brand == b"WAVE"):
+        return "audio"
+    if data[4:8] == b"ftyp" or head == b"\x1a\x45\xdf\xa3" or (head == b"RIFF" and brand == b"AVI "):
+        return "video"
+    return None
 
 
 def harmless(text: str) -> str:

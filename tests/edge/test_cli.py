@@ -257,7 +257,7 @@ def test_a_conversation_in_a_terminal(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from edge import cli, models, store\n"
         "from edge.store import Stored; from tests.edge.fake_engine import FakeEngine, manifest\n"
         "FakeEngine.opened = []; models.Engine = FakeEngine\n"
-        "store.bundles = lambda: [Stored(Path('m'), manifest('m'), True)]\n"
+        "store.bundles = lambda *_: [Stored(Path('m'), manifest('m'), True)]\n"
         "sys.argv = ['edge', 'chat']\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
@@ -268,7 +268,7 @@ def test_a_conversation_in_a_terminal(tmp_path: Path) -> None:
     lines = ["How many?", "And now?", "/clear", "/image nowhere", f"/image {picture}", "/what", "Look", "/quit"]
     shown = typed(script, lines)
     assert "'nowhere': no such file" in shown
-    assert "/what: expected /image FILE, /clear or /quit" in shown
+    assert "/what: no such command; /help lists them" in shown
     assert shown.count("Three red circles.") == 3
     assert "[1, 2, 1]" in shown
     assert "[0, 0, 1]" in shown
