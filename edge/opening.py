@@ -1,7 +1,7 @@
 """Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +11,7 @@ from PIL import Image
 from edge.bundle import Manifest, VisionSpec
 from edge.errors import MediaError
 from edge.media import decoding
+from edge.media.audio import SoundLimits, from_samples
 from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
@@ -18,7 +19,9 @@ from edge.media.image import U8, digest, from_array
 from edge.media.worker import Worker
 from edge.messages import Limits, MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.paper import TextBudget, paper_parts
-from edge.prompt import Clip, Part, Picture, Turn
+from edge.prompt import Clip, Part, Picture, Sound, Turn
+from edge.sound import F32
+from edge.sound import digest as sound_digest
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote
@@ -117,7 +120,7 @@ class _Opener:
     def _open(self, part: MediaPart) -> Sequence[Part]:
         place = ".".join(map(str, part.loc[1:]))
         vision = self._spec.vision
-        if vision is None or part.kind == "audio":
+        if vision is None or (part.kind == "audio" and self._spec.audio is None):
             taken = "text, images, videos and PDFs" if vision is not None else "text only"
             raise MediaError(f"{place}: {part.kind}: {self._spec.id} takes {taken} in this version")
         try:
@@ -125,6 +128,8 @@ class _Opener:
                 return [self._picture(part)]
             if part.kind == "video":
                 return [self._film(part, vision)]
+            if part.kind == "audio":
+                return [self._sound(part)]
             return self._paper(part, vision)
         except MediaError as error:
             raise MediaError(f"{place}: {error}") from error
@@ -169,6 +174,17 @@ class _Opener:
         self._hold(frames)
         return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
 
+    def _sound(self, part: MediaPart) -> Sound:
+        limits = SoundLimits()
+        if is_url(part):
+            samples = cast(F32, self._access.decode("audio", self._read(part), asdict(limits)).arrays[0])
+        else:
+            if not isinstance(part.source, tuple | list) or len(part.source) != 2:
+                raise MediaError(f"audio: expected samples and their rate in Hz, got {shown(part.source)}")
+            samples = from_samples(part.source[0], part.source[1], limits)
+        self._hold([samples])
+        return Sound(samples, sound_digest(samples))
+
     def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         max_pages = min(self._left_pages_here, self._left_pages)
         area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
@@ -183,7 +199,7 @@ class _Opener:
     def _read(self, part: MediaPart) -> bytes:
         return read_url(str(part.source), files=self._access.files, remote=self._access.remote)
 
-    def _hold(self, arrays: Sequence[U8]) -> None:
+    def _hold(self, arrays: Sequence[U8 | F32]) -> None:
         """Count decoded bytes. Raises: MediaError."""
         self._left_bytes -= sum(array.nbytes for array in arrays)
         if self._left_bytes < 0:
