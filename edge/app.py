@@ -13,7 +13,7 @@ from edge.body import read_json
 from edge.chat import Request, api_errors, read_request, start
 from edge.engine import Engine
 from edge.exchange import Headers, HttpRequest, HttpResponse, Writer, json_response, refusal, refused
-from edge.generation import Generation, parts
+from edge.generation import MAX_SECONDS, Clock, Generation, parts
 from edge.messages import Limits
 from edge.metrics import Metrics
 from edge.models import Models
@@ -68,19 +68,37 @@ class Job:
         reply = _answered(self._path, begin)
         if isinstance(reply, HttpResponse):
             return reply
-        return Generation(reply, self._asked.writer, path=self._path, metrics=app.metrics, begun_s=self._begun_s)
+        return Generation(
+            reply,
+            self._asked.writer,
+            path=self._path,
+            metrics=app.metrics,
+            begun_s=self._begun_s,
+            max_s=app.max_s,
+            clock=app.clock,
+        )
 
 
 class App:
     """The interface over HTTP, whoever carries it: a server, or a transport in process.
 
     files: which local files messages may name; over HTTP none, or those in a folder. remote: what may be fetched.
+    max_s: of one generation, by the clock.
     """
 
     def __init__(
-        self, models: Models, *, files: bool | Path, remote: "Remote | None" = None, limits: Limits | None = None
+        self,
+        models: Models,
+        *,
+        files: bool | Path,
+        remote: "Remote | None" = None,
+        limits: Limits | None = None,
+        max_s: float = MAX_SECONDS,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.models = models
+        self.max_s = max_s
+        self.clock = clock
         self.access = Access(files, remote, apart=True)
         self.limits = limits or Limits.of_this_machine()
         self.metrics = Metrics()
@@ -100,7 +118,7 @@ class App:
 
     def read(self, request: HttpRequest) -> Job | HttpResponse:
         """Check a request; return the answer it asks for, not begun, or the response where there is one already."""
-        begun_s = time.monotonic()
+        begun_s = self.clock()
         unrouted = route_error(request.method, request.path)
         if unrouted is not None:
             return unrouted

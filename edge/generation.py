@@ -1,9 +1,10 @@
 """An answer on its way out: what to send next, known without waiting, for threads and event loops alike."""
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from collections.abc import Generator as GeneratorType
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from edge.exchange import Headers, HttpResponse, Writer, json_response, refusal
 from edge.handle import Handle, Progress
 from edge.metrics import Metrics
 from edge.types import ApiError
+
+Clock = Callable[[], float]  # seconds that never go back
 
 MAX_SECONDS = 1800.0
 
@@ -25,17 +28,25 @@ class StreamBroken(Exception):
 class Generation:
     """One answer; `status` and `headers` are known once poll() gave the first bytes.
 
-    `broken`: the body is to end without its proper end.
+    `broken`: the body is to end without its proper end. After max_s the answer ends with `length`, as far as it came.
     """
 
     def __init__(
-        self, reply: Reply, writer: Writer, *, path: str, metrics: Metrics, begun_s: float, max_s: float = MAX_SECONDS
+        self,
+        reply: Reply,
+        writer: Writer,
+        *,
+        path: str,
+        metrics: Metrics,
+        begun_s: float,
+        max_s: float = MAX_SECONDS,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.status: int | None = None
         self.headers: Headers = ()
         self.done = False
         self.broken = False
-        self.newest = Progress("", 0, 0, None)
+        self.newest = reply.handle.newest
         self._reply = reply
         self._writer = writer
         self._path = path
@@ -43,7 +54,8 @@ class Generation:
         self._begun_s = begun_s
         self._first_s: float | None = None
         self._n_first = 0  # tokens that were there when the first were seen
-        self._deadline_s = time.monotonic() + max_s
+        self._clock = clock
+        self._deadline_s = clock() + max_s
         self._counted = False
 
     @property
@@ -63,14 +75,20 @@ class Generation:
                 progress = self.handle.poll()
         except ApiError as error:
             return self._fail(error)
-        if progress is None:
-            self.done = self.handle.done
+        if progress is None and self.handle.done:
+            self.done = True
             return None
-        self._note(progress)
-        if progress.finish_reason is None and time.monotonic() > self._deadline_s:
+        if progress is not None:
+            self._note(progress)
+        if self.left_s == 0 and (progress is None or progress.finish_reason is None):
             self.handle.cancel()
-            progress = replace(progress, finish_reason="length")
-        return self._send(progress)
+            progress = replace(self.newest, finish_reason="length")
+        return None if progress is None else self._send(progress)
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the answer ends with what it has."""
+        return max(0.0, self._deadline_s - self._clock())
 
     def cancel(self) -> None:
         """Stop the generation, if it still runs, and count it. Calling it twice is fine."""
@@ -103,7 +121,7 @@ class Generation:
 
     def _note(self, progress: Progress) -> None:
         if self._first_s is None:
-            self._first_s, self._n_first = time.monotonic(), progress.output_tokens
+            self._first_s, self._n_first = self._clock(), progress.output_tokens
             self._metrics.first_token(self._first_s - self._begun_s)
         self.newest = progress
 
@@ -111,7 +129,7 @@ class Generation:
         if self._counted:
             return
         self._counted = True
-        decode_s = 0.0 if self._first_s is None else time.monotonic() - self._first_s
+        decode_s = 0.0 if self._first_s is None else self._clock() - self._first_s
         n_input, n_output = self.newest.input_tokens, self.newest.output_tokens
         self._metrics.generation(end, n_input=n_input, n_output=n_output, n_timed=n_output - self._n_first, s=decode_s)
 
@@ -127,7 +145,7 @@ def parts(generation: Generation) -> GeneratorType[bytes, None, None]:
             if part is not None:
                 yield part
             elif not generation.done:
-                news.wait()
+                news.wait(generation.left_s)
         if generation.broken:
             raise StreamBroken
     finally:
@@ -149,7 +167,9 @@ async def arriving(generation: Generation) -> AsyncGenerator[bytes, None]:
             if part is not None:
                 yield part
             elif not generation.done:
-                await news.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(generation.left_s):
+                        await news.wait()
         if generation.broken:
             raise StreamBroken
     finally:

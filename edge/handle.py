@@ -84,6 +84,12 @@ class Handle:
             return self._ended and not self._is_news and self._error is None
 
     @property
+    def newest(self) -> Progress:
+        """The newest progress, taken or not."""
+        with self._changed:
+            return self._newest
+
+    @property
     def cancelled(self) -> bool:
         """Whether cancel() came before the end."""
         return self._cancelled

@@ -28,9 +28,10 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Send the package's log to stderr as JSON lines, from INFO on."""
+    """Send the package's log to stderr as JSON lines, from INFO on, and the event loop's errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("edge")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    for name, level in (("edge", logging.INFO), ("asyncio", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)

@@ -37,8 +37,11 @@ T = TypeVar("T")
 OnReady = Callable[[str, Callable[[], None]], None]  # the address, and what stops the server
 
 BODY_S = 60.0
+BODY_GRACE_S = 10.0  # before its rate counts
+BODY_BYTES_PER_S = 8 << 10
 GRACE_S = 10
 N_SLOTS = 4
+_BACKLOG = 128
 _N_THREADS = 4
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
@@ -140,7 +143,9 @@ class Server:
         return None
 
     async def _work(self, request: HttpRequest, said: "_Said") -> Generation | None:
-        job = await self._run(lambda: self.app.read(request))
+        # Whether the server is ready must be known while every thread is busy.
+        is_health = request.path == "/health"
+        job = self.app.read(request) if is_health else await self._run(lambda: self.app.read(request))
         if isinstance(job, HttpResponse):
             await said.response(job)
             return None
@@ -249,11 +254,12 @@ async def _drain(receive: Receive) -> None:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    """Read a body, counted as it comes. Raises: ApiError 413, 408; _Gone."""
+    """Read a body, counted and timed as it comes. Raises: ApiError 413, 408; _Gone."""
     parts: list[bytes] = []
     n_bytes = 0
+    began_s = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout_at(began_s + min(BODY_S, BODY_GRACE_S)) as deadline:
             while True:
                 message: Message = await receive()
                 if message["type"] == "http.disconnect":
@@ -264,8 +270,11 @@ async def _read_body(receive: Receive) -> bytes:
                     raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got more")
                 if not message.get("more_body"):
                     return b"".join(parts)
+                deadline.reschedule(began_s + min(BODY_S, BODY_GRACE_S + n_bytes / BODY_BYTES_PER_S))
     except TimeoutError as error:
-        raise refused(408, f"the body did not arrive in {BODY_S:g} seconds") from error
+        rate = f"{BODY_BYTES_PER_S} bytes a second after {BODY_GRACE_S:g} seconds"
+        wanted = f"all of it in {BODY_S:g} seconds, and {rate}"
+        raise refused(408, f"body: expected {wanted}; got {n_bytes} bytes") from error
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -332,13 +341,14 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
     config = uvicorn.Config(
         server,
         http=Connection,
-        loop="asyncio",
+        loop="edge.protocol:Loop",
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
@@ -381,7 +391,7 @@ def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises: ParameterError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=128, reuse_port=False)
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=False)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ParameterError(f"{host} port {port}: cannot be listened at: {reason}", field="port") from error

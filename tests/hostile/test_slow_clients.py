@@ -1,0 +1,254 @@
+"""Clients that send by the byte, never read or come in crowds: they lose their connection, and others are served."""
+
+import contextlib
+import json
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+import edge.app
+from edge import protocol, server
+from edge.app import App, Job
+from edge.exchange import HttpRequest
+from edge.generation import Generation, parts
+from edge.models import Models
+from tests.conformance.conftest import Served, serving
+from tests.edge.asking import eventually, slow
+from tests.hostile.test_raw_http import CHAT, JSON, received, request, status, talk
+
+HEAD = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}"
+
+
+@pytest.fixture(scope="module")
+def served(int8_bundle: Path) -> Iterator[Served]:
+    with serving(int8_bundle) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def still_serving(served: Served) -> Iterator[None]:
+    yield
+    assert httpx.get(f"{served.address}/health").status_code == 200
+    eventually(lambda: served.server.queue.n_running == 0)
+
+
+def trickled(served: Served, data: bytes, *, piece: int, pause_s: float) -> bytes:
+    """Send bytes by the piece until something comes back; return what does until the connection ends."""
+    with socket.create_connection(served.place, timeout=30) as connection:
+        for start in range(0, len(data), piece):
+            connection.settimeout(pause_s)
+            with contextlib.suppress(TimeoutError):
+                if connection.recv(1, socket.MSG_PEEK):
+                    break
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(data[start : start + piece])
+        connection.settimeout(30)
+        return received(connection)
+
+
+@pytest.mark.parametrize("lengths", ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"])
+def test_a_body_by_the_byte_is_a_408_long_before_its_time(
+    lengths: str, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BODY_GRACE_S", 0.3)
+    body = b"{" + b" " * 400 if "Length" in lengths else b"1\r\n \r\n" * 100
+    begun_s = time.monotonic()
+    answer = trickled(served, (HEAD + lengths).encode() + body, piece=len(HEAD + lengths) + 4, pause_s=0.05)
+    assert status(answer) == 408 and b"8192 bytes a second" in answer
+    assert time.monotonic() - begun_s < server.BODY_S / 2
+
+
+def test_a_slow_body_that_keeps_its_rate_is_taken(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_GRACE_S", 0.2)
+    monkeypatch.setattr(server, "BODY_BYTES_PER_S", 10)
+    data = json.dumps(CHAT).encode()
+    head = f"{HEAD}Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    assert status(trickled(served, head + data, piece=len(head) // 4, pause_s=0.1)) == 200
+
+
+def test_no_rate_gives_a_body_more_than_its_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_S", 0.5)
+    head = f"{HEAD}Content-Length: 40000000\r\n\r\n".encode()
+    assert status(trickled(served, head + b" " * 8_000_000, piece=200_000, pause_s=0.05)) == 408
+
+
+def test_one_address_has_so_many_connections_and_others_have_theirs(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(served.place, timeout=20))
+        answer = talk(served, b"")
+        assert status(answer) == 503 and b"one address" in answer and b"retry-after" in answer.lower()
+        with socket.create_connection(served.place, timeout=20, source_address=("127.0.0.2", 0)) as other:
+            other.sendall(request("GET", "/health"))
+            assert status(received(other)) == 200
+    eventually(lambda: status(talk(served, request("GET", "/health"))) == 200)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_address(one: str, other: str, same: bool) -> None:
+    assert (protocol._network((one, 1)) == protocol._network((other, 2))) == same
+
+
+def test_a_crowd_that_trickles_headers_leaves_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEADER_S", 1.0)
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(40)]
+        for connection in crowd:
+            connection.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        assert httpx.post(f"{served.address}/v1/chat", json=CHAT, timeout=60).status_code == 200
+        assert all(status(received(connection)) == 408 for connection in crowd)
+
+
+def test_a_handshake_that_does_not_come_ends_in_time(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ssl
+
+    monkeypatch.setattr(protocol, "HEADER_S", 0.5)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with serving(int8_bundle, tls=context) as served, socket.create_connection(served.place, timeout=20) as connection:
+        assert received(connection) == b""
+
+
+def test_a_few_bytes_that_nobody_reads_hold_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
+    made = protocol.Connection.connection_made
+
+    def narrow(self: protocol.Connection, transport: object) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)  # type: ignore[attr-defined]
+        made(self, transport)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(protocol.Connection, "connection_made", narrow)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.settimeout(30)
+        connection.connect(served.place)
+        connection.sendall(request("GET", "/openapi.json"))
+        time.sleep(2)
+        answer = received(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    assert length < 1 << 16 and len(body) < length
+
+
+def test_health_is_known_while_every_thread_and_the_engine_are_busy(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Semaphore(0), threading.Event()
+    start = edge.app.start
+
+    def late(*arguments: object, **named: object) -> object:
+        begun.release()
+        gate.wait(60)
+        return start(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edge.app, "start", late)
+    with serving(fp32_bundle, slots=8) as served, ThreadPoolExecutor(8) as threads:
+        try:
+            asked = [threads.submit(httpx.post, f"{served.address}/v1/chat", json=CHAT, timeout=60) for _ in range(8)]
+            for _ in range(server._N_THREADS):
+                assert begun.acquire(timeout=30)
+            for _ in range(20):
+                assert httpx.get(f"{served.address}/health", timeout=10).json() == {"status": "ok"}
+            assert not any(each.done() for each in asked)
+        finally:
+            gate.set()
+        assert all(each.result().status_code == 200 for each in asked)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_half_an_hour_ends_an_answer_with_length(
+    path: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.002)
+    now_s = 0.0
+    app = App(Models(model=int8_bundle, aliases={}, threads=1, context=None), files=False, clock=lambda: now_s)
+    engine = app.models.engine("reka-edge")
+    fields = {**CHAT, "max_tokens": 900, "temperature": 0, "stream": stream}
+    request = HttpRequest("POST", path, {"content-type": "application/json"}, json.dumps(fields).encode())
+    job = app.read(request)
+    assert isinstance(job, Job)
+    generation = job.start()
+    assert isinstance(generation, Generation)
+    eventually(lambda: generation.handle.newest.output_tokens > 4)
+    now_s = 1800.1
+    said = b"".join(parts(generation))
+    assert generation.newest.finish_reason == "length" and 4 < generation.newest.output_tokens < 900
+    assert b'"finish_reason":"length"' in said and b'"detail"' not in said
+    eventually(lambda: not engine._worker._running)
+    app.close()
+
+
+def test_the_time_ends_an_answer_before_its_first_token_too(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge.decoder import Decoder
+
+    gate, read = threading.Event(), Decoder.read
+
+    def stuck(*arguments: object, **named: object) -> object:
+        gate.wait(60)
+        return read(*arguments, **named)  # type: ignore[arg-type]
+
+    app = App(Models(model=int8_bundle, aliases={}, threads=1, context=None), files=False, max_s=0.3)
+    app.models.engine("reka-edge")
+    monkeypatch.setattr(Decoder, "read", stuck)
+    try:
+        headers = {"content-type": "application/json"}
+        status_code, _, parts = app.respond("POST", "/v1/chat", headers, json.dumps(CHAT).encode())
+        answer = json.loads(b"".join(parts))
+        assert status_code == 200 and answer["responses"][0]["finish_reason"] == "length"
+        assert answer["usage"]["input_tokens"] > 4 and answer["usage"]["output_tokens"] == 0
+    finally:
+        gate.set()
+        app.close()
+
+
+def test_a_server_without_descriptors_serves_again_once_there_are_some(int8_bundle: Path) -> None:
+    command = [sys.executable, "-m", "edge.cli", "serve", "--port", "0", "--threads", "1", "--model", str(int8_bundle)]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
+    )
+    assert process.stderr is not None
+    address = process.stderr.readline().rpartition(" ")[2].strip()
+    host, _, port = address.partition("://")[2].partition(":")
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(80):
+                stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            time.sleep(0.5)
+            assert process.poll() is None
+        eventually(lambda: httpx.get(f"{address}/health", timeout=30).status_code == 200)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [line["event"] for line in lines if line["level"] == "error"] == [
+        "no further connection can be taken: Too many open files"
+    ]
