@@ -119,6 +119,12 @@ class Tokenizer:
             raise BundleError(f"{file}: the tokenizer fails on a plain text") from error
 
 
+def text_pieces(data: bytes, *, n_text: int, vocab_size: int, file: str = FILE) -> tuple[bytes, ...]:
+    """Return the bytes of each id below n_text, for models whose ids of text come first. Raises: BundleError."""
+    vocab = _vocab(_object(_load(data, file), "model", file), vocab_size, file)
+    return _token_bytes({spelling: token for spelling, token in vocab.items() if token < n_text}, {}, n_text, file)
+
+
 def _load(data: bytes, file: str) -> dict[str, object]:
     try:
         document = json.loads(data)

@@ -25,7 +25,7 @@ from edge.bundle import (
     dump_manifest,
 )
 from edge.errors import BundleError
-from export import certify, pack
+from export import certify, pack, speech
 from export.audio import write_audio
 from export.checkpoint import Checkpoint
 from export.config import ModelConfig, VisionConfig
@@ -40,6 +40,7 @@ from export.text import write_decoder, write_embedding
 from export.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.towers import SiglipConfig
 from export.vision import write_vision
+from export.whisper import is_whisper
 
 CertificateLevel = Literal["off", "quick", "full"]
 
@@ -89,6 +90,14 @@ def build(
     name = id if id is not None else checkpoint.resolve().name
     names = _names(name, aliases)
     with PeakMemory() as memory, pack.workspace(out) as work:
+        if is_whisper(checkpoint):
+            level = None if certificate == "off" else certificate
+            speech.write_bundle(
+                work, checkpoint, recipe=load(recipe), id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
+                report=lambda stage, done, total: tell(Step(stage, done, total)),
+            )  # fmt: skip
+            pack.publish(work)
+            return out
         export = _Export.read(checkpoint, load(recipe), ranks)
         planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)

@@ -20,6 +20,7 @@ from export.memory import PeakMemory
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 STAGES: Final[Mapping[str, str]] = {
+    "tracing": "tracing the model",
     "weights": "quantizing and writing",
     "source": "hashing the checkpoint",
     "answers": "certificate: the bundle answers",
@@ -113,15 +114,20 @@ def _summary(out: Path, wall_s: float) -> None:
 
 def _certificate(measured: Mapping[str, Any]) -> None:
     """Print a certificate in words."""
-    kl, cosine, peak = measured["kl"], measured["image_cosine"], measured["peak_bytes"]
+    kl, cosine, peak = measured["kl"], measured.get("image_cosine"), measured.get("peak_bytes")
+    heard = measured.get("encoder_cosine")
     print(f"certificate     {measured['level']}, {measured['positions']} answer positions, {measured['wall_s']:.0f} s")
     print(f"  KL divergence {kl['mean']:.2e} mean, {kl['p99']:.2e} 99th percentile")
     print(f"  top-1         {measured['top1_agreement']:.2%} the same as the reference's")
     print(f"  logits        {measured['largest_logit_difference']:.3g} at most apart")
     if cosine is not None:
         print(f"  pictures      cosine {cosine['mean']:.6f} mean, {cosine['min']:.6f} least")
+    if heard is not None:
+        print(f"  encoder       cosine {heard['mean']:.6f} mean, {heard['min']:.6f} least")
     for worst in measured["worst_tensors"]:
         print(f"  worst tensor  {worst['tensor']} ({worst['scheme']}): relative error {worst['error']:.4g}")
+    if peak is None:
+        return
     bundle, reference = _mib(peak["bundle"]["resident"]), _mib(peak["reference"]["resident"])
     print(f"  peak memory   {bundle} for the bundle, {reference} for the reference")
 

@@ -101,6 +101,12 @@ class Graph:
         self._graph.node.append(node)
         return list(outputs)
 
+    def copy(self, node: onnx.NodeProto, *, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Add a node of another graph under other names; what its maker noted in it is left behind."""
+        kept = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=outputs[0], input=inputs, output=outputs)
+        kept.attribute.extend(node.attribute)
+        self._graph.node.append(kept)
+
     def constant(self, name: str, value: Array) -> str:
         """Add a small tensor to the model file itself."""
         tensor = onnx.TensorProto(name=name, data_type=_TYPES[value.dtype.name], dims=value.shape)
@@ -133,10 +139,10 @@ class Graph:
             return self.constant(name, value)
         return self.tensor(name, "float32", value.shape, [value])
 
-    def save(self, path: Path) -> None:
-        """Write the model to a new file; the same graph gives the same bytes."""
+    def save(self, path: Path, *, opset: int = OPSET) -> None:
+        """Write the model to a new file; the same graph gives the same bytes. opset: the one its nodes are of."""
         model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="edge-export", graph=self._graph)
-        model.opset_import.add(domain="", version=OPSET)
+        model.opset_import.add(domain="", version=opset)
         model.opset_import.add(domain=MICROSOFT, version=1)
         with path.open("xb") as file:
             file.write(model.SerializeToString(deterministic=True))

@@ -1,0 +1,109 @@
+"""From a Whisper checkpoint to a speech bundle: read, trace, quantize, describe, measure."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from edge.bundle import (
+    CERTIFICATE,
+    FORMAT,
+    MANIFEST,
+    MemorySpec,
+    RecipeRecord,
+    Source,
+    SpeechBundle,
+    SpeechManifest,
+    dump_manifest,
+)
+from edge.errors import BundleError
+from export import pack, speech_certificate
+from export.errors import OutputError
+from export.files import plain_file
+from export.recipe import Recipe
+from export.speech_certificate import Level
+from export.speech_graph import write_speech
+from export.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
+
+Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
+
+# What is on disk at once, in float32 weights: optimum's three graphs, of which two hold the whole decoder, and ours.
+_COPIES: Final = 4
+
+
+def write_bundle(
+    work: pack.Workspace,
+    checkpoint: Path,
+    *,
+    recipe: Recipe,
+    id: str,  # noqa: A002  (the manifest's own word)
+    aliases: tuple[str, ...],
+    min_runtime: str,
+    level: Level | None,
+    report: Report,
+) -> None:
+    """Write a speech bundle into a workspace; level: of its certificate, None for none.
+
+    Raises: ExportError of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
+    """
+    source = WhisperCheckpoint.open(checkpoint)
+    pack.check_space(work, _COPIES * 4 * source.n_weights + len(source.tokenizer_json))
+    model = source.model()
+    done = 0
+
+    def advance(_path: str, count: int) -> None:
+        nonlocal done
+        done += count
+        report("weights", done, max(done, source.n_weights))
+
+    report("tracing", 0, 1)
+    tensors = write_speech(
+        model, source.spec, recipe, work.bundle, scratch=work.scratch, traced=lambda: report("tracing", 1, 1),
+        progress=advance,
+    )  # fmt: skip
+    (work.bundle / TOKENIZER).write_bytes(source.tokenizer_json)
+    manifest = _manifest(source, work.bundle, RecipeRecord(recipe.name, tensors), id, aliases, min_runtime)
+    try:
+        (work.bundle / MANIFEST).write_bytes(dump_manifest(manifest))
+        SpeechBundle.open(work.bundle)
+    except BundleError as error:
+        raise OutputError(f"what was written is not a bundle: {error}") from error
+    report("source", 1, 1)
+    if level is not None:
+        data = speech_certificate.measure(work.bundle, manifest, model, recipe, level, report)
+        (work.bundle / CERTIFICATE).write_bytes(data)
+
+
+def _manifest(
+    source: WhisperCheckpoint,
+    folder: Path,
+    recipe: RecipeRecord,
+    name: str,
+    aliases: tuple[str, ...],
+    min_runtime: str,
+) -> SpeechManifest:
+    spec, files = source.spec, pack.file_entries(folder)
+    return SpeechManifest(
+        format=FORMAT,
+        id=name,
+        aliases=aliases,
+        family="whisper",
+        min_runtime=min_runtime,
+        source=Source(ARCHITECTURE, _hashes(source), source.ignored, ()),
+        recipe=recipe,
+        speech=spec,
+        memory=MemorySpec(
+            weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
+            cache_bytes_per_token=2 * spec.n_layers * spec.hidden_size * 4,
+        ),
+        files=files,
+    )
+
+
+def _hashes(source: WhisperCheckpoint) -> dict[str, str]:
+    """Hash every file that was read."""
+    hashes = {}
+    for name in sorted(source.files):
+        with plain_file(source.path, name).open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
