@@ -30,8 +30,8 @@ def decode(data: bytes, options: Options) -> Decoded:
     """Return the pages of a PDF: arrays (h, w, 3) uint8 RGB of about area_px pixels each.
 
     options: max_pages, area_px, max_bytes (of all pages decoded). info: texts, one a page, "" where there is none;
-    cut_chars: how many of them are left out, as there are more than MAX_CHARS. Nothing outside of the data is read and nothing in it is run.
-    Raises: MediaError. Source: limits.md.
+    cut_chars: how many of them are left out, as there are more than MAX_CHARS. Nothing outside of the data is read,
+    nothing in it is run. Raises: MediaError. Source: limits.md.
     """
     if b"%PDF-" not in data[:_MAGIC_WITHIN]:
         raise MediaError("pdf: expected a PDF, got something else")

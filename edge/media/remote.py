@@ -1,5 +1,6 @@
 """Media fetched over https, where the owner allowed it: from hosts on a list, within bounds of time, bytes and hops."""
 
+import functools
 import re
 import ssl
 import time
@@ -72,9 +73,8 @@ def read_remote(url: str, remote: Remote) -> bytes:
     end_s = time.monotonic() + remote.total_s
     dialler = Dialler(resolve=remote.resolve, connect=remote.connect, connect_s=remote.connect_s, end_s=end_s)
     place = _place(url, remote, url)
-    context = httpcore.default_ssl_context()
     try:
-        with httpcore.ConnectionPool(ssl_context=context, network_backend=dialler, max_connections=1) as pool:
+        with httpcore.ConnectionPool(ssl_context=_trusted(), network_backend=dialler, max_connections=1) as pool:
             for _ in range(remote.redirects + 1):
                 answer = _ask(pool, place, url, remote)
                 if isinstance(answer, bytes):
@@ -88,6 +88,12 @@ def read_remote(url: str, remote: Remote) -> bytes:
     except _FAILURES as error:
         raise MediaError(f"{shown(url)}: cannot be fetched: {_reason(error)}") from error
     raise MediaError(f"{shown(url)}: expected at most {remote.redirects} redirects, got more")
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Return what certificates are checked with; loading the authorities takes a while."""
+    return httpcore.default_ssl_context()
 
 
 def _ask(pool: httpcore.ConnectionPool, place: _Place, url: str, remote: Remote) -> bytes | str:
@@ -127,13 +133,14 @@ def _place(url: str, remote: Remote, asked: str) -> _Place:
     """Take a URL apart, strictly, and check its host. Raises: MediaError."""
     written = url.partition("#")[0]
     match = _URL.fullmatch(written) if len(written) <= _MAX_URL_CHARS else None
-    redirected = "" if url == asked else ": redirects to what is not allowed"
     if match is None:
-        raise MediaError(f"{shown(asked)}{redirected}: expected https://host/path in plain ASCII")
+        to = "" if url == asked else "redirects to another kind of URL: "
+        raise MediaError(f"{shown(asked)}: {to}expected https://host/path in plain ASCII")
     host, port = match[1].lower().rstrip("."), int(match[2] or _PORT)
     if not remote.allows(host, port):
         place = host if port == _PORT else f"{host}:{port}"
-        raise MediaError(f"{shown(asked)}{redirected}: media from {shown(place)} are not allowed here")
+        what = f"media from {shown(place)} are" if url == asked else "redirects to a host that is"
+        raise MediaError(f"{shown(asked)}: {what} not allowed here")
     target = match[3]
     return _Place(host, port, target if target.startswith("/") else f"/{target}")
 
