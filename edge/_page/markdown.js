@@ -89,8 +89,8 @@ function heading(line) {
   let end = text.length;
   while (text[end - 1] === "#") end -= 1;
   if (end === 0 || text[end - 1] === " ") text = text.slice(0, end).trim();
-  // The page has its own first and second level: those of an answer begin below them.
-  return h(`h${Math.min(level + 2, 6)}`, { dir: "auto" }, inline(text));
+  // The first level is the conversation's name: an answer's begin below it.
+  return h(`h${Math.min(level + 1, 6)}`, { dir: "auto" }, inline(text));
 }
 
 function fenced(all, at) {

@@ -1,11 +1,17 @@
 """What a person does on the page, and what they see."""
 
 import base64
+import json
 import re
+import time
 from pathlib import Path
 
+import numpy as np
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from edge.decoder import Decoder
+from tests.edge.asking import F32
 from tests.page.conftest import WAIT_MS
 
 expect.set_options(timeout=WAIT_MS)
@@ -26,6 +32,25 @@ def done(page: Page, n: int = 1) -> str:
     expect(answers(page).last.locator(".facts")).to_have_text(re.compile("tokens in"))
     expect(page.locator("#send")).to_have_attribute("aria-label", "Send")
     return answers(page).last.locator(".markdown").inner_text()
+
+
+def endless(patch: pytest.MonkeyPatch, bundle: Path) -> None:
+    """Have a bundle answer until it is stopped, twenty tokens a second."""
+    ends = json.loads((bundle / "manifest.json").read_text())["prompt"]["stop_ids"]
+
+    def never_ending(name: str) -> None:
+        score = getattr(Decoder, name)
+
+        def scored(*arguments: object, **named: object) -> F32:
+            time.sleep(0.05)
+            logits = np.array(score(*arguments, **named))
+            logits[..., ends] = -1e9
+            return logits
+
+        patch.setattr(Decoder, name, scored)
+
+    never_ending("read")
+    never_ending("step")
 
 
 def attached(page: Page, name: str) -> None:

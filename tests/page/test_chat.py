@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conformance.conftest import Served, serving
-from tests.edge.asking import slow
-from tests.page.chatting import answers, ask, attached, done, ready
+from tests.page.chatting import answers, ask, attached, done, endless, ready
 from tests.page.conftest import PICTURE, Visit
 
 pytestmark = pytest.mark.slow
@@ -17,9 +16,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def slowly(int8_bundle: Path) -> Iterator[Served]:
-    """A model of random weights, which rarely ends by itself, at a speed that can be watched."""
+    """A model that does not end by itself, at a speed that can be watched."""
     with pytest.MonkeyPatch.context() as patch, serving(int8_bundle, slots=2) as served:
-        slow(patch, 0.05)
+        endless(patch, int8_bundle)
         yield served
 
 

@@ -54,7 +54,7 @@ def shown(page: Page) -> Shown:
     [
         ("plain", '<p dir="auto">plain</p>'),
         ("one\ntwo\n\nthree", '<p dir="auto">one<br>two</p><p dir="auto">three</p>'),
-        ("# Title #", '<h3 dir="auto">Title</h3>'),
+        ("# Title #", '<h2 dir="auto">Title</h2>'),
         ("#tag", '<p dir="auto">#tag</p>'),
         ("**bold** and *soft* and ~~gone~~", "<p dir=\"auto\"><strong>bold</strong> and <em>soft</em> and <s>gone</s></p>"),
         ("***both***", '<p dir="auto"><em><strong>both</strong></em></p>'),

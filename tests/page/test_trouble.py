@@ -1,16 +1,17 @@
 """When something is wrong the page says so in plain words, keeps what was written, and goes on when it can."""
 
+import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from edge.body import MAX_BYTES
 from tests.conformance.conftest import serving
-from tests.edge.asking import slow
-from tests.page.chatting import answers, ask, done, ready
+from tests.page.chatting import answers, ask, done, endless, ready
 from tests.page.conftest import ROOT, Visit, edge_process
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ def test_a_server_that_goes_and_comes_back(visit: Visit, tmp_path: Path) -> None
 
 
 def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(visit: Visit, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch, 0.05)
+    endless(monkeypatch, int8_bundle)
     with serving(int8_bundle) as served:
         page = visit(served.address)
         ready(page)
@@ -79,13 +80,14 @@ def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(visit: Visit, int8_
 
 
 def test_a_full_queue_is_waited_for(visit: Visit, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch, 0.05)
+    endless(monkeypatch, int8_bundle)
     with serving(int8_bundle, slots=1, waiting=0) as served:
         page = visit(served.address)
         ready(page)
         fields = {"model": "reka-edge", "messages": [{"role": "user", "content": "Talk."}], "stream": True}
         with httpx.stream("POST", f"{served.address}/v1/chat", json={**fields, "max_tokens": 3000}, timeout=60) as other:
-            next(other.iter_bytes())
+            arriving = other.iter_bytes()
+            next(arriving)
             ask(page, "And me?")
             expect(page.locator("#notice")).to_contain_text("busy with others: asking again in 5 seconds")
             expect(page.locator("#send")).to_have_attribute("aria-label", "Stop the answer")
@@ -113,21 +115,25 @@ def test_a_conversation_that_is_too_long_is_told_with_both_counts(visit: Visit, 
 def test_other_statuses_have_plain_words_too(visit: Visit, edge_serve: str) -> None:
     page = visit(edge_serve)
     ready(page)
-    for i, (status, body, title) in enumerate([
-        (404, {"detail": "no model"}, "There is no such model"),
-        (413, {"detail": "body"}, "files are too large"),
-        (422, {"detail": [{"loc": ["body", "top_p"], "msg": "too large", "type": "x"}]}, "did not take this"),
-        (500, {"detail": "x"}, "The server failed"),
-        (502, "<html>", "The server failed"),
-    ]):
-        answer = {"status": status, "json": body} if isinstance(body, dict) else {"status": status, "body": body}
-        page.route("**/v1/chat", lambda route, answer=answer: route.fulfill(**answer))
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"status": 404, "json": {"detail": "no model"}}, "There is no such model"),
+        ({"status": 413, "json": {"detail": "body"}}, "files are too large"),
+        ({"status": 422, "json": {"detail": [{"loc": ["body", "top_p"], "msg": "too large"}]}}, "did not take this"),
+        ({"status": 500, "json": {"detail": "x"}}, "The server failed"),
+        ({"status": 502, "body": "<html>"}, "The server failed"),
+    ]
+    for i, (response, title) in enumerate(cases):
+        page.route("**/v1/chat", functools.partial(fulfilled, response))
         ask(page, "A question.")
         expect(answers(page)).to_have_count(i + 1)
         expect(answers(page).last.locator(".failure b")).to_contain_text(title)
         page.unroute("**/v1/chat")
     expect(page.locator(".failure", has_text="The server says: top_p: too large")).to_have_count(1)
     expect(page.locator("article.user")).to_have_count(5)
+
+
+def fulfilled(response: dict[str, Any], route: Route) -> None:
+    route.fulfill(**response)
 
 
 def test_the_largest_file_fits_into_a_request() -> None:
