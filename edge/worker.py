@@ -199,9 +199,9 @@ class Worker:
             self._take(answer, slot, row)
 
     def _take(self, answer: Answer, slot: int, logits: F32) -> None:
-        """Let a conversation choose its next token; logits: (V,). Those that ended leave their slot."""
+        """Let a conversation choose its next token; logits: (V,). One that ended or was cancelled leaves its slot."""
         try:
-            goes_on = answer.take(logits, n_free=self._model.cache.free(slot))
+            goes_on = not answer.handle.cancelled and answer.take(logits, n_free=self._model.cache.free(slot))
         except BaseException as error:
             self._fail(answer, slot, error)
             return

@@ -14,9 +14,13 @@ import httpx
 import pytest
 
 import edge
+import edge.positions
 from edge import models
 from tests.conformance.conftest import Served, serving
+from tests.conformance.test_reka_client import picture_url
+from tests.edge.asking import LONG as WORDS
 from tests.edge.asking import eventually, slow
+from tests.edge.units import Units
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}], "seed": 2, "temperature": 1.0}
 LONG = {**ASK, "max_tokens": 3000}
@@ -138,3 +142,34 @@ def test_answers_do_not_depend_on_who_else_asks(int8_bundle: Path) -> None:
 
     with serving(int8_bundle, slots=3) as served:
         asyncio.run(asked(served))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_at_any_unit_of_the_work_ends_it_there(
+    stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge.positions, "MAX_CHUNK", 32)
+    units, rng = Units(monkeypatch), random.Random(stream)
+    content = [{"type": "image_url", "image_url": picture_url()}, {"type": "text", "text": WORDS}]
+    fields = {**ASK, "messages": [{"role": "user", "content": content}], "max_tokens": 8}
+    with serving(int8_bundle, slots=1) as served, httpx.Client(base_url=served.address, timeout=60) as client:
+        worker = served.server.app.models.engine("reka-edge")._worker
+        units.arm(0, lambda: None, is_before=True)
+        expected = client.post("/v1/chat", json=fields).json()["responses"]
+        n_units = units.disarm()
+        for _ in range(12):
+            worker.call(lambda model: model.forget())
+            connections: list[socket.socket] = []
+            at, how = rng.randint(1, n_units - 1), rng.choice(["end", "reset"])
+
+            def gone() -> None:
+                """Leave, and hold the work until the server has noticed."""
+                leave(connections[0], how)  # noqa: B023
+                answers = [*(reading.answer for reading in worker._reading), *worker._running.values()]
+                eventually(lambda: all(answer.handle.cancelled for answer in answers))
+
+            units.arm(at, gone, is_before=rng.random() < 0.5)
+            worker.call(lambda _: connections.append(sent(served, {**fields, "stream": stream})))  # noqa: B023
+            eventually(lambda: idle(served) and units.n >= at)  # noqa: B023
+            assert units.disarm() == at
+        assert client.post("/v1/chat", json=fields).json()["responses"] == expected
