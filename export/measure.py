@@ -77,7 +77,7 @@ def measure(bundle: Bundle, weights: Weights, *, level: Level, scratch: Path, re
 def _transcribe(bundle: Bundle, level: Level, logits: Path, report: Report) -> Transcript:
     """Let the bundle answer until there are enough positions; its sessions are gone when this returns."""
     wanted = POSITIONS[level]
-    asked = questions(pictures=bundle.manifest.vision is not None)
+    asked = questions(pictures=bundle.manifest.vision is not None, level=level)
     for transcript in answer_all(bundle, asked, logits=logits):
         report("answers", min(transcript.positions, wanted), wanted)
         if transcript.positions >= wanted:

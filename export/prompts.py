@@ -19,7 +19,9 @@ SEED: Final = 20_260_301
 POSITIONS: Final[dict[Level, int]] = {"quick": 2000, "full": 8000}  # answered tokens that are compared
 MAX_ANSWER: Final = 64  # tokens
 SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
-QUESTIONS_PER_PICTURE: Final = 3  # its embeds are then computed once for three answers
+# A picture's embeds are computed once for all its questions. In a model of a billion weights with the large tower
+# that is the longest part of a certificate: half of the reference's work at three questions a picture.
+QUESTIONS_PER_PICTURE: Final[dict[Level, int]] = {"quick": 6, "full": 3}
 
 COLOURS: Final = {
     "red": (214, 32, 36), "orange": (245, 134, 24), "yellow": (248, 218, 40), "green": (40, 156, 62),
@@ -81,15 +83,15 @@ class Question:
     picture: U8 | None
 
 
-def questions(*, pictures: bool, seed: int = SEED) -> Iterator[Question]:
+def questions(*, pictures: bool, level: Level = "full", seed: int = SEED) -> Iterator[Question]:
     """Draw prompts without end: about scenes with a few plain ones in between, or plain ones and then made-up ones.
 
-    The same seed gives the same prompts; a plain question comes once.
+    The same level and seed give the same prompts; a plain question comes once.
     """
     random = np.random.default_rng(seed)
     plain = iter(random.permutation(TEXT_QUESTIONS))
     while pictures:
-        yield from _about_a_scene(random)
+        yield from _about_a_scene(random, QUESTIONS_PER_PICTURE[level])
         yield from (Question(str(text), None) for text in itertools.islice(plain, 1))
     yield from (Question(str(text), None) for text in plain)
     while True:
@@ -98,9 +100,9 @@ def questions(*, pictures: bool, seed: int = SEED) -> Iterator[Question]:
         yield Question(wording.format(a=a, b=b, thing=thing), None)
 
 
-def _about_a_scene(random: np.random.Generator) -> Iterator[Question]:
+def _about_a_scene(random: np.random.Generator, n_questions: int) -> Iterator[Question]:
     picture = scene(random)
-    for wording in random.choice(PICTURE_QUESTIONS, QUESTIONS_PER_PICTURE, replace=False):
+    for wording in random.choice(PICTURE_QUESTIONS, n_questions, replace=False):
         colour, shape = str(random.choice(list(COLOURS))), str(random.choice(SHAPES))
         yield Question(str(wording).format(colour=colour, shape=shape), picture)
 
