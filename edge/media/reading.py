@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-_PARAGRAPH_GAP = 0.7  # of a line's height; the gap between two lines of a paragraph is less
+_PARAGRAPH_GAP = 1.1  # of a line's height, which is that of its letters; between lines of a paragraph it is less
 _GUTTER = 0.8  # of a line's height
 _COLUMN_WIDTH = 8.0  # of a line's height: what is narrower holds figures or words, not sentences
 _SAME_ROW = 0.5  # of a line's height
