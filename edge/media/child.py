@@ -1,8 +1,9 @@
-"""The decoding process: limits itself, then decodes what it is sent, one job after the other, until its input ends."""
+"""The decoding process: limits itself, then decodes what it is sent, until its input ends or is long in coming."""
 
 import ctypes
 import os
 import resource
+import select
 import signal
 from typing import BinaryIO
 
@@ -27,7 +28,8 @@ def main() -> None:
     os.close(null)
     _confine()
     wire.send(answers, {"ready": True})
-    while True:
+    idle_s = float(os.environ["EDGE_IDLE_S"])
+    while select.select([jobs], [], [], idle_s)[0]:
         try:
             head = wire.receive(jobs)
         except wire.WireError:

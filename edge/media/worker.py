@@ -29,8 +29,9 @@ _PIPE_BYTES = 1 << 20
 _MAX_MESSAGE_CHARS = 500
 # The environment goes with it as far as programs need one to start at all: keys stay here.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
-# What keeps the libraries there quiet and small.
+# What keeps it and its libraries quiet and small.
 ENVIRONMENT = {
+    "EDGE_IDLE_S": "120",  # then it ends, and gives its memory back; the next job starts another
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
