@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edge import openapi, page
 from edge.body import read_json
-from edge.chat import Request, api_errors, read_request, start
+from edge.chat import Reply, Request, api_errors, read_request, start
 from edge.engine import Engine
 from edge.exchange import Headers, HttpRequest, HttpResponse, Writer, json_response, refusal, refused
 from edge.generation import MAX_SECONDS, Clock, Generation, parts
@@ -60,12 +61,16 @@ class Job:
         self._asked = asked
         self._engine = engine
         self._begun_s = begun_s
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """End what start() does before the answer is on its way, from another thread."""
+        self._given_up.set()
 
     def start(self) -> Generation | HttpResponse:
         """Open the media, hand the prompt to the engine, and return the answer on its way or what was wrong."""
         app = self._app
-        begin = functools.partial(start, self._engine, self._asked.request, access=app.access, limits=app.limits)
-        reply = _answered(self._path, begin)
+        reply = _answered(self._path, self._begin)
         if isinstance(reply, HttpResponse):
             return reply
         return Generation(
@@ -76,6 +81,19 @@ class Job:
             begun_s=self._begun_s,
             max_s=app.max_s,
             clock=app.clock,
+        )
+
+    def _begin(self) -> Reply:
+        app, engine = self._app, self._engine
+        with api_errors():
+            listener = app.models.listener(engine.manifest.id)
+        return start(
+            engine,
+            self._asked.request,
+            access=app.access,
+            limits=app.limits,
+            listener=listener,
+            stopped=self._given_up.is_set,
         )
 
 

@@ -5,7 +5,7 @@ import logging
 import math
 import sys
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.answer import Options
@@ -13,8 +13,9 @@ from edge.calls import Said, said
 from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
+from edge.listener import Listener
 from edge.messages import Limits, MediaPart, Message, Problems, read_messages, shown
-from edge.opening import Access, open_media
+from edge.opening import Access, Hearing, open_media
 from edge.paper import TextBudget
 from edge.prompt import Tool, pieces
 from edge.tools import read_choice, read_form, read_tools
@@ -74,6 +75,7 @@ class Request:
     """A request whose fields are right, defaults filled in.
 
     tools: those that may be called. video_frames: how many of each film are looked at, None: as the bundle has it.
+    video_sound: whether their sound tracks are heard, too.
     """
 
     model: str
@@ -81,6 +83,7 @@ class Request:
     options: Options
     tools: tuple[Tool, ...] = ()
     video_frames: int | None = None
+    video_sound: bool = False
 
     @property
     def has_paper(self) -> bool:
@@ -167,6 +170,9 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
     form = read_form(body.get("response_format"), choice, tools, problems)
     top_logprobs = _read_logprobs(body, problems)
     frames = _read_frames(body.get("video_frames"), problems)
+    sound = body.get("video_sound")
+    if sound is not None and not isinstance(sound, bool):
+        problems.add(("body", "video_sound"), f"expected true or false, got {shown(sound)}", "bool_type")
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -183,11 +189,22 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
         form=form,
         top_logprobs=top_logprobs,
     )
-    return Request(str(model), messages, options, () if choice == "none" else tools, frames)
+    return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound is True)
 
 
-def start(engine: Engine, request: Request, *, access: Access, limits: Limits) -> Reply:
-    """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError."""
+def start(
+    engine: Engine,
+    request: Request,
+    *,
+    access: Access,
+    limits: Limits,
+    listener: Listener | None = None,
+    stopped: Callable[[], bool] | None = None,
+) -> Reply:
+    """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError.
+
+    listener: what hears sounds for a bundle without an audio tower; stopped: asked while it does.
+    """
     with api_errors():
         manifest = engine.manifest
         budget = engine.text_budget(limits.page_text_tokens)
@@ -198,9 +215,16 @@ def start(engine: Engine, request: Request, *, access: Access, limits: Limits) -
             budget=budget,
             limits=limits,
             frames=request.video_frames,
+            hearing=Hearing(listener, request.video_sound, stopped),
         )
         handle = engine.stream(pieces(turns, manifest, tools=request.tools), request.options)
-        return Reply(str(uuid.uuid4()), manifest.id, handle, frozenset(tool.name for tool in request.tools), budget if request.has_paper else None)
+        return Reply(
+            str(uuid.uuid4()),
+            manifest.id,
+            handle,
+            frozenset(tool.name for tool in request.tools),
+            budget if request.has_paper else None,
+        )
 
 
 @contextlib.contextmanager

@@ -13,12 +13,14 @@ from edge.commands.console import fail
 from edge.commands.detect import detect
 from edge.commands.models import models
 from edge.commands.serve import serve
+from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
 from edge.errors import EdgeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.command()(chat)
 app.command()(detect)
+app.command()(transcribe)
 app.command()(watch)
 app.command()(serve)
 app.add_typer(models, name="models")

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -36,19 +37,25 @@ class _Session:
         files: bool | Path,
         allow_media: Sequence[str],
         limits: Limits | None,
+        speech: str | Path | None,
     ) -> None:
         if providers is not None and list(providers) != list(_PROVIDERS):
             raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
-        self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
+        self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
         self._access = Access(files if isinstance(files, bool) else Path(files), allowing(allow_media))
         self._limits = limits or Limits.of_this_machine()
 
-    def start(self, body: Mapping[str, object]) -> Reply:
-        """Begin one reply; opening the engine and the media happens here. Raises: ApiError."""
+    def start(self, body: Mapping[str, object], *, stopped: Callable[[], bool] | None = None) -> Reply:
+        """Begin one reply; opening the engine and the media happens here. Raises: ApiError.
+
+        stopped: asked while sounds are turned into text.
+        """
         request = read_request(body, limits=self._limits)
         with api_errors():
             engine = self.models.engine(request.model)
-        return start(engine, request, access=self._access, limits=self._limits)
+            listener = self.models.listener(engine.manifest.id)
+        access, limits = self._access, self._limits
+        return start(engine, request, access=access, limits=limits, listener=listener, stopped=stopped)
 
     def close(self) -> None:
         """Give the engines up, and the process that decodes."""
@@ -63,7 +70,9 @@ class Reka:
     else the embedded one). aliases: further model names. threads, context: of the engine (default: what the machine
     has). files: whether messages may name local files, True, False or a folder they must lie in. allow_media: hosts
     that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
-    request may hold. Clients on one bundle share its engine; the last one closed frees it.
+    request may hold. speech: id or folder of the speech bundle that turns sounds into text for bundles without an audio
+    tower (default: the companion that `edge models companion` names). Clients on one bundle share its engine; the last
+    one closed frees it.
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
 
@@ -84,8 +93,9 @@ class Reka:
         files: bool | Path = True,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
+        speech: str | Path | None = None,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech)
         self._session = session
         self.chat = ChatClient(session)
         self.models = ModelsClient(session)
@@ -123,8 +133,9 @@ class AsyncReka:
         files: bool | Path = True,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
+        speech: str | Path | None = None,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech)
         self._session = session
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
         self.chat = AsyncChatClient(session, self._starters)
@@ -266,13 +277,15 @@ class AsyncChatClient:
 
     async def _start(self, body: Mapping[str, object]) -> Reply:
         """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
+        given_up = threading.Event()
         try:
-            job = self._starters.submit(self._session.start, body)
+            job = self._starters.submit(self._session.start, body, stopped=given_up.is_set)
         except RuntimeError as error:
             raise ApiError(status_code=503, body={"detail": "the client is closed"}) from error
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
+            given_up.set()
             job.add_done_callback(_abandon)
             raise
 

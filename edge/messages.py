@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from edge.media.audio import SoundLimits
 from edge.prompt import Call, Role
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
 
@@ -45,6 +46,7 @@ class Limits:
     film_s: int = 120
     film_frames: int = 7200
     film_px: int = 9_000_000
+    sound: SoundLimits = field(default_factory=SoundLimits)
     page_px: int = 4_000_000
     page_text_tokens: int = 4096
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from edge import store
 from edge.bundle import MANIFEST
 from edge.engine import Engine
-from edge.errors import EngineClosed, ParameterError, UnknownModelError
+from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
+from edge.listener import Listener
 from edge.store import Kind, Stored
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
@@ -116,7 +117,8 @@ class Models:
     """The models one client or server can chat with, and its share in the engines they run on.
 
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
-    aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time.
+    aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time. speech: an id, or the folder,
+    of the speech bundle that listens for them; None: the companion that `edge models companion` names for each.
     Raises: UnknownModelError, BundleError; ParameterError when a bundle is open with other settings.
     """
 
@@ -128,8 +130,11 @@ class Models:
         threads: int | None,
         context: int | None,
         slots: int | None = None,
+        speech: str | Path | None = None,
     ) -> None:
         self._aliases = dict(aliases)
+        self._speech = None if speech is None else _speech_bundle(speech)
+        self._listeners: dict[Path, Listener] = {}
         self._threads = threads
         self._context = context
         self._slots = slots
@@ -154,6 +159,18 @@ class Models:
         stored = store.resolve(name, aliases=self._aliases, first=self._first)
         return self._hold(stored).engine()
 
+    def listener(self, name: str) -> Listener | None:
+        """Return what listens for a chat bundle, by the bundle's id, None when nothing does.
+
+        Raises: UnknownModelError when what is named to listen is not installed.
+        """
+        companion = None if self._speech else store.companion(name)
+        stored = self._speech or (None if companion is None else store.named(companion, "speech"))
+        if stored is None:
+            return None
+        with _LOCK:
+            return self._listeners.setdefault(stored.path, Listener(stored.path, threads=self._threads))
+
     def close(self) -> None:
         """Give up the share in every engine; the last user's leaving closes it."""
         with _LOCK:
@@ -171,6 +188,13 @@ class Models:
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1
             return self._held[key]
+
+
+def _speech_bundle(name: str | Path) -> Stored:
+    stored = find(name, {}, kind="speech")
+    if stored.kind != "speech":
+        raise BundleError(f"{stored.id}: expected a speech bundle, this one chats")
+    return stored
 
 
 def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "chat") -> Stored:

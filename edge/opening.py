@@ -1,6 +1,6 @@
 """Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,8 +10,9 @@ from PIL import Image
 
 from edge.bundle import Manifest, VisionSpec
 from edge.errors import MediaError
+from edge.listener import Listener
 from edge.media import decoding
-from edge.media.audio import SoundLimits, from_samples
+from edge.media.audio import from_samples
 from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
@@ -19,12 +20,25 @@ from edge.media.image import U8, digest, from_array
 from edge.media.worker import Worker
 from edge.messages import Limits, MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.paper import TextBudget, paper_parts
-from edge.prompt import Clip, Part, Picture, Sound, Turn
+from edge.prompt import Clip, Part, Picture, Sound, Transcript, Turn
 from edge.sound import F32
 from edge.sound import digest as sound_digest
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Who hears sounds, and which.
+
+    listener: for bundles without an audio tower; tracks: whether the sound tracks of films are heard, too; stopped:
+    asked while the listener works.
+    """
+
+    listener: Listener | None = None
+    tracks: bool = False
+    stopped: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +101,34 @@ def open_media(
     budget: TextBudget,
     limits: Limits,
     frames: int | None = None,
+    hearing: Hearing | None = None,
 ) -> list[Turn]:
     """Open every media part, in order. frames: how many of each film, the bundle's number unless given.
 
     Raises: MediaError naming the part and what is taken.
     """
-    opener = _Opener(spec, access, limits, frames, budget)
+    opener = _Opener(spec, access, limits, frames, budget, hearing or Hearing())
     return [opener.turn(message) for message in messages]
 
 
 class _Opener:
     """Opens the media of one request, and counts what it holds so far."""
 
-    def __init__(self, spec: Manifest, access: Access, limits: Limits, frames: int | None, budget: TextBudget) -> None:
+    def __init__(
+        self,
+        spec: Manifest,
+        access: Access,
+        limits: Limits,
+        frames: int | None,
+        budget: TextBudget,
+        hearing: Hearing,
+    ) -> None:
         self._spec = spec
         self._access = access
         self._limits = limits
         self._frames = frames
         self._budget = budget
+        self._hearing = hearing
         self._left_bytes = limits.decoded_bytes
         self._left_pages = limits.pages
         self._left_pages_here = 0
@@ -120,16 +144,15 @@ class _Opener:
     def _open(self, part: MediaPart) -> Sequence[Part]:
         place = ".".join(map(str, part.loc[1:]))
         vision = self._spec.vision
-        if vision is None or (part.kind == "audio" and self._spec.audio is None):
-            taken = "text, images, videos and PDFs" if vision is not None else "text only"
-            raise MediaError(f"{place}: {part.kind}: {self._spec.id} takes {taken} in this version")
         try:
+            if part.kind == "audio":
+                return [self._sound(part)]
+            if vision is None:
+                raise MediaError(f"{part.kind}: {self._spec.id} takes {self._taken()}")
             if part.kind == "image":
                 return [self._picture(part)]
             if part.kind == "video":
-                return [self._film(part, vision)]
-            if part.kind == "audio":
-                return [self._sound(part)]
+                return self._film(part, vision)
             return self._paper(part, vision)
         except MediaError as error:
             raise MediaError(f"{place}: {error}") from error
@@ -149,11 +172,21 @@ class _Opener:
         self._hold([rgb])
         return Picture(rgb, digest(rgb))
 
-    def _film(self, part: MediaPart, spec: VisionSpec) -> Clip:
+    def _film(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+        """Open a film, and its sound track where that is asked for."""
         wanted = self._frames or spec.frames
         if not is_url(part):
-            return self._frames_of(part.source, wanted, spec)
-        decoded = self._access.decode("video", self._read(part), film_options(spec, self._limits, wanted))
+            return [self._frames_of(part.source, wanted, spec)]
+        if not self._hearing.tracks:
+            return [self._clip(self._read(part), spec, wanted)]
+        self._check_hearing()
+        data = self._read(part)
+        clip = self._clip(data, spec, wanted)
+        track = self._access.decode("audio", data, {**asdict(self._limits.sound), "track": True}).arrays
+        return [clip, *(self._heard(cast(F32, samples)) for samples in track)]
+
+    def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
+        decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
         frames = cast(Sequence[U8], decoded.arrays)
         self._hold(frames)
         seconds = tuple(int(second) for second in decoded.info["seconds"])
@@ -174,16 +207,39 @@ class _Opener:
         self._hold(frames)
         return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
 
-    def _sound(self, part: MediaPart) -> Sound:
-        limits = SoundLimits()
+    def _sound(self, part: MediaPart) -> Sound | Transcript:
+        self._check_hearing()
+        limits = self._limits.sound
         if is_url(part):
             samples = cast(F32, self._access.decode("audio", self._read(part), asdict(limits)).arrays[0])
         else:
             if not isinstance(part.source, tuple | list) or len(part.source) != 2:
                 raise MediaError(f"audio: expected samples and their rate in Hz, got {shown(part.source)}")
             samples = from_samples(part.source[0], part.source[1], limits)
+        return self._heard(samples)
+
+    def _heard(self, samples: F32) -> Sound | Transcript:
+        """Leave a sound to the bundle's own tower, or have its companion say what is said in it."""
         self._hold([samples])
-        return Sound(samples, sound_digest(samples))
+        digest, listener = sound_digest(samples), self._hearing.listener
+        if self._spec.audio is not None or listener is None:
+            return Sound(samples, digest)
+        return Transcript(listener.hear(samples, digest, stopped=self._hearing.stopped))
+
+    def _check_hearing(self) -> None:
+        """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""
+        name = self._spec.id
+        if self._spec.audio is None and self._hearing.listener is None:
+            found = "it has no audio tower, and no companion is named that turns speech into text"
+            raise MediaError(
+                f"audio: {name} takes {self._taken()}; {found}: edge models companion {name} SPEECH-BUNDLE"
+            )
+
+    def _taken(self) -> str:
+        kinds = ["text"] if self._spec.vision is None else ["text", "images", "videos", "PDFs"]
+        if self._spec.audio is not None or self._hearing.listener is not None:
+            kinds.append("sounds")
+        return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else "text only"
 
     def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         max_pages = min(self._left_pages_here, self._left_pages)

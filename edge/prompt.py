@@ -94,7 +94,14 @@ class Sound:
     digest: str
 
 
-Part = str | Picture | Clip | Sound
+@dataclass(frozen=True)
+class Transcript:
+    """What a companion heard in a sound."""
+
+    text: str
+
+
+Part = str | Picture | Clip | Sound | Transcript
 _KINDS: Mapping[type, str] = {Picture: "image", Clip: "video", Sound: "audio"}
 
 
@@ -230,6 +237,11 @@ class _Layout:
         self.pieces.append(Wave(sound.samples, token_count(len(sound.samples), spec), sound.digest))
         self.control("</audio>")
 
+    def transcript(self, transcript: Transcript) -> None:
+        self.control("<transcript>")
+        self.text(transcript.text)
+        self.control("</transcript>")
+
     def parts(self, parts: Iterable[Part]) -> None:
         """Add a turn's parts: a space between two texts, nothing around media."""
         after_text = False
@@ -240,6 +252,8 @@ class _Layout:
                 self.clip(part)
             elif isinstance(part, Sound):
                 self.sound(part)
+            elif isinstance(part, Transcript):
+                self.transcript(part)
             else:
                 self.text(f" {part}" if after_text else part)
             after_text = isinstance(part, str)
@@ -324,10 +338,13 @@ def _flash_text(turns: Sequence[Turn], manifest: Manifest, tools: Sequence[Tool]
 
 
 def _flash_texts(turn: Turn, manifest: Manifest) -> list[str]:
+    texts = []
     for part in turn.parts:
-        if not isinstance(part, str):
+        if not isinstance(part, str | Transcript):
             raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} takes text only")
-    return [part for part in turn.parts if isinstance(part, str)]
+        # Its vocabulary has no tokens for them: the same words, as text.
+        texts.append(part if isinstance(part, str) else f"<transcript>{part.text}</transcript>")
+    return texts
 
 
 def _system_texts(turn: Turn | None) -> list[str]:

@@ -157,7 +157,11 @@ class Server:
             return None
 
     async def _generate(self, job: Job, said: "_Said") -> Generation | None:
-        answer = await self._run(job.start, abandon=_stop)
+        try:
+            answer = await self._run(job.start, abandon=_stop)
+        except asyncio.CancelledError:
+            job.give_up()
+            raise
         if isinstance(answer, HttpResponse):
             await said.response(answer)
             return None

@@ -6,6 +6,7 @@ Installed bundles are immutable: they appear by one rename after every byte was 
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _DATED = re.compile(r"-\d{8}$")
 _PARTIAL = ".partial-"
 _DEFAULT = ".default"
+_COMPANIONS = ".companions"
 _CHUNK_BYTES = 4 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
 _NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
@@ -170,17 +172,46 @@ def remove(name: str) -> None:
 def set_default(name: str) -> Stored:
     """Make a bundle the one that wins the names it shares with others. Raises: UnknownModelError, BundleError."""
     stored = named(name)
+    _write_setting(_DEFAULT, stored.id, "the default cannot be set")
+    return stored
+
+
+def companion(name: str) -> str | None:
+    """Return the id of the speech bundle that listens for a chat bundle, by the chat bundle's id; None without one."""
+    return _companions().get(name)
+
+
+def set_companion(name: str, speech: str | None) -> tuple[Stored, Stored | None]:
+    """Have a speech bundle listen for a chat bundle, or none; returns both. Raises: UnknownModelError, BundleError."""
+    stored, listening = named(name), None if speech is None else named(speech, "speech")
+    companions = {chat: ears for chat, ears in _companions().items() if chat != stored.id}
+    if listening is not None:
+        companions[stored.id] = listening.id
+    _write_setting(_COMPANIONS, json.dumps(companions, sort_keys=True, indent=1), "the companion cannot be set")
+    return stored, listening
+
+
+def _companions() -> dict[str, str]:
+    """Return speech ids by chat ids; a file that cannot be read names none."""
+    try:
+        found = json.loads((models_folder() / _COMPANIONS).read_bytes()[:_MAX_MANIFEST_BYTES])
+    except (OSError, BundleError, ValueError, RecursionError):
+        return {}
+    return {str(chat): str(ears) for chat, ears in found.items()} if isinstance(found, dict) else {}
+
+
+def _write_setting(name: str, text: str, failure: str) -> None:
+    """Replace one of the folder's own files by a rename. Raises: BundleError."""
     folder = models_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            fresh = folder / f"{_DEFAULT}-{secrets.token_hex(4)}"
-            fresh.write_text(f"{stored.id}\n", "utf-8")
-            fresh.replace(folder / _DEFAULT)
+            fresh = folder / f"{name}-{secrets.token_hex(4)}"
+            fresh.write_text(f"{text}\n", "utf-8")
+            fresh.replace(folder / name)
             _sync_folder(folder)
     except OSError as error:
-        raise BundleError(f"the default cannot be set: {error.strerror}") from error
-    return stored
+        raise BundleError(f"{failure}: {error.strerror}") from error
 
 
 def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:

@@ -20,8 +20,8 @@ _N_STARTERS = 2
 class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers httpx requests in process: `httpx.Client(transport=edge.Transport())`, or `httpx.AsyncClient`.
 
-    model, aliases, threads, context, limits: as Reka takes them. files: which local files messages may name; none
-    unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
+    model, aliases, threads, context, limits, speech: as Reka takes them. files: which local files messages may name;
+    none unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
     early stops its generation. Raises: as Reka.
     """
 
@@ -35,8 +35,9 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         files: bool | Path = False,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
+        speech: str | Path | None = None,
     ) -> None:
-        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context)
+        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
         folder = files if isinstance(files, bool) else Path(files)
         self._app = App(models, files=folder, remote=allowing(allow_media), limits=limits)
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")

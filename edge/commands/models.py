@@ -109,6 +109,27 @@ def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) 
         print(next((stored.id for stored in store.bundles()), "no bundle is installed"))
 
 
+@models.command()
+def companion(
+    name: Annotated[str, typer.Argument(metavar="CHAT", help="Id or alias of a chat bundle.")],
+    speech: Annotated[str | None, typer.Argument(metavar="[SPEECH]", help="Id of a speech bundle.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="Name none any more.")] = False,
+) -> None:
+    """Say which speech bundle turns sounds into text for a chat bundle; without one, show it."""
+    from edge import store
+    from edge.commands.console import fail
+
+    if speech is not None and none:
+        fail("SPEECH and --none: expected one of them")
+    if speech is not None or none:
+        chat, listening = store.set_companion(name, speech)
+        chosen = None if listening is None else listening.id
+    else:
+        chat = store.named(name)
+        chosen = store.companion(chat.id)
+    print(f"{chosen} listens for {chat.id}" if chosen else f"nothing listens for {chat.id}")
+
+
 def _taken(stored: "Stored") -> list[str]:
     """Name what a bundle reads."""
     manifest = stored.manifest

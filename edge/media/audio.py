@@ -44,6 +44,10 @@ class SoundLimits:
     channels: int = 8
 
 
+class _NoTrack(MediaError):
+    """A container in which nothing sounds."""
+
+
 @dataclass(frozen=True)
 class _Form:
     """What a header, or a block, says of a sound."""
@@ -53,9 +57,13 @@ class _Form:
 
 
 def decode(data: bytes, options: Options) -> Decoded:
-    """Decode a sound as open_audio does; options: the fields of SoundLimits."""
+    """Decode a sound as open_audio does; options: the fields of SoundLimits, and track.
+
+    track: whether it is the sound track of a film, which may have none: no array then.
+    """
     limits = SoundLimits(*(int(options[name] or 0) for name in ("seconds", "pcm_bytes", "channels")))
-    return Decoded((open_audio(data, limits),))
+    samples = open_track(data, limits) if options.get("track") else open_audio(data, limits)
+    return Decoded(() if samples is None else (samples,))
 
 
 def prepare() -> None:
@@ -86,6 +94,17 @@ def open_audio(data: bytes, limits: SoundLimits) -> F32:
     except Exception as error:
         _LOG.debug("audio: %s not decoded", name, exc_info=True)
         raise MediaError(f"audio: the {name} data is damaged or cut off") from error
+
+
+def open_track(data: bytes, limits: SoundLimits) -> F32 | None:
+    """Decode the sound track of a film as open_audio does, None for a film without one. Raises: as open_audio."""
+    name = _format(data)
+    if name not in _DEMUXERS:
+        return None  # GIF, and whatever else has pictures alone
+    try:
+        return open_audio(data, limits)
+    except _NoTrack:
+        return None
 
 
 def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
@@ -167,7 +186,7 @@ def _decoded(container: "av.container.InputContainer", limits: SoundLimits) -> I
     import av
 
     if not container.streams.audio:
-        raise MediaError("audio: expected a sound track, there is none")
+        raise _NoTrack("audio: expected a sound track, there is none")
     resampler = None
     for frame in container.decode(container.streams.audio[0]):
         form = _Form(int(frame.sample_rate), len(frame.layout.channels))
