@@ -1,0 +1,83 @@
+"""edge transcribe: what is said in a sound, or in the sound track of a film, as text, subtitles or JSON."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from edge.commands.console import fail
+from edge.transcript import Format
+
+if TYPE_CHECKING:
+    from edge.store import Stored
+
+_FORMATS = get_args(Format)
+
+
+def transcribe(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A sound or a film; a data: URL is taken, too.")],
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMATS)}.")] = "text",
+    model: Annotated[str | None, typer.Option("--model", help="Id or folder of a speech bundle.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="Its code, such as en. Default: heard.")] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Write it in English, whatever is spoken.")] = False,
+    seconds: Annotated[int | None, typer.Option("--seconds", min=1, help="Longest sound. Default: 600.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+) -> None:
+    """Write down what is said, with times in the formats srt and json."""
+    from edge.media.audio import SoundLimits, open_audio
+    from edge.media.fetch import read_url
+    from edge.speech import Speech
+
+    if form not in _FORMATS:
+        fail(f"--format {form!r:.200}: expected one of {', '.join(_FORMATS)}")
+    speech = Speech.open(_chosen(model).path, threads=threads)
+    task = "translate" if translate else "transcribe"
+    speech.check(language=language, task=task)  # before a long file is decoded
+    # A path with a colon would read as a URL; a file: URL says what is meant.
+    url = Path(file).absolute().as_uri() if Path(file).is_file() else file
+    limits = SoundLimits() if seconds is None else SoundLimits(seconds=seconds, pcm_bytes=sys.maxsize)
+    samples = open_audio(read_url(url, files=True), limits)
+    with _Progress() as progress:
+        transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)
+    text = transcript.written(cast(Format, form))
+    if text:
+        print(text)
+
+
+def _chosen(name: str | None) -> "Stored":
+    """Return the speech bundle to use: the one named, the default model's companion, else the first installed."""
+    from edge import store
+    from edge.models import find
+
+    if name is not None:
+        return find(name, {}, kind="speech")
+    chat = next(iter(store.bundles()), None)
+    companion = None if chat is None else store.companion(chat.id)
+    if companion is not None:
+        return store.named(companion, "speech")
+    installed = store.bundles("speech")
+    if not installed:
+        fail("no speech bundle is installed: edge models install DIR, or --model DIR")
+    return installed[0]
+
+
+class _Progress:
+    """How far the listening is, on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task("listening", total=None)
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, done_s: float, total_s: float) -> None:
+        self._bar.update(self._task, completed=done_s, total=total_s)
