@@ -9,9 +9,10 @@ from edge.exchange import Headers, HttpRequest, HttpResponse
 
 _FOLDER = Path(__file__).parent / "_page"
 _NAMES = (
-    "style.css", "message.css", "icon.svg", "theme.js", "main.js", "answering.js", "api.js", "archive.js", "camera.js",
-    "composer.js", "connection.js", "conversation.js", "dialogs.js", "dom.js", "failure.js", "inline.js", "markdown.js",
-    "media.js", "recorder.js", "settings.js", "sidebar.js", "store.js", "tap.js", "thread.js", "wav.js",
+    "style.css", "frame.css", "message.css", "composer.css", "dialogs.css", "icon.svg",
+    "theme.js", "main.js", "answering.js", "api.js", "archive.js", "camera.js", "composer.js", "connection.js",
+    "conversation.js", "dialogs.js", "dom.js", "failure.js", "inline.js", "markdown.js", "media.js", "recorder.js",
+    "settings.js", "sidebar.js", "store.js", "tap.js", "thread.js", "wav.js",
 )  # fmt: skip
 FILES: Mapping[str, str] = {"/": "index.html", **{f"/page/{name}": name for name in _NAMES}}
 

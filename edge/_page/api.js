@@ -19,7 +19,12 @@ export async function isThere() {
 
 /** Yields {text, model, finish, usage}, each with the whole text so far. Throws: Failure, AbortError. */
 export async function* chat(body, { key, signal }) {
-  const sent = { method: "POST", headers: { ...headers(key), "content-type": "application/json" }, body: JSON.stringify({ ...body, stream: true }), signal };
+  const sent = {
+    method: "POST",
+    headers: { ...headers(key), "content-type": "application/json" },
+    body: JSON.stringify({ ...body, stream: true }),
+    signal,
+  };
   const response = await ask("v1/chat", sent);
   let finish = null;
   for await (const chunk of events(response.body)) {
@@ -43,7 +48,11 @@ async function ask(path, options) {
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
   const after = Number(response.headers.get("retry-after"));
-  throw new Failure("refused", { status: response.status, detail: detailOf(body), retryAfter: after > 0 ? after : null });
+  throw new Failure("refused", {
+    status: response.status,
+    detail: detailOf(body),
+    retryAfter: after > 0 ? after : null,
+  });
 }
 
 /** The JSON of each event of a stream. */
@@ -59,7 +68,9 @@ async function* events(stream) {
       for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
     }
   } catch (error) {
-    throw error.name === "TypeError" ? new Failure("broken", { detail: "The connection to the server was lost." }) : error;
+    throw error.name === "TypeError"
+      ? new Failure("broken", { detail: "The connection to the server was lost." })
+      : error;
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -8,7 +8,11 @@ const ALL = "edge-conversations";
 
 /** Exports a conversation with its media. */
 export async function exportJson(store, conversation) {
-  save(JSON.stringify(await toJson(conversation, urlsFrom(store)), null, 1), "application/json", fileName(conversation.title, "json"));
+  save(
+    JSON.stringify(await toJson(conversation, urlsFrom(store)), null, 1),
+    "application/json",
+    fileName(conversation.title, "json"),
+  );
 }
 
 /** Exports what was said in a conversation, its media by name alone. */
@@ -27,7 +31,9 @@ export async function exportAll(store) {
 /** Reads a file that was exported, beside what there is; returns the conversations. Throws: Error in plain words. */
 export async function importJson(store, file) {
   const found = parsed(await file.text());
-  const read = (found?.format === ALL && Array.isArray(found.conversations) ? found.conversations : [found]).map(fromJson);
+  const read = (found?.format === ALL && Array.isArray(found.conversations) ? found.conversations : [found]).map(
+    fromJson,
+  );
   for (const { conversation, urls } of read) {
     conversation.title ||= titleOf(conversation.messages);
     for (const [id, url] of urls) await store.saveMedia(conversation.id, id, blobOf(url));

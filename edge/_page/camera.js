@@ -7,11 +7,13 @@ import { jpegOf } from "./media.js";
 export const isSecure = () => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
 
 export const WHY_NOT =
-  "Browsers give camera and microphone only to secure pages: https, or a page from this same machine. This one came over plain http, so your device's own camera or recorder opens instead where it has one.";
+  "Browsers give camera and microphone only to secure pages: https, or a page from this same machine. " +
+  "This one came over plain http, so your device's own camera or recorder opens instead where it has one.";
 
 /** What kept a device from being used, in plain words. */
 export function deviceWords(error, device) {
-  if (error.name === "NotAllowedError") return `The browser was not allowed to use the ${device}. Allow it beside the address, then try again.`;
+  if (error.name === "NotAllowedError")
+    return `The browser was not allowed to use the ${device}. Allow it beside the address, then try again.`;
   if (error.name === "NotFoundError") return `There is no ${device} here.`;
   if (error.name === "NotReadableError") return `Another program is using the ${device}.`;
   return `The ${device} cannot be used: ${error.message || error.name}.`;
@@ -43,7 +45,9 @@ export class CameraDialog {
 
   async start() {
     this.release();
-    this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: this.facing, width: { ideal: 1920 }, height: { ideal: 1080 } } });
+    this.stream = await navigator.mediaDevices.getUserMedia({
+      video: { facingMode: this.facing, width: { ideal: 1920 }, height: { ideal: 1080 } },
+    });
     this.video.srcObject = this.stream;
     await this.video.play();
   }

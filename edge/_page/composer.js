@@ -174,7 +174,8 @@ export class Composer {
     this.showChips();
     if (refused.length > 0) this.on.notice(refused.join(" "));
     else this.on.notice("");
-    if (files.length > refused.length) this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
+    if (files.length > refused.length)
+      this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
     this.text.focus({ preventScroll: true });
   }
 
@@ -251,6 +252,7 @@ export class Composer {
 /** What a medium looks or sounds like, small. */
 export function preview(medium, blob) {
   if (medium.kind === "image") return h("img", { src: URL.createObjectURL(blob), alt: "" });
-  if (medium.kind === "audio") return h("audio", { src: URL.createObjectURL(blob), controls: true, "aria-label": `Listen to ${medium.name}` });
+  if (medium.kind === "audio")
+    return h("audio", { src: URL.createObjectURL(blob), controls: true, "aria-label": `Listen to ${medium.name}` });
   return h("span", { class: "sign" }, icon("file"), h("span", {}, KIND_NAMES[medium.kind]));
 }

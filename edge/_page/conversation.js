@@ -16,7 +16,18 @@ export function userMessage(text, media) {
 
 /** end: stop, length, context, stopped, interrupted, failed, or null while it is being written. */
 export function answerMessage(model) {
-  return { id: newId(), role: "assistant", text: "", media: [], at: Date.now(), model, end: null, failure: null, usage: null, rate: null };
+  return {
+    id: newId(),
+    role: "assistant",
+    text: "",
+    media: [],
+    at: Date.now(),
+    model,
+    end: null,
+    failure: null,
+    usage: null,
+    rate: null,
+  };
 }
 
 /** A short name from the first thing that was said. */
@@ -64,7 +75,8 @@ export async function toJson(conversation, urlOf) {
 
 /** A conversation from such JSON, and the URLs of its media by their ids. Throws: Error in plain words. */
 export function fromJson(found) {
-  if (found?.format !== FORMAT || !Array.isArray(found.messages)) throw new Error("this is not a conversation exported from this page");
+  if (found?.format !== FORMAT || !Array.isArray(found.messages))
+    throw new Error("this is not a conversation exported from this page");
   const urls = new Map();
   const messages = found.messages.map((said) => messageOf(said, urls));
   const created = Date.parse(found.created) || Date.now();
@@ -73,11 +85,20 @@ export function fromJson(found) {
 }
 
 function messageOf(said, urls) {
-  if (!["user", "assistant"].includes(said?.role)) throw new Error(`a message's role should be user or assistant, it is ${String(said?.role).slice(0, 40)}`);
+  if (!["user", "assistant"].includes(said?.role))
+    throw new Error(`a message's role should be user or assistant, it is ${String(said?.role).slice(0, 40)}`);
   const parts = Array.isArray(said.content) ? said.content : [{ type: "text", text: String(said.content ?? "") }];
-  const text = parts.filter((part) => part?.type === "text").map((part) => String(part.text)).join("\n");
-  const media = parts.filter((part) => part?.type !== "text").map((part, i) => mediumOf(part, String(said.names?.[i] ?? ""), urls));
-  const message = said.role === "user" ? userMessage(text, media) : { ...answerMessage(String(said.model ?? "")), text, end: String(said.end ?? "stop") };
+  const text = parts
+    .filter((part) => part?.type === "text")
+    .map((part) => String(part.text))
+    .join("\n");
+  const media = parts
+    .filter((part) => part?.type !== "text")
+    .map((part, i) => mediumOf(part, String(said.names?.[i] ?? ""), urls));
+  const message =
+    said.role === "user"
+      ? userMessage(text, media)
+      : { ...answerMessage(String(said.model ?? "")), text, end: String(said.end ?? "stop") };
   return { ...message, at: Date.parse(said.at) || message.at };
 }
 
@@ -85,8 +106,14 @@ function mediumOf(part, name, urls) {
   const kind = String(part?.type).replace(/_url$/, "");
   const url = part?.[`${kind}_url`];
   const type = /^data:([\w+./-]+);base64,/.exec(url ?? "")?.[1] ?? "";
-  const isRight = kind === "pdf" ? type === "application/pdf" : ["image", "video", "audio"].includes(kind) && type.startsWith(`${kind}/`);
-  if (!isRight) throw new Error(`a part should hold a picture, video, sound or PDF as a data: URL, it is ${String(part?.type).slice(0, 40)}`);
+  const isRight =
+    kind === "pdf"
+      ? type === "application/pdf"
+      : ["image", "video", "audio"].includes(kind) && type.startsWith(`${kind}/`);
+  if (!isRight)
+    throw new Error(
+      `a part should hold a picture, video, sound or PDF as a data: URL, it is ${String(part?.type).slice(0, 40)}`,
+    );
   const id = newId();
   urls.set(id, url);
   return { id, kind, name, type, size: Math.floor((url.length * 3) / 4), note: "" };
@@ -104,6 +131,11 @@ export function toMarkdown(conversation) {
 
 /** A file's name from a title. */
 export function fileName(title, ending) {
-  const name = title.normalize("NFKD").replace(/[^\w-]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 40).toLowerCase();
+  const name = title
+    .normalize("NFKD")
+    .replace(/[^\w-]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 40)
+    .toLowerCase();
   return `${name || "conversation"}.${ending}`;
 }

@@ -21,7 +21,11 @@ export function ask({ title, text = "", yes, name = null, danger = false }) {
   if (name === null) cancel.focus();
   else field.select();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes" ? field.value.trim() || true : null), { once: true });
+    dialog.addEventListener(
+      "close",
+      () => resolve(dialog.returnValue === "yes" ? field.value.trim() || true : null),
+      { once: true },
+    );
   });
 }
 
@@ -44,7 +48,8 @@ export class SettingsDialog {
 
   open(focus = null) {
     const { elements } = this.form;
-    for (const [name, value] of Object.entries(this.settings.values)) if (elements[name]) elements[name].value = value;
+    for (const [name, value] of Object.entries(this.settings.values))
+      if (elements[name]) elements[name].value = value;
     elements.key.value = this.settings.key;
     elements.remember.checked = this.settings.remembersKey;
     this.dialog.showModal();

@@ -13,7 +13,8 @@ export function h(tag, fields = {}, ...children) {
   for (const [name, value] of Object.entries(fields)) {
     if (typeof value === "function" && name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name)) element[name] = value;
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
   }
   return element;
 }
@@ -31,7 +32,11 @@ export function icon(name) {
 
 /** A button with an icon, and a name that shows when pointed at. */
 export function iconButton(name, label, onclick, fields = {}) {
-  return h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...fields }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...fields },
+    icon(name),
+  );
 }
 
 /** A name that no other record has; randomUUID is not there on plain HTTP. */

@@ -17,12 +17,25 @@ export class Failure extends Error {
 
   /** What is kept with the message: {title, text, action}. */
   words() {
-    if (this.kind === "gone") return words("The server cannot be reached", "It was stopped, or the network between is down. Your message is kept here; try again when the server is back.");
-    if (this.kind === "broken") return words("The answer broke off", this.detail || "The server ended it before its end.");
+    if (this.kind === "gone")
+      return words(
+        "The server cannot be reached",
+        "It was stopped, or the network between is down. Your message is kept here; try again when the server is back.",
+      );
+    if (this.kind === "broken")
+      return words("The answer broke off", this.detail || "The server ended it before its end.");
     const context = /needs (at least )?(\d+) positions, the context holds (\d+)/.exec(this.detail);
-    if (context) return words("This conversation is too long for the model", `It needs ${context[1] ?? ""}${context[2]} tokens and the model holds ${context[3]}. Start a new conversation, or edit an earlier message: nothing is cut away silently.`, "edit");
+    if (context)
+      return words(
+        "This conversation is too long for the model",
+        `It needs ${context[1] ?? ""}${context[2]} tokens and the model holds ${context[3]}. ` +
+          "Start a new conversation, or change an earlier message: nothing is cut away silently.",
+        "edit",
+      );
     const [title, text, action] = SAID[this.status] ?? (this.status >= 500 ? SAID[500] : SAID[400]);
-    return words(title, [text, this.detail && `The server says: ${this.detail}`].filter(Boolean).join(" "), action);
+    // Which part of which message it was is a matter for programs.
+    const detail = this.detail.replace(/^messages\.\d+\.content(\.\d+\.\w+)?: /, "");
+    return words(title, [text, detail && `The server says: ${detail}`].filter(Boolean).join(" "), action);
   }
 }
 
@@ -30,11 +43,19 @@ const words = (title, text, action = "retry") => ({ title, text, action });
 
 const SAID = {
   400: ["The server did not take this", "", "edit"],
-  401: ["The server asks for a key", "The key is missing or wrong. Enter it in the settings; your message is kept.", "key"],
+  401: [
+    "The server asks for a key",
+    "The key is missing or wrong. Enter it in the settings; your message is kept.",
+    "key",
+  ],
   403: ["The server does not answer this page", "It was opened under a name that the server does not know.", "retry"],
   404: ["There is no such model", "Choose another one above.", "retry"],
   408: ["The message took too long to arrive", "The network may be slow; try again, or with smaller files.", "retry"],
-  413: ["This conversation's files are too large", "All of them are sent each time. Take some out, or start a new conversation.", "edit"],
+  413: [
+    "This conversation's files are too large",
+    "All of them are sent each time. Take some out, or start a new conversation.",
+    "edit",
+  ],
   422: ["The server did not take this", "", "edit"],
   500: ["The server failed", "It is not your fault; trying again may help.", "retry"],
   503: ["The server is busy", "Others are being answered. Try again in a moment.", "retry"],

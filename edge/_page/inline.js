@@ -173,7 +173,11 @@ class Inline {
     const [whole, decimal, hexadecimal, name] = found ?? ["&"];
     const code = decimal ? Number(decimal) : hexadecimal ? Number.parseInt(hexadecimal, 16) : 0;
     const isCharacter = code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
-    const character = isCharacter ? String.fromCodePoint(code) : Object.hasOwn(ENTITIES, name ?? "") ? ENTITIES[name] : whole;
+    const character = isCharacter
+      ? String.fromCodePoint(code)
+      : Object.hasOwn(ENTITIES, name ?? "")
+        ? ENTITIES[name]
+        : whole;
     return this.take(character, at + whole.length);
   }
 }
@@ -257,7 +261,10 @@ function destination(text, from) {
     if (text[at] === "\n" && text[at + 1] === "\n") return null;
     if (text[at] === "(") depth += 1;
     if (text[at] === ")" && depth === 0) {
-      const inner = text.slice(from, at).trim().replace(/\s+["'(].*$/s, "");
+      const inner = text
+        .slice(from, at)
+        .trim()
+        .replace(/\s+["'(].*$/s, "");
       return { url: inner.replace(/^<|>$/g, ""), end: at + 1 };
     }
     if (text[at] === ")") depth -= 1;

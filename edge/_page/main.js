@@ -16,7 +16,9 @@ import { Thread } from "./thread.js";
 const SAVE_MS = 2000;
 const SPOKEN_CHARACTERS = 1200;
 const GONE = "The server cannot be reached. Looking for it…";
-const FULL = "This browser's space for the page is used up: what is new is lost when the page closes. Export it, or delete old conversations.";
+const FULL =
+  "This browser's space for the page is used up: what is new is lost when the page closes. " +
+  "Export it, or delete old conversations.";
 
 class Page {
   constructor(store) {
@@ -42,7 +44,11 @@ class Page {
       blob: (medium) => this.store.blob(medium.id),
       say: (text) => this.say(text),
     });
-    this.sidebar = new Sidebar({ open: (id) => this.go(id), fresh: () => this.go(""), remove: (head) => this.remove(head) });
+    this.sidebar = new Sidebar({
+      open: (id) => this.go(id),
+      fresh: () => this.go(""),
+      remove: (head) => this.remove(head),
+    });
     this.connection = new Connection({ gone: () => this.notice(GONE), back: () => this.back() });
     this.dialog = new SettingsDialog(this.settings, {
       saved: () => this.settingsSaved(),
@@ -57,20 +63,25 @@ class Page {
     addEventListener("hashchange", () => this.open(location.hash.slice(1)));
     addEventListener("pagehide", () => this.running.forEach(({ conversation }) => this.store.save(conversation)));
     document.addEventListener("visibilitychange", () => document.hidden || this.showHeads());
-    document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open], :popover-open, .listing") && this.stop());
+    document.addEventListener(
+      "keydown",
+      (event) =>
+        event.key === "Escape" && !document.querySelector("dialog[open], :popover-open, .listing") && this.stop(),
+    );
     find(".skip").addEventListener("click", (event) => {
       event.preventDefault();
       this.composer.focus();
     });
     find("#editing button").addEventListener("click", () => this.leaveEditing());
-    find("#theme").addEventListener("click", () => this.toggleTheme());
+    find("#theme").addEventListener("click", () => this.settings.toggleTheme());
     find("#model").addEventListener("change", (event) => this.settings.change({ model: event.target.value }));
     find("#import-file").addEventListener("change", (event) => this.importFile(event.target));
     find("#menu").addEventListener("click", (event) => this.choose(event.target.dataset.do));
   }
 
   async start() {
-    if (!this.store.keeps) this.notice("This browser keeps nothing for this page: conversations are gone when it closes.");
+    if (!this.store.keeps)
+      this.notice("This browser keeps nothing for this page: conversations are gone when it closes.");
     await Promise.all([this.loadModels(), this.open(location.hash.slice(1))]);
     this.composer.changed(); // now that the letters have their size
   }
@@ -113,7 +124,7 @@ class Page {
   }
 
   async settingsSaved() {
-    this.showTheme();
+    this.settings.showTheme();
     if (await this.loadModels()) this.notice("");
   }
 
@@ -133,7 +144,8 @@ class Page {
       if (turn !== this.turn) return;
       this.leaveEditing();
       this.conversation = found ?? newConversation();
-      for (const message of this.conversation.messages) if (message.end === null && !this.running.has(id)) message.end = "interrupted";
+      for (const message of this.conversation.messages)
+        if (message.end === null && !this.running.has(id)) message.end = "interrupted";
       this.thread.show(this.conversation.messages, this.running.has(id));
       this.composer.setRunning(this.running.has(id));
     }
@@ -169,8 +181,12 @@ class Page {
     this.leaveEditing();
     this.composer.set(editing?.before);
     this.notice("");
-    const message = userMessage(text.trim(), media.map(({ medium }) => medium));
-    for (const { medium, blob } of media) if (!(await this.store.saveMedia(conversation.id, medium.id, blob)) && this.store.keeps) this.notice(FULL);
+    const message = userMessage(
+      text.trim(),
+      media.map(({ medium }) => medium),
+    );
+    for (const { medium, blob } of media)
+      if (!(await this.store.saveMedia(conversation.id, medium.id, blob)) && this.store.keeps) this.notice(FULL);
     if (editing) await this.cut(conversation, editing.message, message.media);
     conversation.messages.push(message);
     conversation.title ||= titleOf(conversation.messages);
@@ -248,7 +264,11 @@ class Page {
     if (message.failure) return this.say(`${message.failure.title}. ${message.failure.text}`);
     if (message.end === "stopped") return this.say("Stopped.");
     const spoken = this.thread.spoken(message);
-    return this.say(spoken.length > SPOKEN_CHARACTERS ? `${spoken.slice(0, SPOKEN_CHARACTERS)}… The rest is in the conversation.` : spoken);
+    return this.say(
+      spoken.length > SPOKEN_CHARACTERS
+        ? `${spoken.slice(0, SPOKEN_CHARACTERS)}… The rest is in the conversation.`
+        : spoken,
+    );
   }
 
   stop() {
@@ -260,7 +280,10 @@ class Page {
   async edit(message) {
     if (this.running.has(this.conversation.id)) return;
     const { messages } = this.conversation;
-    const asked = message.role === "user" ? message : messages.slice(0, messages.indexOf(message)).findLast(({ role }) => role === "user");
+    const asked =
+      message.role === "user"
+        ? message
+        : messages.slice(0, messages.indexOf(message)).findLast(({ role }) => role === "user");
     if (!asked) return;
     const media = [];
     for (const medium of asked.media) {
@@ -316,7 +339,15 @@ class Page {
   }
 
   async remove({ id, title }) {
-    if (!(await ask({ title: "Delete the conversation?", text: `“${title}” and its pictures and sounds are taken out of this browser.`, yes: "Delete", danger: true }))) return;
+    if (
+      !(await ask({
+        title: "Delete the conversation?",
+        text: `“${title}” and its pictures and sounds are taken out of this browser.`,
+        yes: "Delete",
+        danger: true,
+      }))
+    )
+      return;
     this.deleted.add(id);
     this.running.get(id)?.stop();
     await this.store.remove(id);
@@ -327,7 +358,15 @@ class Page {
   }
 
   async deleteAll() {
-    if (!(await ask({ title: "Delete all conversations?", text: "Everything that this browser keeps of them is gone then.", yes: "Delete all", danger: true }))) return;
+    if (
+      !(await ask({
+        title: "Delete all conversations?",
+        text: "Everything that this browser keeps of them is gone then.",
+        yes: "Delete all",
+        danger: true,
+      }))
+    )
+      return;
     for (const [id, answering] of this.running) {
       this.deleted.add(id);
       answering.stop();
@@ -349,20 +388,6 @@ class Page {
       this.dialog.dialog.close();
       this.notice(`${file.name} could not be imported: ${error.message}.`);
     }
-  }
-
-  // Light and dark
-
-  showTheme() {
-    const { theme } = this.settings.values;
-    if (theme === "system") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-  }
-
-  toggleTheme() {
-    const shown = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-    this.settings.change({ theme: shown === "dark" ? "light" : "dark" });
-    this.showTheme();
   }
 }
 

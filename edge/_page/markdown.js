@@ -24,9 +24,13 @@ export class MarkdownView {
 
   update(text) {
     const all = lines(text);
-    const fresh = blocks(all, 0).map((block) => ({ source: all.slice(block.from, block.to).join("\n"), make: block.make }));
+    const fresh = blocks(all, 0).map((block) => ({
+      source: all.slice(block.from, block.to).join("\n"),
+      make: block.make,
+    }));
     let same = 0;
-    while (same < this.shown.length && same < fresh.length && this.shown[same].source === fresh[same].source) same += 1;
+    while (same < this.shown.length && same < fresh.length && this.shown[same].source === fresh[same].source)
+      same += 1;
     for (const old of this.shown.splice(same)) old.node.remove();
     for (const { source, make } of fresh.slice(same)) {
       const node = make();
@@ -79,7 +83,10 @@ function interrupts(all, at, depth) {
 function paragraph(all, at, depth) {
   let to = at + 1;
   while (to < all.length && !interrupts(all, to, depth)) to += 1;
-  const text = all.slice(at, to).map((line) => line.trim()).join("\n");
+  const text = all
+    .slice(at, to)
+    .map((line) => line.trim())
+    .join("\n");
   return { to, make: () => h("p", { dir: "auto" }, inline(text)) };
 }
 
@@ -109,13 +116,21 @@ function closes(line, fence) {
 function indented(all, at) {
   let to = at + 1;
   while (to < all.length && all[to].startsWith("    ")) to += 1;
-  const text = all.slice(at, to).map((line) => line.slice(4)).join("\n");
+  const text = all
+    .slice(at, to)
+    .map((line) => line.slice(4))
+    .join("\n");
   return { to, make: () => codeBlock(text, "") };
 }
 
 function codeBlock(text, language) {
   const name = /^[\w+#.-]{1,24}$/.test(language) ? language : "";
-  const copy = h("button", { type: "button", class: "quiet copy-code", "aria-label": "Copy the code" }, icon("copy"), "Copy");
+  const copy = h(
+    "button",
+    { type: "button", class: "quiet copy-code", "aria-label": "Copy the code" },
+    icon("copy"),
+    "Copy",
+  );
   const pre = h("pre", { tabindex: "0", dir: "ltr" }, h("code", {}, text));
   return h("div", { class: "code" }, h("div", { class: "code-head" }, h("span", {}, name || "code"), copy), pre);
 }
@@ -124,7 +139,15 @@ function quote(all, at, depth) {
   let to = at;
   while (to < all.length && QUOTE.test(all[to])) to += 1;
   const inner = all.slice(at, to).map((line) => line.replace(/^ {0,3}> ?/, ""));
-  return { to, make: () => h("blockquote", {}, blocks(inner, depth + 1).map((block) => block.make())) };
+  return {
+    to,
+    make: () =>
+      h(
+        "blockquote",
+        {},
+        blocks(inner, depth + 1).map((block) => block.make()),
+      ),
+  };
 }
 
 function list(all, at, depth) {
@@ -137,7 +160,12 @@ function list(all, at, depth) {
     to = item.to;
   }
   const start = ordered ? Number.parseInt(ITEM.exec(all[at])[2], 10) : 1;
-  const make = () => h(ordered ? "ol" : "ul", { start: ordered && start !== 1 ? String(start) : null }, items.map((item) => item.make()));
+  const make = () =>
+    h(
+      ordered ? "ol" : "ul",
+      { start: ordered && start !== 1 ? String(start) : null },
+      items.map((item) => item.make()),
+    );
   return { to, make };
 }
 
@@ -174,10 +202,22 @@ function item(inner, depth) {
   const nodes = parts.flatMap((node) => (isTight && node.tagName === "P" ? [...node.childNodes] : [node]));
   if (!task) return h("li", { dir: "auto" }, nodes);
   const isDone = task[1] !== " ";
-  return h("li", { dir: "auto", class: "task" }, h("span", { class: "box", role: "img", "aria-label": isDone ? "done:" : "open:" }, isDone ? "☑" : "☐"), " ", nodes);
+  return h(
+    "li",
+    { dir: "auto", class: "task" },
+    h("span", { class: "box", role: "img", "aria-label": isDone ? "done:" : "open:" }, isDone ? "☑" : "☐"),
+    " ",
+    nodes,
+  );
 }
 
-const cells = (line) => line.trim().replace(/^\|/, "").replace(/\|$/, "").split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+const cells = (line) =>
+  line
+    .trim()
+    .replace(/^\|/, "")
+    .replace(/\|$/, "")
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.trim().replaceAll("\\|", "|"));
 
 function isTable(all, at) {
   if (at + 1 >= all.length || !all[at].includes("|") || !all[at + 1].includes("-")) return false;
@@ -194,7 +234,16 @@ function table(all, at) {
 
 function tableOf(head, below, rows) {
   const sides = below.map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : "start"));
-  const row = (tag, texts) => h("tr", {}, head.map((_, i) => h(tag, { class: sides[i], scope: tag === "th" ? "col" : null }, inline(texts[i] ?? ""))));
+  const row = (tag, texts) =>
+    h(
+      "tr",
+      {},
+      head.map((_, i) => h(tag, { class: sides[i], scope: tag === "th" ? "col" : null }, inline(texts[i] ?? ""))),
+    );
   const body = rows.map((texts) => row("td", texts));
-  return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, body)));
+  return h(
+    "div",
+    { class: "table", tabindex: "0", role: "group", "aria-label": "Table" },
+    h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, body)),
+  );
 }

@@ -9,7 +9,16 @@ const MAX_PICTURE_PX = 24_000_000;
 const SIDE_PX = 3072; // of a picture that was made smaller
 const READ_AS_THEY_ARE = {
   image: new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]),
-  audio: new Set(["audio/wav", "audio/x-wav", "audio/wave", "audio/mpeg", "audio/mp3", "audio/flac", "audio/x-flac", "audio/ogg"]),
+  audio: new Set([
+    "audio/wav",
+    "audio/x-wav",
+    "audio/wave",
+    "audio/mpeg",
+    "audio/mp3",
+    "audio/flac",
+    "audio/x-flac",
+    "audio/ogg",
+  ]),
 };
 const ENDINGS = new Map([
   ["pdf", "pdf"],
@@ -35,8 +44,12 @@ export async function attachable(file, name = file.name) {
   if (kind === null) throw new Error(`${name}: this is neither a picture, a video, a sound nor a PDF.`);
   if (file.size === 0) throw new Error(`${name}: the file is empty.`);
   const { blob, note } = await readable(kind, file, name);
-  if (blob.size > MAX_FILE_BYTES) throw new Error(`${name}: it has ${megabytes(blob.size)}; the server takes at most ${megabytes(MAX_FILE_BYTES)}.`);
-  const type = blob.type || { image: "image/jpeg", video: "video/mp4", audio: "audio/wav", pdf: "application/pdf" }[kind];
+  if (blob.size > MAX_FILE_BYTES)
+    throw new Error(
+      `${name}: it has ${megabytes(blob.size)}; the server takes at most ${megabytes(MAX_FILE_BYTES)}.`,
+    );
+  const type =
+    blob.type || { image: "image/jpeg", video: "video/mp4", audio: "audio/wav", pdf: "application/pdf" }[kind];
   return { medium: { id: newId(), kind, name, type, size: blob.size, note }, blob };
 }
 
@@ -54,7 +67,9 @@ export function dataUrl(blob, type) {
 export function blobOf(url) {
   const [head, data] = url.split(",", 2);
   try {
-    return new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], { type: head.slice(5).split(";")[0] });
+    return new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], {
+      type: head.slice(5).split(";")[0],
+    });
   } catch {
     throw new Error("a picture, video, sound or PDF in it is damaged");
   }
@@ -84,7 +99,13 @@ async function picture(file, name) {
   }
   const scale = isSmall ? 1 : Math.min(1, SIDE_PX / Math.max(width, height));
   const drawn = await jpegOf(bitmap, Math.round(width * scale), Math.round(height * scale));
-  return { blob: drawn, note: scale < 1 ? `${Math.round(width * scale)} × ${Math.round(height * scale)}, made smaller from ${width} × ${height}` : `${width} × ${height}, turned into JPEG` };
+  return {
+    blob: drawn,
+    note:
+      scale < 1
+        ? `${Math.round(width * scale)} × ${Math.round(height * scale)}, made smaller from ${width} × ${height}`
+        : `${width} × ${height}, turned into JPEG`,
+  };
 }
 
 /** Draws a picture, a video's frame or a bitmap as JPEG. */

@@ -30,7 +30,12 @@ export class Recorder {
   async listen() {
     await this.context.audioWorklet.addModule(new URL("./tap.js", import.meta.url));
     await this.context.resume();
-    this.node = new AudioWorkletNode(this.context, "tap", { numberOfInputs: 1, numberOfOutputs: 1, channelCount: 1, channelCountMode: "explicit" });
+    this.node = new AudioWorkletNode(this.context, "tap", {
+      numberOfInputs: 1,
+      numberOfOutputs: 1,
+      channelCount: 1,
+      channelCountMode: "explicit",
+    });
     this.node.port.onmessage = ({ data }) => this.hear(data);
     // Its output is silence; without a way to the speakers no browser would run it.
     this.context.createMediaStreamSource(this.stream).connect(this.node).connect(this.context.destination);

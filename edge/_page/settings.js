@@ -13,7 +13,11 @@ function reachable(name) {
     return storage;
   } catch {
     const held = new Map();
-    return { getItem: (key) => held.get(key) ?? null, setItem: (key, text) => held.set(key, text), removeItem: (key) => held.delete(key) };
+    return {
+      getItem: (key) => held.get(key) ?? null,
+      setItem: (key, text) => held.set(key, text),
+      removeItem: (key) => held.delete(key),
+    };
   }
 }
 
@@ -27,7 +31,9 @@ export class Settings {
   stored() {
     try {
       const found = JSON.parse(this.local.getItem(PLACE) ?? "{}");
-      return Object.fromEntries(Object.entries(found).filter(([name, value]) => name in NONE && typeof value === "string"));
+      return Object.fromEntries(
+        Object.entries(found).filter(([name, value]) => name in NONE && typeof value === "string"),
+      );
     } catch {
       return {};
     }
@@ -50,6 +56,20 @@ export class Settings {
     this.session.removeItem(KEY_PLACE);
     this.local.removeItem(KEY_PLACE);
     if (key) (remember ? this.local : this.session).setItem(KEY_PLACE, key);
+  }
+
+  showTheme() {
+    const { theme } = this.values;
+    if (theme === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+  }
+
+  /** Changes from light to dark or back, whichever of them the device would show. */
+  toggleTheme() {
+    const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const shown = document.documentElement.dataset.theme ?? (isDark ? "dark" : "light");
+    this.change({ theme: shown === "dark" ? "light" : "dark" });
+    this.showTheme();
   }
 
   /** The fields of a request that were set; the server has the defaults of all others. */

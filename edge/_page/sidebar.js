@@ -44,8 +44,17 @@ export class Sidebar {
   }
 
   row(head, isCurrent) {
-    const open = h("button", { type: "button", class: "head", "aria-current": isCurrent ? "page" : null, onclick: () => this.pick(head.id) }, head.title);
-    return h("li", { class: isCurrent ? "current" : null }, open, iconButton("delete", `Delete “${head.title}”`, () => this.on.remove(head)));
+    const open = h(
+      "button",
+      { type: "button", class: "head", "aria-current": isCurrent ? "page" : null, onclick: () => this.pick(head.id) },
+      head.title,
+    );
+    return h(
+      "li",
+      { class: isCurrent ? "current" : null },
+      open,
+      iconButton("delete", `Delete “${head.title}”`, () => this.on.remove(head)),
+    );
   }
 
   pick(id) {

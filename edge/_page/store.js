@@ -109,13 +109,15 @@ class Store {
     } catch {
       // What was not written is held in memory below, and the caller says so.
     }
-    for (const [name, list] of Object.entries(records)) for (const record of list) this.memory[name].set(record.id, structuredClone(record));
+    for (const [name, list] of Object.entries(records))
+      for (const record of list) this.memory[name].set(record.id, structuredClone(record));
     return false;
   }
 
   async put(records) {
     const transaction = this.database.transaction(Object.keys(records), "readwrite");
-    for (const [name, list] of Object.entries(records)) for (const record of list) transaction.objectStore(name).put(record);
+    for (const [name, list] of Object.entries(records))
+      for (const record of list) transaction.objectStore(name).put(record);
     await finished(transaction);
     return true;
   }

@@ -101,29 +101,55 @@ export class Thread {
     const figure = h("figure", { class: medium.kind });
     place.append(figure);
     const blob = await this.on.blob(medium);
-    if (!blob) return figure.append(h("span", { class: "sign" }, icon("warn"), `${medium.name}: no longer in this browser`));
+    if (!blob)
+      return figure.append(h("span", { class: "sign" }, icon("warn"), `${medium.name}: no longer in this browser`));
     const shown = preview(medium, blob);
     if (shown.src) this.urls.push(shown.src);
     if (medium.kind !== "image") return figure.append(shown, h("figcaption", {}, medium.name));
     shown.alt = medium.name;
     shown.addEventListener("load", () => this.follows && this.toEnd(), { once: true });
-    return figure.append(h("button", { type: "button", class: "picture", "aria-label": `Show ${medium.name} large`, onclick: () => view(shown.src, medium.name) }, shown));
+    return figure.append(
+      h(
+        "button",
+        {
+          type: "button",
+          class: "picture",
+          "aria-label": `Show ${medium.name} large`,
+          onclick: () => view(shown.src, medium.name),
+        },
+        shown,
+      ),
+    );
   }
 
   showActions(message, isLast, running) {
     const { actions, failure } = this.shown.get(message.id);
     const copy = iconButton("copy", "Copy the text", () => this.copy(message.text));
     if (message.role === "user") {
-      actions.replaceChildren(...(running ? [] : [iconButton("edit", "Change this message", () => this.on.edit(message))]), message.text ? copy : "");
-      if (isLast && !running) actions.append(h("button", { type: "button", class: "quiet wide", onclick: () => this.on.again(message) }, icon("again"), "Ask again"));
+      actions.replaceChildren(
+        ...(running ? [] : [iconButton("edit", "Change this message", () => this.on.edit(message))]),
+        message.text ? copy : "",
+      );
+      if (isLast && !running)
+        actions.append(
+          h(
+            "button",
+            { type: "button", class: "quiet wide", onclick: () => this.on.again(message) },
+            icon("again"),
+            "Ask again",
+          ),
+        );
       return;
     }
     const cut = ["length", "stopped", "interrupted"].includes(message.end) && message.text !== "";
     const own = isLast && !running && message.end !== null;
     const ways = failure.querySelector(".buttons");
     if (ways) ways.hidden = !own;
-    const more = own && cut ? h("button", { type: "button", class: "quiet wide", onclick: () => this.on.goOn(message) }, "Continue") : "";
-    const again = own ? iconButton("again", "Answer anew", () => this.on.again(message)) : "";
+    const more =
+      own && cut
+        ? h("button", { type: "button", class: "quiet wide", onclick: () => this.on.goOn(message) }, "Continue")
+        : "";
+    const again = own && !message.failure ? iconButton("again", "Answer anew", () => this.on.again(message)) : "";
     actions.replaceChildren(message.text && message.end !== null ? copy : "", again, more);
   }
 
@@ -135,7 +161,10 @@ export class Thread {
       key: ["Enter the key", () => this.on.key()],
     }[action];
     const buttons = [h("button", { type: "button", class: "wide", onclick: act[1] }, act[0])];
-    if (action !== "retry") buttons.push(h("button", { type: "button", class: "quiet wide", onclick: () => this.on.again(message) }, "Try again"));
+    if (action !== "retry")
+      buttons.push(
+        h("button", { type: "button", class: "wide", onclick: () => this.on.again(message) }, "Try again"),
+      );
     return [icon("warn"), h("div", {}, h("b", {}, title), h("p", {}, text), h("div", { class: "buttons" }, buttons))];
   }
 
@@ -145,7 +174,10 @@ export class Thread {
   }
 
   copy(text) {
-    copyText(text).then(() => this.on.say("Copied."), () => this.on.say("The browser did not allow copying."));
+    copyText(text).then(
+      () => this.on.say("Copied."),
+      () => this.on.say("The browser did not allow copying."),
+    );
   }
 }
 
@@ -155,13 +187,20 @@ function answerParts() {
   const failure = h("div", { class: "failure", hidden: true });
   const about = h("span", { class: "facts" });
   const actions = h("div", { class: "actions" });
-  const article = h("article", { class: "answer", "aria-label": "Answer" }, waiting, body, failure, h("div", { class: "bar" }, about, actions));
+  const article = h(
+    "article",
+    { class: "answer", "aria-label": "Answer" },
+    waiting,
+    body,
+    failure,
+    h("div", { class: "bar" }, about, actions),
+  );
   return { article, view: new MarkdownView(body), waiting, failure, facts: about, actions };
 }
 
 /** Model, tokens and speed of an answer, and how it ended when that is worth a word. */
 function facts(message) {
-  if (message.end === null) return "";
+  if (message.end === null || (message.end === "failed" && message.text === "")) return "";
   const { usage } = message;
   const rate = message.rate ? `${message.rate.toFixed(1)} a second` : "";
   const tokens = usage ? `${usage.input_tokens} tokens in, ${usage.output_tokens} out` : "";

@@ -18,7 +18,9 @@ export function wav(samples, rateHz) {
   view.setUint16(34, 16, true);
   ascii(36, "data");
   view.setUint32(40, samples.length * 2, true);
-  samples.forEach((sample, i) => view.setInt16(44 + i * 2, Math.round(Math.max(-1, Math.min(1, sample)) * 32_767), true));
+  samples.forEach((sample, i) =>
+    view.setInt16(44 + i * 2, Math.round(Math.max(-1, Math.min(1, sample)) * 32_767), true),
+  );
   return new Blob([view.buffer], { type: "audio/wav" });
 }
 
