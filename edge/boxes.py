@@ -45,17 +45,17 @@ def parse_boxes(text: str) -> list[Box]:
     """
     text = text[:_MAX_CHARS]
     boxes: list[Box] = []
-    label, opened, start = "", False, 0
+    label, opened, start = "", "", 0
     tags = list(_TAG.finditer(text))
     for tag in (*tags, None):
         between = text[start : tag.start() if tag else len(text)]
         four = _FOUR.fullmatch(between)
         if four is not None and tags:
             boxes.extend(_box(label, [float(number.rstrip(" %")) for number in four.groups()]))
-        elif between.strip() and (opened or _closes_label(tag)):
+        elif between.strip() and (_is_label(opened, between) or _closes_label(tag)):
             label = between.strip().splitlines()[-1].strip()[:_MAX_LABEL_CHARS]
         if tag is not None:
-            opened, start = not tag[1], tag.end()
+            opened, start = "" if tag[1] else tag[2].lower(), tag.end()
     return boxes
 
 
@@ -77,6 +77,11 @@ def drawn(picture: "Image.Image", boxes: Sequence[Box]) -> "Image.Image":
             pen.rectangle((left, top, text_right + unit, text_bottom + unit), fill=colour)
             pen.text((left, top), box.label, fill="white", font=font)
     return copy
+
+
+def _is_label(opened: str, between: str) -> bool:
+    """Return whether what follows an opening tag is a label: in a box's place, too, if it is no odd box."""
+    return opened == "ref" or (opened != "" and not any(c.isdigit() for c in between))
 
 
 def _closes_label(tag: re.Match[str] | None) -> bool:
