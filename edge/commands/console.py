@@ -69,11 +69,10 @@ def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
     if kind is not None:
         url = f"data:application/octet-stream;base64,{base64.b64encode(data).decode('ascii')}"
         return question or "", [{"type": f"{kind}_url", f"{kind}_url": url}]
-    try:
-        text = data.decode(sys.stdin.encoding or "utf-8").strip()
-    except UnicodeDecodeError:
-        fail("standard input: expected text, or a picture, a sound, a film or a paper")
-    return "\n\n".join(part for part in (question, text) if part), []
+    for encoding in ("utf-8", sys.stdin.encoding or "utf-8"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return "\n\n".join(part for part in (question, data.decode(encoding).strip()) if part), []
+    fail("standard input: expected text, or a picture, a sound, a film or a paper")
 
 
 def _kind(data: bytes) -> str | None:

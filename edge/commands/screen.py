@@ -88,14 +88,14 @@ class _Lines:
         while n_same < min(len(lines), len(self._shown)) and lines[n_same] == self._shown[n_same]:
             n_same += 1
         first = max(n_same, len(self._shown) - height + 1)
-        n_up = len(self._shown) - first
+        n_up, n_before = len(self._shown) - first, len(self._shown)
+        self._shown = lines  # first: what Ctrl-C comes after was drawn
         if n_up or len(lines) > first:
             up = f"\x1b[{n_up}A" if n_up else ""
-            below = "\x1b[J" if len(lines) < len(self._shown) else ""
+            below = "\x1b[J" if len(lines) < n_before else ""
             drawn = "".join(f"{line}\x1b[K\n" for line in lines[first:])
             self._file.write(f"{_BEGIN}{up}\r{drawn}{below}{_END}")
             self._file.flush()
-        self._shown = lines
 
     def keep(self, n: int) -> None:
         """Let the first n lines be as they are from now on."""
