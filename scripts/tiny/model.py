@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+KINDS = 11 * 6
+IMAGINED = 3 + KINDS  # what data.perfect tells of a cell
+FOUND = 1 + 11 + 6 + 4  # what detector and spotters say of a cell: a shape?, its colour, its shape, its place and sides
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # B batch, C channels, G side of the feature map, L positions, H hidden size
@@ -19,14 +22,14 @@ class Shape:
     """The sizes of the model; tile_px / (8 * patch_px) is the side of its feature map, one token a cell."""
 
     vocab_size: int
-    tile_px: int = 448
-    patch_px: int = 7
-    dims: tuple[int, ...] = (32, 64, 160, 320)
-    depths: tuple[int, ...] = (1, 2, 4, 2)
+    tile_px: int = 384
+    patch_px: int = 4
+    dims: tuple[int, ...] = (24, 48, 128, 256)
+    depths: tuple[int, ...] = (1, 2, 3, 2)
     hidden_size: int = 192
-    layers: int = 4
+    layers: int = 6
     heads: int = 3
-    kv_heads: int = 1
+    kv_heads: int = 3
     intermediate_size: int = 512
     context: int = 4096
 
@@ -101,11 +104,13 @@ class Encoder(nn.Module):
         stages = zip(befores, shape.dims, shape.depths, strict=True)
         self.stages = nn.ModuleList([Stage(b, w, d, first=b == 0) for b, w, d in stages])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature map, and the finer one of the stage before."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The map of features that each stage gives, the finest first."""
+        maps = []
         for stage in self.stages:
-            before, x = x, stage(x)
-        return x, before
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps)
 
 
 class Backbone(nn.Module):
@@ -115,7 +120,7 @@ class Backbone(nn.Module):
         self.encoder = Encoder(shape)
         self.layernorm = nn.LayerNorm(shape.dims[-1], eps=1e-6)  # stored in checkpoints, applied to nothing
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.encoder(self.embeddings(x))
 
 
@@ -134,12 +139,13 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, shape.kv_heads * self.width, bias=False)
         self.o_proj = nn.Linear(shape.heads * self.width, shape.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, L, H)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:  # (B, L, H)
         q = rotate(self.q_proj(x).unflatten(-1, (self.heads, self.width)).transpose(1, 2), cos, sin)
         k = rotate(self.k_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2), cos, sin)
         v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2)
         k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
-        y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+        # Written out: at these lengths it takes a third of the time of torch's fused attention on a CPU.
+        y = ((q * self.width**-0.5) @ k.transpose(-1, -2) + mask).softmax(-1) @ v
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
@@ -177,8 +183,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RootNorm(shape.hidden_size)
         self.mlp = Mlp(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -190,13 +196,17 @@ class LanguageModel(nn.Module):
         self.norm = RootNorm(shape.hidden_size)
         self.half = shape.hidden_size // shape.heads // 2
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, L, H) embeds
+    def forward(self, x: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        """x: (B, L, H) embeds; places: (B, L) their positions. Returns what each layer gives, and the last one normed."""
         speeds = 10000.0 ** (-torch.arange(self.half) / self.half)
-        angles = torch.arange(x.shape[1])[:, None] * speeds
+        angles = places[:, None, :, None] * speeds
         cos, sin = angles.cos(), angles.sin()
+        mask = torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=torch.bfloat16).triu(1)
+        states = []
         for layer in self.layers:
-            x = layer(x, cos, sin)
-        return self.norm(x)
+            x = layer(x, cos, sin, mask)
+            states.append(x)
+        return (*states, self.norm(x))
 
 
 class Body(nn.Module):
@@ -217,32 +227,42 @@ class Yasa(nn.Module):
         self.shape = shape
         self.model = Body(shape)
         self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
-        self.detector = nn.Linear(shape.dims[-1], 1 + 11 + 6 + 4)
-        self.spotter = nn.Linear(shape.dims[-2], 1 + 11 + 6)
-        self.imagination = nn.Linear(20, shape.hidden_size)
+        self.detector = nn.Linear(shape.dims[-1], FOUND)
+        self.spotters = nn.ModuleList([nn.Linear(width, FOUND) for width in shape.dims[1:-1]])
+        self.counter = nn.Linear(shape.hidden_size, KINDS * 3)
+        self.pointer = nn.Linear(shape.hidden_size, KINDS)
+        self.imagination = nn.Linear(IMAGINED, shape.hidden_size)
         self.imagined_cells = nn.Parameter(0.1 * torch.randn(shape.tokens, shape.hidden_size))
         self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.apply(start)
+        nn.init.constant_(self.counter.bias, -3.5)  # most kinds are not there
 
-    def look(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """tiles: (B, 3, T, T) uint8. Returns feature maps: (B, G * G, C), before it (B, 4 * G * G, C')."""
+    def look(self, tiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tiles: (B, 3, T, T) uint8. Returns the maps of the last three stages: (B, 16 * G * G, C''), …, (B, G * G, C)."""
         tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        last, before = self.model.vision_model.backbone(tiles)
-        return last.flatten(2).transpose(1, 2), before.flatten(2).transpose(1, 2)
+        _, second, third, last = self.model.vision_model.backbone(tiles)
+        return second.flatten(2).transpose(1, 2), third.flatten(2).transpose(1, 2), last.flatten(2).transpose(1, 2)
 
     def project(self, features: Tensor) -> Tensor:
         """features: (B, G * G, C). Returns embeds (B, G * G, H)."""
         return self.model.language_projection(features.float() + self.positions)
 
     def imagine(self, cells: Tensor) -> Tensor:
-        """cells: (B, G * G, 20) as data.perfect gives them. Returns the embeds (B, G * G, H) of perfect eyes."""
+        """cells: (B, G * G, IMAGINED) as data.perfect gives them. Returns the embeds (B, G * G, H) of perfect eyes."""
         return self.imagination(cells) + self.imagined_cells
 
-    def read(self, embeds: Tensor) -> Tensor:
-        """embeds: (B, L, H). Returns logits (B, L, V)."""
-        return self.lm_head(self.model.language_model(embeds))
+    def read(self, embeds: Tensor, places: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """embeds: (B, L, H); places: (B, L) their positions; where: (B, L) bool, N of them true.
+
+        Returns logits (N, V); whether the picture has at least one, two, three of each kind (N, 66, 3), from half way;
+        which kind is spoken of next (N, 66), from a layer later.
+        """
+        states = self.model.language_model(embeds, places)
+        half = self.shape.layers // 2
+        counted = self.counter(states[half - 1][where]).unflatten(-1, (KINDS, 3))
+        return self.lm_head(states[-1][where]), counted, self.pointer(states[half][where])
 
 
 def start(module: nn.Module) -> None:

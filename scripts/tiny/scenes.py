@@ -17,7 +17,7 @@ from paints import COLOURS, F32, U8, Rng, apart, colour
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: its names, its centre and bounding size as shares of the picture's width and height."""
+    """One shape: its names, its centre, bounding size and corners (n, 2) as shares of the picture's width and height."""
 
     colour: str
     shape: str
@@ -25,6 +25,7 @@ class Thing:
     y: float
     width: float
     height: float
+    corners: F32 | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def draw_things(rgb: U8, count: int, shrink: float, rng: Rng) -> tuple[Thing, ..
         draw_one(rgb, points, paint, radius, shape, smooth, rng)
         low, high = points.min(0), points.max(0)
         centre, extent = (low + high) / 2, high - low
-        things.append(Thing(name, shape, centre[0] / width, centre[1] / height, extent[0] / width, extent[1] / height))
+        size = np.asarray([width, height], np.float32)
+        things.append(Thing(name, shape, *(centre / size), *(extent / size), points / size))
     return tuple(things)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -252,12 +252,16 @@ ORDINALS = ("first", "second", "third")
 
 @dataclass(frozen=True)
 class Exchange:
-    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side."""
+    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side.
+
+    parts: those of an answer that is a listing.
+    """
 
     question: str
     answer: str
     pictures: tuple[int, ...] = ()
     text_first: bool = False
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,16 +278,24 @@ def article(name: str) -> str:
     return ("an " if name[0] in "aeiou" else "a ") + name
 
 
-def listing(things: Sequence[Thing]) -> str:
-    """`a red circle and two blue squares`, by colour and then by shape, as the tables at the top of scenes.py go."""
+def parts(things: Sequence[Thing]) -> tuple[tuple[str, int], ...]:
+    """The listing in parts, each with the number of the kind (colour times shapes plus shape) that it speaks of.
+
+    By colour and then by shape, as the tables at the top of paints.py and figures.py go.
+    """
     counts = Counter((COLOURS.index(t.colour), SHAPES.index(t.shape)) for t in things)
-    if not counts:
-        return UNKNOWN
-    parts = []
-    for (colour, shape), count in sorted(counts.items()):
+    said: list[tuple[str, int]] = []
+    for i, ((colour, shape), count) in enumerate(sorted(counts.items())):
         name = f"{COLOURS[colour]} {SHAPES[shape]}"
-        parts.append(article(name) if count == 1 else f"{NUMBERS[count]} {name}s")
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+        link = "" if i == 0 else " and " if i == len(counts) - 1 else ", "
+        words = article(name) if count == 1 else f"{NUMBERS[count]} {name}s"
+        said.append((link + words, colour * len(SHAPES) + shape))
+    return tuple(said)
+
+
+def listing(things: Sequence[Thing]) -> str:
+    """`a red circle and two blue squares`."""
+    return "".join(text for text, _ in parts(things)) or UNKNOWN
 
 
 def place(thing: Thing) -> str:
@@ -384,22 +396,23 @@ def variant(question: str, rng: Rng) -> str:
 
 
 def one_picture(things: Sequence[Thing], rng: Rng) -> Conversation:
-    """The listing question, always, and more about the same picture before or after it."""
-    exchanges = [
-        Exchange(pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0], listing(things)),
-        about(things, rng),
-    ]
-    if rng.random() < 0.25:
-        exchanges.reverse()
-    if rng.random() < 0.4:
-        exchanges.append(about(things, rng))
-    first = exchanges[0]
-    exchanges[0] = Exchange(first.question, first.answer, (0,), bool(rng.random() < 0.25))
+    """Several questions about one picture, the listing one always among them and most often the first."""
+    exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(int(rng.integers(2, 5)))]
+    at = 0 if rng.random() < 0.6 else int(rng.integers(len(exchanges) + 1))
+    question = pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0]
+    exchanges.insert(at, Exchange(question, listing(things), parts=parts(things)))
+    exchanges[0] = replace(exchanges[0], pictures=(0,), text_first=bool(rng.random() < 0.25))
     return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.08 else "")
 
 
+def beside(rng: Rng) -> Exchange:
+    """Plain talk although a picture is there."""
+    questions, answer = PLAIN[int(rng.integers(len(PLAIN)))]
+    return Exchange(pick(questions, rng), answer)
+
+
 def varied(exchanges: Sequence[Exchange], rng: Rng) -> tuple[Exchange, ...]:
-    return tuple(Exchange(variant(e.question, rng), e.answer, e.pictures, e.text_first) for e in exchanges)
+    return tuple(replace(e, question=variant(e.question, rng)) for e in exchanges)
 
 
 def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversation:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from data import Batches
-from model import Shape, Yasa
+from data import ROWS, Batches
+from model import KINDS, Shape, Yasa
 
+ALIGNING, HOLDING = 150, 700  # steps of talking: for the embeds alone, and until nothing holds them any more
 Batch = dict[str, Tensor]
 Terms = tuple[Tensor, dict[str, Tensor]]
 
@@ -33,23 +34,38 @@ def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
 
 
 def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
-    """found: (B, 4 * G * G, 18); covers: (B, 4 * G * G, 3) as data.cover gives them."""
-    here = covers[..., 0]
-    weight = (here / here.sum().clamp(min=1)).flatten()
-    objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, reduction="sum") / here.sum().clamp(min=1)
+    """found: (B, N, 22); covers: (B, N, 8) as data.cover gives them."""
+    here, weight = covers[..., 0], covers[..., 7]
+    count = (here * weight).sum().clamp(min=1)
+    on = (here * weight).flatten()
+    objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, weight=weight, reduction="sum")
     colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), covers[..., 1].long().flatten(), reduction="none")
     shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), covers[..., 2].long().flatten(), reduction="none")
-    return 0.5 * objectness + ((colour + shape) * weight).sum()
+    box = F.smooth_l1_loss(found[..., 18:22], covers[..., 3:7], reduction="none").sum(-1).flatten()
+    return (objectness + ((colour + shape + 0.25 * box) * on).sum()) / count
 
 
-def answer_loss(model: Yasa, embeds: Tensor, ids: Tensor, labels: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss over the learned positions, and whether each row's answers are all the first choice."""
+def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], cells: Tensor | None) -> Terms:
+    """Mean losses over the learned positions, and the share of rows whose answers are all the first choice.
+
+    rows: as data.padded gives them; cells: (B, G * G, IMAGINED) of each row's picture, to teach counting by.
+    """
+    ids, labels, source, places, kinds = rows
     seen = embeds.flatten(0, 1)[source.clamp(min=0)]
     inputs = torch.where((source >= 0)[..., None], seen.float(), model.model.language_model.embed_tokens(ids))
-    logits = model.read(inputs).float()
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-    right = ((logits.argmax(-1) == labels) | (labels < 0)).all(-1)
-    return loss, right
+    learned = labels >= 0
+    logits, counted, pointed = model.read(inputs, places, learned)
+    wanted, row = labels[learned], learned.nonzero()[:, 0]
+    wrong = (logits.detach().argmax(-1) != wanted).float()
+    mistakes = torch.zeros(len(labels)).index_add_(0, row, wrong)
+    terms = {"answer": F.cross_entropy(logits.float(), wanted), "right": (mistakes == 0).float().mean()}
+    if cells is None:
+        return terms["answer"], terms
+    shown = (source >= 0).any(1)[row]
+    least = cells[..., -KINDS:].sum(1)[row[shown], :, None] > torch.arange(3)
+    count = F.binary_cross_entropy_with_logits(counted[shown].float(), least.float(), reduction="sum") / len(row)
+    point = F.cross_entropy(pointed.float(), kinds[learned], ignore_index=-100)
+    return terms["answer"] + 0.1 * count + 0.2 * point, terms | {"count": count, "point": point}
 
 
 @dataclass(frozen=True)
@@ -65,13 +81,19 @@ class Plan:
         return self.looking + self.reading + self.talking
 
 
+def seen_loss(model: Yasa, maps: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Terms:
+    """What detector and spotters miss of what is known of the pictures."""
+    fine, middle, last = maps
+    found = model.detector(last), model.spotters[1](middle), model.spotters[0](fine)
+    detected = detector_loss(found[0].float(), batch["marks"])
+    spotted = spotter_loss(found[1].float(), batch["middle"])
+    sketched = spotter_loss(found[2].float(), batch["fine"])
+    return detected + spotted + sketched, {"detect": detected, "middle": spotted, "fine": sketched}
+
+
 def look_loss(model: Yasa, batch: Batch) -> Terms:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        features, before = model.look(batch["tiles"])
-        found, spotted = model.detector(features), model.spotter(before)
-    detected = detector_loss(found.float(), batch["marks"])
-    spot = spotter_loss(spotted.float(), batch["covers"])
-    return detected + spot, {"detect": detected, "spot": spot}
+        return seen_loss(model, model.look(batch["tiles"]), batch)
 
 
 def read_loss(model: Yasa, batch: Batch) -> Terms:
@@ -79,33 +101,38 @@ def read_loss(model: Yasa, batch: Batch) -> Terms:
         return spoken(model, model.imagine(batch["cells"]), batch)
 
 
-def talk_loss(model: Yasa, batch: Batch, *, guidance: float) -> Terms:
-    """guidance: how much the tower's embeds are held to those of perfect eyes, which the decoder already reads."""
+def talk_loss(model: Yasa, batch: Batch, *, into: int) -> Terms:
+    """into: steps into the phase; the tower's embeds are held to those of perfect eyes, which the decoder reads already.
+
+    At first only that, so that the decoder is not spoilt by embeds that mean nothing yet; later less and less of it.
+    """
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        features, before = model.look(batch["tiles"])
-        embeds = model.project(features)
-        found, spotted = model.detector(features), model.spotter(before)
-        loss, terms = spoken(model, embeds, batch)
+        maps = model.look(batch["tiles"])
+        embeds = model.project(maps[-1])
+        missed, terms = seen_loss(model, maps, batch)
         wanted = model.imagine(batch["cells"]).detach()
-    detected = detector_loss(found.float(), batch["marks"])
-    apart = F.mse_loss(embeds.float(), wanted.float()) / wanted.float().var().clamp(min=1e-6)
-    spot = spotter_loss(spotted.float(), batch["covers"])
-    terms |= {"detect": detected, "spot": spot, "apart": apart}
-    return loss + 0.5 * (detected + spot) + guidance * apart, terms
+        apart = F.mse_loss(embeds.float(), wanted.float()) / wanted.float().var().clamp(min=1e-6)
+        terms["apart"] = apart
+        if into < ALIGNING:
+            return 0.5 * missed + apart, terms
+        loss, said = spoken(model, embeds, batch)
+    return loss + 0.5 * missed + max(0.0, 1 - into / HOLDING) * apart, terms | said
 
 
 def spoken(model: Yasa, embeds: Tensor, batch: Batch) -> Terms:
-    said, right = answer_loss(model, embeds, batch["ids"], batch["labels"], batch["source"])
-    grouped, _ = answer_loss(model, embeds, batch["group_ids"], batch["group_labels"], batch["group_source"])
-    return said + 0.2 * grouped, {"answer": said, "several": grouped, "right": right.float().mean()}
+    """The losses of the conversations about one picture or none, and of those about several."""
+    said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["cells"])
+    grouped, _ = answer_loss(model, embeds, tuple(batch["group_" + name] for name in ROWS), None)
+    return said + 0.2 * grouped, terms | {"several": grouped}
 
 
 def rate(step: int, plan: Plan, peak: float) -> float:
-    """Warm up at the start of each phase, hold, and fall to nothing over the last two fifths of all steps."""
+    """Warm up at the start of each phase, hold, and fall to nothing over the last one; the decoder alone bears more."""
     starts = (0, plan.looking, plan.looking + plan.reading)
     warm = min(1.0, (step - max(s for s in starts if s <= step) + 1) / 150)
-    fall = plan.steps * 0.6
-    return peak * warm * (1.0 if step < fall else 0.5 * (1 + math.cos(math.pi * (step - fall) / (plan.steps - fall))))
+    fallen = max(0.0, (step - starts[-1]) / max(plan.talking, 1))
+    more = 1.5 if starts[1] <= step < starts[2] else 1.0
+    return peak * more * warm * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def optimizers(model: Yasa, peak: float) -> list[torch.optim.Optimizer]:
@@ -146,6 +173,13 @@ class Run:
         torch.save(state, partial)
         partial.replace(self.file)
 
+    def note(self, seconds: float, seen: list[dict[str, float]]) -> None:
+        """Adds a line to the log: the step, the seconds since this start, and each term's mean."""
+        values = {name: [terms[name] for terms in seen if name in terms] for name in seen[-1]}
+        means = {name: round(sum(some) / len(some), 4) for name, some in values.items()}
+        with (self.folder / "log.jsonl").open("a") as out:
+            out.write(json.dumps({"step": self.step, "seconds": round(seconds), **means}) + "\n")
+
     def resume(self) -> None:
         if self.file.exists():
             state = torch.load(self.file, weights_only=True)
@@ -156,6 +190,7 @@ class Run:
 
     def learn(self, loss: Tensor, plan: Plan) -> None:
         loss.backward()
+        average(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -165,6 +200,17 @@ class Run:
         self.step += 1
         keep = min(0.999, self.step / (self.step + 20))
         torch._foreach_lerp_(list(self.slow.values()), [p.detach() for p in self.model.parameters()], 1 - keep)
+
+
+def average(model: Yasa) -> None:
+    """The mean of the gradients over the processes that share this run, in place."""
+    if not distributed.is_initialized():
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    parts = (flat / distributed.get_world_size()).split([g.numel() for g in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
 def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[Batch]:
@@ -177,8 +223,7 @@ def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[Batc
 def train(run: Run, data: Batches, plan: Plan, *, workers: int) -> None:
     # Only the tower: compiling the losses with it crashes in torch 2.13's generated backward pass.
     run.model.look = torch.compile(run.model.look, dynamic=False)  # type: ignore[method-assign]
-    began, log = time.monotonic(), run.folder / "log.jsonl"
-    seen: list[dict[str, float]] = []
+    began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
     for batch in batches(data, run.step, plan.steps, workers):
         into = run.step - plan.looking - plan.reading
         if run.step < plan.looking:
@@ -186,13 +231,12 @@ def train(run: Run, data: Batches, plan: Plan, *, workers: int) -> None:
         elif into < 0:
             loss, terms = read_loss(run.model, batch)
         else:
-            loss, terms = talk_loss(run.model, batch, guidance=max(0.0, 1 - into / 600))
+            loss, terms = talk_loss(run.model, batch, into=into)
         run.learn(loss, plan)
         seen.append({name: float(term.detach()) for name, term in terms.items()})
+        if first and (run.step % 50 == 0 or run.step in (plan.looking, plan.looking + plan.reading)):
+            run.note(time.monotonic() - began, seen)
         if run.step % 50 == 0 or run.step in (plan.looking, plan.looking + plan.reading):
-            means = {name: round(sum(s[name] for s in seen) / len(seen), 4) for name in seen[0]}
-            with log.open("a") as out:
-                out.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - began), **means}) + "\n")
             seen = []
-        if run.step % 250 == 0 or run.step == plan.steps:
+        if first and (run.step % 250 == 0 or run.step == plan.steps):
             run.save()
