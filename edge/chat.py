@@ -131,9 +131,15 @@ class Reply:
         return ChatResponse(id=self.id, model=self.model, responses=[response], usage=self.usage(progress))
 
     def usage(self, progress: Progress) -> Usage:
-        """Return the tokens so far; for papers, the tokens of their text that were read and that were cut, too."""
-        text = {} if self.budget is None else {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
-        return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens, **text)
+        """Return the tokens so far."""
+        return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens, **self.paper_usage)
+
+    @property
+    def paper_usage(self) -> dict[str, int]:
+        """The tokens of papers' text: what was read, and what found no room; nothing without a paper."""
+        if self.budget is None:
+            return {}
+        return {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
 
     def said(self, progress: Progress) -> Said:
         """Return what progress says: text, or calls. Only the last progress has calls."""

@@ -16,7 +16,7 @@ Fields = dict[str, object]
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
-    "logprobs", "top_logprobs",
+    "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool_output"}
 _REFUSED = {
@@ -63,7 +63,7 @@ class OpenaiWriter:
         scores = _scored(last.scores) if self.scores else None
         choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
         head = self._head(reply, "chat.completion")
-        return {**head, "choices": [choice], "usage": _usage(last)}
+        return {**head, "choices": [choice], "usage": _usage(reply, last)}
 
     def events(self, reply: Reply, progress: Progress) -> bytes:
         response = reply.chunk(progress).responses[0]
@@ -82,7 +82,7 @@ class OpenaiWriter:
         written += self._event(reply, {}, _reason(response.finish_reason, calls))
         if self.include_usage:
             head = self._head(reply, "chat.completion.chunk")
-            written += event({**head, "choices": [], "usage": _usage(progress)})
+            written += event({**head, "choices": [], "usage": _usage(reply, progress)})
         return written + b"data: [DONE]\n\n"
 
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
@@ -324,6 +324,7 @@ def _score(data: bytes, log_probability: float) -> Fields:
     return {"token": data.decode("utf-8", "replace"), "logprob": max(log_probability, -9999.0), "bytes": list(data)}
 
 
-def _usage(progress: Progress) -> dict[str, int]:
+def _usage(reply: Reply, progress: Progress) -> dict[str, int]:
     prompt, completion = progress.input_tokens, progress.output_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    total = prompt + completion
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total, **reply.paper_usage}

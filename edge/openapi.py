@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from edge.bundle import RUNTIME_VERSION
+from edge.chat import MAX_VIDEO_FRAMES
 
 Fields = dict[str, object]
 
@@ -128,6 +129,7 @@ def _chat_request() -> Fields:
         **_sampling(),
         "tools": {"anyOf": [_listed(tool), {"type": "null"}]},
         "tool_choice": {"enum": ["auto", "none", "tool", None]},
+        **_films(),
         "use_search_engine": {"type": ["boolean", "null"]},
         "response_format": {"type": ["object", "null"]},
         "stream": {"type": ["boolean", "null"]},
@@ -144,6 +146,7 @@ def _completion_request() -> Fields:
         **_sampling(),
         "stop": stop,
         "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1},
+        **_films(),
         "n": {"enum": [1, None]},
         "tools": {"type": ["array", "null"]},
         "tool_choice": {"anyOf": [_STRING, {"type": ["object", "null"]}]},
@@ -183,6 +186,13 @@ def _sampling() -> Fields:
         "presence_penalty": penalty,
         "seed": {"type": ["integer", "null"]},
         "stop": {"anyOf": [stop, {"type": "null"}]},
+    }
+
+
+def _films() -> Fields:
+    return {
+        "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_VIDEO_FRAMES},
+        "video_sound": {"type": ["boolean", "null"]},
     }
 
 

@@ -162,8 +162,7 @@ class _Opener:
         max_px = min(self._limits.image_px, self._left_bytes // 3)
         try:
             if is_url(part):
-                decoded = self._access.decode("image", self._read(part), {"max_px": max_px})
-                rgb = cast(U8, decoded.arrays[0])
+                rgb = _pictures(self._access.decode("image", self._read(part), {"max_px": max_px}))[0]
             else:
                 rgb = from_array(cast(U8, part.source), max_px=max_px)
         except MediaError as error:
@@ -187,10 +186,11 @@ class _Opener:
 
     def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
         decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
-        frames = cast(Sequence[U8], decoded.arrays)
+        frames, seconds = _pictures(decoded), decoded.info.get("seconds")
+        if not isinstance(seconds, list) or len(seconds) != len(frames):
+            raise MediaError("video: decoding it failed")
         self._hold(frames)
-        seconds = tuple(int(second) for second in decoded.info["seconds"])
-        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), seconds)
+        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(map(int, seconds)))
 
     def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> Clip:
         """Take a film that is decoded already: a list of pictures, one second apart."""
@@ -246,11 +246,13 @@ class _Opener:
         area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
         options = {"max_pages": max_pages, "area_px": area_px, "max_bytes": self._left_bytes}
         decoded = self._access.decode("pdf", self._read(part), options)
-        pages = cast(Sequence[U8], decoded.arrays)
+        pages, texts = _pictures(decoded), decoded.info.get("texts")
+        if not isinstance(texts, list) or len(texts) != len(pages):
+            raise MediaError("pdf: decoding it failed")
         self._hold(pages)
         self._left_pages -= len(pages)
         self._left_pages_here -= len(pages)
-        return paper_parts(pages, [str(text) for text in decoded.info["texts"]], self._budget)
+        return paper_parts(pages, [str(text) for text in texts], self._budget)
 
     def _read(self, part: MediaPart) -> bytes:
         return read_url(str(part.source), files=self._access.files, remote=self._access.remote)
@@ -263,6 +265,13 @@ class _Opener:
 
     def _held(self) -> str:
         return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"
+
+
+def _pictures(decoded: Decoded) -> Sequence[U8]:
+    """Return what was decoded, (H, W, 3) each: who did it may not have been itself any more. Raises: MediaError."""
+    if not decoded.arrays or any(a.dtype != np.uint8 or a.shape[2:] != (3,) or not a.size for a in decoded.arrays):
+        raise MediaError("decoding it failed")
+    return cast(Sequence[U8], decoded.arrays)
 
 
 def is_url(part: MediaPart) -> bool:

@@ -18,7 +18,7 @@ from edge.media.reading import Line, in_order
 U8 = npt.NDArray[np.uint8]
 
 MAX_SIDE_PX = 8192
-MAX_CHARS = 200_000  # of a whole paper
+MAX_CHARS = 400_000  # of a whole paper: 20 pages of 20 000
 
 _LOG = logging.getLogger("edge")
 _LOCK = threading.Lock()  # pdfium takes one thread at a time
@@ -29,9 +29,8 @@ _MAX_LINES = 5000
 def decode(data: bytes, options: Options) -> Decoded:
     """Return the pages of a PDF: arrays (h, w, 3) uint8 RGB of about area_px pixels each.
 
-    options: max_pages, area_px, max_bytes (of all pages decoded). info: texts, one a page, "" where there is none;
-    cut_chars: how many of them are left out, as there are more than MAX_CHARS. Nothing outside of the data is read,
-    nothing in it is run. Raises: MediaError. Source: limits.md.
+    options: max_pages, area_px, max_bytes (of all pages decoded). info: texts, one a page, "" where there is none.
+    Nothing outside of the data is read, nothing in it is run. Raises: MediaError. Source: limits.md.
     """
     if b"%PDF-" not in data[:_MAGIC_WITHIN]:
         raise MediaError("pdf: expected a PDF, got something else")
@@ -53,16 +52,17 @@ def _decode(data: bytes, max_pages: int, area_px: int, max_bytes: int) -> Decode
             raise MediaError(f"pdf: expected pages of at most {max_bytes} bytes decoded, got {n_pages * area_px * 3}")
         if document.get_formtype() != pdfium_c.FORMTYPE_NONE:
             document.init_forms()  # what was filled in belongs to the page
-        pictures, texts, left, cut = [], [], MAX_CHARS, 0
+        pictures: list[U8] = []
+        texts: list[str] = []
         for number in range(n_pages):
             page = document[number]
             pictures.append(_picture(page, number + 1, area_px))
-            text = _text(page)
-            texts.append(text[:left])
-            cut += max(0, len(text) - left)
-            left -= len(texts[-1])
+            texts.append(_text(page))
             page.close()
-        return Decoded(tuple(pictures), {"texts": texts, "cut_chars": cut})
+        n_chars = sum(map(len, texts))
+        if n_chars > MAX_CHARS:
+            raise MediaError(f"pdf: expected at most {MAX_CHARS} characters of text, got {n_chars}")
+        return Decoded(tuple(pictures), {"texts": texts})
     finally:
         document.close()
 

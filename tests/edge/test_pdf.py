@@ -156,10 +156,13 @@ def test_the_text_of_a_turned_page_is_read_as_it_is_shown(degrees: int) -> None:
     assert texts(data)[0].split() == ["above", "between", "below"]
 
 
-def test_more_text_than_there_is_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pdf, "MAX_CHARS", 8)
-    found = decoded(paper([(50, 50, "12345")], [(50, 50, "67890")], [(50, 50, "1")]))
-    assert found.info == {"texts": ["12345", "678", ""], "cut_chars": 3}
+def test_the_characters_of_a_paper_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = paper([(50, 50, "12345")], [(50, 50, "67890")])
+    for limit in (10, 11):
+        monkeypatch.setattr(pdf, "MAX_CHARS", limit)
+        assert texts(data) == ["12345", "67890"]
+    monkeypatch.setattr(pdf, "MAX_CHARS", 9)
+    assert refused(data) == "pdf: expected at most 9 characters of text, got 10"
 
 
 def line(left: float, top: float, text: str, width: float = 50) -> Line:
