@@ -80,7 +80,7 @@ class Writer:
         self.control = {token: tokenizer.token_to_id(token) for token in SPECIAL}
 
     def row(self, talked: talk.Conversation, pictures: Sequence[int], shown: Sequence[Sequence[int]] = ()) -> Row:
-        """pictures: their numbers in the batch; shown: of each picture of the batch the cells to write, all if empty."""
+        """pictures: numbers in the batch; shown: of each of the batch's pictures the cells to write, all if empty."""
         row = Row([], [], [], [], [])
         if talked.system:
             self.text(row, f"system: {talked.system}\n\n")

@@ -197,7 +197,7 @@ class LanguageModel(nn.Module):
         self.half = shape.hidden_size // shape.heads // 2
 
     def forward(self, x: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        """x: (B, L, H) embeds; places: (B, L) their positions. Returns what each layer gives, and the last one normed."""
+        """x: (B, L, H) embeds; places: (B, L) their positions. Returns what each layer gives, then the last normed."""
         speeds = 10000.0 ** (-torch.arange(self.half) / self.half)
         angles = places[:, None, :, None] * speeds
         cos, sin = angles.cos(), angles.sin()
@@ -240,7 +240,7 @@ class Yasa(nn.Module):
         nn.init.constant_(self.counter.bias, -3.5)  # most kinds are not there
 
     def look(self, tiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """tiles: (B, 3, T, T) uint8. Returns the maps of the last three stages: (B, 16 * G * G, C''), …, (B, G * G, C)."""
+        """tiles: (B, 3, T, T) uint8. Returns the last three stages' maps: (B, 16 * G * G, C), …, (B, G * G, C)."""
         tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         _, second, third, last = self.model.vision_model.backbone(tiles)
         return second.flatten(2).transpose(1, 2), third.flatten(2).transpose(1, 2), last.flatten(2).transpose(1, 2)

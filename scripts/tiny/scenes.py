@@ -17,7 +17,7 @@ from paints import COLOURS, F32, U8, Rng, apart, colour
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: its names, its centre, bounding size and corners (n, 2) as shares of the picture's width and height."""
+    """One shape: its names; centre, bounding size and corners (n, 2) as shares of the picture's width and height."""
 
     colour: str
     shape: str

@@ -102,7 +102,7 @@ def read_loss(model: Yasa, batch: Batch) -> Terms:
 
 
 def talk_loss(model: Yasa, batch: Batch, *, into: int) -> Terms:
-    """into: steps into the phase; the tower's embeds are held to those of perfect eyes, which the decoder reads already.
+    """into: steps into the phase; the embeds are held to those of perfect eyes, which the decoder reads already.
 
     At first only that, so that the decoder is not spoilt by embeds that mean nothing yet; later less and less of it.
     """
