@@ -27,7 +27,7 @@ Visit = Callable[..., Page]
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser of this machine. It lives no longer than these tests: its event loop would be in others' way."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = chromium()
     if path is None:
         pytest.skip(f"no Chromium here ({', '.join(NAMES)}); on Debian: apt install chromium")
     with sync_playwright() as playwright:
@@ -44,6 +44,11 @@ def edge_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `edge serve` with the embedded model."""
     with edge_process(tmp_path_factory.mktemp("installed")) as process:
         yield process.address
+
+
+def chromium() -> str | None:
+    """Where this machine's browser is, None without one."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
@@ -81,5 +86,3 @@ def visit(browser: Browser) -> Iterator[Visit]:
 def is_ours(text: str, kind: str) -> bool:
     """Whether a line of the console is the page's fault; a refused or failed request is a line too."""
     return kind == "error" and not text.startswith("Failed to load resource")
-
-

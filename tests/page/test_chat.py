@@ -172,8 +172,8 @@ def test_a_conversation_is_exported_and_read_again(visit: Visit, edge_serve: str
     markdown = exported(page, "Export as Markdown", tmp_path)
     assert markdown.name == "what-is-this.md"
     said = markdown.read_text()
-    assert said.startswith("# What is this?\n\n## You\n\n*[image: sample.png]*\n\nWhat is this?\n\n## reka-edge-tiny\n\n")
-    assert answer in said
+    asked = "# What is this?\n\n## You\n\n*[image: sample.png]*\n\nWhat is this?"
+    assert said == f"{asked}\n\n## reka-edge-tiny\n\n{answer}\n"
     file = exported(page, "Export as JSON", tmp_path)
     found = json.loads(file.read_text())
     assert [part["type"] for part in found["messages"][0]["content"]] == ["image_url", "text"]
@@ -187,7 +187,8 @@ def test_a_conversation_is_exported_and_read_again(visit: Visit, edge_serve: str
     expect(answers(other).locator(".markdown")).to_have_text(answer)
     expect(other.locator(".picture img")).to_have_js_property("naturalWidth", 480)
     bad = tmp_path / "bad.json"
-    bad.write_text(json.dumps({**found, "messages": [{"role": "user", "content": [{"type": "pdf_url", "pdf_url": "data:text/html;base64,AA"}]}]}))
+    part = {"type": "pdf_url", "pdf_url": "data:text/html;base64,AA"}
+    bad.write_text(json.dumps({**found, "messages": [{"role": "user", "content": [part]}]}))
     with other.expect_file_chooser() as chooser:
         other.click("#open-settings")
         other.click("#import")

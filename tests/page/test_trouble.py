@@ -42,7 +42,8 @@ def test_a_wrong_key_is_told_and_the_right_one_answers(visit: Visit, tmp_path: P
         page.click("#open-settings")
         page.check("#settings [name=remember]")
         page.click("#settings [type=submit]")
-        assert page.evaluate("() => [localStorage.getItem('edge.key'), sessionStorage.getItem('edge.key')]") == ["right", None]
+        kept = "() => [localStorage, sessionStorage].map((storage) => storage.getItem('edge.key'))"
+        assert page.evaluate(kept) == ["right", None]
 
 
 def test_a_server_that_goes_and_comes_back(visit: Visit, tmp_path: Path) -> None:
@@ -66,7 +67,9 @@ def test_a_server_that_goes_and_comes_back(visit: Visit, tmp_path: Path) -> None
     page.context.close()
 
 
-def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(visit: Visit, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(
+    visit: Visit, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endless(monkeypatch, int8_bundle)
     with serving(int8_bundle) as served:
         page = visit(served.address)
@@ -84,8 +87,9 @@ def test_a_full_queue_is_waited_for(visit: Visit, int8_bundle: Path, monkeypatch
     with serving(int8_bundle, slots=1, waiting=0) as served:
         page = visit(served.address)
         ready(page)
-        fields = {"model": "reka-edge", "messages": [{"role": "user", "content": "Talk."}], "stream": True}
-        with httpx.stream("POST", f"{served.address}/v1/chat", json={**fields, "max_tokens": 3000}, timeout=60) as other:
+        fields = {"model": "reka-edge", "messages": [{"role": "user", "content": "Talk."}], "max_tokens": 3000}
+        asked = {"url": f"{served.address}/v1/chat", "json": {**fields, "stream": True}, "timeout": 60}
+        with httpx.stream("POST", **asked) as other:
             arriving = other.iter_bytes()
             next(arriving)
             ask(page, "And me?")
