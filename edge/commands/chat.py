@@ -57,7 +57,7 @@ def chat(
         client = held.enter_context(Reka(model=model))
         asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
-        ear = held.enter_context(_microphone(mic_source)) if listens else None
+        ear = held.enter_context(_microphone(mic_source, model or asker.model)) if listens else None
         if is_one:
             _ask_once(asker, system, text, [*_sensed(eyes, ear), *parts], as_json=as_json)
         else:
@@ -86,7 +86,16 @@ def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Pa
     return parts
 
 
-def _microphone(source: str | None) -> "Microphone":
+def _microphone(source: str | None, model: str) -> "Microphone":
+    """Return the microphone, unless the model would hear nothing."""
+    from edge import store
+    from edge.bundle import Manifest
     from edge.microphone import Microphone
+    from edge.models import find
 
+    stored = find(model, {})
+    hears = isinstance(stored.manifest, Manifest) and stored.manifest.audio is not None
+    if not hears and store.companion(stored.id) is None:
+        wanted = f"edge models companion {stored.id} SPEECH-BUNDLE"
+        fail(f"--mic: {stored.id} does not hear; name a speech bundle that does: {wanted}")
     return Microphone(source)

@@ -21,13 +21,14 @@ COUNTS = (
     "    text = ''.join(p.text for p in prompt if hasattr(p, 'text'))\n"
     "    print('ASKED', text.count('human:'), sum(hasattr(p, 'rgb') for p in prompt), text.count('system:'))\n"
 )
+HEARS = "store.companion = lambda _: 'speech'\n"
 RECORD = (
     "from edge.commands import asking\n"
     "def ask(self, messages):\n"
     "    kinds = [[part['type'] for part in m['content']] for m in messages if m['role'] == 'user']\n"
     "    print('ASKED', kinds, flush=True)\n"
     "    return 'answer', True\n"
-    "asking.Asker.ask = ask\n"
+    f"asking.Asker.ask = ask\n{HEARS}"
 )
 
 
@@ -143,7 +144,7 @@ def test_control_c_while_listening_lets_the_question_be_typed(tmp_path: Path) ->
 
 
 def test_without_a_microphone_the_conversation_goes_on() -> None:
-    before = "sys.modules['sounddevice'] = None\n"
+    before = f"{HEARS}sys.modules['sounddevice'] = None\n"
     with Terminal(program("--mic", before=before)) as terminal:
         terminal.expect("edge: going on without a microphone")
         terminal.enter("How many?", "/quit")
@@ -185,7 +186,7 @@ def test_noise_piped_in_is_refused() -> None:
     assert done.stderr.startswith(b"edge: standard input: expected text, or a picture")
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("--camera", "nowhere.mp4", "x")])
+@pytest.mark.parametrize("arguments", [("--json",), ("--camera", "nowhere.mp4", "x"), ("--mic", "x")])
 def test_what_cannot_be_done_is_an_error_of_one_line(arguments: tuple[str, ...]) -> None:
     done = piped(b"", *arguments)
     assert done.returncode == 1
