@@ -51,3 +51,13 @@ runtime_venv() {
     make_venv "$1/.venv"
     install_into "$1/.venv" edge "$(cd "$1" && state_of edge export models pyproject.toml)" "$1"
 }
+
+# test_venv ROOT: the environment of scripts/test, holding the development extra.
+test_venv() {
+    local folder=$1/.venv-test torch
+    make_venv "$folder"
+    # torch by itself and first: a plain request takes the CPU build where one is at hand, and what comes after keeps it.
+    torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$1/pyproject.toml")
+    install_into "$folder" torch "$torch" "$torch"
+    install_into "$folder" dev "$(cd "$1" && state_of pyproject.toml)" --editable "$1[dev]"
+}
