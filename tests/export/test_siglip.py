@@ -167,3 +167,25 @@ def test_a_checkpoint_with_another_tower_is_refused(tmp_path: Path) -> None:
     config = model()
     with pytest.raises(GraphError, match="Test has no SigLIP tower"):
         write_siglip(Weights, config, recipe("fp32"), tmp_path, progress=None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 144, "n_heads": 2},  # heads of 72, as the released so400m has them
+        {"tile_px": 60},  # 4 patches and a rest that no patch covers
+        {"tile_px": 98, "tokens_per_tile": 4},  # 7 x 7 cells to 2 x 2: windows overlap
+        {"patch_px": 8, "tokens_per_tile": 49, "n_layers": 1},
+    ],
+    ids=lambda changes: "-".join(f"{key}={value}" for key, value in changes.items()),
+)
+def test_other_shapes_see_like_the_reference(
+    changes: dict[str, int], checkpoint_of: CheckpointOf, bundle_of: BundleOf
+) -> None:
+    shape = replace(TINY_SIGLIP, tower=replace(TINY_SIGLIP.tower, **changes))
+    weights = Weights(Checkpoint.open(checkpoint_of(shape)))
+    opened = Bundle.open(bundle_of(checkpoint_of(shape), "fp32"))
+    rgb = scenes()[0]
+    expected = reference.tile_embeds(weights, weights.checkpoint.config, tiles(rgb, opened.manifest.vision))
+    with Engine.open(opened.path) as engine:
+        np.testing.assert_allclose(engine.encode_image(rgb), np.concatenate(list(expected)), atol=1e-4)
