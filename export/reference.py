@@ -27,7 +27,8 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 VISION_EPS: Final = 1e-6  # of the tower's layer norms and of GRN, whatever the config says
 HEAD_ROWS: Final = 2048  # rows of the head that are multiplied at once: their logits are held for all positions
-TILES_AT_ONCE: Final = 16  # feature maps held at once, 23 MB each at 512 px and 352 channels; each group reads the tower
+# Feature maps held at once, 23 MB each at 512 px and 352 channels; the tower is read anew for each such group.
+TILES_AT_ONCE: Final = 16
 
 
 def embeds(weights: Weights, ids: Sequence[int]) -> F32:
