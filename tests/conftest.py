@@ -82,3 +82,23 @@ def int4_bundle(tiny_checkpoint: Path, bundle_of: BundleOf) -> Path:
 def text_bundle(text_checkpoint: Path, bundle_of: BundleOf) -> Path:
     """The text-only checkpoint as it is."""
     return bundle_of(text_checkpoint, "fp32")
+
+
+@pytest.fixture(scope="session")
+def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper model of two layers and random weights."""
+    from tests.export.whisper_checkpoint import write_whisper  # loads transformers
+
+    return write_whisper(tmp_path_factory.mktemp("checkpoint") / "whisper-random")
+
+
+@pytest.fixture(scope="session")
+def speech_bundle(whisper_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The Whisper checkpoint as it is."""
+    return bundle_of(whisper_checkpoint, "fp32")
+
+
+@pytest.fixture(scope="session")
+def int8_speech_bundle(whisper_checkpoint: Path, bundle_of: BundleOf) -> Path:
+    """The Whisper checkpoint by the default recipe."""
+    return bundle_of(whisper_checkpoint, "int8")
