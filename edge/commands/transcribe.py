@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edge.store import Stored
 
 _FORMATS = get_args(Format)
+_MAX_BYTES = 2 << 30
 
 
 def transcribe(
@@ -36,8 +37,9 @@ def transcribe(
     speech.check(language=language, task=task)  # before a long file is decoded
     # A path with a colon would read as a URL; a file: URL says what is meant.
     url = Path(file).absolute().as_uri() if Path(file).is_file() else file
-    limits = SoundLimits() if seconds is None else SoundLimits(seconds=seconds, pcm_bytes=sys.maxsize)
-    samples = open_audio(read_url(url, files=True), limits)
+    # The file is the reader's own: its seconds are limited, what is kept of them is small.
+    limits = SoundLimits(seconds or SoundLimits().seconds, pcm_bytes=sys.maxsize)
+    samples = open_audio(read_url(url, files=True, max_bytes=_MAX_BYTES), limits)
     with _Progress() as progress:
         transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)
     text = transcript.written(cast(Format, form))

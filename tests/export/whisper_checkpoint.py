@@ -66,16 +66,20 @@ def tokenizer() -> bytes:
             if len(vocab) < N_TEXT and first != second:
                 merges.append((first, second))
                 vocab[first + second] = len(vocab)
-    names = ["<|endoftext|>", "<|startoftranscript|>", *LANGUAGES, "<|translate|>", "<|transcribe|>", "<|startoflm|>",
-             "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>", *(f"<|{i * 0.02:.2f}|>" for i in range(1501))]  # fmt: skip
+    words = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
+    times = (f"<|{i * 0.02:.2f}|>" for i in range(1501))
+    names = ["<|endoftext|>", "<|startoftranscript|>", *LANGUAGES, *(f"<|{word}|>" for word in words), *times]
     added = [
         {"id": N_TEXT + i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}
         for i, name in enumerate(names)
     ]  # fmt: skip
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-             "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": merges}  # fmt: skip
-    document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-                "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model}  # fmt: skip
+    nothing = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+    model = {"type": "BPE", **dict.fromkeys(nothing), "fuse_unk": False, "byte_fallback": False}
+    document = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+        "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "model": {**model, "vocab": vocab, "merges": merges},
+    }  # fmt: skip
     return json.dumps(document).encode()
