@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from edge.capture import Capture, Size, check_source, is_live, open_capture
+from edge.capture import Capture, Size, check_source, checked, is_live, open_capture
 from edge.errors import DeviceError
 
 U8 = npt.NDArray[np.uint8]
@@ -132,7 +132,7 @@ class Camera:
 
     def _put(self, reader: "_Reader", rgb: U8) -> bool:
         """Take a frame from its reader; return whether the picture is another than before."""
-        sample = rgb[::_SAMPLE_STEP, ::_SAMPLE_STEP].copy()
+        sample = checked(rgb, self.name)[::_SAMPLE_STEP, ::_SAMPLE_STEP].copy()
         with self._changed:
             if reader is not self._reader:
                 return False
@@ -164,6 +164,7 @@ class _Reader:
         self.beat_s = time.monotonic()
         self._camera = camera
         self._retry_s = _RETRY_S
+        self._n_frames = 0
         # A daemon: a device that never answers must not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="edge-camera", daemon=True)
 
@@ -183,7 +184,8 @@ class _Reader:
         camera = self._camera
         while not self.stopping.is_set():
             try:
-                if self._read_all() and not camera._loop:
+                n_before = self._n_frames
+                if self._read_all() and not (camera._loop and self._n_frames > n_before):
                     camera._fail(self, None)
                     return
                 continue
@@ -204,6 +206,7 @@ class _Reader:
                 rgb = capture.read()
                 if rgb is None:
                     return True
+                self._n_frames += 1
                 if self._camera._put(self, rgb):
                     self._retry_s = _RETRY_S
             return False

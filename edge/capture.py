@@ -131,7 +131,7 @@ class _PiCamera:
     def read(self) -> U8:
         time.sleep(1 / _MAX_FPS)
         try:
-            return _checked(self._camera.capture_array("main"), self._name)
+            return checked(self._camera.capture_array("main"), self._name)
         except Exception as error:
             raise DeviceError(f"{self._name}: stopped delivering: {error}") from error
 
@@ -255,11 +255,11 @@ def _rgb(found: bool, bgr: "cv2.typing.MatLike", name: str) -> U8:
 
     if not found:
         raise DeviceError(f"{name}: a frame cannot be decoded")
-    return _checked(cv2.cvtColor(_checked(bgr, name), cv2.COLOR_BGR2RGB), name)
+    return checked(cv2.cvtColor(checked(bgr, name), cv2.COLOR_BGR2RGB), name)
 
 
-def _checked(pixels: object, name: str) -> U8:
-    """Return a frame if it is one. Raises: DeviceError."""
+def checked(pixels: object, name: str) -> U8:
+    """Return a frame if it is one; name: of what delivered it. Raises: DeviceError."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
         raise DeviceError(f"{name}: expected frames of (H, W, 3) uint8, got {getattr(pixels, 'shape', None)}")
     return pixels

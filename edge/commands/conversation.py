@@ -128,13 +128,11 @@ class Conversation:
                 said = without_frames(said)
             question = user(text, [*self._next, *parts])
             answer, _ = self._asker.ask([*self._first(), *said, question])
-        except ApiError as error:
-            _say(f"edge: {reason(error)}")
+        except (ApiError, DeviceError) as error:
+            _say(f"edge: {reason(error) if isinstance(error, ApiError) else error}")
             return
-        except DeviceError as error:
-            _say(f"edge: {error}")
-            return
-        self._next.clear()
+        finally:
+            self._next.clear()
         self._said = [*said, question, {"role": "assistant", "content": answer}]
 
     def _first(self) -> list[Message]:

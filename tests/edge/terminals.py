@@ -35,9 +35,9 @@ class Terminal:
             os.execvpe(sys.executable, [sys.executable, "-c", code], environment)
         self.pid = pid
 
-    def expect(self, text: str, *, within_s: float = 120) -> None:
-        """Wait until the screen shows a text."""
-        self._wait(lambda: text in self.shown(), text, within_s)
+    def expect(self, text: str, *, times: int = 1, within_s: float = 120) -> None:
+        """Wait until the screen shows a text so many times."""
+        self._wait(lambda: self.shown().count(text) >= times, text, within_s)
 
     def prompt(self, *, within_s: float = 120) -> None:
         """Wait until the last line is a prompt that was not answered yet."""

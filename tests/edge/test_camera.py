@@ -214,6 +214,23 @@ def test_the_end_is_told_and_the_last_frame_stays() -> None:
         assert camera.newest().rgb[0, 0, 0] == 3
 
 
+def test_what_has_nothing_more_to_give_does_not_begin_again() -> None:
+    scripts = [iter([1, 2, None]), iter([None])]
+    with Camera(lambda: Fake(scripts.pop(0)), loop=True) as camera:
+        eventually(lambda: camera.ended)
+        assert camera.newest().rgb[0, 0, 0] == 2
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (48, 64), (48, 64, 4)])
+def test_a_frame_that_is_none_is_a_fault(shape: tuple[int, ...]) -> None:
+    class Odd(Fake):
+        def read(self) -> U8 | None:
+            return np.zeros(shape, np.uint8)
+
+    with Camera(lambda: Odd(counting())) as camera, pytest.raises(DeviceError, match=r"expected frames of \(H, W, 3\)"):
+        camera.newest()
+
+
 def test_what_ends_may_begin_again() -> None:
     with Camera(lambda: Fake(iter([1, 2, 3, None])), loop=True) as camera:
         eventually(lambda: fresh(camera) and camera.newest().number > 9)

@@ -68,6 +68,15 @@ def test_mistakes_are_said_and_the_conversation_goes_on(tmp_path: Path) -> None:
         assert (tmp_path / "text").read_text() == "something"
 
 
+def test_media_that_cannot_be_taken_are_not_sent_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with Terminal(program(after=COUNTS)) as terminal:
+        terminal.enter(f"/image {tmp_path}/a.png", "What?", "And now?", "/quit")
+        assert terminal.end() == 0
+        assert "expected JPEG, PNG, WebP, GIF or BMP" in terminal.shown().replace("\n", "")
+        assert asked(terminal) == ["1 0 0"]
+
+
 def test_control_c_stops_the_answer_and_not_the_program() -> None:
     wait = (
         "import threading\nopen_engine = FakeEngine.open\n"
@@ -84,7 +93,7 @@ def test_control_c_stops_the_answer_and_not_the_program() -> None:
         terminal.send("\x03")
         terminal.expect("edge: stopped")
         terminal.enter("Go on")
-        terminal.expect("Three red")
+        terminal.expect("Three red", times=2)
         terminal.send("\x03")
         terminal.prompt()
         terminal.send("half a line")

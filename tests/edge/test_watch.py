@@ -1,8 +1,9 @@
 """Watching a stream: tiles that did not change are not encoded, no change is missed, and a lost camera is told."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
 from edge.media.image import digest, tiles
 from edge.messages import Limits
 from edge.prompt import Known, Picture
-from edge.watcher import Event, Looker, Pace, Sight, events, watch
+from edge.watcher import Event, Looker, MonotonicClock, Pace, Sight, events, watch
 from tests.edge.asking import answer, ask
 from tests.edge.test_tiles import vision
 
@@ -289,6 +290,31 @@ def test_a_camera_that_is_lost_and_comes_back_is_told() -> None:
     assert found[1].reason == "camera 0: no new frame for 4.1 s"
     assert found[1].at_s == pytest.approx(3.0, abs=0.5)
     assert found[2].at_s == pytest.approx(6.0, abs=0.5)
+
+
+def test_a_camera_that_freezes_is_told_within_five_seconds_and_picked_up_again() -> None:
+    gate = threading.Event()
+    gate.set()
+
+    class Freezing:
+        def read(self) -> U8 | None:
+            time.sleep(0.05)
+            gate.wait(60)
+            return grey(0)
+
+        def close(self) -> None:
+            gate.set()
+
+    with Camera(Freezing) as camera, ThreadPoolExecutor(1) as executor:
+        looker = cast(Looker, Answers(iter(["No."] * 999)))
+        watching = events(camera, looker, Pace(0.1, 3600.0), clock=MonotonicClock(), executor=executor)
+        assert next(watching).kind == "answer"
+        gate.clear()
+        frozen_s = time.monotonic()
+        lost = next(watching)
+        assert lost.kind == "lost" and 3.5 < lost.at_s - frozen_s < 5.0
+        gate.set()
+        assert next(watching).kind == "back"
 
 
 class Never(Executor):
