@@ -46,13 +46,15 @@ ENVIRONMENT = {
 class Worker:
     """One decoding process, started when it is first needed and again after it ended; any thread may ask it.
 
-    memory_bytes: what one job may take beyond the process itself. seconds: by kind, how long one may take.
+    memory_bytes: what one job may take beyond the process itself (default: MEMORY_BYTES, at most a quarter of the
+    machine's). seconds: by kind, how long one may take.
     Jobs wait for each other. Raises on decode: MediaError for what is damaged, bombs, crashes and hangs;
     MemoryExhausted when no process can be started.
     """
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, seconds: Mapping[str, float] = SECONDS) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self, *, memory_bytes: int | None = None, seconds: Mapping[str, float] = SECONDS) -> None:
+        machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._memory_bytes = memory_bytes or min(MEMORY_BYTES, machine_bytes // 4)
         self._seconds = dict(seconds)
         self._lock = threading.Lock()
         self._child: _Child | None = None
