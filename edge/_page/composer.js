@@ -55,11 +55,9 @@ export class Composer {
     this.text.setSelectionRange(this.text.value.length, this.text.value.length);
   }
 
-  /** Takes the draft out of the field once it was accepted. */
-  take() {
-    const draft = this.draft;
-    this.set();
-    return draft;
+  /** Goes on where a message is written; on a phone its keyboard would come up unasked. */
+  refocus() {
+    (isTouch() ? find("#attach") : this.text).focus({ preventScroll: true });
   }
 
   listenToText() {
@@ -73,8 +71,7 @@ export class Composer {
   }
 
   key(event) {
-    const touch = matchMedia("(pointer: coarse)").matches;
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !touch) {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !isTouch()) {
       event.preventDefault();
       this.send();
     } else if (event.key === "ArrowUp" && this.isEmpty && !this.running) {
@@ -176,7 +173,7 @@ export class Composer {
     else this.on.notice("");
     if (files.length > refused.length)
       this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
-    this.text.focus({ preventScroll: true });
+    this.refocus();
   }
 
   showChips() {
@@ -197,7 +194,7 @@ export class Composer {
     this.media = this.media.filter((other) => other !== attached);
     this.showChips();
     this.on.say(`Removed: ${attached.medium.name}`);
-    this.text.focus();
+    this.refocus();
   }
 
   listenToVoice() {
@@ -245,9 +242,11 @@ export class Composer {
     const blob = await (keep ? recorder.stop() : recorder.discard());
     if (blob) await this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
     else if (keep) this.on.notice("The microphone gave no sound.");
-    this.text.focus();
+    this.refocus();
   }
 }
+
+export const isTouch = () => matchMedia("(pointer: coarse)").matches;
 
 /** What a medium looks or sounds like, small. */
 export function preview(medium, blob) {

@@ -3,6 +3,7 @@
 import { newId } from "./dom.js";
 
 const FORMAT = "edge-conversation";
+const ENDS = ["stop", "length", "context", "stopped", "interrupted"];
 
 export function newConversation() {
   const now = Date.now();
@@ -26,6 +27,7 @@ export function answerMessage(model) {
     end: null,
     failure: null,
     usage: null,
+    wait: null,
     rate: null,
   };
 }
@@ -98,7 +100,7 @@ function messageOf(said, urls) {
   const message =
     said.role === "user"
       ? userMessage(text, media)
-      : { ...answerMessage(String(said.model ?? "")), text, end: String(said.end ?? "stop") };
+      : { ...answerMessage(String(said.model ?? "")), text, end: ENDS.includes(said.end) ? said.end : "stop" };
   return { ...message, at: Date.parse(said.at) || message.at };
 }
 

@@ -3,7 +3,7 @@
 import { Answering } from "./answering.js";
 import { models } from "./api.js";
 import { exportAll, exportJson, exportMarkdown, importJson, urlsFrom } from "./archive.js";
-import { Composer } from "./composer.js";
+import { Composer, isTouch } from "./composer.js";
 import { Connection } from "./connection.js";
 import { answerMessage, newConversation, requestMessages, titleOf, userMessage } from "./conversation.js";
 import { SettingsDialog, ask } from "./dialogs.js";
@@ -62,7 +62,7 @@ class Page {
   listen() {
     addEventListener("hashchange", () => this.open(location.hash.slice(1)));
     addEventListener("pagehide", () => this.running.forEach(({ conversation }) => this.store.save(conversation)));
-    document.addEventListener("visibilitychange", () => document.hidden || this.showHeads());
+    document.addEventListener("visibilitychange", () => document.hidden || this.lookAgain());
     document.addEventListener(
       "keydown",
       (event) =>
@@ -150,7 +150,7 @@ class Page {
       this.composer.setRunning(this.running.has(id));
     }
     await this.showHeads();
-    if (matchMedia("(pointer: coarse)").matches) find("#title").focus();
+    if (isTouch()) find("#title").focus();
     else this.composer.focus();
   }
 
@@ -160,6 +160,15 @@ class Page {
     find("#title").textContent = title || "New conversation";
     document.title = `${title || "New conversation"} – edge`;
     this.sidebar.show(await this.store.heads(), id);
+  }
+
+  /** Shows what was said in another tab meanwhile. */
+  async lookAgain() {
+    const { id, updated } = this.conversation;
+    const head = (await this.store.heads()).find((other) => other.id === id);
+    if (!head || head.updated <= updated || this.running.has(id)) return this.showHeads();
+    this.conversation = newConversation();
+    return this.open(id);
   }
 
   async save(conversation) {
@@ -217,6 +226,7 @@ class Page {
   /** Has an answer written, or one that was cut off written on. */
   async answer(message, conversation = this.conversation) {
     let [drawing, saved, waits] = [0, Date.now(), false];
+    const clock = setInterval(() => this.thread.tick(message), 1000);
     const change = () => {
       drawing = 0;
       if (waits) this.notice("");
@@ -233,6 +243,7 @@ class Page {
         this.notice(`The server is busy with others: asking again in ${seconds} seconds.`);
       },
       end: (error) => {
+        clearInterval(clock);
         cancelAnimationFrame(drawing);
         change();
         this.ended(conversation, message, error);
@@ -271,8 +282,11 @@ class Page {
     );
   }
 
+  /** Stops the answer; where none is written, leaves what was begun. */
   stop() {
-    this.running.get(this.conversation.id)?.stop();
+    const answering = this.running.get(this.conversation.id);
+    if (answering) answering.stop();
+    else this.leaveEditing();
   }
 
   // Changing what was said
@@ -382,7 +396,7 @@ class Page {
     try {
       const read = await importJson(this.store, file);
       this.dialog.dialog.close();
-      this.notice(`Imported: ${read.length === 1 ? read[0].title : `${read.length} conversations`}.`);
+      this.notice(`Imported: ${read.length === 1 ? read[0].title : `${read.length} conversations`}`);
       this.go(read[0]?.id ?? "");
     } catch (error) {
       this.dialog.dialog.close();

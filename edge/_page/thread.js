@@ -11,6 +11,7 @@ const ENDS = {
   interrupted: "The page was closed before the answer was whole.",
 };
 const NEAR_PX = 80;
+const LONG_S = 1; // a wait that is worth a word
 
 /** on: {again(message), goOn(message), edit(message), key(), blob(medium), say(text)}. */
 export class Thread {
@@ -78,6 +79,13 @@ export class Thread {
     parts.failure.replaceChildren(...(message.failure ? this.failureParts(message) : []));
     parts.failure.hidden = !message.failure;
     if (this.follows) this.toEnd();
+  }
+
+  /** Shows how long an answer has been waited for: a picture can take a small device a minute. */
+  tick(message) {
+    const waiting = this.shown.get(message.id)?.waiting;
+    if (waiting && !waiting.hidden)
+      waiting.dataset.seconds = `${Number.parseInt(waiting.dataset.seconds ?? "0", 10) + 1} s`;
   }
 
   toEnd() {
@@ -202,9 +210,10 @@ function answerParts() {
 function facts(message) {
   if (message.end === null || (message.end === "failed" && message.text === "")) return "";
   const { usage } = message;
+  const wait = message.wait > LONG_S ? `after ${message.wait.toFixed(1)} s` : "";
   const rate = message.rate ? `${message.rate.toFixed(1)} a second` : "";
   const tokens = usage ? `${usage.input_tokens} tokens in, ${usage.output_tokens} out` : "";
-  return [ENDS[message.end], message.model, tokens, rate].filter(Boolean).join(" · ");
+  return [ENDS[message.end], message.model, tokens, wait, rate].filter(Boolean).join(" · ");
 }
 
 function listenToViewer() {

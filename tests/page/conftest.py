@@ -1,14 +1,16 @@
 """A headless Chromium with a camera and a microphone that are not real, and `edge serve` for it to talk to."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
-
-from tests.conformance.test_serve import Process
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "models" / "sample.png"
@@ -42,8 +44,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def edge_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `edge serve` with the embedded model."""
-    with edge_process(tmp_path_factory.mktemp("installed")) as process:
-        yield process.address
+    with edge_process(tmp_path_factory.mktemp("served")) as address:
+        yield address
 
 
 def chromium() -> str | None:
@@ -52,12 +54,29 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def edge_process(installed: Path, *flags: str, **variables: str) -> Iterator[Process]:
-    process = Process(*flags, EDGE_MODELS=str(installed), **variables)
+def edge_process(folder: Path, *flags: str, **variables: str) -> Iterator[str]:
+    """`edge serve` as a process, with the bundles installed in a folder (or none); gives its address."""
+    command = [sys.executable, "-m", "edge.cli", "serve", "--port", "0", "--threads", "1", *flags]
+    log = folder / "serve.log"  # not a pipe: a page is many requests, and nobody would read their lines
+    with log.open("w") as out:
+        environment = {**os.environ, "EDGE_MODELS": str(folder / "models"), **variables}
+        process = subprocess.Popen(command, stderr=out, env=environment, cwd=ROOT)
     try:
-        yield process
+        yield address_in(log, process)
     finally:
-        process.end()
+        process.terminate()
+        process.wait(WAIT_MS / 1000)
+
+
+def address_in(log: Path, process: "subprocess.Popen[bytes]") -> str:
+    for _ in range(WAIT_MS // 100):
+        said = log.read_text()
+        if said.endswith("\n"):
+            return said.splitlines()[0].rpartition(" ")[2]
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    return pytest.fail(f"edge serve does not serve: {log.read_text()}")
 
 
 @pytest.fixture

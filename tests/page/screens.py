@@ -26,10 +26,10 @@ VIEWS: dict[str, dict[str, object]] = {
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as none, edge_process(Path(none)) as process, sync_playwright() as tool:
+    with tempfile.TemporaryDirectory() as none, edge_process(Path(none)) as address, sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=chromium(), args=list(FLAGS), timeout=WAIT_MS)
         for name, options in VIEWS.items():
-            save(conversation(browser, process.address, options), folder / f"{name}.png")
+            save(conversation(browser, address, options), folder / f"{name}.png")
         browser.close()
 
 

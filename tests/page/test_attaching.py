@@ -172,8 +172,8 @@ def test_a_large_picture_is_made_smaller_and_says_so(visit: Visit, edge_serve: s
 
 
 def test_an_insecure_page_says_why_and_takes_files(visit: Visit, tmp_path: Path) -> None:
-    with edge_process(tmp_path, "--allowed-host", "elsewhere.test") as process:
-        page = visit(process.address.replace("127.0.0.1", "elsewhere.test"))
+    with edge_process(tmp_path, "--allowed-host", "elsewhere.test") as address:
+        page = visit(address.replace("127.0.0.1", "elsewhere.test"))
         ready(page)
         assert page.evaluate("() => isSecureContext") is False
         for button, kind, capture in [("#camera", "image/*", "environment"), ("#mic", "audio/*", "user")]:

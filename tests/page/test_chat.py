@@ -183,7 +183,7 @@ def test_a_conversation_is_exported_and_read_again(visit: Visit, edge_serve: str
         other.click("#open-settings")
         other.click("#import")
     chooser.value.set_files(file)
-    expect(other.locator("#notice")).to_have_text("Imported: What is this?.")
+    expect(other.locator("#notice")).to_have_text("Imported: What is this?")
     expect(answers(other).locator(".markdown")).to_have_text(answer)
     expect(other.locator(".picture img")).to_have_js_property("naturalWidth", 480)
     bad = tmp_path / "bad.json"

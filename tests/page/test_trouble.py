@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_wrong_key_is_told_and_the_right_one_answers(visit: Visit, tmp_path: Path) -> None:
-    with edge_process(tmp_path, EDGE_API_KEY="right") as process:
-        page = visit(process.address)
+    with edge_process(tmp_path, EDGE_API_KEY="right") as address:
+        page = visit(address)
         expect(page.locator("#notice")).to_contain_text("asks for a key")
         ask(page, "Which shapes can you name?")
         failure = answers(page).locator(".failure")
@@ -47,12 +47,12 @@ def test_a_wrong_key_is_told_and_the_right_one_answers(visit: Visit, tmp_path: P
 
 
 def test_a_server_that_goes_and_comes_back(visit: Visit, tmp_path: Path) -> None:
-    with edge_process(tmp_path) as process:
-        page = visit(process.address)
+    with edge_process(tmp_path) as address:
+        page = visit(address)
         ready(page)
         ask(page, "Which shapes can you name?")
         first = done(page)
-    port = process.address.rpartition(":")[2]
+    port = address.rpartition(":")[2]
     ask(page, "Which colours?")
     expect(answers(page)).to_have_count(2)
     failure = answers(page).last.locator(".failure")
@@ -102,8 +102,8 @@ def test_a_full_queue_is_waited_for(visit: Visit, int8_bundle: Path, monkeypatch
 
 
 def test_a_conversation_that_is_too_long_is_told_with_both_counts(visit: Visit, tmp_path: Path) -> None:
-    with edge_process(tmp_path, "--context", "64") as process:
-        page = visit(process.address)
+    with edge_process(tmp_path, "--context", "64") as address:
+        page = visit(address)
         ready(page)
         words = "red green blue " * 60
         ask(page, words)
