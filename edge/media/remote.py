@@ -135,7 +135,7 @@ def _place(url: str, remote: Remote, asked: str) -> _Place:
     match = _URL.fullmatch(written) if len(written) <= _MAX_URL_CHARS else None
     if match is None:
         to = "" if url == asked else "redirects to another kind of URL: "
-        raise MediaError(f"{shown(asked)}: {to}expected https://host/path in plain ASCII")
+        raise MediaError(f"{shown(asked)}: {to}expected an https URL of a host and a path, in plain ASCII")
     host, port = match[1].lower().rstrip("."), int(match[2] or _PORT)
     if not remote.allows(host, port):
         place = host if port == _PORT else f"{host}:{port}"
