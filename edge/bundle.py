@@ -77,7 +77,7 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """How a picture becomes tiles and a tile becomes embeds; crop_share None: small tiles are warped like large ones."""
+    """How a picture becomes tiles and a tile embeds; crop_share None: small tiles are warped like large ones."""
 
     tile_px: int
     patch_px: int

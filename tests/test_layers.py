@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "strict", "bundle", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound",
-     "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire", "media.reading", "completion", "pattern"),
+     "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
+     "media.reading", "completion", "pattern"),
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
      "media.worker", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",
@@ -27,8 +28,8 @@ EDGE_ROWS = (
     ("app",),
     ("client", "checkup", "protocol", "server", "transport", "watcher"),
     ("commands", "commands.console", "commands.chat", "commands.asking", "commands.conversation", "commands.screen",
-     "commands.transcript", "commands.detect", "commands.transcribe", "commands.watch", "commands.serve", "commands.models",
-     "commands.checkup"),
+     "commands.transcript", "commands.detect", "commands.transcribe", "commands.watch", "commands.serve",
+     "commands.models", "commands.checkup"),
     ("cli",),
     ("",),
 )  # fmt: skip

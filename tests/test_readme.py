@@ -50,7 +50,9 @@ def test_file_map_names_what_is_there() -> None:
     assert not [path for path in mapped() if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("folder", ["edge", "edge/commands", "edge/media", "export", "export/quantize", "scripts", "scripts/tiny"])
+@pytest.mark.parametrize(
+    "folder", ["edge", "edge/commands", "edge/media", "export", "export/quantize", "scripts", "scripts/tiny"]
+)
 def test_file_map_names_every_file(folder: str) -> None:
     skipped = {"py.typed"} | ({"__init__.py"} if folder == "export" else set())
     files = {path.name for path in (ROOT / folder).iterdir() if path.is_file()} - skipped
