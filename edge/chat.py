@@ -173,7 +173,8 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
     stop = _read_stop(body.get("stop"), problems)
     tools = read_tools(body.get("tools"), problems)
     choice = read_choice(body.get("tool_choice"), tools, problems)
-    form = read_form(body.get("response_format"), choice, tools, problems)
+    with api_errors():
+        form = read_form(body.get("response_format"), choice, tools, problems)
     top_logprobs = _read_logprobs(body, problems)
     frames = _read_frames(body.get("video_frames"), problems)
     sound = body.get("video_sound")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge.bounds import tightened
 from edge.completion import Completion, Place, allowed
 from edge.errors import RuntimeFailure, SchemaError
 from edge.pattern import match_of
@@ -54,8 +55,11 @@ class Format:
 
 
 def schema_format(schema: Mapping[str, object], *, field: str) -> Format:
-    """Return the format of a schema's instances, written as json.dumps writes them, without further white space."""
-    return _format(f"start: {_inline(schema)}\n", field, [schema], is_call=False)
+    """Return the format of a schema's instances, written as json.dumps writes them, without further white space.
+
+    Raises: SchemaError, as call_format.
+    """
+    return _format(f"start: {_inline(schema, field)}\n", field, [schema], is_call=False)
 
 
 def call_format(tools: Mapping[str, Mapping[str, object]], *, field: str) -> Format:
@@ -63,7 +67,7 @@ def call_format(tools: Mapping[str, Mapping[str, object]], *, field: str) -> For
     rules = ["start: " + " | ".join(f"call_{i}" for i in range(len(tools)))]
     for i, (name, schema) in enumerate(tools.items()):
         head = json.dumps('{"name": ' + json.dumps(name) + ', "arguments": ')
-        rules += [f'call_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {_inline(schema)}"]
+        rules += [f'call_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {_inline(schema, field)}"]
     return _format("\n".join(rules) + "\n", field, [*tools.values()], is_call=True)
 
 
@@ -366,8 +370,8 @@ class _Vocabulary:
         return [*text.encode()] if self._encode is None else self._encode(text)
 
 
-def _inline(schema: Mapping[str, object]) -> str:
-    return "%json " + json.dumps({**schema, "x-guidance": _WRITTEN}, default=dict)
+def _inline(schema: Mapping[str, object], field: str) -> str:
+    return "%json " + json.dumps({**tightened(schema, field=field), "x-guidance": _WRITTEN}, default=dict)
 
 
 def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *, is_call: bool) -> Format:

@@ -54,7 +54,8 @@ def _integer(rng: random.Random) -> Schema:
 
 def _number(rng: random.Random) -> Schema:
     low = round(rng.uniform(-100, 100), 2)
-    kinds: tuple[Schema, ...] = ({}, {"minimum": low}, {"maximum": low}, {"minimum": low, "maximum": low + 1.5})
+    kinds: tuple[Schema, ...] = ({}, {"minimum": low}, {"maximum": low}, {"minimum": low, "maximum": low + 1.5},
+                                {"exclusiveMinimum": 0, "maximum": rng.choice((1e-9, 0.5, 3.5))})  # fmt: skip
     return {"type": "number", **rng.choice(kinds)}
 
 

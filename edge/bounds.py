@@ -1,0 +1,83 @@
+"""Bounds of numbers that llguidance reads too widely, tightened before it sees them.
+
+Where an exclusive bound is a whole number and the opposite bound lies within one of it, away from zero, as in
+`{"exclusiveMinimum": 0, "maximum": 0.5}`, llguidance 1.9 takes the bound itself, too: 0 there, 1 in (1, 1.25), -0 in
+[-0.5, 0). The exclusive bound is given as an inclusive one a millionth of the way inside: what is taken is valid.
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from edge.errors import SchemaError
+
+Schema = Mapping[str, object]
+
+_STEPS = 1_000_000
+_DATA = frozenset({"const", "enum", "default", "examples"})  # JSON that is no schema
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+
+
+def tightened(schema: Schema, *, field: str) -> Schema:
+    """Return a schema whose numbers llguidance holds to their bounds; it is not changed itself.
+
+    Any two bounds of a schema may meet in one number, by allOf or $ref: so all are looked at together.
+    Raises: SchemaError for bounds too near to each other for a float between them, and for endless nesting.
+    """
+    try:
+        nodes = list(_nodes(schema))
+        lows = [low for node in nodes for low in _numbers(node, "minimum", "exclusiveMinimum")]
+        highs = [high for node in nodes for high in _numbers(node, "maximum", "exclusiveMaximum")]
+        copy = _copy(schema, lows, highs, field)
+    except RecursionError as error:
+        raise SchemaError(f"{field}: expected fewer levels of schemas in each other") from error
+    return copy if isinstance(copy, Mapping) else schema
+
+
+def _nodes(value: object) -> Iterator[Schema]:
+    """Yield every schema in a schema."""
+    if isinstance(value, Mapping):
+        yield value
+        for key, item in value.items():
+            if key in _NAMED and isinstance(item, Mapping):
+                for inner in item.values():
+                    yield from _nodes(inner)
+            elif key not in _DATA:
+                yield from _nodes(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _nodes(item)
+
+
+def _numbers(node: Schema, *keys: str) -> list[Decimal]:
+    values = [node.get(key) for key in keys]
+    return [Decimal(repr(value)) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _copy(value: object, lows: list[Decimal], highs: list[Decimal], field: str) -> object:
+    if isinstance(value, list | tuple):
+        return [_copy(item, lows, highs, field) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    copied: dict[str, object] = {}
+    for key, item in value.items():
+        if key in _NAMED and isinstance(item, Mapping):
+            copied[key] = {name: _copy(inner, lows, highs, field) for name, inner in item.items()}
+        else:
+            copied[key] = item if key in _DATA else _copy(item, lows, highs, field)
+    _tighten(copied, "exclusiveMinimum", "minimum", highs, 1, field)
+    _tighten(copied, "exclusiveMaximum", "maximum", lows, -1, field)
+    return copied
+
+
+def _tighten(node: dict[str, object], key: str, inclusive: str, opposite: list[Decimal], sign: int, field: str) -> None:
+    """Replace an exclusive bound by an inclusive one, if it is one of those that are read too widely."""
+    for bound in _numbers(node, key):
+        room = min((sign * (other - bound) for other in opposite if 0 < sign * (other - bound) < 1), default=None)
+        if room is None or bound % 1 or sign * bound < 0:
+            continue
+        inside = float(bound + sign * room / _STEPS)
+        if sign * (Decimal(inside) - bound) <= 0:
+            raise SchemaError(f"{field}: {key}: expected a bound further from the opposite one, got {bound}")
+        given = [float(number) for number in _numbers(node, inclusive)]
+        del node[key]
+        node[inclusive] = sign * max(sign * number for number in (inside, *given))
