@@ -160,12 +160,9 @@ class Models:
         return self._hold(stored).engine()
 
     def listener(self, name: str) -> Listener | None:
-        """Return what listens for a chat bundle, by the bundle's id, None when nothing does.
-
-        Raises: UnknownModelError when what is named to listen is not installed.
-        """
+        """Return what listens for a chat bundle, by the bundle's id, None when nothing does."""
         companion = None if self._speech else store.companion(name)
-        stored = self._speech or (None if companion is None else store.named(companion, "speech"))
+        stored = self._speech or next((s for s in store.bundles("speech") if s.id == companion), None)
         if stored is None:
             return None
         with _LOCK:

@@ -27,6 +27,7 @@ Values = dict[str, F32]
 
 ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
+_PATIENCE_S = 0.2  # between two looks whether a sound that waits its turn is still wanted
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _FRAMES_PER_STEP = round(STEP_S / _FRAME_S)
 
@@ -77,13 +78,17 @@ class Speech:
         Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted.
         """
         self.check(language=language, task=task)
-        with self._lock:
-            try:
-                return self._transcribe(samples, language, task, stopped or _never, progress)
-            except EdgeError:
-                raise
-            except Exception as error:
-                raise failure_of(error) from error
+        stopped = stopped or _never
+        while not self._lock.acquire(timeout=_PATIENCE_S):
+            _check_wanted(stopped)
+        try:
+            return self._transcribe(samples, language, task, stopped, progress)
+        except EdgeError:
+            raise
+        except Exception as error:
+            raise failure_of(error) from error
+        finally:
+            self._lock.release()
 
     def check(self, *, language: str | None, task: str) -> None:
         """Check what is asked for besides a sound. Raises: ParameterError saying what there is."""
@@ -153,8 +158,7 @@ class Speech:
         spoken: list[int] = []
         logits, past = self.logits(prompt, self.empty_past(), sound)
         while True:
-            if stopped():
-                raise EngineClosed("the transcription was stopped before its end")
+            _check_wanted(stopped)
             if not np.isfinite(logits[-1]).all():
                 raise NonFiniteError(f"token {len(spoken)} of a window of speech")
             token = self._rules.choose(logits[-1], spoken)
@@ -221,6 +225,12 @@ def _check_graphs(encoder: "ort.InferenceSession", decoder: "ort.InferenceSessio
     past, present = (dict.fromkeys(_values(whose, spec), cache) for whose in ("past", "present"))
     outputs = {"logits": (1, None, spec.vocab_size), **present}
     check_shapes(decoder, inputs={"tokens": (1, None), **past, **cross}, outputs=outputs, file=DECODER)
+
+
+def _check_wanted(stopped: Callable[[], bool]) -> None:
+    """Raises: EngineClosed when nobody wants the text any more."""
+    if stopped():
+        raise EngineClosed("the transcription was stopped before its end")
 
 
 def _never() -> bool:

@@ -167,6 +167,10 @@ def remove(name: str) -> None:
                 (folder / _DEFAULT).unlink()
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
+    companions = _companions()
+    left = {chat: ears for chat, ears in companions.items() if name not in (chat, ears)}
+    if left != companions:
+        _write_companions(left)
 
 
 def set_default(name: str) -> Stored:
@@ -187,7 +191,7 @@ def set_companion(name: str, speech: str | None) -> tuple[Stored, Stored | None]
     companions = {chat: ears for chat, ears in _companions().items() if chat != stored.id}
     if listening is not None:
         companions[stored.id] = listening.id
-    _write_setting(_COMPANIONS, json.dumps(companions, sort_keys=True, indent=1), "the companion cannot be set")
+    _write_companions(companions)
     return stored, listening
 
 
@@ -198,6 +202,10 @@ def _companions() -> dict[str, str]:
     except (OSError, BundleError, ValueError, RecursionError):
         return {}
     return {str(chat): str(ears) for chat, ears in found.items()} if isinstance(found, dict) else {}
+
+
+def _write_companions(companions: Mapping[str, str]) -> None:
+    _write_setting(_COMPANIONS, json.dumps(companions, sort_keys=True, indent=1), "the companion cannot be set")
 
 
 def _write_setting(name: str, text: str, failure: str) -> None:
@@ -266,6 +274,8 @@ def _source_manifest(path: Path) -> AnyManifest:
 
 def _way_out(name: str, candidates: list[Stored]) -> str:
     shown = repr(name[:200])
+    if any(name in stored.names for stored in bundles("speech")):
+        return f"{shown} turns speech into text and does not chat: edge models companion CHAT {name[:100]}"
     if not candidates:
         return f"model {shown} is not installed, and no other: edge models install DIR"
     described = [f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates]

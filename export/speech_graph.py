@@ -67,7 +67,7 @@ def _export(model: "WhisperForConditionalGeneration", scratch: Path) -> None:
                 model, scratch, opset=OPSET, task=_TASK, do_validation=False, no_post_process=True, device="cpu"
             )
     except Exception as error:
-        raise GraphError(f"optimum cannot export this model: {str(error)[:300]}") from error
+        raise GraphError(f"optimum cannot export this model: {' '.join(str(error).split())[:300]}") from error
 
 
 @contextlib.contextmanager

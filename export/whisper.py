@@ -1,5 +1,6 @@
 """A Whisper checkpoint: its configuration, the rules of its decoding, its tokenizer, and the model itself."""
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ TOKENIZER: Final = "tokenizer.json"
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+_VOCAB, _MERGES = "vocab.json", "merges.txt"  # what older checkpoints have in its place
 _TOKENIZER_BYTES = 64 << 20
 _TASKS = ("transcribe", "translate")
 _READ = frozenset(
@@ -57,7 +58,7 @@ class WhisperCheckpoint:
 
     def model(self) -> "WhisperForConditionalGeneration":
         """Load the weights, float32. Raises: CheckpointError."""
-        os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: nothing is looked up anywhere
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the library is imported: nothing is looked up anywhere
         import torch
         from transformers import WhisperForConditionalGeneration
 
@@ -67,7 +68,8 @@ class WhisperCheckpoint:
                 output_loading_info=True,
             )  # fmt: skip
         except Exception as error:
-            raise CheckpointError(f"{self.path}: transformers cannot load it: {str(error)[:300]}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{self.path}: transformers cannot load it: {reason}") from error
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[kind]:
                 raise CheckpointError(f"{self.path}: {kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}")
@@ -168,10 +170,10 @@ def _tokenizer(path: Path, spec: SpeechSpec) -> tuple[bytes, tuple[str, ...]]:
         files: tuple[str, ...] = (TOKENIZER,)
         data = read_bytes(path, TOKENIZER, max_bytes=_TOKENIZER_BYTES)
     else:
-        files = tuple(name for name in _SLOW_TOKENIZER if has_file(path, name))
-        if not {"vocab.json", "merges.txt"} <= set(files):
-            raise TokenizerError(f"{path}: expected {TOKENIZER}, or vocab.json and merges.txt")
-        data = _converted(path)
+        if not (has_file(path, _VOCAB) and has_file(path, _MERGES)):
+            raise TokenizerError(f"{path}: expected {TOKENIZER}, or {_VOCAB} and {_MERGES}")
+        files = (_VOCAB, _MERGES)
+        data = _joined(path)
     model = parse_object(data, name=TOKENIZER).get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocab, dict) or len(vocab) < min(256, spec.end):
@@ -179,13 +181,12 @@ def _tokenizer(path: Path, spec: SpeechSpec) -> tuple[bytes, tuple[str, ...]]:
     return data, files
 
 
-def _converted(path: Path) -> bytes:
-    """A slow tokenizer's files as one."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import WhisperTokenizerFast
-
-    try:
-        tokenizer = WhisperTokenizerFast.from_pretrained(path.absolute(), local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str(pretty=True)).encode()
-    except Exception as error:
-        raise TokenizerError(f"{path}: vocab.json and merges.txt make no tokenizer: {str(error)[:200]}") from error
+def _joined(path: Path) -> bytes:
+    """A tokenizer.json of vocabulary and merges; tokens of control are the manifest's, by id."""
+    vocab = read_json(path, _VOCAB, max_bytes=_TOKENIZER_BYTES)
+    lines = read_bytes(path, _MERGES, max_bytes=_TOKENIZER_BYTES).decode("utf-8", "replace").splitlines()
+    merges = [line for line in lines if line.count(" ") == 1 and not line.startswith("#version")]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "dropout": None, "fuse_unk": False, "vocab": vocab, "merges": merges}
+    document: dict[str, object] = {"version": "1.0", "added_tokens": [], "normalizer": None, "model": model}
+    return json.dumps({**document, "pre_tokenizer": level, "decoder": level}, sort_keys=True).encode()

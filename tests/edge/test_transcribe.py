@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge import cli, store
+from edge.errors import UnknownModelError
 from edge.media.audio import SoundLimits, open_audio
 from edge.speech import Speech
 from tests.edge.sounds import contained, file, tone
@@ -136,7 +137,7 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     assert typed(monkeypatch, "transcribe", str(recording)) == 0
     capsys.readouterr()
     assert typed(monkeypatch, "models", "default", ears) == 1
-    capsys.readouterr()
+    assert "does not chat: edge models companion CHAT" in capsys.readouterr().err
 
     assert typed(monkeypatch, "models", "companion", chat) == 0
     assert capsys.readouterr().out == f"nothing listens for {chat}\n"
@@ -147,7 +148,9 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     assert "is not installed" in capsys.readouterr().err
     assert typed(monkeypatch, "models", "companion", chat, "--none") == 0
     assert store.companion(chat) is None
+    store.set_companion(chat, ears)
     store.remove(ears)
+    assert store.companion(chat) is None
     assert typed(monkeypatch, "models", "companion", chat, ears) == 1
 
 
@@ -155,5 +158,5 @@ def test_speech_bundles_answer_no_chat(models: Path, speech_bundle: Path) -> Non
     ears = store.install(speech_bundle)
     assert ears.id not in [stored.id for stored in store.bundles()]
     assert [stored.id for stored in store.bundles("speech")] == [ears.id]
-    with pytest.raises(Exception, match="is not installed"):
+    with pytest.raises(UnknownModelError, match="does not chat"):
         store.named(ears.id)
