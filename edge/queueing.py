@@ -23,6 +23,10 @@ class Queue:
         self._closed = False
 
     @property
+    def n_places(self) -> int:
+        return self._n_places
+
+    @property
     def n_running(self) -> int:
         return self._n_running
 

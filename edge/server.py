@@ -73,7 +73,8 @@ class Server:
         self.app = app
         self.queue = queue
         self._guard = guard
-        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="edge-serve")
+        # Each place may be held by media that are slow to come or to decode: what is quick has threads besides.
+        self._threads = ThreadPoolExecutor(_N_THREADS + queue.n_places, thread_name_prefix="edge-serve")
         app.metrics.gauge("edge_running", lambda: queue.n_running)
         app.metrics.gauge("edge_queue_length", lambda: queue.n_waiting)
 

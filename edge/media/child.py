@@ -13,6 +13,7 @@ from edge.media.decoded import Decoded, Json
 from edge.media.decoding import decode, prepare
 
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # unshare(2)
 _MAX_FILES = 64
 _MAX_FILE_BYTES = 64 << 20  # what is sent may have to stand in a file, one without a name
 
@@ -67,13 +68,16 @@ def _answer(decoded: Decoded, kind: str, answers: BinaryIO) -> None:
 
 
 def _confine() -> None:
-    """Give up what no decoder needs: large files, many descriptors, dumps of memory, gaining rights."""
+    """Give up what no decoder needs: large files, many descriptors, dumps of memory, gaining rights, the network."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    # A network of its own, with nothing in it; where the system does not give one, the rest has to do.
+    if libc.unshare(_NEW_NETWORK):
+        libc.unshare(_NEW_USER | _NEW_NETWORK)
 
 
 def _limit(memory_bytes: int, limit_s: float) -> None:

@@ -238,6 +238,13 @@ def test_it_cannot_gain_rights(doing: Callable[..., Worker]) -> None:
     assert "NoNewPrivs:\t1" in str(seen(doing, "open('/proc/self/status').read()"))
 
 
+def test_it_has_no_network_where_the_system_allows_that(doing: Callable[..., Worker]) -> None:
+    ask = "import ctypes; l = ctypes.CDLL(None); print(l.unshare(0x40000000) and l.unshare(0x50000000))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    names = seen(doing, "[line.split(':')[0].strip() for line in open('/proc/net/dev')][2:]")
+    assert names == ["lo"] or done.stdout.strip() != "0"
+
+
 # --- its end ------------------------------------------------------------------------------------------------------
 
 
