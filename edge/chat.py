@@ -164,7 +164,9 @@ def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
     problems = Problems()
     messages = read_messages(body.get("messages"), problems, limits)
     model = body.get("model")
-    if not isinstance(model, str) or not model:
+    if model is None:
+        problems.add(("body", "model"), "expected a model's name, got none", "missing")
+    elif not isinstance(model, str) or not model:
         problems.add(("body", "model"), f"expected a model's name, got {shown(model)}", "string_type")
     numbers = {name: _read_number(name, body.get(name), problems) for name in _NUMBERS}
     seed = body.get("seed")

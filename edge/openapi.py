@@ -8,7 +8,10 @@ from edge.chat import MAX_VIDEO_FRAMES
 
 Fields = dict[str, object]
 
+_ANY: Fields = {"type": "object"}
 _STRING: Fields = {"type": "string"}
+_COUNT: Fields = {"type": "integer", "minimum": 0}
+_REASONS = ["stop", "length", "tool_calls"]
 _TEXT_DETAIL: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": _STRING}}
 _FIELD_ERROR: Fields = {
     "type": "object",
@@ -52,29 +55,24 @@ _STATUSES = {
 _EVERYWHERE = (401, 403, 405, 431, 500, 503)
 _POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 503)
 
-_USAGE: Fields = {
-    "type": "object",
-    "required": ["input_tokens", "output_tokens"],
-    "properties": {"input_tokens": {"type": "integer"}, "output_tokens": {"type": "integer"}},
-}
-
-
 @functools.cache
 def document() -> Fields:
     """Return the document; made once."""
-    chat = _ok({"application/json": _schema(_chat_response()), "text/event-stream": _schema(_STRING)})
-    completion = _ok({"application/json": _schema({"type": "object"}), "text/event-stream": _schema(_STRING)})
-    turn = {"type": "object", "required": ["type", "text"], "properties": {"type": {"const": "model"}, "text": _STRING}}
-    models = {"anyOf": [_listed(_object({"id": _STRING}, "id")), _object({"object": {"const": "list"}}, "data")]}
+    chat = _answers("ChatResponse", "each `data: ` and a ChatChunk, whose content is the whole text so far")
+    completion = _answers("Completion", "each `data: ` and a CompletionChunk, the last `data: [DONE]`")
+    turn = _ok({"application/json": _schema(_closed({"type": {"const": "model"}, "text": _STRING}))})
+    models = {"anyOf": [_listed(_closed({"id": _STRING})), _named("OpenaiModels")]}
+    this = _object({"openapi": {"const": "3.1.0"}, "info": _ANY, "paths": _ANY}, "openapi", "info", "paths")
+    health = _closed({"status": {"const": "ok"}})
     paths = {
         "/v1/chat": _post("A chat, as Reka's SDK asks for it", _chat_request(), chat),
         "/v1/chat/completions": _post("A chat, as OpenAI's clients ask", _completion_request(), completion, True),
-        "/chat": _post("A chat, as Reka's SDK before 2.0", _legacy_request(), _ok({"application/json": _schema(turn)})),
+        "/chat": _post("A chat, as Reka's SDK before 2.0", _legacy_request(), turn),
         "/v1/models": _get("The models that answer here", {"application/json": _schema(models)}),
         "/models": _get("Their names", {"application/json": _schema(_listed(_STRING))}),
         "/metrics": _get("Counters, in Prometheus' text form", {"text/plain": _schema(_STRING)}),
-        "/openapi.json": _get("This document", {"application/json": _schema({"type": "object"})}),
-        "/health": _open(_get("Whether the server is ready", {"application/json": _schema({"type": "object"})})),
+        "/openapi.json": _get("This document", {"application/json": _schema(this)}),
+        "/health": _open(_get("Whether the server is ready", {"application/json": _schema(health)})),
         "/": _open(_get("A page", {"text/html": _schema(_STRING)})),
     }
     schemes = {
@@ -85,7 +83,7 @@ def document() -> Fields:
         "openapi": "3.1.0",
         "info": {"title": "edge", "version": RUNTIME_VERSION, "description": "Reka's chat interface on this device."},
         "paths": paths,
-        "components": {"securitySchemes": schemes},
+        "components": {"schemas": _answer_schemas(), "securitySchemes": schemes},
         "security": [{"key": []}, {"bearer": []}],
     }
 
@@ -196,12 +194,79 @@ def _films() -> Fields:
     }
 
 
-def _chat_response() -> Fields:
-    message = _object({"role": {"const": "assistant"}, "content": _STRING}, "role", "content")
-    reasons = {"enum": ["stop", "length", "context"]}
-    answer = _object({"finish_reason": reasons, "message": message}, "finish_reason", "message")
-    fields: Fields = {"id": _STRING, "model": _STRING, "responses": _listed(answer), "usage": _USAGE}
-    return _object(fields, *fields)
+def _answer_schemas() -> Fields:
+    """Return what routes answer with, by name."""
+    papers = {"pdf_text_tokens": _COUNT, "pdf_text_cut": _COUNT}
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    model = {"id": _STRING, "object": {"const": "model"}, "created": _COUNT, "owned_by": _STRING}
+    return {
+        "Usage": _closed({"input_tokens": _COUNT, "output_tokens": _COUNT}, papers),
+        "ChatResponse": _chat("message", is_last=True),
+        "ChatChunk": _chat("chunk", is_last=False),
+        "CompletionUsage": _closed(dict.fromkeys(counts, _COUNT), papers),
+        "Completion": _completion(),
+        "CompletionChunk": _completion_chunk(),
+        "OpenaiModels": _closed({"object": {"const": "list"}, "data": _listed(_closed(model))}),
+    }
+
+
+def _chat(name: str, *, is_last: bool) -> Fields:
+    """Return an answer of /v1/chat, or one chunk of it. name: of what holds the text."""
+    call = _closed({"id": _STRING, "name": _STRING, "parameters": {"type": "object"}})
+    spoken = _closed({"role": {"const": "assistant"}, "content": _STRING}, {"tool_calls": _listed(call)})
+    reason = {"finish_reason": {"enum": ["stop", "length", "context"]}}
+    answer = _closed({name: spoken, **reason}) if is_last else _closed({name: spoken}, reason)
+    answers = {**_listed(answer), "maxItems": 1}
+    # An error after the first chunk is the last event: no responses, and what went wrong.
+    error = {} if is_last else {"detail": _STRING}
+    return _closed({"id": _STRING, "model": _STRING, "responses": answers, "usage": _named("Usage")}, error)
+
+
+def _completion() -> Fields:
+    call = _closed({"id": _STRING, "type": {"const": "function"}, "function": _function()})
+    fields = {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}, "refusal": {"type": "null"}}
+    message = _closed(fields, {"tool_calls": _listed(call)})
+    reason = {"enum": _REASONS}
+    choice = _closed({"index": {"const": 0}, "message": message, "logprobs": _logprobs(), "finish_reason": reason})
+    return _closed({**_head("chat.completion"), "choices": _listed(choice), "usage": _named("CompletionUsage")})
+
+
+def _completion_chunk() -> Fields:
+    call = _closed({"index": _COUNT, "id": _STRING, "type": {"const": "function"}, "function": _function()})
+    delta = _closed({}, {"role": {"const": "assistant"}, "content": _STRING, "tool_calls": _listed(call)})
+    reason = {"enum": [*_REASONS, None]}
+    choice = {"index": {"const": 0}, "delta": delta, "logprobs": _logprobs(), "finish_reason": reason}
+    usage = {"anyOf": [_named("CompletionUsage"), {"type": "null"}]}
+    return _closed({**_head("chat.completion.chunk"), "choices": _listed(_closed(choice))}, {"usage": usage})
+
+
+def _head(kind: str) -> Fields:
+    return {"id": _STRING, "object": {"const": kind}, "created": _COUNT, "model": _STRING}
+
+
+def _function() -> Fields:
+    return _closed({"name": _STRING, "arguments": _STRING})
+
+
+def _logprobs() -> Fields:
+    token: Fields = {"token": _STRING, "logprob": {"type": "number"}, "bytes": _listed(_COUNT)}
+    score = _closed({**token, "top_logprobs": _listed(_closed(token))})
+    return {"anyOf": [_closed({"content": _listed(score), "refusal": {"type": "null"}}), {"type": "null"}]}
+
+
+def _answers(name: str, events: str) -> Fields:
+    """Return the two ways that a chat is answered: at once, or as events."""
+    stream = {**_STRING, "description": f"With `stream`: server-sent events, {events}."}
+    return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(stream)})
+
+
+def _named(name: str) -> Fields:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _closed(properties: Mapping[str, object], optional: Mapping[str, object] | None = None) -> Fields:
+    """Return an object of ours: these fields, perhaps the optional ones, and no others."""
+    return {**_object({**properties, **(optional or {})}, *properties), "additionalProperties": False}
 
 
 def _object(properties: Mapping[str, object], *required: str) -> Fields:

@@ -1,9 +1,12 @@
 """The document is true: what is made from it gets no 5xx and no status or form it does not name, keyed and not."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import hypothesis
+import jsonschema
 import pytest
 import schemathesis
 from schemathesis import checks
@@ -70,3 +73,57 @@ def bounded(case: schemathesis.Case) -> None:
         name = "request_output_len" if case.path == "/chat" else "max_tokens"
         case.body[name] = min(case.body.get(name) or 3, 3)
         case.body["model" if case.path != "/chat" else "model_name"] = "reka-edge"
+
+
+SCHEMAS = document()["components"]["schemas"]  # type: ignore[index]
+TOOL = {"name": "count", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}}
+OPENAI_TOOL = {"type": "function", "function": TOOL}
+SAY = {"model": "reka-edge", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 80, "seed": 1}
+
+
+def check(name: str, value: object) -> None:
+    jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", **document()}).validate(value)
+
+
+def test_every_answer_with_json_has_a_schema_of_its_fields() -> None:
+    for path, item in document()["paths"].items():  # type: ignore[attr-defined]
+        (operation,) = item.values()
+        for status, response in operation["responses"].items():
+            schema = response["content"].get("application/json", {}).get("schema")
+            assert schema is None or set(schema) != {"type"}, (path, status)
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": [TOOL], "tool_choice": "tool"}])
+def test_chats_are_as_the_document_says(more: dict[str, object], served: Served) -> None:
+    with httpx.Client(base_url=served.address, timeout=60) as client:
+        whole = client.post("/v1/chat", json={**SAY, **more}).json()
+        check("ChatResponse", whole)
+        assert ("tool_calls" in whole["responses"][0]["message"]) == bool(more)
+        for line in client.post("/v1/chat", json={**SAY, **more, "stream": True}).text.split("\n\n")[:-1]:
+            check("ChatChunk", json.loads(line.removeprefix("data: ")))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"tools": [OPENAI_TOOL], "tool_choice": "required"},
+        {"logprobs": True, "top_logprobs": 2, "stream_options": {"include_usage": True}},
+    ],
+)
+def test_completions_are_as_the_document_says(more: dict[str, object], served: Served) -> None:
+    with httpx.Client(base_url=served.address, timeout=60) as client:
+        whole = client.post("/v1/chat/completions", json={**SAY, **more}).json()
+        check("Completion", whole)
+        assert (whole["choices"][0]["finish_reason"] == "tool_calls") == ("tools" in more)
+        fields = {**SAY, **more, "stream": True}
+        *events, done, end = client.post("/v1/chat/completions", json=fields).text.split("\n\n")
+        assert (done, end) == ("data: [DONE]", "")
+        for line in events:
+            check("CompletionChunk", json.loads(line.removeprefix("data: ")))
+
+
+@pytest.mark.parametrize("name", list(SCHEMAS))
+def test_what_the_document_does_not_know_is_no_answer(name: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        check(name, {"unknown": 1})

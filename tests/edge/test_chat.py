@@ -92,7 +92,13 @@ def test_values_out_of_range_are_a_422_naming_the_field(name: str, value: object
     [(loc, msg, kind)] = details(**{name: value})
     assert loc[:2] == ["body", name]
     assert msg.startswith("expected ")
-    assert kind.endswith(("_type", "_error")) or kind == "too_long"
+    assert kind.endswith(("_type", "_error")) or kind in ("too_long", "missing")
+
+
+def test_a_request_without_a_model_names_it_as_missing() -> None:
+    with pytest.raises(edge.UnprocessableEntityError) as caught:
+        read_request({"messages": ASK["messages"]}, limits=LIMITS)
+    assert [(problem.loc, problem.type) for problem in caught.value.body.detail] == [(["body", "model"], "missing")]
 
 
 def test_a_message_of_a_422_says_range_and_value() -> None:
