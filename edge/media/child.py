@@ -7,9 +7,9 @@ import select
 import signal
 from typing import BinaryIO
 
-from edge.errors import EdgeError, MediaError, MemoryExhausted
+from edge.errors import EdgeError, MemoryExhausted
 from edge.media import wire
-from edge.media.decoded import Decoded, Json
+from edge.media.decoded import Json
 from edge.media.decoding import decode, prepare
 
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
@@ -56,15 +56,8 @@ def _do(head: dict[str, Json], data: bytes, answers: BinaryIO) -> None:
     except Exception as error:
         wire.send(answers, {"error": f"{kind}: the data is damaged", "detail": repr(error)})
     else:
-        _answer(decoded, kind, answers)
-    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def _answer(decoded: Decoded, kind: str, answers: BinaryIO) -> None:
-    try:
         wire.send_decoded(answers, decoded)
-    except (TypeError, ValueError) as error:
-        raise MediaError(f"{kind}: what was decoded is no JSON") from error
+    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def _confine() -> None:

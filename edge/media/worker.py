@@ -23,6 +23,7 @@ MEMORY_BYTES = 1 << 30
 SECONDS: Mapping[str, float] = {"image": 20.0, "audio": 60.0, "video": 60.0, "pdf": 20.0}
 
 _MAX_JOBS = 256  # then a fresh process takes over: what libraries lose of their memory comes back
+_TRIES = 2
 _START_S = 120.0
 _END_S = 2.0
 _PIPE_BYTES = 1 << 20
@@ -66,10 +67,11 @@ class Worker:
             if self._closed:
                 raise MemoryExhausted(f"{kind}: the decoder was closed")
             try:
-                return self._run(kind, data, options)
-            except _Unheard:
-                _LOG.warning("the decoding process had ended; a new one is started")
-                return self._run(kind, data, options)
+                for _ in range(_TRIES):
+                    with contextlib.suppress(_Unheard):
+                        return self._run(kind, data, options)
+                    _LOG.warning("the decoding process had ended; a new one is started")
+                raise MemoryExhausted(f"{kind}: the decoder of media ends as soon as it is started")
             finally:
                 if self._child is not None and not self._child.usable:
                     self._drop()

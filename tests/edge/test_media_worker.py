@@ -196,6 +196,24 @@ def test_a_process_that_is_killed_between_two_jobs_is_replaced(apart: Worker) ->
     same_as_here(apart)
 
 
+def test_a_process_that_ends_before_any_job_is_not_started_for_ever(
+    apart: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(worker.ENVIRONMENT, "EDGE_IDLE_S", "0")
+    with pytest.raises(MemoryExhausted, match="image: the decoder of media ends as soon as it is started"):
+        for _ in range(20):  # now and then a job is heard before the process looks
+            apart.decode("image", png(), OPTIONS)
+
+
+def test_a_process_that_cannot_be_started_is_no_fault_of_the_data(
+    apart: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for executable in ("/nowhere/python", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", executable)
+        with pytest.raises(MemoryExhausted, match="the decoder of media cannot be started"):
+            apart.decode("image", png(), OPTIONS)
+
+
 def test_a_process_is_replaced_after_many_jobs(apart: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_MAX_JOBS", 2)
     pids = []
