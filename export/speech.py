@@ -54,7 +54,7 @@ def write_bundle(
     def advance(_path: str, count: int) -> None:
         nonlocal done
         done += count
-        report("weights", done, max(done, source.n_weights))
+        report("weights", min(done, source.n_weights - 1), source.n_weights)
 
     report("tracing", 0, 1)
     tensors = write_speech(
@@ -62,6 +62,7 @@ def write_bundle(
         progress=advance,
     )  # fmt: skip
     (work.bundle / TOKENIZER).write_bytes(source.tokenizer_json)
+    report("weights", source.n_weights, source.n_weights)  # with those that no recipe speaks of
     manifest = _manifest(source, work.bundle, RecipeRecord(recipe.name, tensors), id, aliases, min_runtime)
     try:
         (work.bundle / MANIFEST).write_bytes(dump_manifest(manifest))

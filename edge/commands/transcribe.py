@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from edge.commands.console import fail
+from edge.commands.console import fail, harmless
 from edge.transcript import Format
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def transcribe(
         transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)
     text = transcript.written(cast(Format, form))
     if text:
-        print(text)
+        print(harmless(text))
 
 
 def _chosen(name: str | None) -> "Stored":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+import edge
 from edge import ApiError, Reka, store
 from edge.bundle import Bundle
 from edge.errors import BundleError
@@ -93,6 +95,19 @@ def test_bundle_that_can_do_neither_says_so(text_bundle: Path) -> None:
     message = detail(caught.value)
     assert message.startswith("messages.0.content.0.audio_url: audio: ")
     assert "takes text only; it has no audio tower" in message
+
+
+def test_openai_sounds_are_heard_over_http(text_bundle: Path, speech_bundle: Path) -> None:
+    sound = {"data": base64.b64encode(file(tone(1), "mp3")).decode(), "format": "mp3"}
+    content = [{"type": "input_audio", "input_audio": sound}, QUESTION]
+    body = {"model": store.at(text_bundle).id, "messages": [{"role": "user", "content": content}], "max_tokens": 2}
+    with httpx.Client(transport=edge.Transport(model=text_bundle, speech=speech_bundle)) as client:
+        answer = client.post("http://edge/v1/chat/completions", json=body).json()
+        assert answer["usage"]["prompt_tokens"] > 10
+        sound["data"] = base64.b64encode(b"ID3 is not enough").decode()
+        refused = client.post("http://edge/v1/chat/completions", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].endswith("audio: the MP3 data is damaged or cut off")
 
 
 def test_damaged_sound_names_its_part(text_bundle: Path, speech_bundle: Path) -> None:
