@@ -74,7 +74,7 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], cells: Te
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase: the tower learns to see, the decoder to talk about what perfect eyes see, then both together,
+    """Steps of each phase: the tower learns to see, the decoder to talk of what perfect eyes see, then both together,
     and at last the decoder alone to tell what the tower sees.
     """
 
