@@ -158,6 +158,14 @@ def test_header_that_promises_more_than_there_is_gives_what_there_is() -> None:
     assert len(open_audio(data, LIMITS)) == 1600
 
 
+def test_header_that_does_not_know_the_length_is_no_lie() -> None:
+    data = bytearray(file(tone(2), "flac"))
+    data[21] &= 0xF0  # the 36 bits of samples, as an encoder leaves them that writes into a pipe
+    data[22:26] = bytes(4)
+    assert len(open_audio(bytes(data), LIMITS)) == 2 * RATE_HZ
+    assert "at most 1 s" in refused(bytes(data), SoundLimits(seconds=1))
+
+
 @pytest.mark.parametrize("samples", [[np.nan] * 50, [np.inf] * 50])
 def test_samples_that_are_not_finite_are_refused(samples: list[float]) -> None:
     assert "finite" in refused(file(np.array(samples, np.float32), subtype="FLOAT"))
