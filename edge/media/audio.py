@@ -26,7 +26,7 @@ LOWEST_HZ, HIGHEST_HZ = 1_000, 768_000
 
 _LOG = logging.getLogger("edge")
 _BLOCK_FRAMES = 1 << 16
-_UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of a sound that was written into a pipe
+_UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was written into a pipe, and then cannot read
 _SAMPLE_BYTES = 2  # of PCM as it is counted: 16 bits
 _SAMPLE_TYPES = ("float16", "float32", "float64", "int16")
 _ADTS = (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9")
@@ -161,8 +161,11 @@ def _opened(name: str, data: bytes, limits: SoundLimits) -> Iterator[Iterator[tu
             raise MediaError(f"audio: expected {FORMATS}, got {file.format}")
         form = _Form(int(file.samplerate), int(file.channels))
         # A header may say anything: what it says too much is refused here, what it hides is counted later.
-        n_frames = int(file.frames)
-        _check(form, limits, n_frames=0 if n_frames == _UNKNOWN_FRAMES else n_frames)
+        if file.frames == _UNKNOWN_FRAMES:
+            raise MediaError(
+                f"audio: expected the number of samples in the {name} header, there is none (a pipe's file)"
+            )
+        _check(form, limits, n_frames=int(file.frames))
         yield _read(file, form)
 
 
