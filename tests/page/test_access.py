@@ -100,8 +100,8 @@ def test_a_whole_conversation_by_keyboard(visit: Visit, edge_serve: str) -> None
     page.keyboard.press("Enter")
     done(page)
     expect(page.locator("article.user .plain")).to_have_text("Which colours?")
-    names = []
-    for _ in range(16):
+    names: list[str] = []
+    while "New conversation" not in names and len(names) < 30:
         page.keyboard.press("Shift+Tab")
         focused = page.locator(":focus")
         names.append(focused.get_attribute("aria-label") or focused.inner_text().strip())
