@@ -227,7 +227,7 @@ class Completion:
 
     def _widen(self, goal: bytes, first: bytes, most: int, *, deep: bool) -> bytes | None:
         """Search a string or number layer by layer; deep: tell more states apart, and try every byte."""
-        if goal == b'"' and self._is_end(self._matcher, b"", goal):
+        if goal == b'"' and ord(goal) in first and self._is_end(self._matcher, b"", goal):
             return goal
         ways = [(self._matcher, b"")]
         n_most_steps = self._n_steps + _SCALAR_STEPS

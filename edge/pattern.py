@@ -11,7 +11,7 @@ def match_of(pattern: str) -> str | None:
     try:
         reader = _Reader(pattern)
         text = reader.alternatives()
-        return text if reader.place == len(pattern) and len(text) <= _MAX_LENGTH else None
+        return text if reader.place == len(pattern) else None
     except (IndexError, ValueError, RecursionError):
         return None
 
@@ -42,7 +42,11 @@ class _Reader:
         text = ""
         while self._peek() not in ("", "|", ")"):
             atom = self._atom()
-            text += atom * min(self._fewest(), _MAX_LENGTH)
+            fewest = self._fewest()
+            # Told before it is made: what {4096} does to {4096} does not fit into any memory.
+            if len(text) + len(atom) * fewest > _MAX_LENGTH:
+                raise ValueError("too long")
+            text += atom * fewest
         return text
 
     def _atom(self) -> str:

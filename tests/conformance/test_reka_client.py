@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -163,3 +164,60 @@ def test_the_key_is_asked_for(int8_bundle: Path) -> None:
             with pytest.raises(ApiError) as caught:
                 Reka(api_key=wrong, base_url=url, httpx_client=carrier).models.get()
             assert caught.value.status_code == 401
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = reka.Tool(name="weather", description="The weather in a city.", parameters=CITY)
+CALLING = {**HOW, "max_tokens": 80, "tools": [WEATHER], "tool_choice": "tool"}
+
+
+def test_a_tool_is_called_and_answered(client: Reka) -> None:
+    response = client.chat.create(messages=ASK, **CALLING)
+    answer = response.responses[0]
+    assert (answer.finish_reason, answer.message.content) == ("stop", "")
+    (call,) = answer.message.tool_calls
+    assert isinstance(call, reka.ToolCall) and call.name == "weather" and call.parameters["city"] in ("Rome", "Oslo")
+    output = reka.ToolOutput(tool_call_id=call.id, output="Sunny.")
+    messages = [*ASK, answer.message, reka.ChatMessage(role="tool_output", content=[output])]
+    second = client.chat.create(messages=messages, **{**CALLING, "tool_choice": "auto"})
+    assert second.usage.input_tokens > response.usage.input_tokens
+    assert second.responses[0].message.content and second.responses[0].message.tool_calls is None
+
+
+def test_a_streamed_call_comes_at_the_end(client: Reka) -> None:
+    chunks = list(client.chat.create_stream(messages=ASK, **CALLING))
+    whole = client.chat.create(messages=ASK, **CALLING).responses[0].message.tool_calls[0]
+    assert not any(chunk.responses[0].chunk.tool_calls or chunk.responses[0].chunk.content for chunk in chunks[:-1])
+    (call,) = chunks[-1].responses[0].chunk.tool_calls
+    assert (call.name, call.parameters) == (whole.name, whole.parameters)
+
+
+@pytest.mark.parametrize(
+    ("form", "keys"),
+    [({"type": "json_object"}, None), ({"type": "json_schema", "json_schema": {"schema": CITY}}, {"city"})],
+)
+def test_json_is_asked_for_through_additional_body_parameters(
+    client: Reka, form: object, keys: set[str] | None
+) -> None:
+    options = {"additional_body_parameters": {"response_format": form}}
+    how = {**HOW, "max_tokens": 60, "request_options": options}
+    text = client.chat.create(messages=ASK, **how).responses[0].message.content
+    value = json.loads(str(text))
+    assert isinstance(value, dict) and (keys is None or set(value) == keys)
+    assert list(client.chat.create_stream(messages=ASK, **how))[-1].responses[0].chunk.content == text
+
+
+def test_a_schema_that_is_not_covered_is_a_400_that_names_the_keyword(client: Reka) -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "array", "uniqueItems": True}}}
+    error = failure(client, request_options={"additional_body_parameters": {"response_format": form}})
+    assert error.status_code == 400 and "uniqueItems" in error.body["detail"]
+
+
+def test_too_few_tokens_for_a_call_are_a_400_that_says_how_many_it_takes(client: Reka) -> None:
+    error = failure(client, **{**CALLING, "max_tokens": 3})
+    assert error.status_code == 400 and "expected at least" in error.body["detail"]
