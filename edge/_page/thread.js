@@ -46,7 +46,7 @@ export class Thread {
 
   add(message) {
     find("#welcome").hidden = true;
-    const parts = message.role === "user" ? this.userParts(message) : answerParts(message);
+    const parts = message.role === "user" ? this.userParts(message) : answerParts();
     this.shown.set(message.id, parts);
     this.list.append(parts.article);
     if (message.role === "assistant") this.update(message);

@@ -109,6 +109,21 @@ def test_two_conversations_are_answered_at_once(visit: Visit, slowly: Served) ->
     expect(page.locator("#welcome")).to_be_visible()
 
 
+def test_what_another_tab_wrote_is_shown(visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    ask(page, "Which shapes can you name?")
+    done(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    ready(other)
+    done(other)
+    ask(other, "Which colours?")
+    second = done(other, 2)
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    assert done(page, 2) == second
+
+
 def test_asking_anew_and_changing_a_message(visit: Visit, edge_serve: str) -> None:
     page = visit(edge_serve)
     ready(page)
