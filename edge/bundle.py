@@ -340,8 +340,20 @@ def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name, token in [*manifest.prompt.control.items(), *(("stop_ids", token) for token in manifest.prompt.stop_ids)]:
         if not 0 <= token < vocab_size:
             yield f"prompt.{name}", f"an id below the vocabulary of {vocab_size}, got {token}"
+    for name in sorted(_needed_control(manifest) - manifest.prompt.control.keys()):
+        yield f"prompt.control.{name}", "an id, which its prompts need, got none"
     if not manifest.prompt.stop_ids and not manifest.prompt.stop_strings:
         yield "prompt.stop_ids", "at least one stop id or stop string"
+
+
+def _needed_control(manifest: Manifest) -> set[str]:
+    """Return the control tokens without which a prompt that the bundle takes could not be laid out."""
+    if manifest.prompt.format == "flash":  # all of its prompt is text
+        return set()
+    kinds = ["image", "video"] if manifest.vision is not None else []
+    kinds += ["audio"] if manifest.audio is not None else []
+    kinds += ["tool_call", "tool_response"] if manifest.prompt.tools is not None else []
+    return {"<sep>", *(tag for kind in kinds for tag in (f"<{kind}>", f"</{kind}>"))}
 
 
 def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:

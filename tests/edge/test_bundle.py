@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from edge.bundle import (
     MANIFEST,
     RUNTIME_VERSION,
+    AudioSpec,
     Bundle,
     FileEntry,
     Manifest,
@@ -41,6 +43,9 @@ CONTENT = {
     "tokenizer.json": b"{}",
 }
 
+TAGS = [f"<{slash}{kind}>" for kind in ("image", "video", "tool_call", "tool_response") for slash in ("", "/")]
+CONTROL = {"<sep>": 30, "<|endoftext|>": 31, **{tag: 20 + i for i, tag in enumerate(TAGS)}}
+
 
 def manifest() -> Manifest:
     return Manifest(
@@ -54,7 +59,7 @@ def manifest() -> Manifest:
         text=TEXT,
         vision=VISION,
         audio=None,
-        prompt=PromptSpec("yasa", "B", {"<sep>": 30, "<|endoftext|>": 31}, (30, 31), ()),
+        prompt=PromptSpec("yasa", "B", CONTROL, (30, 31), ()),
         memory=MemorySpec(1000, 32),
         files={name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()},
     )
@@ -124,6 +129,10 @@ def test_certificate_may_lie_beside_the_files(bundle_path: Path) -> None:
         ('"<sep>": 30', '"<sep>": 32', "prompt.<sep>: expected an id below the vocabulary of 32"),
         ('"<sep>": 30', '"<sep>": -1', "prompt.<sep>"),
         ('"<sep>": 30', '"\\udc00": 30', "half a surrogate"),
+        ('"<sep>": 30', '"<SEP>": 30', "prompt.control.<sep>: expected an id"),
+        ('"</image>": 21', '"<img>": 21', "prompt.control.</image>: expected an id"),
+        ('"<video>": 22', '"<film>": 22', "prompt.control.<video>: expected an id"),
+        ('"<tool_call>": 24', '"<call>": 24', "prompt.control.<tool_call>: expected an id"),
         ('"weights_bytes": 1000', '"weights_bytes": -1', "memory"),
         ('"decoder.bin":', '"../decoder.bin":', "files."),
         ('"bytes": 5000', '"bytes": -1', "files.decoder.bin"),
@@ -261,3 +270,18 @@ def test_every_error_has_a_status() -> None:
     ours = {kind for kind in ours if not kind.__name__.startswith("_")}  # those never leave their module
     assert ours <= STATUS.keys()
     assert all(status_of(kind.__new__(kind)) == status for kind, status in STATUS.items())
+
+
+def test_control_tokens_are_needed_for_what_a_bundle_takes_alone() -> None:
+    plain = replace(manifest(), family="yasa", vision=None, files={
+        name: entry for name, entry in manifest().files.items() if not name.startswith("vision")
+    })  # fmt: skip
+    tools = {tag: CONTROL[tag] for tag in ("<sep>", *TAGS[4:])}
+    hearing = replace(plain, audio=AudioSpec(128, 3000, 100), files={
+        **plain.files, **{name: manifest().files["vision.bin"] for name in ("audio.onnx", "audio.bin")}
+    })  # fmt: skip
+    assert dump_manifest(replace(plain, prompt=replace(plain.prompt, control=tools)))
+    with pytest.raises(BundleError, match=r"prompt\.control\.</audio>"):
+        dump_manifest(replace(hearing, prompt=replace(plain.prompt, control=tools)))
+    flash = PromptSpec("flash", None, {}, (30,), ("<sep>",))
+    assert dump_manifest(replace(plain, family="llama", prompt=flash))
