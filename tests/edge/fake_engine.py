@@ -11,7 +11,10 @@ from edge.handle import Handle, Progress
 from edge.paper import TextBudget
 from edge.prompt import Piece
 
-CONTROL = ("<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+CONTROL = (
+    "<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<video>",
+    "</video>",
+)  # fmt: skip
 WORDS = ("Three", " red", " circles", ".")
 
 
