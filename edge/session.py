@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from edge import graph
 from edge.errors import BundleError, EdgeError, MemoryExhausted, ParameterError, RuntimeFailure
 
 if TYPE_CHECKING:  # onnxruntime is slow to import: whoever only reads manifests should not wait for it
@@ -18,6 +19,8 @@ Shape = tuple[int | None, ...]  # None: a dimension that varies
 _SILENT = 4
 # Most of the speed of spinning at a fifth of its idle CPU.
 _SPIN_US = 1000
+# What the exporter writes folds to next to nothing; a few bytes of another graph may fold to gigabytes.
+_MAX_FOLDED_BYTES = 16 << 20
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "failed to allocate", "bad allocation", "Out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -51,6 +54,7 @@ def available_bytes() -> int:
 
 def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
+    graph.check(path)
     ort = _onnxruntime()
 
     options = ort.SessionOptions()
@@ -60,6 +64,7 @@ def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     # Row counts change from run to run: remembered allocation patterns would pile up and never fit.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

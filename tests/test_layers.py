@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
-    ("errors", "strict", "bundle", "mel"),
+    ("errors", "strict", "bundle", "graph", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.reading", "completion", "pattern", "bounds"),
