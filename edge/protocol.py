@@ -136,4 +136,6 @@ def _network(client: tuple[str, int] | None) -> str | None:
         address = ipaddress.ip_address(client[0].partition("%")[0])
     except ValueError:
         return client[0]
-    return str(address) if address.version == 4 else str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    if address.version == 4 or address.ipv4_mapped is not None:
+        return str(address)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
