@@ -46,7 +46,7 @@ export class Thread {
 
   add(message) {
     find("#welcome").hidden = true;
-    const parts = message.role === "user" ? this.userParts(message) : answerParts();
+    const parts = message.role === "user" ? this.userParts(message) : this.answerParts(message);
     this.shown.set(message.id, parts);
     this.list.append(parts.article);
     if (message.role === "assistant") this.update(message);
@@ -98,10 +98,30 @@ export class Thread {
     const media = h("div", { class: "media" });
     for (const medium of message.media) this.showMedium(media, medium);
     const text = message.text ? h("p", { class: "plain", dir: "auto" }, message.text) : null;
-    const actions = h("div", { class: "actions" });
+    const edit = iconButton("edit", "Change this message", () => this.on.edit(message));
+    const copy = message.text ? this.copyButton(message) : null;
+    const again = wideButton(() => this.on.again(message), icon("again"), "Ask again");
+    const actions = h("div", { class: "actions" }, edit, copy, again);
     const bubble = h("div", { class: "bubble" }, message.media.length > 0 ? media : null, text);
     const article = h("article", { class: "user", "aria-label": "You" }, bubble, actions);
-    return { article, actions };
+    return { article, edit, again };
+  }
+
+  answerParts(message) {
+    const body = h("div", { class: "markdown" });
+    const waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("span"), h("span"), h("span"));
+    const failure = h("div", { class: "failure", hidden: true });
+    const about = h("span", { class: "facts" });
+    const copy = this.copyButton(message);
+    const again = iconButton("again", "Answer anew", () => this.on.again(message));
+    const more = wideButton(() => this.on.goOn(message), "Continue");
+    const bar = h("div", { class: "bar" }, about, h("div", { class: "actions" }, copy, again, more));
+    const article = h("article", { class: "answer", "aria-label": "Answer" }, waiting, body, failure, bar);
+    return { article, view: new MarkdownView(body), waiting, failure, facts: about, copy, again, more };
+  }
+
+  copyButton(message) {
+    return iconButton("copy", "Copy the text", () => this.copy(message.text));
   }
 
   /** Puts a medium into its place once it was read from the store. */
@@ -130,35 +150,21 @@ export class Thread {
     );
   }
 
+  /** Shows what can be done with a message now; the buttons stay, so that none loses the focus by it. */
   showActions(message, isLast, running) {
-    const { actions, failure } = this.shown.get(message.id);
-    const copy = iconButton("copy", "Copy the text", () => this.copy(message.text));
+    const parts = this.shown.get(message.id);
+    const isOver = !running && message.end !== null;
     if (message.role === "user") {
-      actions.replaceChildren(
-        ...(running ? [] : [iconButton("edit", "Change this message", () => this.on.edit(message))]),
-        message.text ? copy : "",
-      );
-      if (isLast && !running)
-        actions.append(
-          h(
-            "button",
-            { type: "button", class: "quiet wide", onclick: () => this.on.again(message) },
-            icon("again"),
-            "Ask again",
-          ),
-        );
+      parts.edit.hidden = running;
+      parts.again.hidden = !isLast || running;
       return;
     }
     const cut = ["length", "stopped", "interrupted"].includes(message.end) && message.text !== "";
-    const own = isLast && !running && message.end !== null;
-    const ways = failure.querySelector(".buttons");
-    if (ways) ways.hidden = !own;
-    const more =
-      own && cut
-        ? h("button", { type: "button", class: "quiet wide", onclick: () => this.on.goOn(message) }, "Continue")
-        : "";
-    const again = own && !message.failure ? iconButton("again", "Answer anew", () => this.on.again(message)) : "";
-    actions.replaceChildren(message.text && message.end !== null ? copy : "", again, more);
+    const ways = parts.failure.querySelector(".buttons");
+    if (ways) ways.hidden = !isLast || !isOver;
+    parts.copy.hidden = message.text === "" || message.end === null;
+    parts.again.hidden = !isLast || !isOver || message.failure !== null;
+    parts.more.hidden = !isLast || !isOver || !cut;
   }
 
   failureParts(message) {
@@ -189,21 +195,8 @@ export class Thread {
   }
 }
 
-function answerParts() {
-  const body = h("div", { class: "markdown" });
-  const waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("span"), h("span"), h("span"));
-  const failure = h("div", { class: "failure", hidden: true });
-  const about = h("span", { class: "facts" });
-  const actions = h("div", { class: "actions" });
-  const article = h(
-    "article",
-    { class: "answer", "aria-label": "Answer" },
-    waiting,
-    body,
-    failure,
-    h("div", { class: "bar" }, about, actions),
-  );
-  return { article, view: new MarkdownView(body), waiting, failure, facts: about, actions };
+function wideButton(onclick, ...children) {
+  return h("button", { type: "button", class: "quiet wide", onclick }, children);
 }
 
 /** Model, tokens and speed of an answer, and how it ended when that is worth a word. */
