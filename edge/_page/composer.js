@@ -16,6 +16,9 @@ export class Composer {
     this.chips = find("#chips");
     this.media = [];
     this.running = false;
+    this.held = 0; // how much has still to come before a message can go
+    this.wanted = false; // a message was sent meanwhile: it goes then
+    this.refused = false; // a message was sent while an answer was written
     this.recorder = null;
     this.camera = new CameraDialog(find("#camera-dialog"), (blob) => this.attachPicture(blob));
     this.listenToText();
@@ -34,6 +37,7 @@ export class Composer {
 
   /** Shows another draft; an empty one when none is given. */
   set({ text = "", media = [] } = {}) {
+    this.holdBack();
     this.text.value = text;
     this.media = [...media];
     this.showChips();
@@ -42,6 +46,10 @@ export class Composer {
 
   setRunning(running) {
     this.running = running;
+    if (!running && this.refused) {
+      this.refused = false;
+      this.on.notice("");
+    }
     const [name, label] = running ? ["stop", "Stop the answer"] : ["send", "Send"];
     const button = find("#send");
     button.replaceChildren(icon(name));
@@ -61,12 +69,19 @@ export class Composer {
   }
 
   listenToText() {
-    this.text.addEventListener("input", () => this.changed());
+    this.text.addEventListener("input", () => {
+      this.holdBack(); // who writes on has not finished
+      this.changed();
+    });
     this.text.addEventListener("keydown", (event) => this.key(event));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.running && event.submitter) this.on.stop();
       else this.send();
+    });
+    // The second of two clicks would stop what the first has sent.
+    find("#send").addEventListener("click", (event) => {
+      if (this.running && event.detail > 1) event.preventDefault();
     });
   }
 
@@ -81,9 +96,41 @@ export class Composer {
   }
 
   send() {
-    if (this.running) return this.on.notice("Still answering: wait for the end, or stop it with Escape.");
+    if (this.running) return this.refuse();
+    if (this.held > 0) return this.wait();
     if (this.isEmpty) return this.text.focus();
     return this.on.send(this.draft);
+  }
+
+  refuse() {
+    this.refused = true;
+    this.on.notice("Still answering: wait for the end, or stop it with Escape.");
+  }
+
+  wait() {
+    this.wanted = true;
+    this.on.notice("One moment: your message goes as soon as everything is read.");
+  }
+
+  /** Has a message that waits stay in the field. */
+  holdBack() {
+    if (!this.wanted) return;
+    this.wanted = false;
+    this.on.notice("");
+  }
+
+  /** Keeps messages back until something was done; one that was sent meanwhile goes then. */
+  async hold(act) {
+    this.held += 1;
+    try {
+      return await act();
+    } finally {
+      this.held -= 1;
+      if (this.held === 0 && this.wanted) {
+        this.wanted = false;
+        this.send();
+      }
+    }
   }
 
   changed() {
@@ -97,13 +144,13 @@ export class Composer {
     }
   }
 
+  /** Puts the draft back, before what was typed while the page was still loading. */
   restore() {
-    try {
-      this.text.value = localStorage.getItem(DRAFT_PLACE) ?? "";
-    } catch {
-      this.text.value = "";
-    }
+    const typed = this.text.value;
+    const draft = keptDraft();
+    if (typed !== draft) this.text.value = draft + typed; // some browsers put it back themselves
     this.changed();
+    find("#send").disabled = false;
   }
 
   listenToFiles() {
@@ -158,8 +205,13 @@ export class Composer {
     this.attach([new File([blob], "camera.jpg", { type: blob.type })]);
   }
 
-  /** Attaches files one after the other; what cannot be taken is said and left out. */
-  async attach(files) {
+  /** Attaches files; a message goes no earlier. */
+  attach(files) {
+    return this.hold(() => this.read(files));
+  }
+
+  /** Reads files one after the other; what cannot be taken is said and left out, and nothing goes without it unasked. */
+  async read(files) {
     const refused = [];
     for (const file of files) {
       try {
@@ -169,11 +221,17 @@ export class Composer {
       }
     }
     this.showChips();
-    if (refused.length > 0) this.on.notice(refused.join(" "));
-    else this.on.notice("");
+    if (refused.length > 0) this.holdBack();
+    this.on.notice(refused.join(" "));
     if (files.length > refused.length)
       this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
     this.refocus();
+  }
+
+  /** Attaches what an earlier message held before anything else. */
+  putFirst(media) {
+    this.media.unshift(...media);
+    this.showChips();
   }
 
   showChips() {
@@ -243,6 +301,14 @@ export class Composer {
     if (blob) await this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
     else if (keep) this.on.notice("The microphone gave no sound.");
     this.refocus();
+  }
+}
+
+function keptDraft() {
+  try {
+    return localStorage.getItem(DRAFT_PLACE) ?? "";
+  } catch {
+    return "";
   }
 }
 

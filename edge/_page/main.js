@@ -38,7 +38,7 @@ class Page {
     });
     this.thread = new Thread({
       again: (message) => this.again(message),
-      goOn: (message) => this.answer(message),
+      goOn: (message) => this.goOn(message),
       edit: (message) => this.edit(message),
       key: () => this.dialog.open("key"),
       blob: (medium) => this.store.blob(medium.id),
@@ -82,6 +82,7 @@ class Page {
   async start() {
     if (!this.store.keeps)
       this.notice("This browser keeps nothing for this page: conversations are gone when it closes.");
+    if (!isTouch()) this.composer.focus(); // who types meanwhile types there
     await Promise.all([this.loadModels(), this.open(location.hash.slice(1))]);
     this.composer.changed(); // now that the letters have their size
   }
@@ -135,23 +136,29 @@ class Page {
     else location.hash = id;
   }
 
-  /** Shows the conversation of that id, a new one where there is none. */
+  /** Goes to the conversation of that id, a new one where there is none. */
   async open(id) {
     this.turn += 1;
     const { turn } = this;
-    if (id === "" || id !== this.conversation.id) {
-      const found = this.running.get(id)?.conversation ?? (id ? await this.store.load(id) : undefined);
-      if (turn !== this.turn) return;
-      this.leaveEditing();
-      this.conversation = found ?? newConversation();
-      for (const message of this.conversation.messages)
-        if (message.end === null && !this.running.has(id)) message.end = "interrupted";
-      this.thread.show(this.conversation.messages, this.running.has(id));
-      this.composer.setRunning(this.running.has(id));
-    }
+    if (id === "" || id !== this.conversation.id) await this.composer.hold(() => this.load(id));
+    if (turn !== this.turn) return;
     await this.showHeads();
     if (isTouch()) find("#title").focus();
     else this.composer.focus();
+  }
+
+  /** Shows a conversation once it was read, unless another was opened meanwhile. */
+  async load(id) {
+    const { turn } = this;
+    const stored = id && !this.running.has(id) ? await this.store.load(id) : undefined;
+    if (turn !== this.turn) return;
+    const running = this.running.get(id);
+    this.leaveEditing();
+    this.conversation = running?.conversation ?? stored ?? newConversation();
+    for (const message of this.conversation.messages)
+      if (message.end === null && !running) message.end = "interrupted";
+    this.thread.show(this.conversation.messages, Boolean(running));
+    this.composer.setRunning(Boolean(running));
   }
 
   async showHeads() {
@@ -166,9 +173,10 @@ class Page {
   async lookAgain() {
     const { id, updated } = this.conversation;
     const head = (await this.store.heads()).find((other) => other.id === id);
-    if (!head || head.updated <= updated || this.running.has(id)) return this.showHeads();
-    this.conversation = newConversation();
-    return this.open(id);
+    const isCurrent = !head || head.updated <= updated || this.running.has(id);
+    // What is being changed would be taken out of the person's hands.
+    if (id === this.conversation.id && !isCurrent && !this.editing) await this.composer.hold(() => this.load(id));
+    return this.showHeads();
   }
 
   async save(conversation) {
@@ -184,6 +192,7 @@ class Page {
 
   // Asking and answering
 
+  /** Puts a message on show and begins its answer, both at once: a second one must find the first. */
   async send({ text, media }) {
     const { conversation, editing } = this;
     this.editing = null;
@@ -194,32 +203,49 @@ class Page {
       text.trim(),
       media.map(({ medium }) => medium),
     );
-    for (const { medium, blob } of media)
-      if (!(await this.store.saveMedia(conversation.id, medium.id, blob)) && this.store.keeps) this.notice(FULL);
-    if (editing) await this.cut(conversation, editing.message, message.media);
+    this.keepMedia(conversation, media);
+    const gone = editing ? cut(conversation, editing.message) : [];
     conversation.messages.push(message);
     conversation.title ||= titleOf(conversation.messages);
-    if (conversation === this.conversation) {
-      history.replaceState(null, "", `#${conversation.id}`);
-      this.thread.add(message);
-    }
-    await this.begin(conversation);
+    history.replaceState(null, "", `#${conversation.id}`);
+    this.thread.add(message);
+    await Promise.all([this.begin(conversation), this.forget(conversation, gone)]);
+  }
+
+  async keepMedia(conversation, media) {
+    const kept = await Promise.all(
+      media.map(({ medium, blob }) => this.store.saveMedia(conversation.id, medium.id, blob)),
+    );
+    if (kept.includes(false) && this.store.keeps) this.notice(FULL);
+  }
+
+  /** Takes the media of messages that are gone out of the store, but for those that another message holds. */
+  forget(conversation, gone) {
+    const held = new Set(mediaIds(conversation.messages));
+    return this.store.removeMedia(mediaIds(gone).filter((id) => !held.has(id)));
   }
 
   /** Asks once more for the last answer, or for one that never came. */
   async again(message) {
     const { conversation } = this;
-    if (message.role === "assistant") await this.cut(conversation, message);
+    if (this.running.has(conversation.id)) return;
+    if (message.role === "assistant") cut(conversation, message);
+    this.composer.refocus(); // the button is gone
     await this.begin(conversation);
+  }
+
+  /** Has an answer that was cut off written on. */
+  async goOn(message) {
+    if (this.running.has(this.conversation.id)) return;
+    this.composer.refocus(); // as above
+    await this.answer(message);
   }
 
   begin(conversation) {
     const message = answerMessage(find("#model").value);
     conversation.messages.push(message);
-    if (conversation === this.conversation) {
-      this.thread.add(message);
-      this.thread.toEnd();
-    }
+    this.thread.add(message);
+    this.thread.toEnd();
     return this.answer(message, conversation);
   }
 
@@ -266,9 +292,9 @@ class Page {
   }
 
   async ended(conversation, message, error) {
-    this.running.delete(conversation.id);
     conversation.updated = Date.now();
     await this.save(conversation);
+    this.running.delete(conversation.id);
     if (conversation !== this.conversation) return this.say(`“${conversation.title}” has its answer.`);
     this.refresh();
     if (error?.kind === "gone") this.connection.lost();
@@ -285,13 +311,14 @@ class Page {
   /** Stops the answer; where none is written, leaves what was begun. */
   stop() {
     const answering = this.running.get(this.conversation.id);
+    this.composer.holdBack();
     if (answering) answering.stop();
     else this.leaveEditing();
   }
 
   // Changing what was said
 
-  async edit(message) {
+  edit(message) {
     if (this.running.has(this.conversation.id)) return;
     const { messages } = this.conversation;
     const asked =
@@ -299,15 +326,22 @@ class Page {
         ? message
         : messages.slice(0, messages.indexOf(message)).findLast(({ role }) => role === "user");
     if (!asked) return;
-    const media = [];
-    for (const medium of asked.media) {
-      const blob = await this.store.blob(medium.id);
-      if (blob) media.push({ medium, blob });
-    }
     this.editing = { message: asked, before: this.editing?.before ?? this.composer.draft };
-    this.composer.set({ text: asked.text, media });
+    this.composer.set({ text: asked.text });
     find("#editing").hidden = false;
     this.composer.focus();
+    // After the words: they must not be put in place when others were already typed there.
+    if (asked.media.length > 0) this.composer.hold(() => this.putBack(asked.media, this.editing));
+  }
+
+  /** Attaches the media of the message that is being changed, those that are still there. */
+  async putBack(media, editing) {
+    const found = [];
+    for (const medium of media) {
+      const blob = await this.store.blob(medium.id);
+      if (blob) found.push({ medium, blob });
+    }
+    if (this.editing === editing) this.composer.putFirst(found);
   }
 
   editLast() {
@@ -322,16 +356,6 @@ class Page {
     this.composer.set(this.editing.before);
     this.editing = null;
     this.composer.focus();
-  }
-
-  /** Takes a message and all after it out of a conversation, and their media out of the store but for those kept. */
-  async cut(conversation, message, kept = []) {
-    const { messages } = conversation;
-    const gone = messages.splice(messages.indexOf(message));
-    const ids = new Set(gone.flatMap(({ media }) => media.map(({ id }) => id)));
-    for (const { id } of kept) ids.delete(id);
-    await this.store.removeMedia([...ids]);
-    if (conversation === this.conversation) this.thread.refresh(messages, false);
   }
 
   async choose(what) {
@@ -403,6 +427,14 @@ class Page {
       this.notice(`${file.name} could not be imported: ${error.message}.`);
     }
   }
+}
+
+const mediaIds = (messages) => messages.flatMap(({ media }) => media.map(({ id }) => id));
+
+/** Takes a message and all after it out of a conversation; returns them. */
+function cut({ messages }, message) {
+  const at = messages.indexOf(message);
+  return at < 0 ? [] : messages.splice(at);
 }
 
 new Page(await openStore()).start();

@@ -54,8 +54,12 @@ class Store {
   }
 
   /** Writes a medium; where the browser does not take it, it lasts as long as the page. Returns whether it did. */
-  saveMedia(conversation, id, blob) {
-    return this.kept({ media: [{ id, conversation, blob }] });
+  async saveMedia(conversation, id, blob) {
+    const record = { id, conversation, blob };
+    this.memory.media.set(id, record); // at hand while it is written
+    const kept = await this.kept({ media: [record] });
+    if (kept) this.memory.media.delete(id);
+    return kept;
   }
 
   async blob(id) {
@@ -79,10 +83,11 @@ class Store {
   }
 
   async removeMedia(ids) {
-    if (!this.database) return ids.forEach((id) => this.memory.media.delete(id));
+    for (const id of ids) this.memory.media.delete(id);
+    if (!this.database) return;
     const transaction = this.database.transaction("media", "readwrite");
     for (const id of ids) transaction.objectStore("media").delete(id);
-    return finished(transaction);
+    await finished(transaction);
   }
 
   async clear() {
