@@ -87,6 +87,7 @@ def test_axe_finds_nothing(where: str, scheme: str, visit: Visit, edge_serve: st
 def test_a_whole_conversation_by_keyboard(visit: Visit, edge_serve: str) -> None:
     page = visit(edge_serve)
     ready(page)
+    expect(page.locator("#text")).to_be_focused()
     page.keyboard.type("Which shapes can you name?")
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("All of them.")
