@@ -58,6 +58,10 @@ class Terminal:
         above = ["".join(line[x].data for x in range(80)).rstrip() for line in self.screen.history.top]
         return "\n".join([*above, *(line.rstrip() for line in self.screen.display)])
 
+    def says(self, text: str) -> bool:
+        """Whether a text is on the screen or above it, wherever its lines are broken."""
+        return "".join(text.split()) in "".join(self.shown().split())
+
     def end(self, *, within_s: float = 60) -> int:
         """Wait until the program ends; return its status."""
         deadline_s = time.monotonic() + within_s

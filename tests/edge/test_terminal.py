@@ -48,7 +48,7 @@ def test_a_conversation_keeps_and_forgets(tmp_path: Path) -> None:
         terminal.enter(f"/save {file}", "/clear", "And now?", f"/load {file}", "/system", "Again?", "/quit")
         assert terminal.end() == 0
         assert "/load FILE       go on with a conversation from a file" in terminal.shown()
-        assert f"4 messages are in {file}" in terminal.shown().replace("\n", "")
+        assert terminal.says(f"4 messages are in {file}")
         assert terminal.shown().count("Three red circles.") == 4
         assert asked(terminal) == ["1 0 1", "2 1 1", "1 0 1", "3 1 0"]
 
@@ -64,7 +64,7 @@ def test_mistakes_are_said_and_the_conversation_goes_on(tmp_path: Path) -> None:
             "nowhere: No such file", "not a saved conversation: not JSON", "exists and is no saved conversation",
             "/load: expected a file", "/audio: expected a file",
         ):  # fmt: skip
-            assert words in terminal.shown().replace("\n", "")
+            assert terminal.says(words)
         assert (tmp_path / "text").read_text() == "something"
 
 
@@ -73,7 +73,7 @@ def test_media_that_cannot_be_taken_are_not_sent_again(tmp_path: Path) -> None:
     with Terminal(program(after=COUNTS)) as terminal:
         terminal.enter(f"/image {tmp_path}/a.png", "What?", "And now?", "/quit")
         assert terminal.end() == 0
-        assert "expected JPEG, PNG, WebP, GIF or BMP" in terminal.shown().replace("\n", "")
+        assert terminal.says("expected JPEG, PNG, WebP, GIF or BMP")
         assert asked(terminal) == ["1 0 0"]
 
 
