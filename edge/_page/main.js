@@ -204,9 +204,10 @@ class Page {
       media.map(({ medium }) => medium),
     );
     this.keepMedia(conversation, media);
+    const isNamed = conversation.title && conversation.title !== titleOf(conversation.messages);
     const gone = editing ? cut(conversation, editing.message) : [];
     conversation.messages.push(message);
-    conversation.title ||= titleOf(conversation.messages);
+    if (!isNamed) conversation.title = titleOf(conversation.messages);
     history.replaceState(null, "", `#${conversation.id}`);
     this.thread.add(message);
     await Promise.all([this.begin(conversation), this.forget(conversation, gone)]);

@@ -29,6 +29,8 @@ export class Thread {
       newest.hidden = this.follows;
     });
     newest.addEventListener("click", () => this.toEnd());
+    // The field grows with what is written in it, and a phone's keyboard comes up.
+    new ResizeObserver(() => this.follows && this.toEnd()).observe(this.scroller);
     this.list.addEventListener("click", (event) => this.copyCode(event));
     listenToViewer();
   }

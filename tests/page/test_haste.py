@@ -66,6 +66,7 @@ def test_a_changed_message_that_is_sent_at_once_keeps_words_and_picture(page: Pa
     assert content[1]["text"] == "How many shapes are there?"
     done(page)
     assert questions(page) == ["How many shapes are there?"]
+    expect(page.locator("#title")).to_have_text("How many shapes are there?")
     expect(page.locator("article.user .picture img")).to_have_js_property("naturalWidth", 480)
     expect(page.locator("#text")).to_have_value("something else")
 
@@ -141,3 +142,10 @@ def test_the_end_of_an_answer_leaves_the_focus_where_it_is(page: Page) -> None:
     copy.focus()
     done(page, 2)
     expect(copy).to_be_focused()
+
+
+def test_the_newest_message_stays_on_show_while_the_field_grows(page: Page) -> None:
+    ask(page, "red green blue\n" * 40)
+    done(page)
+    page.fill("#text", "a line\n" * 8)
+    expect(answers(page).locator(".facts")).to_be_in_viewport(ratio=1)
