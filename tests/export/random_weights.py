@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from edge.session import open_session
 from export.config import ModelConfig, TextConfig, VisionConfig
 from export.graph import F32
 from export.names import expected
@@ -61,9 +62,7 @@ class Conversations:
     """A decoder session with its cache: rows go in, logits come out, lengths can be set back."""
 
     def __init__(self, folder: Path, config: TextConfig, *, batch: int = 1, threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = ort.InferenceSession(folder / "decoder.onnx", options, providers=["CPUExecutionProvider"])
+        self._session = open_session(folder / "decoder.onnx", threads=threads)
         shape = (batch, config.n_kv_heads, 96, config.head_dim)
         names = [f"{layer}.{part}" for layer in range(config.n_layers) for part in ("key", "value")]
         self.cache = {name: np.full(shape, np.nan, np.float32) for name in names}  # what is not written is not read

@@ -20,6 +20,7 @@ from edge.errors import NonFiniteError
 from edge.mel import SAMPLE_RATE_HZ
 from edge.positions import lay_out
 from edge.prompt import Piece, Sound, Turn, Wave, pieces
+from edge.session import open_session
 from edge.sound import digest, token_count, windows
 from edge.tokenizer import Tokenizer
 from export import reference
@@ -140,11 +141,7 @@ def test_int8_hears_nearly_the_same_and_to_the_last_bit_whatever_stands_beside_i
 
 
 def _session(path: Path) -> Hear:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(path / "audio.onnx", options, providers=["CPUExecutionProvider"])
+    session = open_session(path / "audio.onnx", threads=1)
     return lambda mel: session.run(["embeds"], {"mel": mel})[0]
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import onnxruntime as ort
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge.bundle import TensorRecord
+from edge.session import open_session
 from export.graph import F32, DataFile, Graph
 from export.quantize import Linears, int4, int8, runs
 from export.quantize.distance import Distance
@@ -40,9 +41,7 @@ def linear(
         parts = np.array_split(weight, n_parts)
         graph.node("Identity", [linears.add("x", "layer", parts, shape=weight.shape, bias=bias)], "y")
         graph.save(folder / "layer.onnx")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(folder / "layer.onnx", options, providers=["CPUExecutionProvider"])
+    session = open_session(folder / "layer.onnx", threads=1)
     return lambda x: session.run(None, {"x": x})[0], linears.records["layer"]
 
 
@@ -105,6 +104,34 @@ def test_products_are_as_close_as_the_bits_allow(tmp_path: Path, scheme: Scheme,
     layer, _ = linear(tmp_path, scheme, weight)
     expected = x @ weight.T
     assert np.linalg.norm(layer(x) - expected) / np.linalg.norm(expected) < limit
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 64])  # a vector, and the tails of the kernels' groups of rows
+@pytest.mark.parametrize("n_in", [N_IN, 259])
+def test_int8_sums_are_exact_at_the_extremes(tmp_path: Path, n_rows: int, n_in: int) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.choice(np.float32([-1, 1]), (N_OUT, n_in))
+    x = rng.choice(np.float32([-1, 1]), (n_rows, n_in)) * 10.0 ** rng.integers(-3, 4, (n_rows, 1)).astype(np.float32)
+    weight[0], x[0] = 1, 1  # all of one sign: the largest sum there is
+    layer, _ = linear(tmp_path, "int8", weight)
+    np.testing.assert_allclose(layer(x), exact_int8(weight, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 64])
+def test_int8_sums_are_exact_in_between(tmp_path: Path, n_rows: int) -> None:
+    weight, x = random(N_OUT, N_IN), random(n_rows, N_IN, seed=1)
+    layer, _ = linear(tmp_path, "int8", weight)
+    expected = exact_int8(weight, x)
+    assert np.abs(layer(x) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def exact_int8(weight: F32, x: F32) -> npt.NDArray[np.float64]:
+    """`x @ weight.T` in 8 bits, its sums of whole numbers that nothing clips."""
+    rows, peaks = int8.quantize(weight), np.abs(x).max(axis=1, keepdims=True)
+    rounded = np.rint(x / peaks / np.float32(1 / int8.LEVELS)).astype(np.int64)
+    sums = rounded @ rows.values.astype(np.int64).T
+    scaled: npt.NDArray[np.float64] = sums * rows.scales.astype(np.float64) * peaks / int8.LEVELS
+    return scaled
 
 
 def test_outlier_row_leaves_its_neighbours_alone_in_int8(tmp_path: Path) -> None:

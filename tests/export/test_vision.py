@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edge.bundle import TensorRecord
+from edge.session import open_session
 from export.config import VisionConfig
 from export.errors import GraphError
 from export.graph import F32, Progress
@@ -39,9 +40,7 @@ def written(
 
 
 def run(folder: Path, tiles: F32) -> F32:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(folder / "vision.onnx", options, providers=["CPUExecutionProvider"])
+    session = open_session(folder / "vision.onnx", threads=1)
     found: F32 = session.run(["embeds"], {"tiles": tiles})[0]
     return found
 
