@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge import graph
 from edge.errors import BundleError
 from edge.strict import load, read
 
@@ -262,9 +263,14 @@ def checked(path: Path) -> AnyManifest:
 
 
 def verify(path: Path) -> list[str]:
-    """Read every byte of a bundle; return every problem, none when it is sound. Writes nothing."""
+    """Read every byte of a bundle, and its graphs' structure; return every problem, none when it is sound.
+
+    Writes nothing, and loads no onnxruntime.
+    """
+    path = Path(path)
     try:
-        return list(_content_problems(Path(path), checked(path), only_small=False))
+        manifest = checked(path)
+        return [*_content_problems(path, manifest, only_small=False), *_graph_problems(path, manifest)]
     except BundleError as error:
         return [str(error)]
     except OSError as error:
@@ -467,6 +473,16 @@ def _content_problems(path: Path, manifest: AnyManifest, *, only_small: bool) ->
                 digest.update(block)
         if digest.hexdigest() != declared.sha256:
             yield f"{path / name}: its sha256 is not the manifest's: the file is damaged or was replaced"
+
+
+def _graph_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
+    """Yield what would keep a graph from being loaded: whoever wrote the manifest may have written a foreign graph."""
+    for name in sorted(manifest.files):
+        if name.endswith(".onnx"):
+            try:
+                graph.check(path / name)
+            except BundleError as error:
+                yield str(error)
 
 
 def _read_small(path: Path) -> bytes:

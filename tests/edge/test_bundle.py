@@ -35,10 +35,10 @@ from edge.errors import STATUS, BundleError, EdgeError, status_of
 TEXT = TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32")
 VISION = VisionSpec(64, 8, 4, 4, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.875, "cells-first", 6)
 CONTENT = {
-    "decoder.onnx": b"graph",
+    "decoder.onnx": b"\x12\x03dec",  # a graph of a producer's name and nothing else
     "decoder.bin": bytes(5000),
     "embedding.bin": bytes(32 * 8 * 4),
-    "vision.onnx": b"tower",
+    "vision.onnx": b"\x12\x03vis",
     "vision.bin": bytes(100),
     "tokenizer.json": b"{}",
 }
@@ -86,6 +86,24 @@ def test_sound_bundle_opens_and_verifies(bundle_path: Path) -> None:
     bundle = Bundle.open(bundle_path)
     assert bundle.manifest == manifest() and bundle.file("decoder.bin") == bundle_path / "decoder.bin"
     assert verify(bundle_path) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"graph", "not a graph"),
+        (b"\xca\x01\x00", "functions: expected none"),
+        (b"\x3a\x02\x7a\x00", "sparse tensors: expected none"),
+        (b"\x42\x06\x0a\x04evil", "operators of 'evil'"),
+    ],
+)
+def test_verify_reads_the_structure_of_graphs(bundle_path: Path, data: bytes, words: str) -> None:
+    """A manifest that is right about every byte says nothing about what is in a graph."""
+    entries = {**manifest().files, "vision.onnx": FileEntry(len(data), hashlib.sha256(data).hexdigest())}
+    (bundle_path / "vision.onnx").write_bytes(data)
+    (bundle_path / MANIFEST).write_bytes(dump_manifest(dataclasses.replace(manifest(), files=entries)))
+    (problem,) = verify(bundle_path)
+    assert problem.startswith(f"{bundle_path}/vision.onnx: ") and words in problem
 
 
 def test_certificate_may_lie_beside_the_files(bundle_path: Path) -> None:
@@ -225,7 +243,7 @@ def _manifest_fifo(path: Path) -> None:
         (lambda path: (path / "decoder.bin").unlink(), "decoder.bin: missing"),
         (lambda path: (path / "notes.txt").write_text("x"), "unknown file 'notes.txt'"),
         (lambda path: (path / "folder").mkdir(), "unknown file 'folder'"),
-        (lambda path: (path / "decoder.onnx").write_bytes(b"grapH"), "decoder.onnx: its sha256"),
+        (lambda path: (path / "decoder.onnx").write_bytes(b"\x12\x03deC"), "decoder.onnx: its sha256"),
         (lambda path: (path / MANIFEST).unlink(), "No such file"),
     ],
 )

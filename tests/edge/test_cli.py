@@ -23,10 +23,10 @@ from tests.edge.fake_engine import FakeEngine, manifest
 
 Run = Callable[..., tuple[int, str, str]]
 FILES = {
-    "decoder.onnx": b"graph",
+    "decoder.onnx": b"\x12\x03dec",  # a graph of a producer's name and nothing else
     "decoder.bin": bytes(5000),
     "embedding.bin": bytes(32 * 8 * 4),
-    "vision.onnx": b"tower",
+    "vision.onnx": b"\x12\x03vis",
     "vision.bin": bytes(100),
     "tokenizer.json": b"{}",
 }
@@ -214,6 +214,14 @@ def test_a_damaged_bundle_fails_verification(run: Run, tmp_path: Path) -> None:
     status, out, err = run("models", "verify", str(made))
     assert (status, out) == (1, "")
     assert err == f"edge: {made}/decoder.bin: its sha256 is not the manifest's: the file is damaged or was replaced\n"
+
+
+def test_a_foreign_graph_fails_verification(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FILES, "decoder.onnx", b"\xca\x01\x00")
+    made = write_bundle(tmp_path / "out", "my-model")
+    assert run("models", "verify", str(made)) == (1, "", f"edge: {made}/decoder.onnx: functions: expected none\n")
+    status, _, err = run("models", "install", str(made))
+    assert (status, err) == (1, f"edge: {made}/decoder.onnx: functions: expected none\n")
 
 
 def test_a_broken_bundle_is_listed_on_stderr(run: Run, tmp_path: Path) -> None:

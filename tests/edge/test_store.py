@@ -29,7 +29,7 @@ from edge.bundle import (
 from edge.errors import BundleError, UnknownModelError
 
 CONTENT = {
-    "decoder.onnx": b"graph",
+    "decoder.onnx": b"\x12\x03dec",  # a graph of a producer's name and nothing else
     "decoder.bin": bytes(5000),
     "embedding.bin": bytes(32 * 8 * 4),
     "tokenizer.json": b"{}",
@@ -145,6 +145,17 @@ def test_a_flipped_bit_is_refused_and_leaves_nothing(made: Path, folder: Path, n
     data[len(data) // 2] ^= 1
     (made / name).write_bytes(data)
     with pytest.raises(BundleError, match=f"{made}/{name}: its sha256"):
+        store.install(made)
+    assert visible(folder) == []
+
+
+def test_a_foreign_graph_is_refused_and_leaves_nothing(made: Path, folder: Path) -> None:
+    data = b"\xca\x01\x00"  # a model of one empty function
+    entries = {**CONTENT, "decoder.onnx": data}
+    files = {name: FileEntry(len(each), hashlib.sha256(each).hexdigest()) for name, each in entries.items()}
+    (made / "decoder.onnx").write_bytes(data)
+    (made / MANIFEST).write_bytes(dump_manifest(dataclasses.replace(manifest("reka-edge-2603"), files=files)))
+    with pytest.raises(BundleError, match=f"^{made}/decoder.onnx: functions: expected none$"):
         store.install(made)
     assert visible(folder) == []
 
