@@ -1,5 +1,6 @@
 """The cache: what is kept of a conversation, for whom, and what it costs."""
 
+import itertools
 import random
 from collections.abc import Hashable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edge.positions
 from edge.bundle import TextSpec
 from edge.cache import ALIGNED, Cache, bytes_per_token, common_prefix, default_context
 from edge.positions import MAX_CHUNK, chunks
@@ -146,13 +148,22 @@ def test_default_context_is_cut_to_a_quarter_of_the_memory() -> None:
     assert default_context(small, slots=1, available_bytes=0) == 512
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 600), st.integers(0, 1100))
-def test_chunks_cover_everything_and_never_have_one_row(start: int, length: int) -> None:
-    cut = list(chunks(start, start + length))
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 600), st.integers(0, 1100), st.integers(2, 40) | st.just(MAX_CHUNK))
+def test_chunks_cover_everything_and_never_have_one_row(start: int, length: int, largest: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edge.positions, "MAX_CHUNK", largest)
+        cut = list(itertools.islice(chunks(start, start + length), 1101))  # one that never ends would fill the memory
+    sizes = [last - first for first, last in cut]
     assert [at for first, last in cut for at in range(first, last)] == [*range(start, start + length)]
-    assert all(2 <= last - first <= MAX_CHUNK for first, last in cut) or length == 1
-    assert all((last - first) % ALIGNED == 0 for first, last in cut[:-1])
+    assert all(2 <= size <= largest + 1 for size in sizes) or sizes == [1]
+    assert all(size == largest for size in sizes[:-1])
+
+
+def test_chunks_do_not_cut_the_groups_of_rows_that_kernels_compute() -> None:
+    assert MAX_CHUNK % ALIGNED == 0
+    assert list(chunks(8, 521)) == [(8, 264), (264, 521)]
+    assert list(chunks(8, 522)) == [(8, 264), (264, 520), (520, 522)]
 
 
 def test_any_order_of_conversations_keeps_only_what_was_read() -> None:
