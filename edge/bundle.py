@@ -56,6 +56,11 @@ class RecipeRecord:
     name: str
     tensors: Mapping[str, TensorRecord]
 
+    @property
+    def has_int4(self) -> bool:
+        """Whether any tensor has 4 bits."""
+        return any(record.scheme == "int4" for record in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class TextSpec:

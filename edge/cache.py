@@ -46,6 +46,11 @@ class Cache:
         """The bytes of the positions in use."""
         return self._token_bytes * sum(slot.length for slot in self._slots)
 
+    @property
+    def n_slots(self) -> int:
+        """How many conversations it has room for."""
+        return len(self._slots)
+
     def views(self, first: int, last: int) -> list[tuple[str, F32]]:
         """Return ("N.key" or "N.value", its part for the slots first to last - 1), no copies."""
         parts = (("key", 0), ("value", 1))

@@ -19,9 +19,16 @@ F32 = npt.NDArray[np.float32]
 
 
 class Decoder:
-    """One session for reading and generating; past and present are the same buffers, bound once."""
+    """One session for reading and generating; past and present are the same buffers, bound once.
 
-    def __init__(self, session: "ort.InferenceSession", spec: TextSpec, cache: Cache) -> None:
+    in_pairs: steps feed an even number of rows where they can. Kernels for 4 bits take rows in pairs, and a row
+    without another comes out a few bits off, which the rounding of the next layer's inputs makes large: the same
+    question would be answered in other words when others ask too. With one slot nobody else ever asks.
+    """
+
+    def __init__(
+        self, session: "ort.InferenceSession", spec: TextSpec, cache: Cache, *, in_pairs: bool = False
+    ) -> None:
         past = (None, spec.n_kv_heads, None, spec.head_dim)
         inputs: dict[str, Shape] = {"embeds": (None, None, spec.hidden_size), "seqlens_k": (None,)}
         inputs |= {"total_sequence_length": (), "n_logits": (1,)}
@@ -31,6 +38,7 @@ class Decoder:
         self.cache = cache
         self._session = session
         self._spec = spec
+        self._in_pairs = in_pairs
         self._chunks: dict[int, _Bound] = {}
         self._steps: dict[tuple[int, int], _Step] = {}
 
@@ -58,7 +66,7 @@ class Decoder:
         embeds: (len(slots), H). Slots in between that are not asked for are fed nothing that stays: what is written
         after their last position is never read.
         """
-        first, last = min(slots), max(slots) + 1
+        first, last = self._range(slots)
         step = self._steps.get((first, last))
         if step is None:
             step = self._steps[first, last] = _Step(self._session, self.cache, first, last, self._spec)
@@ -73,6 +81,16 @@ class Decoder:
         step.bound.run(options)
         logits: F32 = step.logits[rows, 0]
         return logits
+
+    def _range(self, slots: Sequence[int]) -> tuple[int, int]:
+        """Return the first slot of a step and the one after its last."""
+        first, last = min(slots), max(slots) + 1
+        if self._in_pairs and (last - first) % 2:
+            if last < self.cache.n_slots:
+                last += 1
+            elif first > 0:
+                first -= 1
+        return first, last
 
 
 class _Bound:

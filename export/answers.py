@@ -148,7 +148,8 @@ def _model(bundle: Bundle, capacity: int) -> Model:
     """Open the graphs as the engine does, for SLOTS answers."""
     text, spec, threads = bundle.manifest.text, bundle.manifest.vision, thread_count(None)
     cache = Cache(text, capacity=capacity, slots=SLOTS)
-    decoder = Decoder(open_session(bundle.file("decoder.onnx"), threads=threads), text, cache)
+    session = open_session(bundle.file("decoder.onnx"), threads=threads)
+    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.has_int4)
     vision = None
     if spec is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)

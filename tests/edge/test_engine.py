@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,17 @@ import numpy as np
 import pytest
 
 import edge.positions
-from edge.answer import Ends
+from edge.answer import Answer, Ends
 from edge.bundle import Bundle, FileEntry, dump_manifest, parse_manifest
 from edge.cache import ALIGNED
 from edge.decode import TextDecoder
-from edge.engine import Engine
+from edge.engine import Engine, Handle
 from edge.errors import BundleError, ContextLengthError, MediaError
 from edge.prompt import Control, Text, Turn, pieces
 from edge.tokenizer import Tokenizer
 from export.random_shapes import TINY_TEXT
 from tests.conftest import BundleOf, CheckpointOf
-from tests.edge.asking import LONG, answer, ask, fresh_answer, options, picture
+from tests.edge.asking import F32, LONG, answer, ask, fresh_answer, options, picture
 
 # What an answer is
 
@@ -203,6 +204,34 @@ def test_batch_mates_do_not_matter(int8_bundle: Path) -> None:
         for order in ([*range(8)], [*range(7, -1, -1)]):
             handles = {n: engine.stream(prompts[n], how[n]) for n in order}
             assert [handles[n].result() for n in range(8)] == quiet
+
+
+@pytest.mark.parametrize("recipe", ["int4", "int4-mixed"])
+def test_batch_mates_do_not_matter_in_4_bits(
+    checkpoint_of: CheckpointOf, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    # Matrices wide enough for several blocks of 128.
+    bundle = bundle_of(checkpoint_of(replace(TINY_TEXT, hidden_size=256, intermediate_size=768)), recipe)
+    seen: dict[Handle, list[F32]] = defaultdict(list)
+    take = Answer.take
+
+    def noting(self: Answer, logits: F32, *, n_free: int) -> bool:
+        seen[self.handle].append(logits.copy())
+        return take(self, logits, n_free=n_free)
+
+    monkeypatch.setattr(Answer, "take", noting)
+    with Engine.open(bundle, slots=4) as engine:
+        prompts = [ask(engine, "x" * n, LONG[: 40 * n]) for n in range(1, 9)]
+        alone = []
+        for prompt in prompts:
+            alone.append(engine.stream(prompt, options(10)))
+            alone[-1].result()
+        together = [engine.stream(prompt, options(10 + 3 * n)) for n, prompt in enumerate(prompts)]
+        for handle in together:
+            handle.result()
+    for one, other in zip(alone, together, strict=True):
+        n_both = min(len(seen[one]), len(seen[other]))
+        assert n_both > 1 and np.array_equal(seen[one][:n_both], seen[other][:n_both])
 
 
 def test_seed_reproduces_and_other_seeds_differ(engine: Engine) -> None:
