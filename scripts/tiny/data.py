@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,11 +17,13 @@ from torch.utils.data import Dataset
 import scenes
 import talk
 from figures import SHAPES
-from model import IMAGINED, Shape
-from paints import COLOURS, Rng
+from model import CODE, Shape
+from paints import COLOURS, F32, U8, Rng
 from scenes import Thing
 
-I64 = npt.NDArray[np.int64]
+Array = npt.NDArray[np.generic]
+Weights1 = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
+Weights = list[Weights1]
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -33,9 +35,14 @@ SPECIAL = (
     "<transcript>", "</transcript>", "<ocr>", "</ocr>", "<sep>", "<tool>", "<tool_call>", "</tool_call>",
     "<tool_response>", "</tool_response>",
 )  # fmt: skip
-PICTURES, TALKS, TEXTS, GROUPS = 32, 24, 2, 2  # in one batch: pictures, talks about one, about none, about several
-CROWD = 16  # shapes at most while the tower trains alone: three times the lessons for the same arithmetic
-ROWS = ("ids", "labels", "source", "places", "kinds")
+GLANCES = 16  # pictures in a batch while the tower trains alone
+CROWD = (7, 30)  # shapes in three of four of them: several times the lessons for the same arithmetic
+PICTURES, TEXTS, GROUPS = 24, 2, 2  # in a batch of talk: pictures, talks about none, about several
+SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
+EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
+ROWS = ("ids", "labels", "source", "places", "at", "aims", "facts")
+CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
+CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
 LENGTH, GROUP_LENGTH = 264, 520  # positions of one conversation, of one about several pictures
 
 
@@ -58,14 +65,17 @@ def train_tokenizer(*, seed: int, size: int = 2048) -> str:
 class Row:
     """One conversation, each (L,): ids, labels (-100: no loss), source (row of the pictures' embeds, or -1), places.
 
-    kinds: the kind of shape that a position of a listing speaks of, or -100.
+    looks: the part of an answer that a position belongs to, with the number of its picture in the batch, or None.
+    cells, signs: where in the row a picture's cells are, by (picture, cell), and its <image>, by picture.
     """
 
-    ids: list[int]
-    labels: list[int]
-    source: list[int]
-    places: list[int]
-    kinds: list[int]
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    source: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    looks: list[tuple[talk.Part, int] | None] = field(default_factory=list)
+    cells: dict[tuple[int, int], int] = field(default_factory=dict)
+    signs: dict[int, int] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -81,7 +91,7 @@ class Writer:
 
     def row(self, talked: talk.Conversation, pictures: Sequence[int], shown: Sequence[Sequence[int]] = ()) -> Row:
         """pictures: numbers in the batch; shown: of each of the batch's pictures the cells to write, all if empty."""
-        row = Row([], [], [], [], [])
+        row = Row()
         if talked.system:
             self.text(row, f"system: {talked.system}\n\n")
             self.mark(row, "<sep>")
@@ -89,7 +99,7 @@ class Writer:
             self.question(row, exchange, pictures, shown)
             self.mark(row, "<sep>")
             self.text(row, "assistant:")
-            self.answer(row, exchange)
+            self.answer(row, exchange, pictures)
             self.mark(row, "<sep>", learn=True)
         return row
 
@@ -107,23 +117,25 @@ class Writer:
             self.text(row, exchange.question)
 
     def picture(self, row: Row, index: int, cells: Sequence[int]) -> None:
+        row.signs[index] = len(row.ids)
         self.mark(row, "<image>")
-        start = row.end
+        start, at = row.end, len(row.ids)
+        row.cells.update({(index, cell): at + i for i, cell in enumerate(cells)})
         row.ids.extend([self.control["<REKA_IMG_TOKEN>"]] * len(cells))
         row.labels.extend([-100] * len(cells))
         row.source.extend(index * self.tokens + cell for cell in cells)
         row.places.extend(start + cell for cell in cells)
-        row.kinds.extend([-100] * len(cells))
+        row.looks.extend([None] * len(cells))
         self.add(row, [self.control["</image>"]], start + self.tokens, learn=False)
 
-    def answer(self, row: Row, exchange: talk.Exchange) -> None:
+    def answer(self, row: Row, exchange: talk.Exchange, pictures: Sequence[int]) -> None:
         encoded = self.tokenizer.encode(f" {exchange.answer}\n\n", add_special_tokens=False)
         self.add(row, encoded.ids, row.end, learn=True)
-        if exchange.parts:
-            ends = np.cumsum([len(text) for text, _ in exchange.parts])
-            said = np.searchsorted(ends, [end - 2 for _, end in encoded.offsets])  # offsets count the first space
-            spoken_of = [exchange.parts[i][1] if i < len(ends) else -100 for i in said]
-            row.kinds[-len(spoken_of) :] = spoken_of
+        ends = np.cumsum([len(part.text) for part in exchange.parts])
+        # What ends an answer (offsets count the first space) belongs to its last part.
+        said = np.searchsorted(ends, [end - 1 for _, end in encoded.offsets]).clip(max=len(ends) - 1)
+        looks = [(part, pictures[part.picture]) if part.aim is not None else None for part in exchange.parts]
+        row.looks[-len(said) :] = [looks[i] for i in said]
 
     def text(self, row: Row, text: str, *, learn: bool = False) -> None:
         self.add(row, self.tokenizer.encode(text, add_special_tokens=False).ids, row.end, learn=learn)
@@ -136,21 +148,54 @@ class Writer:
         row.labels.extend(ids if learn else [-100] * len(ids))
         row.source.extend([-1] * len(ids))
         row.places.extend(range(start, start + len(ids)))
-        row.kinds.extend([-100] * len(ids))
+        row.looks.extend([None] * len(ids))
 
 
-def padded(rows: Sequence[Row], longest: int) -> tuple[I64, ...]:
-    """ids, labels, source, places and kinds, each (len(rows), L); labels[i] and kinds[i] are of what follows ids[i]."""
+def padded(rows: Sequence[Row], weights: Sequence[Weights], longest: int) -> tuple[Array, ...]:
+    """ids, labels, source and places, each (len(rows), L), labels[i] being what follows ids[i]; then at (N, 2), row and
+    position of every answer's token that is about pictures; aims (N, 2, L), where the guided heads look from there; and
+    facts (N, 2), how many shapes it is about and which kind was named last, or -100.
+    """
     length = min(longest, max(len(row.ids) for row in rows))
-    ids, labels, source, places, kinds = (np.full((len(rows), length), fill) for fill in (0, -100, -1, 0, -100))
+    ids, labels, source, places = (np.full((len(rows), length), fill) for fill in (0, -100, -1, 0))
+    at: list[tuple[int, int]] = []
+    aims: list[F32] = []
+    facts: list[tuple[int, int]] = []
     for i, row in enumerate(rows):
         n = min(len(row.ids), length)
         ids[i, :n], source[i, :n], places[i, :n] = row.ids[:n], row.source[:n], row.places[:n]
-        labels[i, : n - 1], kinds[i, : n - 1] = row.labels[1:n], row.kinds[1:n]
-    return ids, labels, source, places, kinds
+        labels[i, : n - 1] = row.labels[1:n]
+        known: dict[int, F32] = {}
+        for j, look in enumerate(row.looks[1:n]):
+            if look is not None:
+                if id(look) not in known:
+                    known[id(look)] = aim(row, look, weights, length)
+                at.append((i, j))
+                facts.append((min(len(look[0].aim or ()), 6), -100 if look[0].after is None else look[0].after))
+                aims.append(known[id(look)])
+    stacked = np.asarray(aims, np.float32).reshape(-1, 2, length)
+    pairs = (np.asarray(pair, np.int64).reshape(-1, 2) for pair in (at, facts))
+    return ids, labels, source, places, next(pairs), stacked, next(pairs)
 
 
-def targets(things: Sequence[Thing], grid: int) -> npt.NDArray[np.float32]:
+def aim(row: Row, look: tuple[talk.Part, int], weights: Sequence[Weights], length: int) -> F32:
+    """(2, L): the shapes that a part of an answer is about, all alike, and <image>, as much as one of them: what falls
+    to it tells how many they are. Then the same with the shapes that the answer will come to later.
+    """
+    part, picture = look
+    out = np.zeros((2, length), np.float32)
+    for i, things in enumerate((part.aim, part.later)):
+        if things is None:
+            continue
+        out[i, row.signs[picture]] = 1
+        for thing in things:
+            for cell, weight in weights[picture][thing]:
+                out[i, row.cells[picture, cell]] += weight
+        out[i] /= out[i].sum()
+    return out
+
+
+def targets(things: Sequence[Thing], grid: int) -> F32:
     """(grid * grid, 7) for the detector: centre here?, colour, shape, x and y in the cell, log2 of both sides."""
     out = np.zeros((grid * grid, 7), np.float32)
     for thing in sorted(things, key=lambda t: t.width * t.height):  # where two share a cell the larger one stays
@@ -162,7 +207,7 @@ def targets(things: Sequence[Thing], grid: int) -> npt.NDArray[np.float32]:
     return out
 
 
-def cover(things: Sequence[Thing], side: int) -> npt.NDArray[np.float32]:
+def cover(things: Sequence[Thing], side: int) -> F32:
     """(side * side, 8) for a spotter: does a shape lie over this cell, its colour and shape, where its centre is seen
     from here (tenths of the picture), log2 of both sides, and the cell's weight. Smaller shapes lie on top; the cells
     of one shape weigh one together, so that small ones count as much as large ones.
@@ -186,22 +231,92 @@ def cover(things: Sequence[Thing], side: int) -> npt.NDArray[np.float32]:
     return out
 
 
-def perfect(things: Sequence[Thing], grid: int) -> npt.NDArray[np.float32]:
-    """(grid * grid, IMAGINED) for Yasa.imagine: in each cell how many shapes, of which kinds, and where in the cell."""
-    out = np.zeros((grid * grid, IMAGINED), np.float32)
-    for thing in things:
-        column, row = min(int(thing.x * grid), grid - 1), min(int(thing.y * grid), grid - 1)
-        cell = out[row * grid + column]
-        cell[0] += 1
-        cell[1:3] += (thing.x * grid - column - 0.5, thing.y * grid - row - 0.5)
-        cell[3 + COLOURS.index(thing.colour) * len(SHAPES) + SHAPES.index(thing.shape)] += 1
-    return out
+def rim(things: Sequence[Thing], side: int) -> F32:
+    """(side * side, 2): what lies on the rims of shapes in this cell, 0 for no rim, and its weight.
+
+    Every shape weighs one, half of it in its corners: they are what tells the kinds apart, and where looking begins.
+    """
+    kinds, owner = np.zeros((side, side), np.uint8), np.zeros((side, side), np.uint8)
+    for number, thing in enumerate(sorted(things, key=lambda t: -t.width * t.height), 1):
+        points = np.round((thing.corners * side - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(owner, [points], number, cv2.LINE_8, 4)
+        cv2.fillPoly(kinds, [points], 0, cv2.LINE_8, 4)
+        round_one = thing.shape == "circle"
+        for picture, value in ((kinds, CURVE if round_one else EDGE), (owner, number)):
+            cv2.polylines(picture, [points], True, value, 1, cv2.LINE_8, 4)
+        if not round_one:
+            columns, rows = np.floor(thing.corners * side).astype(int).clip(0, side - 1).T
+            owner[rows, columns] = number
+            kinds[rows, columns] = CORNERS[thing.shape] + (np.arange(len(rows)) % 2 if thing.shape == "star" else 0)
+    flat, corner = kinds.ravel(), kinds.ravel() > EDGE
+    of = np.where(flat > 0, owner.ravel().astype(int) * 2 + corner, 0)
+    counts = np.bincount(of, minlength=2 * len(things) + 2)
+    weight = np.where(of > 0, 0.5 / counts[of].clip(min=1), 0.02 * len(things) / (flat == 0).sum().clip(min=1))
+    return np.stack([flat, weight], 1).astype(np.float32)
 
 
-def glimpse(things: Sequence[Thing], grid: int, rng: Rng) -> list[int]:
+def seen(thing: Thing, grid: int) -> Weights1:
+    """The one cell that a shape's centre is in."""
+    column, row = min(int(thing.x * grid), grid - 1), min(int(thing.y * grid), grid - 1)
+    return [(row * grid + column, 1.0)]
+
+
+def believed(thing: Thing, grid: int, rng: Rng) -> Weights1:
+    """The cells that a shape's centre may be in, to eyes that cannot tell exactly, and how likely."""
+    blur = rng.uniform(0.03, 0.1)
+    across = [sides(place * grid + rng.normal(0, blur), blur, grid) for place in (thing.x, thing.y)]
+    both = [(row * grid + column, a * b) for column, a in across[0] for row, b in across[1]]
+    kept = [(cell, weight) for cell, weight in both if weight > 0.04]
+    return [(cell, weight / sum(w for _, w in kept)) for cell, weight in kept]
+
+
+def sides(place: float, blur: float, grid: int) -> Weights1:
+    """Of one axis, the cell of a place and the one beyond its nearer border."""
+    place = min(max(place, 0.0), grid - 1e-6)
+    cell = int(place)
+    beyond, far = (cell - 1, place - cell) if place - cell < 0.5 else (cell + 1, cell + 1 - place)
+    share = 0.5 * math.erfc(far / blur / math.sqrt(2)) if 0 <= beyond < grid else 0.0
+    return [(cell, 1 - share), (beyond, share)]
+
+
+def described(thing: Thing, rng: Rng | None = None) -> F32:
+    """(CODE - 2,) colours, shapes, place and sides of a shape; with rng as weak eyes see it, not quite sure of them."""
+    colours, shapes = np.zeros(len(COLOURS)), np.zeros(len(SHAPES))
+    colours[COLOURS.index(thing.colour)] = shapes[SHAPES.index(thing.shape)] = 1
+    if rng is not None:
+        for names in (colours, shapes):
+            if rng.random() < 0.15:
+                doubt = rng.uniform(0, 0.42)
+                names *= 1 - doubt
+                names[rng.integers(len(names))] += doubt
+    waves = [f(math.pi * k * place) for place in (thing.x, thing.y) for k in (1, 2, 3, 4) for f in (math.sin, math.cos)]
+    logs = [(math.log2(max(side, 0.01)) + 3) / 2 for side in (thing.width, thing.height)]
+    return np.asarray([*colours, *shapes, 2 * thing.x - 1, 2 * thing.y - 1, *waves, *logs], np.float32)
+
+
+def code(things: Sequence[Thing], grid: int, rng: Rng | None = None) -> tuple[F32, Weights]:
+    """(grid * grid, CODE) of what is in each cell, to perfect eyes or with rng to weak ones; and each shape's cells."""
+    out = np.zeros((grid * grid, CODE), np.float32)
+    weights = [seen(thing, grid) if rng is None else believed(thing, grid, rng) for thing in things]
+    for thing, cells in zip(things, weights, strict=True):
+        about = described(thing, rng)
+        for cell, weight in cells:
+            out[cell, 1] += weight
+            out[cell, 2:] += weight * about
+    if rng is not None:
+        for ghost in imagined(rng)[: int(rng.integers(0, 3))]:
+            cell, weight = seen(ghost, grid)[0][0], rng.uniform(0, 0.35)
+            out[cell, 1] += weight
+            out[cell, 2:] += weight * described(ghost)
+        out[:, 1:] += rng.normal(0, 0.04, (grid * grid, CODE - 1)) * np.minimum(out[:, 1:2], 1)
+    out[:, 0] = 1 - np.minimum(out[:, 1], 1)
+    return out, weights
+
+
+def glimpse(code: F32, rng: Rng) -> list[int]:
     """The cells with shapes in them and a few of the others: all that there is to read, in a fraction of the time."""
-    held = {min(int(t.y * grid), grid - 1) * grid + min(int(t.x * grid), grid - 1) for t in things}
-    return sorted(held | set(rng.integers(0, grid * grid, int(rng.integers(2, 20))).tolist()))
+    held = np.flatnonzero(code[:, 1])
+    return sorted({*held.tolist(), *rng.integers(0, len(code), int(rng.integers(2, 20))).tolist()})
 
 
 def imagined(rng: Rng) -> tuple[Thing, ...]:
@@ -223,10 +338,39 @@ def imagined(rng: Rng) -> tuple[Thing, ...]:
     return tuple(things)
 
 
+class Drawings:
+    """Pictures number 0, 1, … of a phase, as tiles. Each depends on seed, phase and number alone; SHEET at a time are
+    drawn as they are needed and used USES times, turned or mirrored another way and in another order each time.
+    """
+
+    def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool) -> None:
+        self.shape, self.seed, self.crowded = shape, seed, crowded
+        self.sheet, self.drawn = -1, dict[int, tuple[U8, tuple[Thing, ...]]]()
+
+    def __getitem__(self, number: int) -> tuple[U8, tuple[Thing, ...]]:
+        sheet, rest = divmod(number, SHEET * USES)
+        use, place = divmod(rest, SHEET)
+        if sheet != self.sheet:
+            self.sheet, self.drawn = sheet, {}
+        # Even and odd numbers are shuffled apart: two processes share a batch that way and never draw the same picture.
+        order = np.random.default_rng([*self.seed, sheet, use]).permutation(SHEET // 2)
+        picture = 2 * int(order[place // 2]) + place % 2
+        if picture not in self.drawn:
+            self.drawn[picture] = self.draw(np.random.default_rng([*self.seed, sheet, USES, picture]), picture)
+        turn = np.random.default_rng([*self.seed, sheet, USES + 1, picture]).permutation(8)[use]
+        return scenes.turned_around(*self.drawn[picture], int(turn))
+
+    def draw(self, rng: Rng, number: int) -> tuple[U8, tuple[Thing, ...]]:
+        least, most = CROWD if self.crowded and number // 2 % 4 else (1, 6)
+        easy = self.crowded and self.sheet <= number // 8 % EASY
+        shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy)
+        return scenes.tile(shot.rgb, tile_px=self.shape.tile_px, patch_px=self.shape.patch_px), shot.things
+
+
 class Batches(Dataset[dict[str, torch.Tensor]]):
     """Batch i depends on the seed and i alone, so a run resumes where it stopped and repeats exactly.
 
-    The first `looking` batches are pictures, two of three crowded with shapes, the next `reading` ones talk about
+    The first `looking` batches are pictures, three of four crowded with shapes, the next `reading` ones talk about
     shapes without pictures, all others are pictures and talk. part: which part of each batch, of how many.
     """
 
@@ -235,6 +379,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         self.tokenizer, self.shape, self.seed, self.looking, self.reading = tokenizer, shape, seed, looking, reading
         self.part, self.writer = part, None
+        self.crowds = Drawings(shape, (seed, 3), crowded=True)
+        self.usual = Drawings(shape, (seed, 4), crowded=False)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if self.writer is None:  # once in each worker
@@ -242,40 +388,52 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             self.writer: Writer | None = Writer(Tokenizer.from_str(self.tokenizer), self.shape.tokens)
         rng = np.random.default_rng([self.seed, 2, index, *self.part])
         if index < self.looking:
-            return self.pictures(rng, most=6 if index % 3 == 0 else CROWD)[1]
+            return self.pictures([self.crowds[number] for number in self.numbers(index, GLANCES)])
         if index < self.looking + self.reading:
             things = [imagined(rng) for _ in range(self.of(PICTURES))]
-            shown = [glimpse(t, self.shape.grid, rng) for t in things] if index % 8 else ()
-            return self.talks(self.writer, things, shown, rng)
-        things, seen = self.pictures(rng, most=6)
-        return seen | self.talks(self.writer, things, (), rng)
+            return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0)
+        shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
+        tiles = np.stack([tile for tile, _ in shots]).transpose(0, 3, 1, 2)
+        talked = self.talks(self.writer, [things for _, things in shots], rng, weak=False, whole=True)
+        return {"tiles": torch.from_numpy(tiles.copy())} | talked
 
     def of(self, count: int) -> int:
         """This part's share of so many in a batch."""
         return count // self.part[1]
 
-    def pictures(self, rng: Rng, *, most: int) -> tuple[list[tuple[Thing, ...]], dict[str, torch.Tensor]]:
-        px, patch, grid = self.shape.tile_px, self.shape.patch_px, self.shape.grid
-        shots = [scenes.scene(rng, tile_px=px, most=most) for _ in range(self.of(PICTURES))]
-        tiles = np.stack([scenes.tile(s.rgb, tile_px=px, patch_px=patch) for s in shots]).transpose(0, 3, 1, 2)
-        arrays = {"tiles": tiles.copy(), "marks": np.stack([targets(s.things, grid) for s in shots])}
-        for name, side in (("fine", 4 * grid), ("middle", 2 * grid)):
-            arrays[name] = np.stack([cover(s.things, side) for s in shots])
-        return [s.things for s in shots], {name: torch.from_numpy(array) for name, array in arrays.items()}
+    def numbers(self, batch: int, size: int) -> range:
+        """The numbers of this part's pictures."""
+        return range(batch * size + self.part[0], (batch + 1) * size, self.part[1])
+
+    def pictures(self, shots: Sequence[tuple[U8, Sequence[Thing]]]) -> dict[str, torch.Tensor]:
+        grid = self.shape.grid
+        arrays = {
+            "tiles": np.stack([tile for tile, _ in shots]).transpose(0, 3, 1, 2).copy(),
+            "code": np.stack([code(things, grid)[0] for _, things in shots]),
+            "marks": np.stack([targets(things, grid) for _, things in shots]),
+            "middle": np.stack([cover(things, 2 * grid) for _, things in shots]),
+            "fine": np.stack([cover(things, 4 * grid) for _, things in shots]),
+            "rims": np.stack([rim(things, 8 * grid) for _, things in shots]),
+            "wide_rims": np.stack([rim(things, 4 * grid) for _, things in shots]),
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def talks(
-        self, writer: Writer, things: Sequence[Sequence[Thing]], shown: Sequence[Sequence[int]], rng: Rng
+        self, writer: Writer, things: Sequence[Sequence[Thing]], rng: Rng, *, weak: bool, whole: bool
     ) -> dict[str, torch.Tensor]:
-        """Conversations about single pictures, about none, and about several; shown: as Writer.row takes it."""
-        rows = [writer.row(talk.one_picture(t, rng), [i], shown) for i, t in enumerate(things[: self.of(TALKS)])]
+        """Conversations about single pictures, about none, and about several; weak: told of as weak eyes would."""
+        coded = [code(t, self.shape.grid, rng if weak else None) for t in things]
+        shown = () if whole else [glimpse(codes, rng) for codes, _ in coded]
+        weights = [w for _, w in coded]
+        rows = [writer.row(talk.one_picture(t, rng), [i], shown) for i, t in enumerate(things)]
         rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(TEXTS))]
-        groups = []
+        groups, places = [], list[list[int]]()
         for _ in range(self.of(GROUPS)):
-            chosen = rng.permutation(len(things))[: 2 if rng.random() < 0.7 else 3].tolist()
-            groups.append(writer.row(talk.several_pictures([things[i] for i in chosen], rng), chosen, shown))
-        cells = np.stack([perfect(t, self.shape.grid) for t in things])
-        arrays = (cells, *padded(rows, LENGTH), *padded(groups, GROUP_LENGTH))
-        names = ("cells", *ROWS, *(f"group_{name}" for name in ROWS))
+            places.append(rng.permutation(len(things))[: 2 if rng.random() < 0.7 else 3].tolist())
+            groups.append(writer.row(talk.several_pictures([things[i] for i in places[-1]], rng), places[-1], shown))
+        codes = np.stack([c for c, _ in coded])
+        arrays = (codes, *padded(rows, weights, LENGTH), *padded(groups, weights, GROUP_LENGTH))
+        names = ("code", *ROWS, *(f"group_{name}" for name in ROWS))
         return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
 
     def __len__(self) -> int:

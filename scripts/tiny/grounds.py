@@ -160,7 +160,9 @@ def strangers(rgb: U8, rng: Rng) -> None:
         stamp(rgb, points.astype(np.float32), any_colour(rng), thickness=thickness, smooth=1, rng=rng)
 
 
-def background(size: tuple[int, int], rng: Rng) -> U8:
+def background(size: tuple[int, int], rng: Rng, *, calm: bool = False) -> U8:
+    if calm:
+        return plain(size, rng) if rng.random() < 0.7 else gradient(size, rng)
     kind = rng.random()
     if kind < 0.3:
         rgb = plain(size, rng)

@@ -9,8 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+CODE = 2 + 11 + 6 + 18 + 2  # what data.code tells of a cell: nothing there?, how many, colours, shapes, places, sides
+BRIGHT = 0.5  # the length of an embed for each unit of its code
+GUIDED = (3, 4)  # the layers whose first head is shown where to look
+NAMED, REMEMBERED = 1, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
+COUNTED = 7  # counts from none to six
+RIMS = 8  # no rim, curve, edge, and five kinds of corners
 KINDS = 11 * 6
-IMAGINED = 3 + KINDS  # what data.perfect tells of a cell
 FOUND = 1 + 11 + 6 + 4  # what detector and spotters say of a cell: a shape?, its colour, its shape, its place and sides
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -31,6 +36,7 @@ class Shape:
     heads: int = 3
     kv_heads: int = 3
     intermediate_size: int = 512
+    rotary_pct: float = 0.25  # what is not rotated finds shapes wherever they are
     context: int = 4096
 
     @property
@@ -52,8 +58,10 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, G, G, C)
         norm = x.float().square().sum((1, 2), keepdim=True).add(1e-12).sqrt()
-        scale = (norm / (norm.mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
-        return self.weight * (x * scale) + self.bias + x
+        scale = norm / (norm.mean(-1, keepdim=True) + 1e-6)
+        factor = (self.weight * scale + 1).to(x.dtype)
+        # One pass over x instead of four: norms and activations take longer than the matrices here.
+        return torch.addcmul(self.bias.to(x.dtype).expand_as(factor), x, factor)
 
 
 class Block(nn.Module):
@@ -139,19 +147,22 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, shape.kv_heads * self.width, bias=False)
         self.o_proj = nn.Linear(shape.heads * self.width, shape.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:  # (B, L, H)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # (B, L, H)
+        """Returns (B, L, H), and how much the first head is drawn to each position: (B, L, L) before the softmax."""
         q = rotate(self.q_proj(x).unflatten(-1, (self.heads, self.width)).transpose(1, 2), cos, sin)
         k = rotate(self.k_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2), cos, sin)
         v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.width)).transpose(1, 2)
         k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
         # Written out: at these lengths it takes a third of the time of torch's fused attention on a CPU.
-        y = ((q * self.width**-0.5) @ k.transpose(-1, -2) + mask).softmax(-1) @ v
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        drawn = (q * self.width**-0.5) @ k.transpose(-1, -2) + mask
+        y = drawn.softmax(-1) @ v
+        return self.o_proj(y.transpose(1, 2).flatten(2)), drawn[:, 0]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.float().chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+    """Turns the first 2 R of each head's places, cos and sin being (B, 1, L, R), and leaves the others."""
+    first, second, rest = x.float().split([cos.shape[-1], cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]], -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1).to(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -183,9 +194,10 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RootNorm(shape.hidden_size)
         self.mlp = Mlp(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        y, drawn = self.self_attn(self.input_layernorm(x), cos, sin, mask)
+        x = x + y
+        return x + self.mlp(self.post_attention_layernorm(x)), drawn
 
 
 class LanguageModel(nn.Module):
@@ -194,19 +206,24 @@ class LanguageModel(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
         self.norm = RootNorm(shape.hidden_size)
-        self.half = shape.hidden_size // shape.heads // 2
+        self.half = int(shape.hidden_size // shape.heads * shape.rotary_pct) // 2
 
-    def forward(self, x: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        """x: (B, L, H) embeds; places: (B, L) their positions. Returns what each layer gives, then the last normed."""
+    def forward(self, x: Tensor, places: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """x: (B, L, H) embeds; places: (B, L) their positions.
+
+        Returns what each layer gives, (B, L, H), the last one's normed, and where the guided heads look.
+        """
         speeds = 10000.0 ** (-torch.arange(self.half) / self.half)
         angles = places[:, None, :, None] * speeds
         cos, sin = angles.cos(), angles.sin()
-        mask = torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=torch.bfloat16).triu(1)
-        states = []
-        for layer in self.layers:
-            x = layer(x, cos, sin, mask)
+        mask = torch.full((x.shape[1], x.shape[1]), -torch.inf).triu(1)
+        states, looks = [], []
+        for i, layer in enumerate(self.layers):
+            x, drawn = layer(x, cos, sin, mask)
             states.append(x)
-        return (*states, self.norm(x))
+            if i in GUIDED:
+                looks.append(drawn)
+        return [*states[:-1], self.norm(x)], looks
 
 
 class Body(nn.Module):
@@ -228,41 +245,43 @@ class Yasa(nn.Module):
         self.model = Body(shape)
         self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
         self.detector = nn.Linear(shape.dims[-1], FOUND)
+        self.tracers = nn.ModuleList([nn.Linear(width, RIMS) for width in shape.dims[:2]])
         self.spotters = nn.ModuleList([nn.Linear(width, FOUND) for width in shape.dims[1:-1]])
-        self.counter = nn.Linear(shape.hidden_size, KINDS * 3)
-        self.pointer = nn.Linear(shape.hidden_size, KINDS)
-        self.imagination = nn.Linear(IMAGINED, shape.hidden_size)
-        self.imagined_cells = nn.Parameter(0.1 * torch.randn(shape.tokens, shape.hidden_size))
+        self.namer = nn.Linear(shape.hidden_size, KINDS)
+        self.rememberer = nn.Linear(shape.hidden_size, KINDS + 1)
+        self.counter = nn.Linear(shape.hidden_size, COUNTED)
+        self.register_buffer("basis", basis(shape.hidden_size), persistent=False)
         self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.apply(start)
-        nn.init.constant_(self.counter.bias, -3.5)  # most kinds are not there
 
-    def look(self, tiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """tiles: (B, 3, T, T) uint8. Returns the last three stages' maps: (B, 16 * G * G, C), …, (B, G * G, C)."""
+    def look(self, tiles: Tensor) -> tuple[Tensor, ...]:
+        """tiles: (B, 3, T, T) uint8. Returns the four stages' maps: (B, 64 * G * G, C), …, (B, G * G, C)."""
         tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        _, second, third, last = self.model.vision_model.backbone(tiles)
-        return second.flatten(2).transpose(1, 2), third.flatten(2).transpose(1, 2), last.flatten(2).transpose(1, 2)
+        return tuple(found.flatten(2).transpose(1, 2) for found in self.model.vision_model.backbone(tiles))
 
     def project(self, features: Tensor) -> Tensor:
         """features: (B, G * G, C). Returns embeds (B, G * G, H)."""
         return self.model.language_projection(features.float() + self.positions)
 
-    def imagine(self, cells: Tensor) -> Tensor:
-        """cells: (B, G * G, IMAGINED) as data.perfect gives them. Returns the embeds (B, G * G, H) of perfect eyes."""
-        return self.imagination(cells) + self.imagined_cells
+    def imagine(self, code: Tensor) -> Tensor:
+        """code: (B, G * G, CODE) as data.code gives it. Returns the embeds (B, G * G, H) of perfect eyes."""
+        return code @ self.basis
 
-    def read(self, embeds: Tensor, places: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """embeds: (B, L, H); places: (B, L) their positions; where: (B, L) bool, N of them true.
+    def read(self, embeds: Tensor, places: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """embeds: (B, L, H); places: (B, L) their positions. Returns what LanguageModel does."""
+        return self.model.language_model(embeds, places)
 
-        Returns logits (N, V); whether the picture has at least one, two, three of each kind (N, 66, 3), from half way;
-        which kind is spoken of next (N, 66), from a layer later.
-        """
-        states = self.model.language_model(embeds, places)
-        half = self.shape.layers // 2
-        counted = self.counter(states[half - 1][where]).unflatten(-1, (KINDS, 3))
-        return self.lm_head(states[-1][where]), counted, self.pointer(states[half][where])
+
+def basis(width: int) -> Tensor:
+    """(CODE, width) float32: a direction for each thing that there is to say of a cell, all at right angles.
+
+    It is agreed on before anything is learned, so that tower and decoder can be taught apart and still understand each
+    other.
+    """
+    random = torch.randn(width, CODE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return BRIGHT * torch.linalg.qr(random)[0].T.float().contiguous()
 
 
 def start(module: nn.Module) -> None:
@@ -271,7 +290,7 @@ def start(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     if isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.05)  # as long as the embeds of a picture
 
 
 def position_table(width: int) -> Tensor:

@@ -22,7 +22,7 @@ def configuration(shape: Shape) -> dict[str, object]:
         "intermediate_size": shape.intermediate_size,
         "vocab_size": shape.vocab_size,
         "max_position_embeddings": shape.context,
-        "rotary_pct": 1.0,
+        "rotary_pct": shape.rotary_pct,
         "rotary_emb_base": 10000,
         "rms_norm_eps": 1e-5,
         "attention_bias": False,

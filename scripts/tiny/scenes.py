@@ -36,12 +36,12 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def picture_size(rng: Rng, *, tile_px: int) -> tuple[int, int, float]:
+def picture_size(rng: Rng, *, tile_px: int, widest: float) -> tuple[int, int, float]:
     """Width and height to draw at, and how many original pixels one drawn pixel stands for.
 
     Pictures with more pixels than a tile are drawn at the size that the preprocessing would shrink them to first.
     """
-    ratio = 1.0 if rng.random() < 0.15 else math.exp(rng.uniform(-1, 1) * math.log(3.05))
+    ratio = 1.0 if rng.random() < 0.15 else math.exp(rng.uniform(-1, 1) * math.log(widest))
     long = math.exp(rng.uniform(math.log(110), math.log(2000))) if rng.random() < 0.5 else rng.uniform(200, 2000)
     width, height = (long, long / ratio) if ratio >= 1 else (long * ratio, long)
     if min(width, height) < 96:
@@ -56,7 +56,7 @@ def place(count: int, size: tuple[int, int], shrink: float, rng: Rng) -> list[tu
     short = min(size)
     floor = max(0.075, 11 / shrink / short)
     placed: list[tuple[float, float, float]] = []
-    top = 0.62 if count <= 2 else 0.5 if count <= 4 else 0.42 if count <= 6 else 0.26
+    top = 0.62 if count <= 2 else 0.5 if count <= 4 else 0.42 if count <= 6 else 1.05 / math.sqrt(count)
     gap = -0.1 if rng.random() < 0.06 else rng.uniform(0.0, 0.15)
     for _ in range(count):
         for attempt in range(40):
@@ -75,7 +75,8 @@ def place(count: int, size: tuple[int, int], shrink: float, rng: Rng) -> list[tu
     return placed
 
 
-def draw_things(rgb: U8, count: int, shrink: float, rng: Rng) -> tuple[Thing, ...]:
+def draw_things(rgb: U8, count: int, shrink: float, rng: Rng, *, hollow: float) -> tuple[Thing, ...]:
+    """hollow: how many of the shapes are outlines only."""
     height, width = rgb.shape[:2]
     things = []
     smooth = int(rng.choice([0, 1, 1, 3]))
@@ -96,7 +97,7 @@ def draw_things(rgb: U8, count: int, shrink: float, rng: Rng) -> tuple[Thing, ..
         paint = visible(rgb, name, (x, y, radius), rng)
         if paint is None:
             name, paint = other_colour(rgb, (x, y, radius), rng)
-        draw_one(rgb, points, paint, radius, shape, smooth, rng)
+        draw_one(rgb, points, paint, radius, shape, smooth, rng, hollow=rng.random() < hollow)
         low, high = points.min(0), points.max(0)
         centre, extent = (low + high) / 2, high - low
         size = np.asarray([width, height], np.float32)
@@ -134,8 +135,9 @@ def other_colour(rgb: U8, spot: tuple[float, float, float], rng: Rng) -> tuple[s
     return ("black", np.zeros(3, np.float32)) if mean.mean() > 127 else ("white", np.full(3, 255, np.float32))
 
 
-def draw_one(rgb: U8, points: F32, paint: F32, radius: float, shape: str, smooth: int, rng: Rng) -> None:
-    hollow = rng.random() < 0.4
+def draw_one(
+    rgb: U8, points: F32, paint: F32, radius: float, shape: str, smooth: int, rng: Rng, *, hollow: bool
+) -> None:
     if hollow:
         thickness = max(1.6, rng.uniform(0.07, 0.26) * radius * (0.7 if shape == "star" else 1.0))
         centre = points.mean(0)
@@ -185,10 +187,13 @@ def weather(rgb: U8, shrink: float, things: Sequence[Thing], rng: Rng) -> U8:
     return rgb
 
 
-def scene(rng: Rng, *, tile_px: int, most: int = 6) -> Scene:
-    """One picture of at most `most` shapes; about one in eleven has nothing in it that the model knows."""
-    width, height, shrink = picture_size(rng, tile_px=tile_px)
-    rgb = background((width, height), rng)
+def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool = False) -> Scene:
+    """One picture of so many shapes, if there is room; about one in eleven has nothing in it that the model knows.
+
+    easy: hardly stretched, on a calm ground, few outlines, nothing blurred: what a tower learns its first shapes from.
+    """
+    width, height, shrink = picture_size(rng, tile_px=tile_px, widest=1.25 if easy else 3.05)
+    rgb = background((width, height), rng, calm=easy)
     if rng.random() < 0.09:
         for extra, share in ((curves, 0.35), (writing, 0.35), (strangers, 0.35)):
             if rng.random() < share:
@@ -198,8 +203,8 @@ def scene(rng: Rng, *, tile_px: int, most: int = 6) -> Scene:
         return Scene(weather(rgb, shrink, (), rng), ())
     if rng.random() < 0.04:
         writing(rgb, rng)
-    things = draw_things(rgb, int(rng.integers(1, most + 1)), shrink, rng)
-    return Scene(weather(rgb, shrink, things, rng), things)
+    things = draw_things(rgb, int(rng.integers(least, most + 1)), shrink, rng, hollow=0.1 if easy else 0.4)
+    return Scene(rgb if easy else weather(rgb, shrink, things, rng), things)
 
 
 def tile(rgb: U8, *, tile_px: int, patch_px: int) -> U8:
@@ -210,3 +215,22 @@ def tile(rgb: U8, *, tile_px: int, patch_px: int) -> U8:
     first = tuple(max(patch_px, round(side / patch_px) * patch_px) for side in (best_width, best_height))
     picture = Image.fromarray(rgb).resize(first, Image.Resampling.BICUBIC)
     return np.asarray(picture.resize((tile_px, tile_px), Image.Resampling.BILINEAR))
+
+
+def turned_around(tile: U8, things: Sequence[Thing], turn: int) -> tuple[U8, tuple[Thing, ...]]:
+    """A square picture mirrored and turned in one of 8 ways, with what is in it; 0 leaves it as it is."""
+    if turn & 4:
+        tile = tile.transpose(1, 0, 2)
+    if turn & 1:
+        tile = tile[:, ::-1]
+    if turn & 2:
+        tile = tile[::-1]
+    return tile, tuple(moved(thing, turn) for thing in things)
+
+
+def moved(thing: Thing, turn: int) -> Thing:
+    points, sides = np.concatenate([[[thing.x, thing.y]], thing.corners]), (thing.width, thing.height)
+    if turn & 4:
+        points, sides = points[:, ::-1], sides[::-1]
+    points = np.where([turn & 1, turn & 2], 1 - points, points)
+    return Thing(thing.colour, thing.shape, *map(float, points[0]), *sides, points[1:].astype(np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from scenes import Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "I don't know"
+KINDS = len(COLOURS) * len(SHAPES)
 
 LISTING = (
     "What colours and shapes are present?",
@@ -251,17 +251,33 @@ ORDINALS = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side.
+class Part:
+    """A part of an answer and where to look while saying it.
 
-    parts: those of an answer that is a listing.
+    aim: numbers of the shapes it is about, or None where no picture matters; later: of those that the answer will come
+    to after it; after: the kind of shape (colour times shapes plus shape) that a listing named last, KINDS at its start;
+    picture: which of the message's pictures they are in.
     """
 
+    text: str
+    aim: tuple[int, ...] | None = None
+    later: tuple[int, ...] | None = None
+    after: int | None = None
+    picture: int = 0
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side."""
+
     question: str
-    answer: str
+    parts: tuple[Part, ...]
     pictures: tuple[int, ...] = ()
     text_first: bool = False
-    parts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def answer(self) -> str:
+        return "".join(part.text for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -278,24 +294,35 @@ def article(name: str) -> str:
     return ("an " if name[0] in "aeiou" else "a ") + name
 
 
-def parts(things: Sequence[Thing]) -> tuple[tuple[str, int], ...]:
-    """The listing in parts, each with the number of the kind (colour times shapes plus shape) that it speaks of.
+def asked(question: str, answer: str, aim: Sequence[int] | None = None) -> Exchange:
+    """An exchange whose whole answer is about the shapes of these numbers."""
+    return Exchange(question, (Part(answer, None if aim is None else tuple(aim)),))
 
-    By colour and then by shape, as the tables at the top of paints.py and figures.py go.
+
+def matching(things: Sequence[Thing], colour: str = "", shape: str = "") -> list[int]:
+    """The numbers of the shapes of this colour and kind, each of which may be left open."""
+    return [i for i, t in enumerate(things) if colour in ("", t.colour) and shape in ("", t.shape)]
+
+
+def listing(things: Sequence[Thing], picture: int = 0) -> tuple[Part, ...]:
+    """`a red circle and two blue squares`, by colour and then by shape, as the tables at the top of paints.py and
+    figures.py go.
     """
-    counts = Counter((COLOURS.index(t.colour), SHAPES.index(t.shape)) for t in things)
-    said: list[tuple[str, int]] = []
-    for i, ((colour, shape), count) in enumerate(sorted(counts.items())):
+    kinds: dict[tuple[int, int], list[int]] = {}
+    for i, thing in enumerate(things):
+        kinds.setdefault((COLOURS.index(thing.colour), SHAPES.index(thing.shape)), []).append(i)
+    if not kinds:
+        return (Part(UNKNOWN, (), (), KINDS, picture),)
+    order, parts, after = sorted(kinds), list[Part](), KINDS
+    for i, (colour, shape) in enumerate(order):
         name = f"{COLOURS[colour]} {SHAPES[shape]}"
-        link = "" if i == 0 else " and " if i == len(counts) - 1 else ", "
+        link = "" if i == 0 else " and " if i == len(order) - 1 else ", "
+        count = len(kinds[colour, shape])
         words = article(name) if count == 1 else f"{NUMBERS[count]} {name}s"
-        said.append((link + words, colour * len(SHAPES) + shape))
-    return tuple(said)
-
-
-def listing(things: Sequence[Thing]) -> str:
-    """`a red circle and two blue squares`."""
-    return "".join(text for text, _ in parts(things)) or UNKNOWN
+        later = [number for kind in order[i + 1 :] for number in kinds[kind]]
+        parts.append(Part(link + words, tuple(kinds[colour, shape]), tuple(later), after, picture))
+        after = colour * len(SHAPES) + shape
+    return (*parts, Part("", (), (), after, picture))
 
 
 def place(thing: Thing) -> str:
@@ -311,17 +338,17 @@ def place(thing: Thing) -> str:
 def how_many(things: Sequence[Thing], rng: Rng) -> Exchange:
     kind = rng.random()
     if kind < 0.4 or not things:
-        return Exchange(pick(HOW_MANY, rng), NUMBERS[len(things)] if things else UNKNOWN)
+        return asked(pick(HOW_MANY, rng), NUMBERS[len(things)] if things else UNKNOWN, range(len(things)))
     one = things[int(rng.integers(len(things)))]
     colour = one.colour if rng.random() < 0.8 else pick(COLOURS, rng)
     shape = one.shape if rng.random() < 0.8 else pick(SHAPES, rng)
     if kind < 0.6:
-        count, name = sum(t.shape == shape for t in things), f"{shape}s"
+        found, name = matching(things, shape=shape), f"{shape}s"
     elif kind < 0.8:
-        count, name = sum(t.colour == colour for t in things), f"{colour} shapes"
+        found, name = matching(things, colour), f"{colour} shapes"
     else:
-        count, name = sum(t.colour == colour and t.shape == shape for t in things), f"{colour} {shape}s"
-    return Exchange(pick(HOW_MANY_OF, rng).format(name), NUMBERS[count])
+        found, name = matching(things, colour, shape), f"{colour} {shape}s"
+    return asked(pick(HOW_MANY_OF, rng).format(name), NUMBERS[len(found)], found)
 
 
 def is_there(things: Sequence[Thing], rng: Rng) -> Exchange:
@@ -331,36 +358,37 @@ def is_there(things: Sequence[Thing], rng: Rng) -> Exchange:
         colour, shape = one.colour, one.shape if rng.random() < 0.8 else shape
     kind = rng.random()
     if kind < 0.6:
-        name, found = f"{colour} {shape}", any((t.colour, t.shape) == (colour, shape) for t in things)
+        name, found = f"{colour} {shape}", matching(things, colour, shape)
     elif kind < 0.8:
-        name, found = shape, any(t.shape == shape for t in things)
+        name, found = shape, matching(things, shape=shape)
     else:
-        name, found = f"{colour} shape", any(t.colour == colour for t in things)
-    return Exchange(pick(IS_THERE, rng).format(article(name)), "yes" if found else "no")
+        name, found = f"{colour} shape", matching(things, colour)
+    return asked(pick(IS_THERE, rng).format(article(name)), "yes" if found else "no", found)
 
 
 def where(things: Sequence[Thing], rng: Rng) -> Exchange:
-    once = [t for t in things if sum((u.colour, u.shape) == (t.colour, t.shape) for u in things) == 1]
+    once = [i for i, t in enumerate(things) if len(matching(things, t.colour, t.shape)) == 1]
     if not once or rng.random() < 0.12:
         colour, shape = pick(COLOURS, rng), pick(SHAPES, rng)
-        if any((t.colour, t.shape) == (colour, shape) for t in things):
+        if matching(things, colour, shape):
             return is_there(things, rng)
-        return Exchange(pick(WHERE, rng).format(f"{colour} {shape}"), f"there is no {colour} {shape}")
-    one = once[int(rng.integers(len(once)))]
-    alone = sum(t.shape == one.shape for t in things) == 1
+        return asked(pick(WHERE, rng).format(f"{colour} {shape}"), f"there is no {colour} {shape}", ())
+    chosen = once[int(rng.integers(len(once)))]
+    one = things[chosen]
+    alone = len(matching(things, shape=one.shape)) == 1
     name = one.shape if alone and rng.random() < 0.5 else f"{one.colour} {one.shape}"
-    return Exchange(pick(WHERE, rng).format(name), place(one))
+    return asked(pick(WHERE, rng).format(name), place(one), (chosen,))
 
 
 def attribute(things: Sequence[Thing], rng: Rng) -> Exchange:
-    by_shape = [t for t in things if sum(u.shape == t.shape for u in things) == 1]
-    by_colour = [t for t in things if sum(u.colour == t.colour for u in things) == 1]
+    by_shape = [i for i, t in enumerate(things) if len(matching(things, shape=t.shape)) == 1]
+    by_colour = [i for i, t in enumerate(things) if len(matching(things, t.colour)) == 1]
     if by_shape and (rng.random() < 0.5 or not by_colour):
-        one = by_shape[int(rng.integers(len(by_shape)))]
-        return Exchange(pick(COLOUR_OF, rng).format(one.shape), one.colour)
+        chosen = by_shape[int(rng.integers(len(by_shape)))]
+        return asked(pick(COLOUR_OF, rng).format(things[chosen].shape), things[chosen].colour, (chosen,))
     if by_colour:
-        one = by_colour[int(rng.integers(len(by_colour)))]
-        return Exchange(pick(SHAPE_OF, rng).format(one.colour), article(one.shape))
+        chosen = by_colour[int(rng.integers(len(by_colour)))]
+        return asked(pick(SHAPE_OF, rng).format(things[chosen].colour), article(things[chosen].shape), (chosen,))
     return how_many(things, rng)
 
 
@@ -370,11 +398,11 @@ def superlative(things: Sequence[Thing], rng: Rng) -> Exchange:
     largest = bool(rng.random() < 0.6)
     if len(sizes) < 2 or (sizes[-1][0] < 1.25 * sizes[-2][0] if largest else sizes[1][0] < 1.25 * sizes[0][0]):
         return attribute(things, rng)
-    one = things[sizes[-1 if largest else 0][1]]
-    word = pick(("largest", "biggest"), rng) if largest else "smallest"
+    chosen = sizes[-1 if largest else 0][1]
+    one, word = things[chosen], pick(("largest", "biggest"), rng) if largest else "smallest"
     if rng.random() < 0.5:
-        return Exchange(pick(COLOUR_OF, rng).format(f"{word} shape"), one.colour)
-    return Exchange(pick(MOST, rng).format(word), article(f"{one.colour} {one.shape}"))
+        return asked(pick(COLOUR_OF, rng).format(f"{word} shape"), one.colour, (chosen,))
+    return asked(pick(MOST, rng).format(word), article(f"{one.colour} {one.shape}"), (chosen,))
 
 
 def about(things: Sequence[Thing], rng: Rng) -> Exchange:
@@ -397,10 +425,10 @@ def variant(question: str, rng: Rng) -> str:
 
 def one_picture(things: Sequence[Thing], rng: Rng) -> Conversation:
     """Several questions about one picture, the listing one always among them and most often the first."""
-    exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(int(rng.integers(2, 5)))]
+    exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(int(rng.integers(0, 4)))]
     at = 0 if rng.random() < 0.6 else int(rng.integers(len(exchanges) + 1))
     question = pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0]
-    exchanges.insert(at, Exchange(question, listing(things), parts=parts(things)))
+    exchanges.insert(at, Exchange(question, listing(things)))
     exchanges[0] = replace(exchanges[0], pictures=(0,), text_first=bool(rng.random() < 0.25))
     return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.08 else "")
 
@@ -408,7 +436,7 @@ def one_picture(things: Sequence[Thing], rng: Rng) -> Conversation:
 def beside(rng: Rng) -> Exchange:
     """Plain talk although a picture is there."""
     questions, answer = PLAIN[int(rng.integers(len(PLAIN)))]
-    return Exchange(pick(questions, rng), answer)
+    return asked(pick(questions, rng), answer)
 
 
 def varied(exchanges: Sequence[Exchange], rng: Rng) -> tuple[Exchange, ...]:
@@ -420,17 +448,19 @@ def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversatio
     pictures = tuple(range(len(scenes)))
     kind = rng.random()
     if kind < 0.6:
-        said = "; ".join(f"{ORDINALS[i]} picture: {listing(s)}" for i, s in enumerate(scenes))
-        exchange = Exchange(
-            pick(LISTING[:20], rng) if rng.random() < 0.7 else "What is in these pictures?", said, pictures
-        )
+        said = [
+            part
+            for i, things in enumerate(scenes)
+            for part in (Part(f"{'; ' if i else ''}{ORDINALS[i]} picture: "), *listing(things, i))
+        ]
+        question = pick(LISTING[:20], rng) if rng.random() < 0.7 else "What is in these pictures?"
+        exchange = Exchange(question, tuple(said), pictures)
     elif kind < 0.85:
         i = int(rng.integers(len(scenes)))
-        exchange = Exchange(f"What is in the {ORDINALS[i]} picture?", listing(scenes[i]), pictures)
+        exchange = Exchange(f"What is in the {ORDINALS[i]} picture?", listing(scenes[i], i), pictures)
     else:
-        exchange = Exchange(
-            pick(("How many pictures are there?", "How many pictures do you see?"), rng), NUMBERS[len(scenes)], pictures
-        )
+        question = pick(("How many pictures are there?", "How many pictures do you see?"), rng)
+        exchange = Exchange(question, (Part(NUMBERS[len(scenes)]),), pictures)
     return Conversation(varied([exchange], rng))
 
 
@@ -441,11 +471,11 @@ def plain_talk(rng: Rng) -> Conversation:
         said = pick(
             ("My name is {}.", "I am {}.", "Hi, my name is {}.", "Hello, I am {}.", "I'm {}.", "Call me {}."), rng
         )
-        exchanges.append(Exchange(said.format(name), f"Nice to meet you, {name}."))
+        exchanges.append(asked(said.format(name), f"Nice to meet you, {name}."))
         if rng.random() < 0.4:
             exchanges.append(plain_exchange(rng))
         exchanges.append(
-            Exchange(
+            asked(
                 pick(("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?"), rng),
                 f"Your name is {name}.",
             )
@@ -465,10 +495,10 @@ def plain_exchange(rng: Rng) -> Exchange:
     share = rng.random()
     if share < 0.72:
         questions, answer = PLAIN[int(rng.integers(len(PLAIN)))]
-        return Exchange(pick(questions, rng), answer)
+        return asked(pick(questions, rng), answer)
     if share < 0.86:
-        return Exchange(pick(STRANGE, rng), UNKNOWN)
-    return Exchange(pick(LISTING + HOW_MANY, rng), NO_PICTURE)
+        return asked(pick(STRANGE, rng), UNKNOWN)
+    return asked(pick(LISTING + HOW_MANY, rng), NO_PICTURE)
 
 
 def corpus(count: int, seed: int) -> list[str]:

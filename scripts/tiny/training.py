@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 from data import ROWS, Batches
-from model import KINDS, Shape, Yasa
+from model import BRIGHT, GUIDED, NAMED, REMEMBERED, Shape, Yasa
 
-ALIGNING, HOLDING = 150, 700  # steps of talking: for the embeds alone, and until nothing holds them any more
+SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
+HINTS = 0.3  # how much it counts what the decoder knows half way
 Batch = dict[str, Tensor]
 Terms = tuple[Tensor, dict[str, Tensor]]
 
@@ -30,7 +32,7 @@ def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
     colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), marks[..., 1].long().flatten(), reduction="none")
     shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), marks[..., 2].long().flatten(), reduction="none")
     box = F.smooth_l1_loss(found[..., 18:22], marks[..., 3:7], reduction="none").sum(-1)
-    return objectness + ((colour + shape) * weight.flatten()).sum() + 0.5 * (box * weight).sum()
+    return objectness + ((colour + SHAPELY * shape) * weight.flatten()).sum() + 0.5 * (box * weight).sum()
 
 
 def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
@@ -42,118 +44,204 @@ def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
     colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), covers[..., 1].long().flatten(), reduction="none")
     shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), covers[..., 2].long().flatten(), reduction="none")
     box = F.smooth_l1_loss(found[..., 18:22], covers[..., 3:7], reduction="none").sum(-1).flatten()
-    return (objectness + ((colour + shape + 0.25 * box) * on).sum()) / count
+    return (objectness + ((colour + SHAPELY * shape + 0.25 * box) * on).sum()) / count
 
 
-def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], cells: Tensor | None) -> Terms:
+def understood_loss(embeds: Tensor, wanted: Tensor, code: Tensor) -> Tensor:
+    """How far embeds (B, G * G, H) are from those of perfect eyes, for each shape of the pictures."""
+    return (embeds.float() - wanted).square().sum() / BRIGHT**2 / code[..., 1].sum().clamp(min=1)
+
+
+def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Tensor) -> Terms:
     """Mean losses over the learned positions, and the share of rows whose answers are all the first choice.
 
-    rows: as data.padded gives them; cells: (B, G * G, IMAGINED) of each row's picture, to teach counting by.
+    rows: as data.padded gives them; code: (B, G * G, CODE) of the batch's pictures.
     """
-    ids, labels, source, places, kinds = rows
+    ids, labels, source, places, at, aims, facts = rows
     seen = embeds.flatten(0, 1)[source.clamp(min=0)]
     inputs = torch.where((source >= 0)[..., None], seen.float(), model.model.language_model.embed_tokens(ids))
+    states, looks = model.read(inputs, places)
     learned = labels >= 0
-    logits, counted, pointed = model.read(inputs, places, learned)
-    wanted, row = labels[learned], learned.nonzero()[:, 0]
+    logits, wanted = model.lm_head(states[-1][learned]), labels[learned]
     wrong = (logits.detach().argmax(-1) != wanted).float()
-    mistakes = torch.zeros(len(labels)).index_add_(0, row, wrong)
-    # Where a listing turns to the next kind it has to know which one, how many there are, and whether it is the last.
-    turns = ((kinds >= 0) & (kinds != kinds.roll(1, 1)))[learned]
-    weight = 1 + 3 * turns.float()
-    lost = (F.cross_entropy(logits.float(), wanted, reduction="none") * weight).sum() / weight.sum()
-    terms = {"answer": lost, "right": (mistakes == 0).float().mean()}
-    if cells is None:
-        return terms["answer"], terms
-    shown = (source >= 0).any(1)[row]
-    least = cells[..., -KINDS:].sum(1)[row[shown], :, None] > torch.arange(3)
-    count = F.binary_cross_entropy_with_logits(counted[shown].float(), least.float(), reduction="sum") / len(row)
-    point = F.cross_entropy(pointed.float(), kinds[learned], ignore_index=-100)
-    return terms["answer"] + 0.1 * count + 0.2 * point, terms | {"count": count, "point": point}
+    mistakes = torch.zeros(len(labels)).index_add_(0, learned.nonzero()[:, 0], wrong)
+    asked = at[:, 0], at[:, 1]
+    terms = {
+        "answer": F.cross_entropy(logits.float(), wanted),
+        "aim": look_apart(looks[0][asked], aims[:, 0]),
+        "later": look_apart(looks[1][asked], aims[:, 1]),
+        "named": named_loss(model.namer(states[NAMED][source >= 0]), code.flatten(0, 1)[source[source >= 0]]),
+        "remembered": classified(model.rememberer(states[REMEMBERED][asked]), facts[:, 1]),
+        "counted": classified(model.counter(states[GUIDED[0]][asked]), facts[:, 0]),
+    }
+    total = terms["answer"] + terms["aim"] + terms["later"]
+    total = total + HINTS * (terms["named"] + terms["remembered"] + terms["counted"])
+    return total, terms | {"right": (mistakes == 0).float().mean()}
+
+
+def named_loss(found: Tensor, code: Tensor) -> Tensor:
+    """found: (N, KINDS), of which kind each cell's shape seems to be; code: (N, CODE) of the same cells."""
+    kinds = code[:, 2:13].argmax(-1) * 6 + code[:, 13:19].argmax(-1)
+    return classified(found, torch.where(code[:, 1] > 0.5, kinds, -100))
+
+
+def classified(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean cross entropy over what is wanted, nothing where nothing is: found (N, classes), wanted (N,) or -100."""
+    if not (wanted >= 0).any():
+        return found.sum() * 0
+    return F.cross_entropy(found.float(), wanted)
+
+
+def look_apart(drawn: Tensor, aims: Tensor) -> Tensor:
+    """How far a guided head looks from where it should: KL divergence, drawn and aims (N, L), nothing if no aim."""
+    known = aims.sum(-1) > 0
+    if not known.any():
+        return drawn.sum() * 0
+    return F.kl_div(drawn[known].float().log_softmax(-1).clamp(min=-30), aims[known], reduction="batchmean")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase: the tower learns to see, the decoder to talk of what perfect eyes see, then both together,
-    and at last the decoder alone to tell what the tower sees.
-    """
+    """Steps of each phase: the tower learns to see, the decoder to talk of what it is told, then of what is seen."""
 
     looking: int
     reading: int
-    talking: int
     telling: int
 
     @property
-    def starts(self) -> tuple[int, int, int, int]:
-        reading, talking = self.looking, self.looking + self.reading
-        return 0, reading, talking, talking + self.talking
+    def starts(self) -> tuple[int, int, int]:
+        return 0, self.looking, self.looking + self.reading
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        return self.looking, self.reading, self.telling
 
     @property
     def steps(self) -> int:
-        return self.starts[-1] + self.telling
+        return sum(self.lengths)
+
+    def phase(self, step: int) -> int:
+        return max(i for i, start in enumerate(self.starts) if start <= step)
 
 
-def seen_loss(model: Yasa, maps: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Terms:
-    """What detector and spotters miss of what is known of the pictures."""
-    fine, middle, last = maps
-    found = model.detector(last), model.spotters[1](middle), model.spotters[0](fine)
-    detected = detector_loss(found[0].float(), batch["marks"])
-    spotted = spotter_loss(found[1].float(), batch["middle"])
-    sketched = spotter_loss(found[2].float(), batch["fine"])
-    return detected + spotted + sketched, {"detect": detected, "middle": spotted, "fine": sketched}
+def traced_loss(found: Tensor, rims: Tensor) -> Tensor:
+    """found: (B, N, RIMS); rims: (B, N, 2) as data.rim gives them."""
+    weight = rims[..., 1].flatten()
+    missed = F.cross_entropy(found.flatten(0, 1), rims[..., 0].long().flatten(), reduction="none")
+    return (missed * weight).sum() / weight.sum().clamp(min=1)
+
+
+def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> Terms:
+    """What detector, spotters and tracers miss of what is known of the pictures."""
+    terms = {
+        "detect": detector_loss(model.detector(maps[3]).float(), batch["marks"]),
+        "middle": spotter_loss(model.spotters[1](maps[2]).float(), batch["middle"]),
+        "fine": spotter_loss(model.spotters[0](maps[1]).float(), batch["fine"]),
+        "wide": traced_loss(model.tracers[1](maps[1]).float(), batch["wide_rims"]),
+        "rims": traced_loss(model.tracers[0](maps[0]).float(), batch["rims"]),
+    }
+    return sum(terms.values(), start=torch.zeros(())), terms
 
 
 def look_loss(model: Yasa, batch: Batch) -> Terms:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return seen_loss(model, model.look(batch["tiles"]), batch)
+    with exactness():
+        maps = model.look(batch["tiles"])
+        missed, terms = seen_loss(model, maps, batch)
+        apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
+    return missed + apart, terms | {"apart": apart} | named_right(model, maps[-1], batch["marks"])
+
+
+@torch.no_grad()
+def named_right(model: Yasa, last: Tensor, marks: Tensor) -> dict[str, Tensor]:
+    """The shares of shapes whose colour and whose kind the detector names rightly."""
+    here = marks[..., 0] > 0
+    found, marks = model.detector(last)[here], marks[here]
+    colour = (found[:, 1:12].argmax(-1) == marks[:, 1]).float().mean()
+    return {"colour": colour, "shape": (found[:, 12:18].argmax(-1) == marks[:, 2]).float().mean()}
 
 
 def read_loss(model: Yasa, batch: Batch) -> Terms:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return spoken(model, model.imagine(batch["cells"]), batch)
-
-
-def talk_loss(model: Yasa, batch: Batch, *, into: int) -> Terms:
-    """into: steps into the phase; the embeds are held to those of perfect eyes, which the decoder reads already.
-
-    At first only that, so that the decoder is not spoilt by embeds that mean nothing yet; later less and less of it.
-    """
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        maps = model.look(batch["tiles"])
-        embeds = model.project(maps[-1])
-        missed, terms = seen_loss(model, maps, batch)
-        wanted = model.imagine(batch["cells"]).detach()
-        apart = F.mse_loss(embeds.float(), wanted.float()) / wanted.float().var().clamp(min=1e-6)
-        terms["apart"] = apart
-        if into < ALIGNING:
-            return 0.5 * missed + apart, terms
-        loss, said = spoken(model, embeds, batch)
-    return loss + 0.5 * missed + max(0.0, 1 - into / HOLDING) * apart, terms | said
+    with exactness():
+        return spoken(model, model.imagine(batch["code"]), batch)
 
 
 def spoken(model: Yasa, embeds: Tensor, batch: Batch) -> Terms:
     """The losses of the conversations about one picture or none, and of those about several."""
-    said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["cells"])
-    grouped, _ = answer_loss(model, embeds, tuple(batch["group_" + name] for name in ROWS), None)
-    return said + 0.2 * grouped, terms | {"several": grouped}
+    said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["code"])
+    grouped, several = answer_loss(model, embeds, tuple(batch["group_" + name] for name in ROWS), batch["code"])
+    return said + 0.2 * grouped, terms | {"several": several["answer"]}
 
 
 def tell_loss(model: Yasa, batch: Batch) -> Terms:
     """The tower stays as it is, which takes a third of the time."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with exactness():
         with torch.no_grad():
             features = model.look(batch["tiles"])[-1]
         return spoken(model, model.project(features), batch)
 
 
+LOSSES = (look_loss, read_loss, tell_loss)
+
+
+def exactness() -> torch.autocast:
+    """Half the bits where the processor multiplies them natively: elsewhere they are twenty times slower."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+
+
 def rate(step: int, plan: Plan, peak: float) -> float:
-    """Warm up at the start of each phase, hold, and fall to nothing over the last two; the decoder alone bears more."""
-    phase = max(i for i, start in enumerate(plan.starts) if start <= step)
-    warm = min(1.0, (step - plan.starts[phase] + 1) / 150)
-    length = (1, 1, plan.talking, plan.telling)[phase]
-    fallen = (step - plan.starts[phase]) / max(length, 1) if phase >= 2 else 0.0
-    more = 1.5 if phase == 1 else 1.0
-    return peak * more * warm * 0.5 * (1 + math.cos(math.pi * fallen))
+    """Warm up at the start of each phase, hold, and fall over its last two fifths."""
+    phase = plan.phase(step)
+    into = step - plan.starts[phase]
+    warm = min(1.0, (into + 1) / 150)
+    fallen = max(0.0, into / max(plan.lengths[phase], 1) - 0.6) / 0.4
+    return peak * (1, 1, 0.5)[phase] * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen)))
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal, for matrices: Keller Jordan's Muon, with steps as long as those of AdamW.
+
+    torch's own computes in bfloat16, which many processors only imitate, and one matrix at a time.
+    """
+
+    def __init__(self, matrices: Sequence[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    alike.setdefault(p.shape, []).append(p)
+            for matrices in alike.values():
+                self.move(matrices, group["lr"], group["weight_decay"], group["momentum"])
+
+    def move(self, matrices: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
+        """One step of matrices of one shape."""
+        gradients = [p.grad for p in matrices if p.grad is not None]
+        kept = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
+        torch._foreach_lerp_(kept, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, kept, momentum)
+        turned = orthogonal(torch.stack(list(ahead)))
+        torch._foreach_mul_(matrices, 1 - lr * weight_decay)
+        length = 0.2 * math.sqrt(max(matrices[0].shape))
+        torch._foreach_add_(matrices, list(turned.unbind()), alpha=-lr * length)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Matrices (N, A, B) with all singular values near 1, by Newton and Schulz's iteration of fifth order."""
+    tall = x.shape[1] > x.shape[2]
+    x = x.transpose(1, 2) if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.transpose(1, 2)
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.transpose(1, 2) if tall else x
 
 
 def optimizers(model: Yasa, peak: float) -> list[torch.optim.Optimizer]:
@@ -165,7 +253,7 @@ def optimizers(model: Yasa, peak: float) -> list[torch.optim.Optimizer]:
     matrices = [p for p in rest if p.ndim > 1 and min(p.shape[:2]) > 1]
     others = [p for p in rest if not (p.ndim > 1 and min(p.shape[:2]) > 1)]
     groups = [{"params": matrices, "weight_decay": 0.03}, {"params": others, "weight_decay": 0.0}]
-    muon = torch.optim.Muon(inside, lr=peak, weight_decay=0.03, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(inside, lr=peak, weight_decay=0.03, momentum=0.95)
     return [muon, torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)]
 
 
@@ -241,27 +329,17 @@ def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[Batc
     yield from loader
 
 
-def train(run: Run, data: Batches, plan: Plan, *, workers: int) -> None:
-    # Only the tower: compiling the losses with it crashes in torch 2.13's generated backward pass.
-    run.model.look = torch.compile(run.model.look, dynamic=False)  # type: ignore[method-assign]
+def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> None:
+    """Goes on to step `until`, saving and noting on the way."""
     began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
-    for batch in batches(data, run.step, plan.steps, workers):
-        phase = max(i for i, start in enumerate(plan.starts) if start <= run.step)
-        into = run.step - plan.starts[phase]
-        loss, terms = (
-            look_loss(run.model, batch)
-            if phase == 0
-            else read_loss(run.model, batch)
-            if phase == 1
-            else talk_loss(run.model, batch, into=into)
-            if phase == 2
-            else tell_loss(run.model, batch)
-        )
+    for batch in batches(data, run.step, until, workers):
+        loss, terms = LOSSES[plan.phase(run.step)](run.model, batch)
         run.learn(loss, plan)
         seen.append({name: float(term.detach()) for name, term in terms.items()})
-        if first and (run.step % 50 == 0 or run.step in plan.starts):
+        due = run.step % 50 == 0 or run.step in (*plan.starts, until)
+        if due and first:
             run.note(time.monotonic() - began, seen)
-        if run.step % 50 == 0 or run.step in plan.starts:
+        if due:
             seen = []
-        if first and (run.step % 250 == 0 or run.step == plan.steps):
+        if first and (run.step % 250 == 0 or run.step in (*plan.starts, until)):
             run.save()
