@@ -81,7 +81,7 @@ def test_answers_look_at_the_shapes_they_name(writer: data.Writer) -> None:
     exchange = talk.Exchange("What do you see?", talk.listing(things), (0,))
     row = writer.row(talk.Conversation((exchange,)), [0])
     weights = [data.seen(thing, SHAPE.grid) for thing in things]
-    ids, labels, _, _, at, aims = data.padded([row], [weights], 264)
+    ids, labels, _, _, at, aims, after, twins = data.padded([row], [weights], [[3, 25, 3]], 264)
     assert np.allclose(aims[:, 0].sum(-1), 1)
     cells = {row.cells[0, 13]: 0, row.cells[0, 6 * 12 + 6]: 1, row.cells[0, 130]: 2, row.signs[0]: "sign"}
     for (_, position), aim in zip(at, aims, strict=True):

@@ -36,11 +36,15 @@ SPECIAL = (
     "<tool_response>", "</tool_response>",
 )  # fmt: skip
 GLANCES = 16  # pictures in a batch while the tower trains alone
-CROWD = (7, 30)  # shapes in three of four of them: several times the lessons for the same arithmetic
+CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
+CROWDED = 5  # sheets of which that holds, then one of four
 PICTURES, TEXTS, GROUPS = 24, 2, 2  # in a batch of talk: pictures, talks about none, about several
+LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
-ROWS = ("ids", "labels", "source", "places", "at", "aims", "facts")
+ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
+MOST_TOLD = 6  # shapes in a picture that is talked about
+MOST = 12  # shapes of a kind before another one
 CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
 CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
 LENGTH, GROUP_LENGTH = 264, 520  # positions of one conversation, of one about several pictures
@@ -103,6 +107,12 @@ class Writer:
             self.mark(row, "<sep>", learn=True)
         return row
 
+    def sight(self, picture: int, cells: Sequence[int]) -> Row:
+        """A picture that nothing is said about."""
+        row = Row()
+        self.picture(row, picture, cells)
+        return row
+
     def question(
         self, row: Row, exchange: talk.Exchange, pictures: Sequence[int], shown: Sequence[Sequence[int]]
     ) -> None:
@@ -151,46 +161,70 @@ class Writer:
         row.looks.extend([None] * len(ids))
 
 
-def padded(rows: Sequence[Row], weights: Sequence[Weights], longest: int) -> tuple[Array, ...]:
-    """ids, labels, source and places, each (len(rows), L), labels[i] being what follows ids[i]; then at (N, 2), row and
-    position of every answer's token that is about pictures; aims (N, 2, L), where the guided heads look from there; and
-    facts (N, 2), how many shapes it is about and which kind was named last, or -100.
+def padded(
+    rows: Sequence[Row], weights: Sequence[Weights], kinds: Sequence[Sequence[int]], longest: int
+) -> tuple[Array, ...]:
+    """ids, labels, source and places, each (len(rows), L), labels[i] being what follows ids[i]; at (N, 2), row and
+    position of every answer's token that is about pictures; aims (N, 2, L), where the guided heads look from there;
+    after (N,), which kind was named last, or -100; twins (M, 3 + MOST) of every shape's cell: its row and position, the
+    <image> before it, and all shapes of its kind before it, filled up with -1.
+
+    weights, kinds: of each of the batch's pictures, every shape's cells and its kind.
     """
     length = min(longest, max(len(row.ids) for row in rows))
     ids, labels, source, places = (np.full((len(rows), length), fill) for fill in (0, -100, -1, 0))
     at: list[tuple[int, int]] = []
     aims: list[F32] = []
-    facts: list[tuple[int, int]] = []
+    after: list[int] = []
+    twins: list[list[int]] = []
     for i, row in enumerate(rows):
         n = min(len(row.ids), length)
         ids[i, :n], source[i, :n], places[i, :n] = row.ids[:n], row.source[:n], row.places[:n]
         labels[i, : n - 1] = row.labels[1:n]
+        for picture, sign in row.signs.items():
+            twins += [[i, *twin] for twin in alike(row, picture, sign, weights[picture], kinds[picture])]
         known: dict[int, F32] = {}
         for j, look in enumerate(row.looks[1:n]):
             if look is not None:
                 if id(look) not in known:
                     known[id(look)] = aim(row, look, weights, length)
                 at.append((i, j))
-                facts.append((min(len(look[0].aim or ()), 6), -100 if look[0].after is None else look[0].after))
                 aims.append(known[id(look)])
+                after.append(-100 if look[0].after is None else look[0].after)
     stacked = np.asarray(aims, np.float32).reshape(-1, 2, length)
-    pairs = (np.asarray(pair, np.int64).reshape(-1, 2) for pair in (at, facts))
-    return ids, labels, source, places, next(pairs), stacked, next(pairs)
+    where, pairs = np.asarray(at, np.int64).reshape(-1, 2), np.asarray(twins, np.int64).reshape(-1, 3 + MOST)
+    return ids, labels, source, places, where, stacked, np.asarray(after, np.int64), pairs
+
+
+def alike(row: Row, picture: int, sign: int, weights: Weights, kinds: Sequence[int]) -> list[list[int]]:
+    """Of every shape of a picture its cell's position, that of <image>, and those of its kind before it."""
+    cells = [row.cells[picture, max(some, key=lambda cell: cell[1])[0]] for some in weights]
+    found = []
+    for cell, kind in zip(cells, kinds, strict=True):
+        before = sorted({c for c, k in zip(cells, kinds, strict=True) if k == kind and c < cell})
+        found.append([cell, sign, *before[:MOST], *[-1] * (MOST - len(before))])
+    return found
 
 
 def aim(row: Row, look: tuple[talk.Part, int], weights: Sequence[Weights], length: int) -> F32:
-    """(2, L): the shapes that a part of an answer is about, all alike, and <image>, as much as one of them: what falls
-    to it tells how many they are. Then the same with the shapes that the answer will come to later.
+    """(2, L): what a part of an answer is about, and what the answer will come to later: <image> if it is nothing.
+
+    A listing looks at the last shape of a kind, which knows how many are before it; other answers at all alike; counts
+    also at <image>, as much as at one shape: what falls to it tells how many they are.
     """
     part, picture = look
     out = np.zeros((2, length), np.float32)
     for i, things in enumerate((part.aim, part.later)):
         if things is None:
             continue
-        out[i, row.signs[picture]] = 1
-        for thing in things:
-            for cell, weight in weights[picture][thing]:
-                out[i, row.cells[picture, cell]] += weight
+        cells = [(row.cells[picture, cell], weight) for thing in things for cell, weight in weights[picture][thing]]
+        if part.after is not None and i == 0 and cells:
+            owners = [max(weights[picture][thing], key=lambda cell: cell[1])[0] for thing in things]
+            cells = [(max(row.cells[picture, owner] for owner in owners), 1.0)]
+        if part.counts or not cells:
+            out[i, row.signs[picture]] = 1
+        for cell, weight in cells:
+            out[i, cell] += weight
         out[i] /= out[i].sum()
     return out
 
@@ -263,7 +297,9 @@ def seen(thing: Thing, grid: int) -> Weights1:
 
 def believed(thing: Thing, grid: int, rng: Rng) -> Weights1:
     """The cells that a shape's centre may be in, to eyes that cannot tell exactly, and how likely."""
-    blur = rng.uniform(0.03, 0.1)
+    if rng.random() < 0.5:
+        return seen(thing, grid)
+    blur = rng.uniform(0.01, 0.07)
     across = [sides(place * grid + rng.normal(0, blur), blur, grid) for place in (thing.x, thing.y)]
     both = [(row * grid + column, a * b) for column, a in across[0] for row, b in across[1]]
     kept = [(cell, weight) for cell, weight in both if weight > 0.04]
@@ -338,18 +374,25 @@ def imagined(rng: Rng) -> tuple[Thing, ...]:
     return tuple(things)
 
 
+def crowd(rng: Rng) -> tuple[Thing, ...]:
+    """More shapes than are talked about, of a few kinds: to learn which are alike."""
+    kinds = [(COLOURS[rng.integers(11)], SHAPES[rng.integers(6)]) for _ in range(int(rng.integers(3, 9)))]
+    chosen = [kinds[i] for i in rng.integers(0, len(kinds), int(rng.integers(8, 22)))]
+    return tuple(Thing(*kind, *rng.uniform(0.03, 0.97, 2), *rng.uniform(0.08, 0.4, 2)) for kind in chosen)
+
+
 class Drawings:
     """Pictures number 0, 1, … of a phase, as tiles. Each depends on seed, phase and number alone; SHEET at a time are
     drawn as they are needed and used USES times, turned or mirrored another way and in another order each time.
     """
 
-    def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool) -> None:
-        self.shape, self.seed, self.crowded = shape, seed, crowded
+    def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool, first: int = 0) -> None:
+        self.shape, self.seed, self.crowded, self.first = shape, seed, crowded, first
         self.sheet, self.drawn = -1, dict[int, tuple[U8, tuple[Thing, ...]]]()
 
     def __getitem__(self, number: int) -> tuple[U8, tuple[Thing, ...]]:
         sheet, rest = divmod(number, SHEET * USES)
-        use, place = divmod(rest, SHEET)
+        sheet, (use, place) = sheet + self.first, divmod(rest, SHEET)
         if sheet != self.sheet:
             self.sheet, self.drawn = sheet, {}
         # Even and odd numbers are shuffled apart: two processes share a batch that way and never draw the same picture.
@@ -361,7 +404,8 @@ class Drawings:
         return scenes.turned_around(*self.drawn[picture], int(turn))
 
     def draw(self, rng: Rng, number: int) -> tuple[U8, tuple[Thing, ...]]:
-        least, most = CROWD if self.crowded and number // 2 % 4 else (1, 6)
+        crowded = self.crowded and number // 2 % 4 < (3 if self.sheet < CROWDED else 1)
+        least, most = CROWD if crowded else (1, 6)
         easy = self.crowded and self.sheet <= number // 8 % EASY
         shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy)
         return scenes.tile(shot.rgb, tile_px=self.shape.tile_px, patch_px=self.shape.patch_px), shot.things
@@ -371,15 +415,24 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
     """Batch i depends on the seed and i alone, so a run resumes where it stopped and repeats exactly.
 
     The first `looking` batches are pictures, three of four crowded with shapes, the next `reading` ones talk about
-    shapes without pictures, all others are pictures and talk. part: which part of each batch, of how many.
+    shapes without pictures, all others are pictures and talk. part: which part of each batch, of how many; skilled: for
+    a tower that has seen shapes before.
     """
 
     def __init__(
-        self, tokenizer: str, shape: Shape, *, seed: int, looking: int, reading: int, part: tuple[int, int] = (0, 1)
+        self,
+        tokenizer: str,
+        shape: Shape,
+        *,
+        seed: int,
+        looking: int,
+        reading: int,
+        part: tuple[int, int] = (0, 1),
+        skilled: bool = False,
     ) -> None:
         self.tokenizer, self.shape, self.seed, self.looking, self.reading = tokenizer, shape, seed, looking, reading
         self.part, self.writer = part, None
-        self.crowds = Drawings(shape, (seed, 3), crowded=True)
+        self.crowds = Drawings(shape, (seed, 3), crowded=True, first=CROWDED if skilled else 0)
         self.usual = Drawings(shape, (seed, 4), crowded=False)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
@@ -390,8 +443,10 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         if index < self.looking:
             return self.pictures([self.crowds[number] for number in self.numbers(index, GLANCES)])
         if index < self.looking + self.reading:
-            things = [imagined(rng) for _ in range(self.of(PICTURES))]
-            return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0)
+            brief = index % (4 if index - self.looking < 0.6 * self.reading else 2) > 0
+            things = [imagined(rng) for _ in range(self.of(LISTS if brief else PICTURES))]
+            things += [crowd(rng) for _ in range(self.of(CROWDS) if brief else 0)]
+            return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0, brief=brief)
         shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
         tiles = np.stack([tile for tile, _ in shots]).transpose(0, 3, 1, 2)
         talked = self.talks(self.writer, [things for _, things in shots], rng, weak=False, whole=True)
@@ -419,20 +474,37 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def talks(
-        self, writer: Writer, things: Sequence[Sequence[Thing]], rng: Rng, *, weak: bool, whole: bool
+        self,
+        writer: Writer,
+        things: Sequence[Sequence[Thing]],
+        rng: Rng,
+        *,
+        weak: bool,
+        whole: bool,
+        brief: bool = False,
     ) -> dict[str, torch.Tensor]:
-        """Conversations about single pictures, about none, and about several; weak: told of as weak eyes would."""
+        """Conversations about single pictures, about none, and about several.
+
+        weak: told of as weak eyes would; whole: all cells of a picture; brief: lists alone, nothing about crowds.
+        """
         coded = [code(t, self.shape.grid, rng if weak else None) for t in things]
         shown = () if whole else [glimpse(codes, rng) for codes, _ in coded]
         weights = [w for _, w in coded]
-        rows = [writer.row(talk.one_picture(t, rng), [i], shown) for i, t in enumerate(things)]
+        cells = shown if len(shown) else [range(self.shape.tokens)] * len(things)
+        rows = [
+            writer.row(talk.one_picture(t, rng, most=0 if brief else 3), [i], shown)
+            if len(t) <= MOST_TOLD
+            else writer.sight(i, cells[i])
+            for i, t in enumerate(things)
+        ]
         rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(TEXTS))]
         groups, places = [], list[list[int]]()
         for _ in range(self.of(GROUPS)):
-            places.append(rng.permutation(len(things))[: 2 if rng.random() < 0.7 else 3].tolist())
+            places.append(rng.permutation(self.of(PICTURES))[: 2 if rng.random() < 0.7 else 3].tolist())
             groups.append(writer.row(talk.several_pictures([things[i] for i in places[-1]], rng), places[-1], shown))
         codes = np.stack([c for c, _ in coded])
-        arrays = (codes, *padded(rows, weights, LENGTH), *padded(groups, weights, GROUP_LENGTH))
+        kinds = [[COLOURS.index(t.colour) * len(SHAPES) + SHAPES.index(t.shape) for t in some] for some in things]
+        arrays = (codes, *padded(rows, weights, kinds, LENGTH), *padded(groups, weights, kinds, GROUP_LENGTH))
         names = ("code", *ROWS, *(f"group_{name}" for name in ROWS))
         return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
 

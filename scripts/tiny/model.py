@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 CODE = 2 + 11 + 6 + 18 + 2  # what data.code tells of a cell: nothing there?, how many, colours, shapes, places, sides
 BRIGHT = 0.5  # the length of an embed for each unit of its code
-GUIDED = (3, 4)  # the layers whose first head is shown where to look
-NAMED, REMEMBERED = 1, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
-COUNTED = 7  # counts from none to six
+TWINS, AIM, LATER = (1, 2, 3), 4, 5  # the layers whose first head is shown where to look
+NAMED, REMEMBERED = 0, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
 RIMS = 8  # no rim, curve, edge, and five kinds of corners
 KINDS = 11 * 6
 FOUND = 1 + 11 + 6 + 4  # what detector and spotters say of a cell: a shape?, its colour, its shape, its place and sides
@@ -211,18 +210,17 @@ class LanguageModel(nn.Module):
     def forward(self, x: Tensor, places: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """x: (B, L, H) embeds; places: (B, L) their positions.
 
-        Returns what each layer gives, (B, L, H), the last one's normed, and where the guided heads look.
+        Returns what each layer gives, (B, L, H), the last one's normed, and where its first head looks: (B, L, L).
         """
         speeds = 10000.0 ** (-torch.arange(self.half) / self.half)
         angles = places[:, None, :, None] * speeds
         cos, sin = angles.cos(), angles.sin()
         mask = torch.full((x.shape[1], x.shape[1]), -torch.inf).triu(1)
         states, looks = [], []
-        for i, layer in enumerate(self.layers):
+        for layer in self.layers:
             x, drawn = layer(x, cos, sin, mask)
             states.append(x)
-            if i in GUIDED:
-                looks.append(drawn)
+            looks.append(drawn)
         return [*states[:-1], self.norm(x)], looks
 
 
@@ -249,7 +247,7 @@ class Yasa(nn.Module):
         self.spotters = nn.ModuleList([nn.Linear(width, FOUND) for width in shape.dims[1:-1]])
         self.namer = nn.Linear(shape.hidden_size, KINDS)
         self.rememberer = nn.Linear(shape.hidden_size, KINDS + 1)
-        self.counter = nn.Linear(shape.hidden_size, COUNTED)
+        self.counters = nn.ModuleList([nn.Linear(shape.hidden_size, 2) for _ in TWINS])
         self.register_buffer("basis", basis(shape.hidden_size), persistent=False)
         self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

@@ -256,7 +256,7 @@ class Part:
 
     aim: numbers of the shapes it is about, or None where no picture matters; later: of those that the answer will come
     to after it; after: the kind of shape (colour times shapes plus shape) that a listing named last, KINDS at its start;
-    picture: which of the message's pictures they are in.
+    picture: which of the message's pictures they are in; counts: whether the answer is how many they are.
     """
 
     text: str
@@ -264,6 +264,7 @@ class Part:
     later: tuple[int, ...] | None = None
     after: int | None = None
     picture: int = 0
+    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -294,9 +295,9 @@ def article(name: str) -> str:
     return ("an " if name[0] in "aeiou" else "a ") + name
 
 
-def asked(question: str, answer: str, aim: Sequence[int] | None = None) -> Exchange:
+def asked(question: str, answer: str, aim: Sequence[int] | None = None, *, counts: bool = False) -> Exchange:
     """An exchange whose whole answer is about the shapes of these numbers."""
-    return Exchange(question, (Part(answer, None if aim is None else tuple(aim)),))
+    return Exchange(question, (Part(answer, None if aim is None else tuple(aim), counts=counts),))
 
 
 def matching(things: Sequence[Thing], colour: str = "", shape: str = "") -> list[int]:
@@ -338,7 +339,7 @@ def place(thing: Thing) -> str:
 def how_many(things: Sequence[Thing], rng: Rng) -> Exchange:
     kind = rng.random()
     if kind < 0.4 or not things:
-        return asked(pick(HOW_MANY, rng), NUMBERS[len(things)] if things else UNKNOWN, range(len(things)))
+        return asked(pick(HOW_MANY, rng), NUMBERS[len(things)] if things else UNKNOWN, range(len(things)), counts=True)
     one = things[int(rng.integers(len(things)))]
     colour = one.colour if rng.random() < 0.8 else pick(COLOURS, rng)
     shape = one.shape if rng.random() < 0.8 else pick(SHAPES, rng)
@@ -348,7 +349,7 @@ def how_many(things: Sequence[Thing], rng: Rng) -> Exchange:
         found, name = matching(things, colour), f"{colour} shapes"
     else:
         found, name = matching(things, colour, shape), f"{colour} {shape}s"
-    return asked(pick(HOW_MANY_OF, rng).format(name), NUMBERS[len(found)], found)
+    return asked(pick(HOW_MANY_OF, rng).format(name), NUMBERS[len(found)], found, counts=True)
 
 
 def is_there(things: Sequence[Thing], rng: Rng) -> Exchange:
@@ -423,9 +424,10 @@ def variant(question: str, rng: Rng) -> str:
     return question
 
 
-def one_picture(things: Sequence[Thing], rng: Rng) -> Conversation:
-    """Several questions about one picture, the listing one always among them and most often the first."""
-    exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(int(rng.integers(0, 4)))]
+def one_picture(things: Sequence[Thing], rng: Rng, *, most: int = 3) -> Conversation:
+    """What is in a picture and up to so many other questions about it, most often in this order."""
+    count = int(rng.integers(0, most + 1))
+    exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(count)]
     at = 0 if rng.random() < 0.6 else int(rng.integers(len(exchanges) + 1))
     question = pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0]
     exchanges.insert(at, Exchange(question, listing(things)))

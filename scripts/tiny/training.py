@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 from data import ROWS, Batches
-from model import BRIGHT, GUIDED, NAMED, REMEMBERED, Shape, Yasa
+from model import AIM, BRIGHT, LATER, NAMED, REMEMBERED, TWINS, Shape, Yasa
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
-HINTS = 0.3  # how much it counts what the decoder knows half way
+HINTS = 0.5  # how much it counts what the decoder knows half way
 Batch = dict[str, Tensor]
 Terms = tuple[Tensor, dict[str, Tensor]]
 
@@ -57,7 +57,7 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Ten
 
     rows: as data.padded gives them; code: (B, G * G, CODE) of the batch's pictures.
     """
-    ids, labels, source, places, at, aims, facts = rows
+    ids, labels, source, places, at, aims, after, twins = rows
     seen = embeds.flatten(0, 1)[source.clamp(min=0)]
     inputs = torch.where((source >= 0)[..., None], seen.float(), model.model.language_model.embed_tokens(ids))
     states, looks = model.read(inputs, places)
@@ -68,14 +68,14 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Ten
     asked = at[:, 0], at[:, 1]
     terms = {
         "answer": F.cross_entropy(logits.float(), wanted),
-        "aim": look_apart(looks[0][asked], aims[:, 0]),
-        "later": look_apart(looks[1][asked], aims[:, 1]),
+        "aim": look_apart(looks[AIM][asked], aims[:, 0]),
+        "later": look_apart(looks[LATER][asked], aims[:, 1]),
+        "twins": twins_loss(model, states, looks, twins),
         "named": named_loss(model.namer(states[NAMED][source >= 0]), code.flatten(0, 1)[source[source >= 0]]),
-        "remembered": classified(model.rememberer(states[REMEMBERED][asked]), facts[:, 1]),
-        "counted": classified(model.counter(states[GUIDED[0]][asked]), facts[:, 0]),
+        "remembered": classified(model.rememberer(states[REMEMBERED][asked]), after),
     }
     total = terms["answer"] + terms["aim"] + terms["later"]
-    total = total + HINTS * (terms["named"] + terms["remembered"] + terms["counted"])
+    total = total + HINTS * (terms["twins"] + terms["named"] + terms["remembered"])
     return total, terms | {"right": (mistakes == 0).float().mean()}
 
 
@@ -90,6 +90,24 @@ def classified(found: Tensor, wanted: Tensor) -> Tensor:
     if not (wanted >= 0).any():
         return found.sum() * 0
     return F.cross_entropy(found.float(), wanted)
+
+
+def twins_loss(model: Yasa, states: list[Tensor], looks: list[Tensor], twins: Tensor) -> Tensor:
+    """How badly shapes know whether there are one, two, three of their kind before them, a layer for each.
+
+    The first looks for any of its kind, the next for those that found one, and so on: no layer has to weigh, only to
+    tell something from nothing. twins: (M, 3 + MOST) as data.padded gives them.
+    """
+    lost, here = torch.zeros(()), (twins[:, 0], twins[:, 1])
+    for i, layer in enumerate(TWINS):
+        before = twins[:, 3 + i :]
+        some = before[:, 0] >= 0
+        target = torch.zeros(len(twins), looks[layer].shape[-1])
+        target.scatter_add_(1, before.clamp(min=0), (before >= 0).float())
+        target.scatter_add_(1, twins[:, 2:3], (~some[:, None]).float())
+        lost = lost + look_apart(looks[layer][here], target / target.sum(-1, keepdim=True))
+        lost = lost + classified(model.counters[i](states[layer][here]), some.long())
+    return lost
 
 
 def look_apart(drawn: Tensor, aims: Tensor) -> Tensor:
