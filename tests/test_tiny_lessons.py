@@ -19,6 +19,7 @@ import scenes  # noqa: E402
 import talk  # noqa: E402
 import training  # noqa: E402
 from model import CODE, Shape, Yasa  # noqa: E402
+from paints import COLOURS  # noqa: E402
 from scenes import Thing  # noqa: E402
 
 SHAPE = Shape(vocab_size=2112)
@@ -73,24 +74,47 @@ def test_parts_of_a_listing_are_its_text_and_speak_of_every_shape_once() -> None
     assert "".join(part.text for part in parts) == "two red squares and a blue square"
     assert [part.aim for part in parts] == [(0, 2), (1,), ()]
     assert [part.later for part in parts] == [(1,), (), ()]
-    assert talk.listing([]) == (talk.Part("I don't know", (), ()),)
+    assert [part.after for part in parts] == [talk.KINDS, 1, 25]
+    assert talk.listing([]) == (talk.Part("I don't know", (), (), talk.KINDS),)
 
 
-def test_answers_look_at_the_shapes_they_name(writer: data.Writer) -> None:
-    things = [square(0.1, 0.1), square(0.5, 0.5, "blue"), square(0.9, 0.9)]
-    exchange = talk.Exchange("What do you see?", talk.listing(things), (0,))
+def looked_at(writer: data.Writer, exchange: talk.Exchange, things: list[Thing]) -> dict[str, set[object]]:
+    """Where each word of an answer looks: numbers of shapes, and `sign` for <image>."""
     row = writer.row(talk.Conversation((exchange,)), [0])
     weights = [data.seen(thing, SHAPE.grid) for thing in things]
-    ids, labels, _, _, at, aims, after, twins = data.padded([row], [weights], [[3, 25, 3]], 264)
+    kinds = [COLOURS.index(thing.colour) * 6 + 1 for thing in things]
+    ids, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [kinds], 264)
     assert np.allclose(aims[:, 0].sum(-1), 1)
-    cells = {row.cells[0, 13]: 0, row.cells[0, 6 * 12 + 6]: 1, row.cells[0, 130]: 2, row.signs[0]: "sign"}
-    for (_, position), aim in zip(at, aims, strict=True):
-        word = writer.tokenizer.decode([int(labels[0, position])])
-        looked = {cells[int(i)] for i in np.flatnonzero(aim[0])}
-        expected = {" two": {0, 2, "sign"}, " red": {0, 2, "sign"}, " blue": {1, "sign"}, " and": {1, "sign"}}
-        assert looked == expected.get(word, looked), word
-    assert set(np.flatnonzero(aims[-1, 0])) == {row.signs[0]}, "when all is said there is nothing left to look at"
     assert (ids[0, list(row.cells.values())] == writer.control["<REKA_IMG_TOKEN>"]).all()
+    names: dict[int, object] = {row.cells[0, cell]: i for i, ((cell, _),) in enumerate(weights)}
+    names[row.signs[0]] = "sign"
+    words = [writer.tokenizer.decode([int(labels[0, position])]) for _, position in at]
+    return {word: {names[int(i)] for i in np.flatnonzero(aim[0])} for word, aim in zip(words, aims, strict=True)}
+
+
+def test_a_listing_looks_at_the_last_shape_of_the_kind_it_names(writer: data.Writer) -> None:
+    things = [square(0.1, 0.1), square(0.5, 0.5, "blue"), square(0.9, 0.9)]
+    looked = looked_at(writer, talk.Exchange("What do you see?", talk.listing(things), (0,)), things)
+    first, then = {" two": {2}, " red": {2}, " squares": {2}}, {" and": {1}, " a": {1}, " blue": {1}, " square": {1}}
+    assert looked == {**first, **then, "\n\n": {"sign"}}
+
+
+def test_a_count_looks_at_all_that_is_counted_and_at_the_picture_itself(writer: data.Writer) -> None:
+    things = [square(0.1, 0.1), square(0.5, 0.5, "blue"), square(0.9, 0.9)]
+    exchange = talk.asked("How many red squares?", "two", [0, 2], counts=True)
+    looked = looked_at(writer, talk.replace(exchange, pictures=(0,)), things)
+    assert looked == {" two": {0, 2, "sign"}, "\n\n": {0, 2, "sign"}}
+
+
+def test_shapes_know_which_of_their_kind_are_before_them(writer: data.Writer) -> None:
+    things = [square(0.9, 0.9), square(0.5, 0.5, "blue"), square(0.1, 0.1), square(0.5, 0.9)]
+    row = writer.sight(0, range(SHAPE.tokens))
+    weights = [data.seen(thing, SHAPE.grid) for thing in things]
+    found = {one[0]: one[2:] for one in data.alike(row, 0, row.signs[0], weights, [1, 25, 1, 1])}
+    first, middle, last = (row.cells[0, weights[i][0][0]] for i in (2, 3, 0))
+    assert [cell for cell in found[first] if cell >= 0] == []
+    assert [cell for cell in found[middle] if cell >= 0] == [first]
+    assert [cell for cell in found[last] if cell >= 0] == [first, middle]
 
 
 def test_a_code_says_where_and_what_everything_is() -> None:
