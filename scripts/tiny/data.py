@@ -38,7 +38,7 @@ SPECIAL = (
 GLANCES = 16  # pictures in a batch while the tower trains alone
 CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
 CROWDED = 5  # sheets of which that holds, then one of four
-PICTURES, TEXTS, GROUPS = 24, 2, 2  # in a batch of talk: pictures, talks about none, about several
+PICTURES, TEXTS, GROUPS = 24, 4, 2  # in a batch of talk: pictures, talks about none, about several
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
@@ -497,7 +497,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             else writer.sight(i, cells[i])
             for i, t in enumerate(things)
         ]
-        rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(TEXTS))]
+        rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(2 * TEXTS if brief else TEXTS))]
         groups, places = [], list[list[int]]()
         for _ in range(self.of(GROUPS)):
             places.append(rng.permutation(self.of(PICTURES))[: 2 if rng.random() < 0.7 else 3].tolist())

@@ -407,7 +407,7 @@ def superlative(things: Sequence[Thing], rng: Rng) -> Exchange:
 
 
 def about(things: Sequence[Thing], rng: Rng) -> Exchange:
-    return (how_many, is_there, where, attribute, superlative)[int(rng.integers(5))](things, rng)
+    return (how_many, is_there, where, where, attribute, superlative)[int(rng.integers(6))](things, rng)
 
 
 def variant(question: str, rng: Rng) -> str:
@@ -468,7 +468,7 @@ def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversatio
 
 def plain_talk(rng: Rng) -> Conversation:
     exchanges = []
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         name = pick(NAMES, rng) if rng.random() < 0.5 else invented(rng)
         said = pick(
             ("My name is {}.", "I am {}.", "Hi, my name is {}.", "Hello, I am {}.", "I'm {}.", "Call me {}."), rng
