@@ -120,11 +120,15 @@ def look_apart(drawn: Tensor, aims: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase: the tower learns to see, the decoder to talk of what it is told, then of what is seen."""
+    """Steps of each phase: the tower learns to see, the decoder to talk of what it is told, then of what is seen.
+
+    skilled: the tower has learned before.
+    """
 
     looking: int
     reading: int
     telling: int
+    skilled: bool = False
 
     @property
     def starts(self) -> tuple[int, int, int]:
@@ -133,6 +137,11 @@ class Plan:
     @property
     def lengths(self) -> tuple[int, int, int]:
         return self.looking, self.reading, self.telling
+
+    @property
+    def heights(self) -> tuple[float, float, float]:
+        """How fast each phase learns at most: a new tower fast, one that can see already with care."""
+        return 0.5 if self.skilled else 1.5, 1.0, 0.5
 
     @property
     def steps(self) -> int:
@@ -217,7 +226,7 @@ def rate(step: int, plan: Plan, peak: float) -> float:
     into = step - plan.starts[phase]
     warm = min(1.0, (into + 1) / 150)
     fallen = max(0.0, into / max(plan.lengths[phase], 1) - 0.6) / 0.4
-    return peak * (1, 1, 0.5)[phase] * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen)))
+    return peak * plan.heights[phase] * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen)))
 
 
 class Muon(torch.optim.Optimizer):
