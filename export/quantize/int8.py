@@ -14,6 +14,7 @@ I8 = npt.NDArray[np.int8]
 LEVELS = 127
 ZERO_POINT = 128  # unsigned activations: signed ones are many times slower on x86
 FLOOR = 1e-30  # of a row's magnitude, so that a row of zeros divides cleanly
+SMALLEST = np.finfo(np.float32).tiny  # scale of a row that has any weight: below it the scale itself loses its bits
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Int8Rows:
 
 def quantize(weight: F32) -> Int8Rows:
     """Round each row to 127 levels on either side of zero; a row of zeros gets the scale 0."""
-    scales = np.abs(weight).max(axis=1) / np.float32(LEVELS)
+    peaks = np.abs(weight).max(axis=1)
+    scales = np.where(peaks > 0, np.maximum(peaks / np.float32(LEVELS), SMALLEST), np.float32(0))
     divisors = np.where(scales > 0, scales, np.float32(1))[:, None]
     values = np.clip(np.rint(weight / divisors), -LEVELS, LEVELS).astype(np.int8)
     return Int8Rows(values, scales)

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,6 +46,8 @@ def linear(
 
 
 @given(MATRICES)
+@example(np.array([[1e-45]], np.float32))
+@example(np.array([[190e-45, 2e-38]], np.float32))
 def test_int8_is_half_a_step_off_at_most(weight: F32) -> None:
     rows = int8.quantize(weight)
     half = rows.scales[:, None] * np.float32(0.5)
