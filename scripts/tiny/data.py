@@ -22,8 +22,8 @@ from paints import COLOURS, F32, U8, Rng
 from scenes import Thing
 
 Array = npt.NDArray[np.generic]
-Weights1 = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
-Weights = list[Weights1]
+Shares = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
+Weights = list[Shares]
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -196,9 +196,14 @@ def padded(
     return ids, labels, source, places, where, stacked, np.asarray(after, np.int64), pairs
 
 
+def likeliest(cells: Shares) -> int:
+    """The cell that most of a shape is in."""
+    return max(cells, key=lambda cell: cell[1])[0]
+
+
 def alike(row: Row, picture: int, sign: int, weights: Weights, kinds: Sequence[int]) -> list[list[int]]:
     """Of every shape of a picture its cell's position, that of <image>, and those of its kind before it."""
-    cells = [row.cells[picture, max(some, key=lambda cell: cell[1])[0]] for some in weights]
+    cells = [row.cells[picture, likeliest(some)] for some in weights]
     found = []
     for cell, kind in zip(cells, kinds, strict=True):
         before = sorted({c for c, k in zip(cells, kinds, strict=True) if k == kind and c < cell})
@@ -219,8 +224,7 @@ def aim(row: Row, look: tuple[talk.Part, int], weights: Sequence[Weights], lengt
             continue
         cells = [(row.cells[picture, cell], weight) for thing in things for cell, weight in weights[picture][thing]]
         if part.after is not None and i == 0 and cells:
-            owners = [max(weights[picture][thing], key=lambda cell: cell[1])[0] for thing in things]
-            cells = [(max(row.cells[picture, owner] for owner in owners), 1.0)]
+            cells = [(max(row.cells[picture, likeliest(weights[picture][thing])] for thing in things), 1.0)]
         if part.counts or not cells:
             out[i, row.signs[picture]] = 1
         for cell, weight in cells:
@@ -233,8 +237,9 @@ def targets(things: Sequence[Thing], grid: int) -> F32:
     """(grid * grid, 7) for the detector: centre here?, colour, shape, x and y in the cell, log2 of both sides."""
     out = np.zeros((grid * grid, 7), np.float32)
     for thing in sorted(things, key=lambda t: t.width * t.height):  # where two share a cell the larger one stays
-        column, row = min(int(thing.x * grid), grid - 1), min(int(thing.y * grid), grid - 1)
-        out[row * grid + column] = (
+        ((cell, _),) = seen(thing, grid)
+        row, column = divmod(cell, grid)
+        out[cell] = (
             1, COLOURS.index(thing.colour), SHAPES.index(thing.shape), thing.x * grid - column, thing.y * grid - row,
             np.log2(max(thing.width, 0.01)), np.log2(max(thing.height, 0.01)),
         )  # fmt: skip
@@ -289,13 +294,13 @@ def rim(things: Sequence[Thing], side: int) -> F32:
     return np.stack([flat, weight], 1).astype(np.float32)
 
 
-def seen(thing: Thing, grid: int) -> Weights1:
+def seen(thing: Thing, grid: int) -> Shares:
     """The one cell that a shape's centre is in."""
     column, row = min(int(thing.x * grid), grid - 1), min(int(thing.y * grid), grid - 1)
     return [(row * grid + column, 1.0)]
 
 
-def believed(thing: Thing, grid: int, rng: Rng) -> Weights1:
+def believed(thing: Thing, grid: int, rng: Rng) -> Shares:
     """The cells that a shape's centre may be in, to eyes that cannot tell exactly, and how likely."""
     if rng.random() < 0.5:
         return seen(thing, grid)
@@ -306,7 +311,7 @@ def believed(thing: Thing, grid: int, rng: Rng) -> Weights1:
     return [(cell, weight / sum(w for _, w in kept)) for cell, weight in kept]
 
 
-def sides(place: float, blur: float, grid: int) -> Weights1:
+def sides(place: float, blur: float, grid: int) -> Shares:
     """Of one axis, the cell of a place and the one beyond its nearer border."""
     place = min(max(place, 0.0), grid - 1e-6)
     cell = int(place)
