@@ -52,13 +52,18 @@ def test_a_message_is_on_show_and_its_answer_begun_at_once(page: Page) -> None:
     assert questions(page) == ["What is this?"]
 
 
-def test_a_changed_message_that_is_sent_at_once_keeps_words_and_picture(page: Page) -> None:
+def change_a_question_about_a_picture(page: Page) -> None:
+    """Begins to change a message whose picture is still read, with other words already in the field."""
     page.set_input_files("#any-file", PICTURE)
     attached(page, PICTURE.name)
     ask(page, "What is this?")
     done(page)
     page.fill("#text", "something else")
     page.get_by_role("button", name="Change this message").click()
+
+
+def test_a_changed_message_that_is_sent_at_once_keeps_words_and_picture(page: Page) -> None:
+    change_a_question_about_a_picture(page)
     with page.expect_request("**/v1/chat") as asked:
         ask(page, "How many shapes are there?")
     content = json.loads(asked.value.post_data or "")["messages"][-1]["content"]
@@ -72,12 +77,7 @@ def test_a_changed_message_that_is_sent_at_once_keeps_words_and_picture(page: Pa
 
 
 def test_leaving_a_change_whose_picture_is_still_read(page: Page) -> None:
-    page.set_input_files("#any-file", PICTURE)
-    attached(page, PICTURE.name)
-    ask(page, "What is this?")
-    done(page)
-    page.fill("#text", "something else")
-    page.get_by_role("button", name="Change this message").click()
+    change_a_question_about_a_picture(page)
     ask(page, "How many shapes are there?")
     page.keyboard.press("Escape")
     assert page.input_value("#text") == "something else"
