@@ -55,14 +55,21 @@ def test_eight_turns_are_eight_different_pictures() -> None:
     assert len({scenes.turned_around(picture, [], turn)[0].tobytes() for turn in range(8)}) == 8
 
 
+def test_a_picture_on_its_side_is_stretched_the_other_way() -> None:
+    wide = data.Drawing(np.zeros((4, 4, 3), np.uint8), (), 1.5)
+    assert [wide.turned(turn).stretch for turn in range(8)] == [1.5] * 4 + [-1.5] * 4
+    assert scenes.Scene(np.zeros((100, 300, 3), np.uint8), ()).stretch == pytest.approx(np.log2(3))
+
+
 def test_two_processes_draw_what_one_would_and_never_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "SHEET", 8)
-    monkeypatch.setattr(data.Drawings, "draw", lambda self, rng, number: (np.full((2, 2, 3), number, np.uint8), ()))
-    alone = [int(data.Drawings(SHAPE, (0, 3), crowded=True)[n][0][0, 0, 0]) for n in range(32)]
+    blank = lambda self, rng, number: data.Drawing(np.full((2, 2, 3), number, np.uint8), (), 0.0)  # noqa: E731
+    monkeypatch.setattr(data.Drawings, "draw", blank)
+    alone = [int(data.Drawings(SHAPE, (0, 3), crowded=True)[n].tile[0, 0, 0]) for n in range(32)]
     shares = []
     for part in (0, 1):
         drawings = data.Drawings(SHAPE, (0, 3), crowded=True)
-        shares.append([int(drawings[n][0][0, 0, 0]) for n in range(part, 32, 2)])
+        shares.append([int(drawings[n].tile[0, 0, 0]) for n in range(part, 32, 2)])
     assert [number for pair in zip(*shares, strict=True) for number in pair] == alone
     assert not set(shares[0]) & set(shares[1])
     assert sorted(alone) == sorted(list(range(8)) * 4)
@@ -104,6 +111,35 @@ def test_a_count_looks_at_all_that_is_counted_and_at_the_picture_itself(writer: 
     exchange = talk.asked("How many red squares?", "two", [0, 2], counts=True)
     looked = looked_at(writer, talk.replace(exchange, pictures=(0,)), things)
     assert looked == {" two": {0, 2, "sign"}, "\n\n": {0, 2, "sign"}}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_name_is_looked_up_where_it_was_said(writer: data.Writer, seed: int) -> None:
+    exchanges = talk.acquainted(np.random.default_rng(seed))
+    name = exchanges[0].parts[1].text
+    row = writer.row(talk.Conversation(exchanges), [])
+    ids, labels, _, _, at, aims, after, _ = data.padded([row], [], [], 264)
+    assert np.allclose(aims[:, 0].sum(-1), 1)
+    assert not aims[:, 1].any()
+    assert (after == -100).all()
+    sources = aims[:, 0].argmax(-1)
+    assert (ids[0, sources] == labels[0, at[:, 1]]).all()
+    assert (sources < at[:, 1]).all()
+    assert writer.tokenizer.decode(ids[0, sources].tolist()) == 2 * name
+
+
+def test_what_was_not_said_before_is_looked_up_nowhere() -> None:
+    assert data.echoes([1, 2, 3, 4, 9], [4]) == {}
+    assert data.echoes([1, 2, 3, 7, 2, 3], [4, 5]) == {3: 1, 4: 2}
+    assert data.echoes([1, 2], []) == {}
+
+
+def test_a_glimpse_shows_the_shapes_and_what_is_about_them() -> None:
+    codes, _ = data.code([square(0.5, 0.5), square(0.01, 0.01)], SHAPE.grid)
+    cells = data.glimpse(codes, np.random.default_rng(0), about=1)
+    assert {6 * 12 + 6, 5 * 12 + 5, 7 * 12 + 7, 0, 1, 12, 13} <= set(cells)
+    assert cells == sorted(set(cells))
+    assert len(cells) < 40
 
 
 def test_shapes_know_which_of_their_kind_are_before_them(writer: data.Writer) -> None:

@@ -38,7 +38,7 @@ SPECIAL = (
 GLANCES = 16  # pictures in a batch while the tower trains alone
 CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
 CROWDED = 5  # sheets of which that holds, then one of four
-PICTURES, TEXTS, GROUPS = 24, 4, 2  # in a batch of talk: pictures, talks about none, about several
+PICTURES, TEXTS, GROUPS = 24, 6, 2  # in a batch of talk: pictures, talks about none, about several
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
@@ -71,6 +71,7 @@ class Row:
 
     looks: the part of an answer that a position belongs to, with the number of its picture in the batch, or None.
     cells, signs: where in the row a picture's cells are, by (picture, cell), and its <image>, by picture.
+    echoes: where the token was said before that follows a position.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Row:
     looks: list[tuple[talk.Part, int] | None] = field(default_factory=list)
     cells: dict[tuple[int, int], int] = field(default_factory=dict)
     signs: dict[int, int] = field(default_factory=dict)
+    echoes: dict[int, int] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -146,6 +148,8 @@ class Writer:
         said = np.searchsorted(ends, [end - 1 for _, end in encoded.offsets]).clip(max=len(ends) - 1)
         looks = [(part, pictures[part.picture]) if part.aim is not None else None for part in exchange.parts]
         row.looks[-len(said) :] = [looks[i] for i in said]
+        repeated = [at for at, i in enumerate(said) if exchange.parts[i].echo]
+        row.echoes.update(echoes(row.ids, [len(row.ids) - len(said) + at for at in repeated]))
 
     def text(self, row: Row, text: str, *, learn: bool = False) -> None:
         self.add(row, self.tokenizer.encode(text, add_special_tokens=False).ids, row.end, learn=learn)
@@ -159,6 +163,15 @@ class Writer:
         row.source.extend([-1] * len(ids))
         row.places.extend(range(start, start + len(ids)))
         row.looks.extend([None] * len(ids))
+
+
+def echoes(ids: Sequence[int], repeated: Sequence[int]) -> dict[int, int]:
+    """Of the position before each repeated one, where the same run of ids lay before; nothing if it did not."""
+    run = [ids[at] for at in repeated]
+    if not run:
+        return {}
+    earlier = [i for i in range(repeated[0] - len(run) + 1) if list(ids[i : i + len(run)]) == run]
+    return {at - 1: earlier[0] + i for i, at in enumerate(repeated)} if earlier else {}
 
 
 def padded(
@@ -191,6 +204,11 @@ def padded(
                 at.append((i, j))
                 aims.append(known[id(look)])
                 after.append(-100 if look[0].after is None else look[0].after)
+        for j, source_at in row.echoes.items():
+            if j < n:
+                at.append((i, j))
+                aims.append(np.stack([np.eye(1, length, source_at, dtype=np.float32)[0], np.zeros(length, np.float32)]))
+                after.append(-100)
     stacked = np.asarray(aims, np.float32).reshape(-1, 2, length)
     where, pairs = np.asarray(at, np.int64).reshape(-1, 2), np.asarray(twins, np.int64).reshape(-1, 3 + MOST)
     return ids, labels, source, places, where, stacked, np.asarray(after, np.int64), pairs
@@ -354,9 +372,13 @@ def code(things: Sequence[Thing], grid: int, rng: Rng | None = None) -> tuple[F3
     return out, weights
 
 
-def glimpse(code: F32, rng: Rng) -> list[int]:
-    """The cells with shapes in them and a few of the others: all that there is to read, in a fraction of the time."""
-    held = np.flatnonzero(code[:, 1])
+def glimpse(code: F32, rng: Rng, *, about: int) -> list[int]:
+    """The cells with shapes in them, those so far about them and a few of the others: all that there is to read, in a
+    fraction of the time.
+    """
+    grid = math.isqrt(len(code))
+    near = cv2.dilate(code[:, 1].reshape(grid, grid), np.ones((2 * about + 1, 2 * about + 1), np.uint8))
+    held = np.flatnonzero(near)
     return sorted({*held.tolist(), *rng.integers(0, len(code), int(rng.integers(2, 20))).tolist()})
 
 
@@ -386,6 +408,20 @@ def crowd(rng: Rng) -> tuple[Thing, ...]:
     return tuple(Thing(*kind, *rng.uniform(0.03, 0.97, 2), *rng.uniform(0.08, 0.4, 2)) for kind in chosen)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A picture as the model gets it, (T, T, 3) uint8, what is to be seen in it, and how it was stretched."""
+
+    tile: U8
+    things: tuple[Thing, ...]
+    stretch: float
+
+    def turned(self, turn: int) -> Drawing:
+        """Mirrored and turned in one of 8 ways."""
+        stretch = -self.stretch if turn & scenes.TRANSPOSED else self.stretch
+        return Drawing(*scenes.turned_around(self.tile, self.things, turn), stretch)
+
+
 class Drawings:
     """Pictures number 0, 1, … of a phase, as tiles. Each depends on seed, phase and number alone; SHEET at a time are
     drawn as they are needed and used USES times, turned or mirrored another way and in another order each time.
@@ -393,9 +429,9 @@ class Drawings:
 
     def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool, first: int = 0) -> None:
         self.shape, self.seed, self.crowded, self.first = shape, seed, crowded, first
-        self.sheet, self.drawn = -1, dict[int, tuple[U8, tuple[Thing, ...]]]()
+        self.sheet, self.drawn = -1, dict[int, Drawing]()
 
-    def __getitem__(self, number: int) -> tuple[U8, tuple[Thing, ...]]:
+    def __getitem__(self, number: int) -> Drawing:
         sheet, rest = divmod(number, SHEET * USES)
         sheet, (use, place) = sheet + self.first, divmod(rest, SHEET)
         if sheet != self.sheet:
@@ -406,14 +442,15 @@ class Drawings:
         if picture not in self.drawn:
             self.drawn[picture] = self.draw(np.random.default_rng([*self.seed, sheet, USES, picture]), picture)
         turn = np.random.default_rng([*self.seed, sheet, USES + 1, picture]).permutation(8)[use]
-        return scenes.turned_around(*self.drawn[picture], int(turn))
+        return self.drawn[picture].turned(int(turn))
 
-    def draw(self, rng: Rng, number: int) -> tuple[U8, tuple[Thing, ...]]:
+    def draw(self, rng: Rng, number: int) -> Drawing:
         crowded = self.crowded and number // 2 % 4 < (3 if self.sheet < CROWDED else 1)
         least, most = CROWD if crowded else (1, 6)
         easy = self.crowded and self.sheet <= number // 8 % EASY
         shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy)
-        return scenes.tile(shot.rgb, tile_px=self.shape.tile_px, patch_px=self.shape.patch_px), shot.things
+        tile = scenes.tile(shot.rgb, tile_px=self.shape.tile_px, patch_px=self.shape.patch_px)
+        return Drawing(tile, shot.things, shot.stretch)
 
 
 class Batches(Dataset[dict[str, torch.Tensor]]):
@@ -453,28 +490,29 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             things += [crowd(rng) for _ in range(self.of(CROWDS) if brief else 0)]
             return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0, brief=brief)
         shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
-        tiles = np.stack([tile for tile, _ in shots]).transpose(0, 3, 1, 2)
-        talked = self.talks(self.writer, [things for _, things in shots], rng, weak=False, whole=True)
+        tiles = np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2)
+        talked = self.talks(self.writer, [shot.things for shot in shots], rng, weak=False, whole=index % 4 == 0)
         return {"tiles": torch.from_numpy(tiles.copy())} | talked
 
     def of(self, count: int) -> int:
-        """This part's share of so many in a batch."""
-        return count // self.part[1]
+        """This part's share of so many in a batch, of each kind at least one."""
+        return max(1, count // self.part[1])
 
     def numbers(self, batch: int, size: int) -> range:
         """The numbers of this part's pictures."""
         return range(batch * size + self.part[0], (batch + 1) * size, self.part[1])
 
-    def pictures(self, shots: Sequence[tuple[U8, Sequence[Thing]]]) -> dict[str, torch.Tensor]:
-        grid = self.shape.grid
+    def pictures(self, shots: Sequence[Drawing]) -> dict[str, torch.Tensor]:
+        grid, seen = self.shape.grid, [shot.things for shot in shots]
         arrays = {
-            "tiles": np.stack([tile for tile, _ in shots]).transpose(0, 3, 1, 2).copy(),
-            "code": np.stack([code(things, grid)[0] for _, things in shots]),
-            "marks": np.stack([targets(things, grid) for _, things in shots]),
-            "middle": np.stack([cover(things, 2 * grid) for _, things in shots]),
-            "fine": np.stack([cover(things, 4 * grid) for _, things in shots]),
-            "rims": np.stack([rim(things, 8 * grid) for _, things in shots]),
-            "wide_rims": np.stack([rim(things, 4 * grid) for _, things in shots]),
+            "tiles": np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy(),
+            "stretch": np.asarray([shot.stretch for shot in shots], np.float32),
+            "code": np.stack([code(things, grid)[0] for things in seen]),
+            "marks": np.stack([targets(things, grid) for things in seen]),
+            "middle": np.stack([cover(things, 2 * grid) for things in seen]),
+            "fine": np.stack([cover(things, 4 * grid) for things in seen]),
+            "rims": np.stack([rim(things, 8 * grid) for things in seen]),
+            "wide_rims": np.stack([rim(things, 4 * grid) for things in seen]),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -493,7 +531,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         weak: told of as weak eyes would; whole: all cells of a picture; brief: lists alone, nothing about crowds.
         """
         coded = [code(t, self.shape.grid, rng if weak else None) for t in things]
-        shown = () if whole else [glimpse(codes, rng) for codes, _ in coded]
+        shown = () if whole else [glimpse(codes, rng, about=0 if weak else 1) for codes, _ in coded]
         weights = [w for _, w in coded]
         cells = shown if len(shown) else [range(self.shape.tokens)] * len(things)
         rows = [

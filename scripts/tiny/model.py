@@ -9,13 +9,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CODE = 2 + 11 + 6 + 18 + 2  # what data.code tells of a cell: nothing there?, how many, colours, shapes, places, sides
+from figures import SHAPES
+from paints import COLOURS
+
+CODED = (
+    2,
+    len(COLOURS),
+    len(SHAPES),
+    18,
+    2,
+)  # of a cell in data.code: nothing? and how many; places, sides
+CODE = sum(CODED)
 BRIGHT = 0.5  # the length of an embed for each unit of its code
 TWINS, AIM, LATER = (1, 2, 3), 4, 5  # the layers whose first head is shown where to look
 NAMED, REMEMBERED = 0, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
 RIMS = 8  # no rim, curve, edge, and five kinds of corners
-KINDS = 11 * 6
-FOUND = 1 + 11 + 6 + 4  # what detector and spotters say of a cell: a shape?, its colour, its shape, its place and sides
+KINDS = len(COLOURS) * len(SHAPES)
+SAID = (1, len(COLOURS), len(SHAPES), 4)  # by detector and spotters of a cell: a shape?; its place and sides
+FOUND = sum(SAID)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # B batch, C channels, G side of the feature map, L positions, H hidden size
@@ -245,6 +256,7 @@ class Yasa(nn.Module):
         self.detector = nn.Linear(shape.dims[-1], FOUND)
         self.tracers = nn.ModuleList([nn.Linear(width, RIMS) for width in shape.dims[:2]])
         self.spotters = nn.ModuleList([nn.Linear(width, FOUND) for width in shape.dims[1:-1]])
+        self.stretchers = nn.ModuleList([nn.Linear(width, 1) for width in shape.dims[2:]])
         self.namer = nn.Linear(shape.hidden_size, KINDS)
         self.rememberer = nn.Linear(shape.hidden_size, KINDS + 1)
         self.counters = nn.ModuleList([nn.Linear(shape.hidden_size, 2) for _ in TWINS])

@@ -14,6 +14,8 @@ from figures import SHAPES, outline, stamp, turned
 from grounds import background, clutter, curves, speckle, strangers, writing
 from paints import COLOURS, F32, U8, Rng, apart, colour
 
+TRANSPOSED = 4  # the bit of a turn that makes columns of rows
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -35,18 +37,25 @@ class Scene:
     rgb: U8
     things: tuple[Thing, ...]
 
+    @property
+    def stretch(self) -> float:
+        """log2 of width over height, which the warp to a square tile hides."""
+        return math.log2(self.rgb.shape[1] / self.rgb.shape[0])
+
 
 def picture_size(rng: Rng, *, tile_px: int, widest: float) -> tuple[int, int, float]:
     """Width and height to draw at, and how many original pixels one drawn pixel stands for.
 
-    Pictures with more pixels than a tile are drawn at the size that the preprocessing would shrink them to first.
+    Pictures with many more pixels than a tile are drawn at up to twice the size that the preprocessing shrinks them to:
+    how sharp edges are after it, across and down, tells how a picture was stretched.
     """
     ratio = 1.0 if rng.random() < 0.15 else math.exp(rng.uniform(-1, 1) * math.log(widest))
     long = math.exp(rng.uniform(math.log(110), math.log(2000))) if rng.random() < 0.5 else rng.uniform(200, 2000)
     width, height = (long, long / ratio) if ratio >= 1 else (long * ratio, long)
     if min(width, height) < 96:
         width, height = width * 96 / min(width, height), height * 96 / min(width, height)
-    shrink = max(1.0, math.sqrt(width * height) / (tile_px * 1.02))
+    detail = 1.02 if rng.random() < 0.5 else rng.uniform(1.02, 2.0)
+    shrink = max(1.0, math.sqrt(width * height) / (tile_px * detail))
     return max(round(width / shrink), 24), max(round(height / shrink), 24), shrink
 
 
@@ -219,7 +228,7 @@ def tile(rgb: U8, *, tile_px: int, patch_px: int) -> U8:
 
 def turned_around(tile: U8, things: Sequence[Thing], turn: int) -> tuple[U8, tuple[Thing, ...]]:
     """A square picture mirrored and turned in one of 8 ways, with what is in it; 0 leaves it as it is."""
-    if turn & 4:
+    if turn & TRANSPOSED:
         tile = tile.transpose(1, 0, 2)
     if turn & 1:
         tile = tile[:, ::-1]
@@ -230,7 +239,7 @@ def turned_around(tile: U8, things: Sequence[Thing], turn: int) -> tuple[U8, tup
 
 def moved(thing: Thing, turn: int) -> Thing:
     points, sides = np.concatenate([[[thing.x, thing.y]], thing.corners]), (thing.width, thing.height)
-    if turn & 4:
+    if turn & TRANSPOSED:
         points, sides = points[:, ::-1], sides[::-1]
     points = np.where([turn & 1, turn & 2], 1 - points, points)
     return Thing(thing.colour, thing.shape, *map(float, points[0]), *sides, points[1:].astype(np.float32))

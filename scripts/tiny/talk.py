@@ -247,6 +247,11 @@ SYSTEMS = (
 NAMES = (
     "Ada", "Ben", "Carla", "David", "Emma", "Felix", "Grace", "Hugo", "Ida", "Jonas", "Karin", "Leo", "Maria", "Nils", "Olga", "Paul", "Rosa", "Sam", "Tina", "Uwe", "Vera", "Walter", "Yara", "Zoe", "Anna", "Bob", "Alice", "Tom", "Kim", "Lena", "Max", "Nina", "Oscar", "Pia", "Ravi", "Sara", "Tim", "Mia", "Ali", "Chen", "Ines", "Juan", "Kofi", "Lin", "Omar", "Priya",
 )  # fmt: skip
+NAMING = (
+    "My name is {}.", "My name is {}", "I am {}.", "Hi, my name is {}.", "Hello, I am {}.", "I'm {}.", "Call me {}.",
+    "my name is {}", "Hi, I am {}. Nice to meet you.", "My name is {}. Please remember it.", "Hello! My name is {}.",
+)  # fmt: skip
+NAMED = ("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?", "Can you tell me my name?")
 ORDINALS = ("first", "second", "third")
 
 
@@ -256,7 +261,8 @@ class Part:
 
     aim: numbers of the shapes it is about, or None where no picture matters; later: of those that the answer will come
     to after it; after: the kind of shape (colour times shapes plus shape) that a listing named last, KINDS at its start;
-    picture: which of the message's pictures they are in; counts: whether the answer is how many they are.
+    picture: which of the message's pictures they are in; counts: whether the answer is how many they are; echo: whether
+    the human said it before, word for word.
     """
 
     text: str
@@ -265,6 +271,7 @@ class Part:
     after: int | None = None
     picture: int = 0
     counts: bool = False
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -467,24 +474,24 @@ def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversatio
 
 
 def plain_talk(rng: Rng) -> Conversation:
-    exchanges = []
-    if rng.random() < 0.4:
-        name = pick(NAMES, rng) if rng.random() < 0.5 else invented(rng)
-        said = pick(
-            ("My name is {}.", "I am {}.", "Hi, my name is {}.", "Hello, I am {}.", "I'm {}.", "Call me {}."), rng
-        )
-        exchanges.append(asked(said.format(name), f"Nice to meet you, {name}."))
-        if rng.random() < 0.4:
-            exchanges.append(plain_exchange(rng))
-        exchanges.append(
-            asked(
-                pick(("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?"), rng),
-                f"Your name is {name}.",
-            )
-        )
+    if rng.random() < 0.5:
+        exchanges = acquainted(rng)
     else:
-        exchanges = [plain_exchange(rng) for _ in range(int(rng.integers(1, 4)))]
-    return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.15 else "")
+        exchanges = varied([plain_exchange(rng) for _ in range(int(rng.integers(1, 4)))], rng)
+    return Conversation(exchanges, pick(SYSTEMS, rng) if rng.random() < 0.15 else "")
+
+
+def acquainted(rng: Rng) -> tuple[Exchange, ...]:
+    """Someone says a name and asks for it later."""
+    name = pick(NAMES, rng) if rng.random() < 0.4 else invented(rng)
+    told = Exchange(pick(NAMING, rng).format(name), named("Nice to meet you,", name))
+    between = [plain_exchange(rng) for _ in range(int(rng.random() < 0.4))]
+    asking = Exchange(pick(NAMED, rng), named("Your name is", name))
+    return (told, *varied([*between, asking], rng))
+
+
+def named(words: str, name: str) -> tuple[Part, ...]:
+    return Part(words), Part(f" {name}", echo=True), Part(".")
 
 
 def invented(rng: Rng) -> str:

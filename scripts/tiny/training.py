@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 from data import ROWS, Batches
-from model import AIM, BRIGHT, LATER, NAMED, REMEMBERED, TWINS, Shape, Yasa
+from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Shape, Yasa
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
@@ -25,26 +25,28 @@ Terms = tuple[Tensor, dict[str, Tensor]]
 
 
 def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
-    """found: (B, G * G, 22); marks: (B, G * G, 7) as data.targets gives them."""
+    """found: (B, G * G, FOUND); marks: (B, G * G, 7) as data.targets gives them."""
     here = marks[..., 0]
-    weight = here / here.sum().clamp(min=1)
-    objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, reduction="sum") / here.sum().clamp(min=1)
-    colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), marks[..., 1].long().flatten(), reduction="none")
-    shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), marks[..., 2].long().flatten(), reduction="none")
-    box = F.smooth_l1_loss(found[..., 18:22], marks[..., 3:7], reduction="none").sum(-1)
-    return objectness + ((colour + SHAPELY * shape) * weight.flatten()).sum() + 0.5 * (box * weight).sum()
+    count = here.sum().clamp(min=1)
+    objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, reduction="sum")
+    return (objectness + described_loss(found, marks, here, boxes=0.5)) / count
 
 
 def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
-    """found: (B, N, 22); covers: (B, N, 8) as data.cover gives them."""
+    """found: (B, N, FOUND); covers: (B, N, 8) as data.cover gives them."""
     here, weight = covers[..., 0], covers[..., 7]
     count = (here * weight).sum().clamp(min=1)
-    on = (here * weight).flatten()
     objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, weight=weight, reduction="sum")
-    colour = F.cross_entropy(found[..., 1:12].flatten(0, 1), covers[..., 1].long().flatten(), reduction="none")
-    shape = F.cross_entropy(found[..., 12:18].flatten(0, 1), covers[..., 2].long().flatten(), reduction="none")
-    box = F.smooth_l1_loss(found[..., 18:22], covers[..., 3:7], reduction="none").sum(-1).flatten()
-    return (objectness + ((colour + SHAPELY * shape + 0.25 * box) * on).sum()) / count
+    return (objectness + described_loss(found, covers, here * weight, boxes=0.25)) / count
+
+
+def described_loss(found: Tensor, wanted: Tensor, weight: Tensor, *, boxes: float) -> Tensor:
+    """How badly colour, shape, place and sides are told, summed over cells by their weight."""
+    _, colours, shapes, sides = found.split(SAID, -1)
+    colour = F.cross_entropy(colours.flatten(0, 1), wanted[..., 1].long().flatten(), reduction="none")
+    shape = F.cross_entropy(shapes.flatten(0, 1), wanted[..., 2].long().flatten(), reduction="none")
+    box = F.smooth_l1_loss(sides, wanted[..., 3:7], reduction="none").sum(-1).flatten()
+    return ((colour + SHAPELY * shape + boxes * box) * weight.flatten()).sum()
 
 
 def understood_loss(embeds: Tensor, wanted: Tensor, code: Tensor) -> Tensor:
@@ -81,7 +83,8 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Ten
 
 def named_loss(found: Tensor, code: Tensor) -> Tensor:
     """found: (N, KINDS), of which kind each cell's shape seems to be; code: (N, CODE) of the same cells."""
-    kinds = code[:, 2:13].argmax(-1) * 6 + code[:, 13:19].argmax(-1)
+    _, colours, shapes, *_ = code.split(CODED, -1)
+    kinds = colours.argmax(-1) * shapes.shape[-1] + shapes.argmax(-1)
     return classified(found, torch.where(code[:, 1] > 0.5, kinds, -100))
 
 
@@ -158,6 +161,12 @@ def traced_loss(found: Tensor, rims: Tensor) -> Tensor:
     return (missed * weight).sum() / weight.sum().clamp(min=1)
 
 
+def stretch_loss(model: Yasa, maps: tuple[Tensor, ...], stretch: Tensor) -> Tensor:
+    """How badly every cell knows how its picture was stretched, (B,): a square may be a rectangle that was squeezed."""
+    found = [head(some).float().squeeze(-1) for head, some in zip(model.stretchers, maps, strict=True)]
+    return sum((F.smooth_l1_loss(f, stretch[:, None].expand_as(f), beta=0.2) for f in found), start=torch.zeros(()))
+
+
 def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> Terms:
     """What detector, spotters and tracers miss of what is known of the pictures."""
     terms = {
@@ -166,6 +175,7 @@ def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> Terms:
         "fine": spotter_loss(model.spotters[0](maps[1]).float(), batch["fine"]),
         "wide": traced_loss(model.tracers[1](maps[1]).float(), batch["wide_rims"]),
         "rims": traced_loss(model.tracers[0](maps[0]).float(), batch["rims"]),
+        "stretch": stretch_loss(model, maps[2:], batch["stretch"]),
     }
     return sum(terms.values(), start=torch.zeros(())), terms
 
@@ -182,9 +192,9 @@ def look_loss(model: Yasa, batch: Batch) -> Terms:
 def named_right(model: Yasa, last: Tensor, marks: Tensor) -> dict[str, Tensor]:
     """The shares of shapes whose colour and whose kind the detector names rightly."""
     here = marks[..., 0] > 0
-    found, marks = model.detector(last)[here], marks[here]
-    colour = (found[:, 1:12].argmax(-1) == marks[:, 1]).float().mean()
-    return {"colour": colour, "shape": (found[:, 12:18].argmax(-1) == marks[:, 2]).float().mean()}
+    _, colours, shapes, _ = model.detector(last)[here].split(SAID, -1)
+    colour, shape = (names.argmax(-1) == marks[here][:, i] for i, names in ((1, colours), (2, shapes)))
+    return {"colour": colour.float().mean(), "shape": shape.float().mean()}
 
 
 def read_loss(model: Yasa, batch: Batch) -> Terms:
