@@ -12,6 +12,7 @@ from figures import SHAPES, blob, other_figure, outline, stamp, turned
 from paints import F32, U8, Rng, any_colour
 
 NOISE_PX = 1600
+GROUNDS = (0.25, 0.17, 0.2, 0.16, 0.16, 0.06)  # how often plain, gradient, clouds, stripes, camouflage, mosaic
 
 
 def plain(size: tuple[int, int], rng: Rng) -> U8:
@@ -36,17 +37,54 @@ def gradient(size: tuple[int, int], rng: Rng) -> U8:
     return np.clip(first + t * (second - first), 0, 255).astype(np.uint8)
 
 
-def clouds(size: tuple[int, int], rng: Rng) -> U8:
+def billows(size: tuple[int, int], rng: Rng, *, channels: int) -> F32:
+    """(H, W, channels) noise about zero of one to three octaves, as fine across as down."""
     width, height = size
-    base, contrast = np.clip(any_colour(rng), 0, 255), rng.uniform(10, 70)
-    total = np.zeros((height, width, 3), np.float32)
-    single = rng.random() < 0.6
+    across, down = width / min(size), height / min(size)
+    total = np.zeros((height, width, channels), np.float32)
+    coarsest = rng.uniform(1.5, 6)
     for octave in range(int(rng.integers(1, 4))):
-        cells = int(rng.integers(2, 6)) * 2**octave
-        grid = rng.normal(0, 1, (cells, cells, 1 if single else 3)).astype(np.float32)
-        layer = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, -1)
-        total += layer * (contrast * 0.6**octave)
-    return np.clip(base + total, 0, 255).astype(np.uint8)
+        cells = coarsest * 2**octave
+        grid = rng.normal(0, 0.6**octave, (round(cells * down) + 1, round(cells * across) + 1, channels))
+        total += cv2.resize(grid.astype(np.float32), size, interpolation=cv2.INTER_CUBIC).reshape(total.shape)
+    return total
+
+
+def clouds(size: tuple[int, int], rng: Rng) -> U8:
+    base, contrast = np.clip(any_colour(rng), 0, 255), rng.uniform(10, 70)
+    total = billows(size, rng, channels=1 if rng.random() < 0.6 else 3)
+    return np.clip(base + contrast * total, 0, 255).astype(np.uint8)
+
+
+def camouflage(size: tuple[int, int], rng: Rng) -> U8:
+    """Uneven flat patches of a few colours, often near to one another."""
+    count = int(rng.integers(2, 6))
+    base = any_colour(rng)
+    near = rng.random() < 0.6
+    paints = np.asarray([base + rng.uniform(-55, 55, 3) if near else any_colour(rng) for _ in range(count)])
+    field = billows(size, rng, channels=1)[..., 0]
+    borders = np.quantile(field[::4, ::4], np.sort(rng.uniform(0, 1, count - 1)))
+    rgb = np.clip(paints, 0, 255).astype(np.uint8)[np.digitize(field, borders)]
+    return cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 2)) if rng.random() < 0.4 else rgb
+
+
+def mosaic(size: tuple[int, int], rng: Rng) -> U8:
+    """Splinters around random points, of colours near to one another or not, some with seams."""
+    width, height = size
+    scale = 4 if min(size) > 300 else 2
+    count = int(rng.integers(12, 160))
+    points = rng.uniform(0, 1, (count, 2)) * [height / scale, width / scale]
+    empty = np.full((height // scale + 1, width // scale + 1), 255, np.uint8)
+    empty[tuple(points.astype(int).T)] = 0
+    labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    base, spread = any_colour(rng), rng.uniform(15, 90)
+    paints = np.clip(base + rng.uniform(-spread, spread, (labels.max() + 1, 3)), 0, 255).astype(np.uint8)
+    small = paints[labels]
+    if rng.random() < 0.4:
+        small[cv2.morphologyEx(labels.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((2, 2))) > 0] = any_colour(
+            rng
+        ).clip(0, 255)
+    return cv2.resize(small, size, interpolation=cv2.INTER_NEAREST if rng.random() < 0.3 else cv2.INTER_LINEAR)
 
 
 def stripes(size: tuple[int, int], rng: Rng) -> U8:
@@ -163,18 +201,11 @@ def strangers(rgb: U8, rng: Rng) -> None:
 def background(size: tuple[int, int], rng: Rng, *, calm: bool = False) -> U8:
     if calm:
         return plain(size, rng) if rng.random() < 0.7 else gradient(size, rng)
-    kind = rng.random()
-    if kind < 0.3:
-        rgb = plain(size, rng)
-    elif kind < 0.5:
-        rgb = gradient(size, rng)
-    elif kind < 0.75:
-        rgb = clouds(size, rng)
-    else:
-        rgb = stripes(size, rng)
-    if kind > 0.15 and rng.random() < 0.4:
+    made = (plain, gradient, clouds, stripes, camouflage, mosaic)[int(rng.choice(6, p=GROUNDS))]
+    rgb = made(size, rng)
+    if (made is not plain or rng.random() < 0.5) and rng.random() < 0.4:
         rgb = speckle(rgb, rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.3:
         clutter(rgb, rng, strength=1.0 if rng.random() < 0.7 else 2.5)
     if rng.random() < 0.08:
         curves(rgb, rng)

@@ -210,7 +210,7 @@ def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool =
         if rng.random() < 0.3:
             clutter(rgb, rng, strength=2.0)
         return Scene(weather(rgb, shrink, (), rng), ())
-    if rng.random() < 0.04:
+    if rng.random() < 0.1:
         writing(rgb, rng)
     things = draw_things(rgb, int(rng.integers(least, most + 1)), shrink, rng, hollow=0.1 if easy else 0.4)
     return Scene(rgb if easy else weather(rgb, shrink, things, rng), things)

@@ -54,7 +54,7 @@ def understood_loss(embeds: Tensor, wanted: Tensor, code: Tensor) -> Tensor:
     return (embeds.float() - wanted).square().sum() / BRIGHT**2 / code[..., 1].sum().clamp(min=1)
 
 
-def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Tensor) -> Terms:
+def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Tensor, hints: float) -> Terms:
     """Mean losses over the learned positions, and the share of rows whose answers are all the first choice.
 
     rows: as data.padded gives them; code: (B, G * G, CODE) of the batch's pictures.
@@ -76,9 +76,8 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Ten
         "named": named_loss(model.namer(states[NAMED][source >= 0]), code.flatten(0, 1)[source[source >= 0]]),
         "remembered": classified(model.rememberer(states[REMEMBERED][asked]), after),
     }
-    total = terms["answer"] + terms["aim"] + terms["later"]
-    total = total + HINTS * (terms["twins"] + terms["named"] + terms["remembered"])
-    return total, terms | {"right": (mistakes == 0).float().mean()}
+    guided = terms["aim"] + terms["later"] + HINTS * (terms["twins"] + terms["named"] + terms["remembered"])
+    return terms["answer"] + hints * guided, terms | {"right": (mistakes == 0).float().mean()}
 
 
 def named_loss(found: Tensor, code: Tensor) -> Tensor:
@@ -167,9 +166,9 @@ def stretch_loss(model: Yasa, maps: tuple[Tensor, ...], stretch: Tensor) -> Tens
     return sum((F.smooth_l1_loss(f, stretch[:, None].expand_as(f), beta=0.2) for f in found), start=torch.zeros(()))
 
 
-def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> Terms:
-    """What detector, spotters and tracers miss of what is known of the pictures."""
-    terms = {
+def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+    """What detector, spotters, tracers and stretchers miss of what is known of the pictures."""
+    return {
         "detect": detector_loss(model.detector(maps[3]).float(), batch["marks"]),
         "middle": spotter_loss(model.spotters[1](maps[2]).float(), batch["middle"]),
         "fine": spotter_loss(model.spotters[0](maps[1]).float(), batch["fine"]),
@@ -177,15 +176,17 @@ def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> Terms:
         "rims": traced_loss(model.tracers[0](maps[0]).float(), batch["rims"]),
         "stretch": stretch_loss(model, maps[2:], batch["stretch"]),
     }
-    return sum(terms.values(), start=torch.zeros(())), terms
 
 
-def look_loss(model: Yasa, batch: Batch) -> Terms:
+def look_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
         maps = model.look(batch["tiles"])
-        missed, terms = seen_loss(model, maps, batch)
+        terms = seen_loss(model, maps, batch)
         apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
-    return missed + apart, terms | {"apart": apart} | named_right(model, maps[-1], batch["marks"])
+    on_the_way = sum((term for name, term in terms.items() if name != "detect"), start=torch.zeros(()))
+    return terms["detect"] + apart + hints * on_the_way, terms | {"apart": apart} | named_right(
+        model, maps[-1], batch["marks"]
+    )
 
 
 @torch.no_grad()
@@ -197,24 +198,25 @@ def named_right(model: Yasa, last: Tensor, marks: Tensor) -> dict[str, Tensor]:
     return {"colour": colour.float().mean(), "shape": shape.float().mean()}
 
 
-def read_loss(model: Yasa, batch: Batch) -> Terms:
+def read_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
-        return spoken(model, model.imagine(batch["code"]), batch)
+        return spoken(model, model.imagine(batch["code"]), batch, hints)
 
 
-def spoken(model: Yasa, embeds: Tensor, batch: Batch) -> Terms:
+def spoken(model: Yasa, embeds: Tensor, batch: Batch, hints: float) -> Terms:
     """The losses of the conversations about one picture or none, and of those about several."""
-    said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["code"])
-    grouped, several = answer_loss(model, embeds, tuple(batch["group_" + name] for name in ROWS), batch["code"])
+    said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["code"], hints)
+    rows = tuple(batch["group_" + name] for name in ROWS)
+    grouped, several = answer_loss(model, embeds, rows, batch["code"], hints)
     return said + 0.2 * grouped, terms | {"several": several["answer"]}
 
 
-def tell_loss(model: Yasa, batch: Batch) -> Terms:
+def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     """The tower stays as it is, which takes a third of the time."""
     with exactness():
         with torch.no_grad():
             features = model.look(batch["tiles"])[-1]
-        return spoken(model, model.project(features), batch)
+        return spoken(model, model.project(features), batch, hints)
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
@@ -233,10 +235,20 @@ def has_bfloat16() -> bool:
 def rate(step: int, plan: Plan, peak: float) -> float:
     """Warm up at the start of each phase, hold, and fall over its last two fifths."""
     phase = plan.phase(step)
-    into = step - plan.starts[phase]
-    warm = min(1.0, (into + 1) / 150)
-    fallen = max(0.0, into / max(plan.lengths[phase], 1) - 0.6) / 0.4
-    return peak * plan.heights[phase] * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen)))
+    warm = min(1.0, (step - plan.starts[phase] + 1) / 150)
+    return peak * plan.heights[phase] * warm * (0.02 + 0.98 * left(step, plan))
+
+
+def hinted(step: int, plan: Plan) -> float:
+    """How much it counts what is known on the way: less and less while the rate falls, for the end is what matters."""
+    return 0.2 + 0.8 * left(step, plan)
+
+
+def left(step: int, plan: Plan) -> float:
+    """1 for three fifths of a phase, then falling to 0 as a cosine does."""
+    phase = plan.phase(step)
+    fallen = max(0.0, (step - plan.starts[phase]) / max(plan.lengths[phase], 1) - 0.6) / 0.4
+    return 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 class Muon(torch.optim.Optimizer):
@@ -370,7 +382,7 @@ def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> N
     """Goes on to step `until`, saving and noting on the way."""
     began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
     for batch in batches(data, run.step, until, workers):
-        loss, terms = LOSSES[plan.phase(run.step)](run.model, batch)
+        loss, terms = LOSSES[plan.phase(run.step)](run.model, batch, hinted(run.step, plan))
         run.learn(loss, plan)
         seen.append({name: float(term.detach()) for name, term in terms.items()})
         due = run.step % 50 == 0 or run.step in (*plan.starts, until)
