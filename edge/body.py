@@ -14,7 +14,7 @@ MAX_BYTES = 40 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _MARKS = b'"[]{},'
 _OTHERS = bytes(set(range(256)) - set(_MARKS))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -66,9 +66,9 @@ def _check_shape(data: bytes) -> None:
         if len(marks):
             level, quotes = int(levels[-1]), int(opened_quotes[-1])
             if levels.max() > MAX_DEPTH:
-                raise _refusal(f"body: expected at most {MAX_DEPTH} levels of JSON, got more")
+                raise _refusal(f"body: expected at most {MAX_DEPTH} levels of JSON, got {levels.max()} or more")
         if n_values > MAX_VALUES:
-            raise _refusal(f"body: expected at most {MAX_VALUES} JSON values, got more")
+            raise _refusal(f"body: expected at most {MAX_VALUES} JSON values, got {n_values} or more")
 
 
 def _no_constant(name: str) -> NoReturn:

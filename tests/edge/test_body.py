@@ -1,6 +1,7 @@
 """A body's JSON is read as json reads it, within depth and size, wherever the borders of its chunks fall."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,26 @@ def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
 def test_the_number_of_values(n: int, expected: int) -> None:
     # The object counts as one value, its list and each comma as one more.
     assert status(b'{"a":[' + b",".join([b"1"] * (n - 2)) + b"]}") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(b"[" * 63, "at most 64 levels of JSON, got 65 or more"), (b"{}," * 49_999, "100000 JSON values, got 100001")],
+    ids=["deep", "many"],
+)
+def test_more_than_is_taken_is_refused_with_both_numbers(text: bytes, words: str) -> None:
+    with pytest.raises(ApiError, match=words):
+        read_json(b'{"a":[' + text + b"0")
+
+
+@pytest.mark.parametrize("text", [b"[", b"{},", b'"",', b"1,"])
+def test_refusing_a_large_body_costs_little_beside_it(text: bytes) -> None:
+    data = (b'{"a":[' + text * (body.MAX_BYTES // len(text)))[: body.MAX_BYTES]
+    tracemalloc.start()
+    assert status(data) == 400
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 16 << 20
 
 
 def test_bytes_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
