@@ -243,6 +243,10 @@ class _Opener:
 
     def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         max_pages = min(self._left_pages_here, self._left_pages)
+        if max_pages == 0:
+            limits, is_here = self._limits, self._left_pages_here == 0
+            most, where = (limits.pages_per_message, "a message") if is_here else (limits.pages, "all messages")
+            raise MediaError(f"pdf: expected at most {most} pages in {where}, got {most + 1} or more")
         area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
         options = {"max_pages": max_pages, "area_px": area_px, "max_bytes": self._left_bytes}
         decoded = self._access.decode("pdf", self._read(part), options)
@@ -261,7 +265,8 @@ class _Opener:
         """Count decoded bytes. Raises: MediaError."""
         self._left_bytes -= sum(array.nbytes for array in arrays)
         if self._left_bytes < 0:
-            raise MediaError(f"too large{self._held()}")
+            most = self._limits.decoded_bytes
+            raise MediaError(f"expected at most {most} bytes decoded in one request, got {most - self._left_bytes}")
 
     def _held(self) -> str:
         return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"

@@ -147,5 +147,5 @@ def _read(file: io.BufferedReader, url: str, max_bytes: int) -> bytes:
         raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got {status.st_size}")
     data = file.read(max_bytes + 1)  # some files have more than they say
     if len(data) > max_bytes:
-        raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got more")
+        raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got {len(data)} or more")
     return data

@@ -87,7 +87,7 @@ def read_remote(url: str, remote: Remote) -> bytes:
         raise MediaError(f"{shown(url)}: cannot be fetched within {within}") from error
     except _FAILURES as error:
         raise MediaError(f"{shown(url)}: cannot be fetched: {_reason(error)}") from error
-    raise MediaError(f"{shown(url)}: expected at most {remote.redirects} redirects, got more")
+    raise MediaError(f"{shown(url)}: expected at most {remote.redirects} redirects, got {remote.redirects + 1} or more")
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def _body(response: httpcore.Response, length: bytes, url: str, max_bytes: int) 
     for part in response.iter_stream():
         body += part
         if len(body) > max_bytes:
-            raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got more")
+            raise MediaError(f"{shown(url)}: expected at most {max_bytes} bytes, got {len(body)} or more")
     return bytes(body)
 
 

@@ -46,7 +46,7 @@ class _Limits:
 
     def check_frames(self, n_frames: int) -> None:
         if n_frames > self.frames:
-            raise MediaError(f"video: expected at most {self.frames} frames, got more")
+            raise MediaError(f"video: expected at most {self.frames} frames, got {n_frames} or more")
 
     def check_pixels(self, width: int, height: int) -> None:
         if width * height > self.px:

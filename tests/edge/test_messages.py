@@ -201,13 +201,14 @@ def test_messages_may_be_any_iterable() -> None:
 
 def test_the_number_of_messages_is_limited() -> None:
     assert problems() == [(["body", "messages"], "too_short")]
-    assert len(read(*[user("a")] * 256)) == 256
+    for count in (1, 255, 256):
+        assert len(read(*[user("a")] * count)) == count
     assert problems(*[user("a")] * 257) == [(["body", "messages"], "too_long")]
 
 
 def test_the_number_of_parts_is_limited() -> None:
     half = user([{"type": "text", "text": "a"}] * 256)
-    assert len(read(half, half)) == 2
+    assert len(read(half, user([{"type": "text", "text": "a"}] * 255))) == len(read(half, half)) == 2
     assert problems(half, half, user("a")) == [(["body", "messages"], "too_long")]
 
 
@@ -221,7 +222,8 @@ def test_the_number_of_pictures_is_limited_per_message_and_in_all() -> None:
 
 def test_the_pixels_of_a_picture_are_limited() -> None:
     limits = dataclasses.replace(LIMITS, image_px=12)
-    assert read(user([{"type": "image_url", "image_url": data_url(png((4, 3)))}]), limits=limits)
+    for size in ((11, 1), (4, 3)):
+        assert read(user([{"type": "image_url", "image_url": data_url(png(size))}]), limits=limits)
     with pytest.raises(MediaError, match="expected at most 12 pixels, got 13"):
         read(user([{"type": "image_url", "image_url": data_url(png((13, 1)))}]), limits=limits)
 

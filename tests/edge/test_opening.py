@@ -111,6 +111,9 @@ def test_pages_are_counted_per_message_and_per_request(access: Access) -> None:
     assert "messages.1.content.0.pdf_url: pdf: expected 1 to 2 pages, got 3" in refused(
         access, user(three), user(three), limits=limits
     )
+    assert "content.1.pdf_url: pdf: expected at most 3 pages in a message, got 4 or more" in refused(
+        access, user(three, one), limits=limits
+    )
 
 
 @pytest.mark.parametrize("value", [1, 31, 32, None])
@@ -131,6 +134,10 @@ def test_no_more_than_32_frames_are_looked_at(value: object) -> None:
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
+    assert (LIMITS.messages, LIMITS.parts) == (256, 512)
+    assert (LIMITS.images_per_message, LIMITS.videos_per_message, LIMITS.sounds_per_message) == (6, 3, 2)
+    assert (LIMITS.images, LIMITS.videos, LIMITS.sounds) == (32, 6, 6)
+    assert (LIMITS.pages_per_message, LIMITS.pages) == (20, 40)
     assert (LIMITS.image_px, LIMITS.decoded_bytes) == (64_000_000, 256 << 20)
     assert (LIMITS.film_s, LIMITS.film_frames, LIMITS.film_px) == (120, 7200, 9_000_000)
     assert (LIMITS.page_px, LIMITS.page_text_tokens) == (4_000_000, 4096)
@@ -145,7 +152,7 @@ def test_all_that_is_decoded_is_counted(access: Access, kind: str, data: bytes, 
     for room in (2 * n_bytes, 2 * n_bytes + 1):
         assert len(opened(access, message, limits=dataclasses.replace(LIMITS, decoded_bytes=room))[0]) == 2
     less = dataclasses.replace(LIMITS, decoded_bytes=2 * n_bytes - 1)
-    assert f"({less.decoded_bytes} bytes may be decoded in one request)" in refused(access, message, limits=less)
+    assert f"{less.decoded_bytes} bytes" in refused(access, message, limits=less)
 
 
 # --- films and papers as parts ------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_the_frames_of_a_film_are_limited(make) -> None:  # type: ignore[no-unty
     limits = Limits(film_frames=10)
     for n_frames in (9, 10):
         assert decoded(make(n_frames), limits=limits).info["n_frames"] == n_frames
-    assert refused(make(11), limits=limits) == "video: expected at most 10 frames, got more"
+    assert refused(make(11), limits=limits) == "video: expected at most 10 frames, got 11 or more"
 
 
 @pytest.mark.slow
