@@ -73,7 +73,7 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        self._say(400, "not a HTTP/1.1 request, or its headers are longer than 32 KiB", ())
+        self._say(400, "not a HTTP/1.1 request, or its first line and headers are longer than 40 KiB", ())
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -42,6 +42,7 @@ BODY_BYTES_PER_S = 8 << 10
 GRACE_S = 10
 N_SLOTS = 4
 _BACKLOG = 128
+_FIRST_LINE_BYTES = 8 << 10
 _N_THREADS = 4
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
@@ -272,7 +273,7 @@ async def _read_body(receive: Receive) -> bytes:
                 parts.append(message.get("body", b""))
                 n_bytes += len(parts[-1])
                 if n_bytes > MAX_BYTES:
-                    raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got more")
+                    raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got {n_bytes} or more")
                 if not message.get("more_body"):
                     return b"".join(parts)
                 deadline.reschedule(began_s + min(BODY_S, BODY_GRACE_S + n_bytes / BODY_BYTES_PER_S))
@@ -355,7 +356,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + MAX_HEADER_BYTES,
     )
     config.load()
     config.ssl = tls
