@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from edge.queueing import Queue
+import edge.app
+from edge.queueing import MAX_WAIT_S, MAX_WAITING, Queue
 from edge.types import ApiError
 from tests.conformance.conftest import serving
 from tests.edge.asking import eventually, slow
@@ -38,6 +40,62 @@ def test_503_when_the_queue_is_full_or_the_wait_too_long(int8_bundle: Path, monk
         assert "waited" in said(second.result())
         assert client.get("/health").status_code == 200
         assert first.result().status_code == 200
+
+
+def test_eight_wait_and_the_ninth_is_sent_away(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, start = threading.Event(), edge.app.start
+
+    def late(*arguments: object, **named: object) -> object:
+        gate.wait(60)
+        return start(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edge.app, "start", late)
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serving(int8_bundle, slots=1, waiting=MAX_WAITING))
+        threads = stack.enter_context(ThreadPoolExecutor(9))
+        client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
+        stack.callback(gate.set)
+        asked = [threads.submit(client.post, "/v1/chat", json={**ASK, "max_tokens": 1}) for _ in range(8)]
+        eventually(lambda: served.server.queue.n_waiting == 7)
+        asked.append(threads.submit(client.post, "/v1/chat", json={**ASK, "max_tokens": 1}))
+        eventually(lambda: served.server.queue.n_waiting == 8)
+        assert "1 requests run and 8 wait: the queue is full" in said(client.post("/v1/chat", json=ASK))
+        gate.set()
+        assert [each.result().status_code for each in asked] == [200] * 9
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose time goes on when it is told to."""
+
+    now_s = 5.0
+
+    def time(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize("waited_s", [59, 60, 61])
+def test_a_minute_is_waited_and_no_longer(waited_s: int) -> None:
+    async def used() -> str:
+        queue = Queue(1)
+
+        async def wait() -> str:
+            async with queue.place():
+                return "a place"
+
+        async with queue.place():
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            runner.get_loop().now_s += waited_s  # type: ignore[attr-defined]
+            for _ in range(10):
+                await asyncio.sleep(0)
+        try:
+            return await waiting
+        except ApiError as error:
+            return str(error.body["detail"])
+
+    assert (MAX_WAITING, MAX_WAIT_S) == (8, 60.0)
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        assert runner.run(used()) == ("a place" if waited_s < 60 else "waited 60 seconds in the queue")
 
 
 def test_places_go_to_who_waits_longest() -> None:

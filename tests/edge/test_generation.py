@@ -1,0 +1,60 @@
+"""An answer on its way out has its time by the clock, and then ends with what there is."""
+
+import inspect
+import json
+
+import pytest
+
+from edge.app import App
+from edge.chat import read_request, start
+from edge.generation import MAX_SECONDS, Generation, parts
+from edge.messages import Limits
+from edge.metrics import Metrics
+from edge.opening import Access
+from edge.reka import ChatWriter
+from tests.edge.asking import eventually
+from tests.edge.fake_engine import FakeEngine, manifest
+
+ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now_s = 5.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def begun(engine: FakeEngine, clock: Clock, *, stream: bool) -> Generation:
+    """Begin an answer whose first word is there and whose second one does not come."""
+    engine.gate.clear()
+    engine.n_free = 1
+    reply = start(engine, read_request(ASK, limits=Limits()), access=Access(), limits=Limits())  # type: ignore[arg-type]
+    eventually(lambda: reply.handle.newest.output_tokens == 1)
+    return Generation(reply, ChatWriter(stream), path="/v1/chat", metrics=Metrics(), begun_s=5.0, clock=clock)
+
+
+def test_the_time_is_half_an_hour() -> None:
+    assert MAX_SECONDS == 1800.0
+    for kind in (App, Generation):
+        assert inspect.signature(kind).parameters["max_s"].default == MAX_SECONDS
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("after_s", [1799, 1800, 1801])
+def test_an_answer_ends_with_length_when_its_time_is_over(after_s: int, stream: bool) -> None:
+    engine, clock = FakeEngine(manifest()), Clock()
+    generation = begun(engine, clock, stream=stream)
+    clock.now_s = 5.0 + after_s
+    first = generation.poll()
+    assert generation.done == generation.handle.cancelled == (after_s >= 1800)
+    engine.gate.set()
+    if not generation.done:
+        assert generation.left_s == 1
+        clock.now_s = 5.0
+        first = b"".join(parts(generation))
+    last = json.loads(str(first, "ascii").strip().rpartition("data: ")[2])["responses"][0]  # type: ignore[arg-type]
+    assert last["finish_reason"] == ("stop" if after_s < 1800 else "length")
+    assert last["chunk" if stream else "message"]["content"] == ("Three red circles." if after_s < 1800 else "Three")
