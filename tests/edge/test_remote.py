@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import ipaddress
 import itertools
 import socket
@@ -9,8 +10,9 @@ import ssl
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpcore
 import pytest
@@ -19,12 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import MediaError, ParameterError
-from edge.media import remote
+from edge.media import dial, remote
 from edge.media.dial import connect, is_public
 from edge.media.fetch import read_url
 from edge.media.remote import Remote
 from tests.edge.network import PUBLIC, Network, answer, redirect
 
+T = TypeVar("T")
 HOST = "pictures.example.com"
 URL = f"https://{HOST}/a.png"
 
@@ -244,7 +247,9 @@ def test_three_redirects_are_followed_and_no_more(hops: int) -> None:
     if hops <= 3:
         assert fetch(f"https://{names[0]}/", over(network, "*.example.com")) == b"there"
     else:
-        assert "expected at most 3 redirects" in refused(f"https://{names[0]}/", over(network, "*.example.com"))
+        assert "expected at most 3 redirects, got 4 or more" in refused(
+            f"https://{names[0]}/", over(network, "*.example.com")
+        )
         assert len(network.dialled) == 4
 
 
@@ -368,6 +373,73 @@ def test_lying_servers_are_refused_or_cut(serve: object) -> None:
         said = fetch(URL, over(network))
     assert said in (b"", b"pic")
     assert network.closed == 1
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def slowed(self, act: Callable[..., T], taken_s: float) -> Callable[..., T]:
+        """Have something take so long."""
+
+        def slow(*arguments: object) -> T:
+            self.now_s += taken_s
+            return act(*arguments)
+
+        return slow
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (dial, remote):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+TOO_LONG = "cannot be fetched within 10 s to connect, 30 s in all"
+
+
+@pytest.mark.parametrize("taken_s", [9, 10, 11])
+@pytest.mark.parametrize("what", ["resolve", "connect"])
+def test_ten_seconds_to_connect(what: str, taken_s: int, clock: Clock) -> None:
+    allowed = over(net())
+    allowed = dataclasses.replace(allowed, **{what: clock.slowed(getattr(allowed, what), taken_s)})
+    if taken_s < 10:
+        assert fetch(URL, allowed) == b"picture"
+    else:
+        assert TOO_LONG in refused(URL, allowed)
+
+
+@pytest.mark.parametrize("taken_s", [29, 30, 31])
+def test_thirty_seconds_for_a_body(taken_s: int, clock: Clock) -> None:
+    def serve(_: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+        clock.now_s += taken_s
+        yield b"pict"
+        yield b"ure"
+
+    if taken_s < 30:
+        assert fetch(URL, over(net(serve))) == b"picture"
+    else:
+        assert TOO_LONG in refused(URL, over(net(serve)))
+
+
+@pytest.mark.parametrize("taken_s", [29, 30, 31])
+def test_thirty_seconds_for_all_hops(taken_s: int, clock: Clock) -> None:
+    names = [f"h{i}.example.com" for i in range(4)]
+    hops = {name: redirect(f"https://{after}/") for name, after in itertools.pairwise(names)}
+    network = Network({**hops, names[-1]: answer()})
+    allowed = over(network, "*.example.com")
+    allowed = dataclasses.replace(allowed, connect=clock.slowed(allowed.connect, taken_s / 4))
+    if taken_s < 30:
+        assert fetch(f"https://{names[0]}/", allowed) == b"picture"
+    else:
+        assert TOO_LONG in refused(f"https://{names[0]}/", allowed)
 
 
 def slowly(head: bytes, part: bytes, every_s: float) -> object:
