@@ -242,7 +242,7 @@ def _check(form: _Form, limits: SoundLimits, *, n_frames: int) -> None:
         raise MediaError(f"audio: expected 1 to {limits.channels} channels, got {form.n_channels}")
     if n_frames > limits.seconds * form.rate_hz:
         seconds = n_frames / form.rate_hz
-        raise MediaError(f"audio: expected at most {limits.seconds} s, got {seconds:.3f} s or more")
+        raise MediaError(f"audio: expected at most {limits.seconds} s, got {seconds:.9g} s or more")
     n_bytes = n_frames * form.n_channels * _SAMPLE_BYTES
     if n_bytes > limits.pcm_bytes:
         raise MediaError(f"audio: expected at most {limits.pcm_bytes} bytes of PCM, got {n_bytes} or more")

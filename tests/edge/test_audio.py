@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ def test_seconds_at_the_limit(n_frames: int) -> None:
     if n_frames <= 100:
         assert len(open_audio(data, limits)) == n_frames * 160
     else:
-        assert "at most 1 s, got 1.010 s" in refused(data, limits)
+        assert "at most 1 s, got 1.01 s" in refused(data, limits)
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
@@ -129,6 +130,36 @@ def test_channels_at_the_limit(n_channels: int) -> None:
         assert len(open_audio(data, LIMITS)) == 160
     else:
         assert "1 to 8 channels, got 9" in refused(data)
+
+
+def of_container(n_frames: int, limits: SoundLimits) -> F32:
+    return open_audio(contained(np.zeros(n_frames, np.float32), "mkv"), limits)
+
+
+def of_samples(n_frames: int, limits: SoundLimits) -> F32:
+    return from_samples(np.zeros(n_frames, np.float32), 48_000, limits)
+
+
+@pytest.mark.parametrize("take", [of_container, of_samples])
+def test_sounds_of_other_ways_at_their_limits(take: Callable[[int, SoundLimits], F32]) -> None:
+    for limits, words in (
+        (SoundLimits(seconds=1), "at most 1 s, got 1.00002083 s or more"),
+        (SoundLimits(pcm_bytes=96_000), "at most 96000 bytes of PCM, got 96002 or more"),
+    ):
+        for n_frames in (47_999, 48_000):
+            assert len(take(n_frames, limits)) == 16_000
+        with pytest.raises(MediaError, match=words):
+            take(48_001, limits)
+
+
+@pytest.mark.parametrize("n_channels", [7, 8, 9])
+def test_channels_of_samples_at_the_limit(n_channels: int) -> None:
+    samples = np.zeros((160, n_channels), np.float32)
+    if n_channels <= 8:
+        assert len(from_samples(samples, RATE_HZ, LIMITS)) == 160
+    else:
+        with pytest.raises(MediaError, match="1 to 8 channels, got 9"):
+            from_samples(samples, RATE_HZ, LIMITS)
 
 
 def test_default_limits_are_the_documented_ones() -> None:
