@@ -64,10 +64,29 @@ def test_400_what_is_not_json(client: httpx.Client, route: str, data: bytes) -> 
 def test_400_json_that_is_too_deep(client: httpx.Client, depth: int, deep: bool, kind: str) -> None:
     opened, closed = kind[:-1], kind[-1]
     nested = opened * (depth - 1) + "1" + closed * (depth - 1)
-    response = client.post(
-        "/v1/chat", content=f'{{"nested": {nested}}}', headers={"content-type": "application/json"}
-    )
+    response = client.post("/v1/chat", content=f'{{"nested": {nested}}}', headers={"content-type": "application/json"})
     assert response.status_code == (400 if deep else 422)
+
+
+def filling(n_letters: int, **fields: object) -> dict[str, object]:
+    """A request whose prompt takes a position for each letter, and some besides."""
+    return {**V1, "messages": [{"role": "user", "content": "~" * n_letters}], "temperature": 0, **fields}
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("route", ["/v1/chat", "/v1/chat/completions"])
+def test_400_a_prompt_that_does_not_fit_says_both_counts(client: httpx.Client, route: str, over: int) -> None:
+    n_besides = client.post("/v1/chat", json=filling(1, max_tokens=1)).json()["usage"]["input_tokens"] - 1
+    response = client.post(route, json=filling(1024 - n_besides + over, max_tokens=1000))
+    if over > 0:
+        words = "the prompt needs 1025 positions, the context holds 1024"
+        assert check_form(route, response, 400) == words
+        return
+    said, is_openais = response.json(), route == "/v1/chat/completions"
+    # The last token chosen needs no position.
+    assert said["usage"]["completion_tokens" if is_openais else "output_tokens"] == 1 - over
+    reason = said["choices" if is_openais else "responses"][0]["finish_reason"]
+    assert reason == ("length" if is_openais else "context")
 
 
 def test_404_routes_and_models(client: httpx.Client, route: str) -> None:
@@ -152,9 +171,7 @@ def test_an_error_on_the_way_is_the_last_event_and_no_proper_end(
         assert set(events[-1]["error"]) == {"message", "type", "param", "code"}
 
 
-def test_the_servers_media_folder_is_the_only_one_that_is_read(
-    int8_bundle: Path, tmp_path: Path
-) -> None:
+def test_the_servers_media_folder_is_the_only_one_that_is_read(int8_bundle: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     folder = tmp_path / "media"
