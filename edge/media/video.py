@@ -42,7 +42,7 @@ class _Limits:
 
     def check_length(self, seconds: float) -> None:
         if seconds > self.seconds:
-            raise MediaError(f"video: expected at most {self.seconds:g} s, got {seconds:.6g} s")
+            raise MediaError(f"video: expected at most {self.seconds:g} s, got {seconds:.9g} s")
 
     def check_frames(self, n_frames: int) -> None:
         if n_frames > self.frames:
