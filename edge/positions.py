@@ -87,14 +87,14 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
 def chunks(start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Cut positions into chunks of MAX_CHUNK rows and a last one of what is left.
 
-    One row alone takes another way through the kernels, a few bits off: answers would depend on where chunks end. So a
-    single row that is left goes with the chunk before it. For the same reason MAX_CHUNK is a multiple of ALIGNED: no
-    group that kernels compute is cut.
+    One row alone takes another way through the kernels, a few bits off: answers would depend on where chunks end. So
+    where a single row would be left, the chunk before it leaves it ALIGNED more. For the same reason MAX_CHUNK is a
+    multiple of ALIGNED: no group that kernels compute is cut.
     """
     while start < stop:
-        end = start + MAX_CHUNK
-        if end + 1 >= stop:
-            end = stop
+        end = min(start + MAX_CHUNK, stop)
+        if stop - end == 1:
+            end -= ALIGNED
         yield start, end
         start = end
 

@@ -149,21 +149,29 @@ def test_default_context_is_cut_to_a_quarter_of_the_memory() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 600), st.integers(0, 1100), st.integers(2, 40) | st.just(MAX_CHUNK))
+@given(st.integers(0, 600), st.integers(0, 1100), st.integers(ALIGNED + 2, 40) | st.just(MAX_CHUNK))
 def test_chunks_cover_everything_and_never_have_one_row(start: int, length: int, largest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edge.positions, "MAX_CHUNK", largest)
         cut = list(itertools.islice(chunks(start, start + length), 1101))  # one that never ends would fill the memory
     sizes = [last - first for first, last in cut]
     assert [at for first, last in cut for at in range(first, last)] == [*range(start, start + length)]
-    assert all(2 <= size <= largest + 1 for size in sizes) or sizes == [1]
-    assert all(size == largest for size in sizes[:-1])
+    assert all(2 <= size <= largest for size in sizes) or sizes == [1]
+    assert all(size == largest for size in sizes[:-2])
+    assert sizes[-2:-1] in ([], [largest]) or sizes[-2:] == [largest - ALIGNED, ALIGNED + 1]
 
 
 def test_chunks_do_not_cut_the_groups_of_rows_that_kernels_compute() -> None:
     assert MAX_CHUNK % ALIGNED == 0
-    assert list(chunks(8, 521)) == [(8, 264), (264, 521)]
+    assert list(chunks(8, 519)) == [(8, 264), (264, 519)]
+    assert list(chunks(8, 520)) == [(8, 264), (264, 520)]
+    assert list(chunks(8, 521)) == [(8, 264), (264, 512), (512, 521)]
     assert list(chunks(8, 522)) == [(8, 264), (264, 520), (520, 522)]
+
+
+def test_a_chunk_has_256_rows_at_most() -> None:
+    assert MAX_CHUNK == 256
+    assert [list(chunks(0, n)) for n in (255, 256, 257)] == [[(0, 255)], [(0, 256)], [(0, 248), (248, 257)]]
 
 
 def test_any_order_of_conversations_keeps_only_what_was_read() -> None:
