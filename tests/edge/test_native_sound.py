@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from edge import ApiError, Reka
+from edge.engine import Engine
+from edge.errors import NonFiniteError
 from edge.mel import SAMPLE_RATE_HZ
+from edge.prompt import Sound, Turn, pieces
+from edge.sound import digest
 from export.random_shapes import TINY_SOUND
 from tests.conftest import BundleOf, CheckpointOf
+from tests.edge.asking import F32, answer, options
 
 SAMPLES = (np.sin(np.arange(SAMPLE_RATE_HZ) * 0.05) * 8000).astype(np.int16)
 
@@ -45,6 +50,23 @@ def test_a_sound_is_the_same_by_url_and_by_samples(hearing: Path) -> None:
     floats = SAMPLES.astype(np.float32) / 32768
     assert asked(hearing, {"type": "audio", "audio": (floats, SAMPLE_RATE_HZ)}) == by_url
     assert asked(hearing, {"type": "audio", "audio": (SAMPLES, SAMPLE_RATE_HZ)}) == by_url
+
+
+def test_embeds_that_are_not_finite_name_what_they_are_of(hearing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = SAMPLES.astype(np.float32) / 32768
+    with Engine.open(hearing) as engine:
+        tower = engine._worker.model.audio
+        assert tower is not None
+        session = tower._session
+
+        class Spoilt:
+            def run(self, *arguments: object) -> list[F32]:
+                return [np.full_like(embeds, np.inf) for embeds in session.run(*arguments)]
+
+        monkeypatch.setattr(tower, "_session", Spoilt())
+        heard = pieces([Turn("user", (Sound(samples, digest(samples)),))], engine.manifest)
+        with pytest.raises(NonFiniteError, match="not finite at a window of a sound"):
+            answer(engine, heard, options(1))
 
 
 def test_its_positions_are_counted(hearing: Path) -> None:

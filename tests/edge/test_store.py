@@ -216,6 +216,24 @@ def test_a_failing_sync_is_a_failed_install(made: Path, folder: Path, monkeypatc
     assert visible(folder) == []
 
 
+def test_everything_is_synced_before_the_rename(made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def note(descriptor: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0])
+        sync(descriptor)
+
+    def move(source: Path, target: Path) -> Path:
+        seen.append("rename")
+        return rename(source, target)
+
+    monkeypatch.setattr(store.os, "fsync", note)
+    monkeypatch.setattr(Path, "rename", move)
+    store.install(made)
+    assert seen == [MANIFEST, *sorted(CONTENT), ".partial", "rename", folder.name]
+
+
 def test_an_interrupt_leaves_nothing(made: Path, folder: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -244,9 +262,7 @@ def test_a_killed_install_is_never_a_bundle_and_the_next_one_cleans_up(made: Pat
 
 def test_of_eight_installs_at_once_one_wins(made: Path, folder: Path) -> None:
     code = "import sys; from pathlib import Path; from edge import store; store.install(Path(sys.argv[1]))"
-    children = [
-        subprocess.Popen([sys.executable, "-c", code, str(made)], stderr=subprocess.DEVNULL) for _ in range(8)
-    ]
+    children = [subprocess.Popen([sys.executable, "-c", code, str(made)], stderr=subprocess.DEVNULL) for _ in range(8)]
     assert sorted(child.wait() for child in children) == [0, 1, 1, 1, 1, 1, 1, 1]
     assert visible(folder) == ["reka-edge-2603"]
     assert verify(folder / "reka-edge-2603") == []

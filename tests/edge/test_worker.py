@@ -111,6 +111,26 @@ def test_mate_of_a_failed_conversation_goes_on(own_engine: Engine, monkeypatch: 
     assert steady.result() == wanted
 
 
+def test_embeds_that_are_not_finite_name_what_they_are_of(own_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    vision = own_engine._worker.model.vision
+    assert vision is not None
+    session = vision._session
+
+    class Spoilt:
+        def run(self, *arguments: object) -> list[F32]:
+            (embeds,) = session.run(*arguments)
+            embeds[0, 0, 0] = np.nan
+            return [embeds]
+
+    def check() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(vision, "_session", Spoilt())
+            with pytest.raises(NonFiniteError, match="not finite at a picture's tile"):
+                answer(own_engine, ask(own_engine, picture(0)), options(1))
+
+    same_everywhere(own_engine, check)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -277,6 +277,13 @@ def test_peak_memory_sees_an_allocation_that_is_gone() -> None:
         assert memory.peak().anonymous >= before + (60 << 20)
 
 
+def test_memory_that_was_swapped_out_counts_as_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = tmp_path / "status"
+    status.write_text("VmRSS:\t 900 kB\nRssAnon:\t 300 kB\nRssFile:\t 600 kB\nVmSwap:\t 50 kB\n")
+    monkeypatch.setattr("export.memory._STATUS", status)
+    assert PeakMemory().peak() == Peak(anonymous=350 << 10, resident=900 << 10)
+
+
 @pytest.mark.timeout(600)
 def test_export_ends_with_a_certificate(text_checkpoint: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
