@@ -79,6 +79,34 @@ def test_public_signatures_have_no_any() -> None:
     assert not [f"{path}: {function.name}" for path, function in public if re.search(r"\bAny\b", signature(function))]
 
 
+def called(path: Path) -> Iterator[str]:
+    """What a file calls, as it is written there."""
+    return (ast.unparse(node.func) for node in ast.walk(ast.parse(text(path))) if isinstance(node, ast.Call))
+
+
+def test_nothing_is_validated_by_an_assert() -> None:
+    trees = {str(path): ast.parse(text(path)) for path in PACKAGED}
+    assert not [path for path, tree in trees.items() if any(isinstance(node, ast.Assert) for node in ast.walk(tree))]
+
+
+def test_nothing_that_is_read_is_run() -> None:
+    running = {"eval", "exec", "compile", "torch.load", "register_custom_ops_library"}
+    found = {(str(path), name) for path in PACKAGED for name in called(path)}
+    assert not [
+        (path, name) for path, name in found if name in running or name.endswith(".register_custom_ops_library")
+    ]
+    assert not matches(
+        PACKAGED, r"^\s*(?:import|from) (?:pickle|marshal|shelve|jinja2)\b|trust_remote_code|allow_pickle"
+    )
+
+
+def test_what_is_timed_is_timed_by_a_clock_that_never_goes_back() -> None:
+    wall = ("time.time", "datetime.now", "datetime.utcnow", "datetime.today")
+    found = {str(path) for path in PACKAGED for name in called(path) if name.endswith(wall)}
+    # One says when an answer was made, the other when it was seen: they show the time, they do not measure it.
+    assert found == {"edge/openai.py", "edge/commands/watch.py"}
+
+
 def test_nothing_is_left_to_do() -> None:
     mark = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
     assert not matches([*SOURCES, *SCRIPTS, *PROSE, *CONFIGURATION], rf"\b({mark})\b")
