@@ -382,7 +382,7 @@ def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:
 
 
 def _vision_problems(vision: VisionSpec) -> Iterator[tuple[str, str]]:
-    largest_of = {"tile_px": 4096, "patch_px": 4096, "max_tiles": 256, "tokens_per_tile": 65536, "frames": 256}
+    largest_of = {"tile_px": 4096, "patch_px": 4096, "max_tiles": 256, "tokens_per_tile": 65536, "frames": 32}
     for name, largest in largest_of.items():
         if not 1 <= getattr(vision, name) <= largest:
             yield f"vision.{name}", f"1 to {largest}, got {getattr(vision, name)}"

@@ -30,6 +30,7 @@ from edge.bundle import (
     parse_manifest,
     verify,
 )
+from edge.chat import MAX_VIDEO_FRAMES
 from edge.errors import STATUS, BundleError, EdgeError, status_of
 
 TEXT = TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32")
@@ -80,6 +81,17 @@ def test_manifest_survives_a_round_trip() -> None:
     assert parse_manifest(data, file="m") == manifest()
     assert dump_manifest(parse_manifest(data, file="m")) == data
     assert data.endswith(b"}\n") and list(json.loads(data)) == sorted(json.loads(data))
+
+
+@pytest.mark.parametrize("frames", [1, 31, 32, 33])
+def test_a_bundle_may_want_as_many_frames_of_a_film_as_a_request(frames: int) -> None:
+    data = dump_manifest(manifest()).replace(b'"frames": 6', b'"frames": %d' % frames)
+    if frames <= MAX_VIDEO_FRAMES == 32:
+        found = parse_manifest(data, file="m")
+        assert isinstance(found, Manifest) and found.vision is not None and found.vision.frames == frames
+    else:
+        with pytest.raises(BundleError, match="vision.frames: expected 1 to 32, got 33"):
+            parse_manifest(data, file="m")
 
 
 def test_sound_bundle_opens_and_verifies(bundle_path: Path) -> None:
