@@ -1,8 +1,11 @@
-"""Bounds of numbers that llguidance reads too widely, tightened before it sees them.
+"""Bounds of numbers, and dates and times, that llguidance reads too widely, tightened before it sees them.
 
 Where an exclusive bound is a whole number and the opposite bound lies within one of it, away from zero, as in
 `{"exclusiveMinimum": 0, "maximum": 0.5}`, llguidance 1.9 takes the bound itself, too: 0 there, 1 in (1, 1.25), -0 in
 [-0.5, 0). The exclusive bound is given as an inclusive one a millionth of the way inside: what is taken is valid.
+
+Of dates it takes 29 February of every year, and the year 0; of times the second 60 of every minute, and a small t and
+z. Python's own readers take none of them, so a pattern is put beside such a format.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +17,20 @@ Schema = Mapping[str, object]
 
 _STEPS = 1_000_000
 _DATA = frozenset({"const", "enum", "default", "examples"})  # JSON that is no schema
+_YEAR = "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+_MONTH_AND_DAY = (
+    "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"  # of any year
+)
+_LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_DATE = f"(?:{_YEAR}-{_MONTH_AND_DAY}|{_LEAP_YEAR}-02-29)"
+_HOUR_AND_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = rf"{_HOUR_AND_MINUTE}:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:Z|[+-]{_HOUR_AND_MINUTE})"
+_PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}  # of formats
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 
 
 def tightened(schema: Schema, *, field: str) -> Schema:
-    """Return a schema whose numbers llguidance holds to their bounds; it is not changed itself.
+    """Return a schema whose numbers, dates and times llguidance holds to what it says; it is not changed itself.
 
     Any two bounds of a schema may meet in one number, by allOf or $ref: so all are looked at together.
     Raises: SchemaError for bounds too near to each other for a float between them, and for endless nesting.
@@ -66,6 +78,7 @@ def _copy(value: object, lows: list[Decimal], highs: list[Decimal], field: str) 
             copied[key] = item if key in _DATA else _copy(item, lows, highs, field)
     _tighten(copied, "exclusiveMinimum", "minimum", highs, 1, field)
     _tighten(copied, "exclusiveMaximum", "maximum", lows, -1, field)
+    _add_pattern(copied)
     return copied
 
 
@@ -81,3 +94,10 @@ def _tighten(node: dict[str, object], key: str, inclusive: str, opposite: list[D
         given = [float(number) for number in _numbers(node, inclusive)]
         del node[key]
         node[inclusive] = sign * max(sign * number for number in (inside, *given))
+
+
+def _add_pattern(node: dict[str, object]) -> None:
+    """Put the pattern of its format beside what a schema says already."""
+    name, others = node.get("format"), node.get("allOf", [])
+    if isinstance(name, str) and name in _PATTERNS and isinstance(others, list):
+        node["allOf"] = [*others, {"pattern": _PATTERNS[name]}]

@@ -1,5 +1,7 @@
-"""Bounds of numbers as llguidance reads them, tightened where it reads them too widely."""
+"""Bounds of numbers, dates and times as llguidance reads them, tightened where it reads them too widely."""
 
+import datetime
+import itertools
 import json
 import random
 from decimal import Decimal
@@ -57,6 +59,46 @@ def test_bounds_that_meet_by_all_of_or_a_reference_are_seen() -> None:
         assert not takes(schema, "0") and takes(schema, "0.25")
 
 
+@pytest.mark.parametrize(
+    ("form", "bad", "good"),
+    [
+        ("date", ("2023-02-29", "1900-02-29", "0000-01-01"), ("2024-02-29", "2000-02-29", "0004-02-29", "2023-02-28")),
+        ("time", ("00:24:60Z", "00:24:59z"), ("23:59:59.25Z", "00:00:00+05:30")),
+        (
+            "date-time",
+            ("2023-02-29T00:00:00Z", "2023-01-31T00:00:60Z", "2023-01-31t00:00:00Z"),
+            ("2023-01-31T00:00:00Z",),
+        ),
+    ],
+)
+def test_dates_and_times_are_those_there_are(form: str, bad: tuple[str, ...], good: tuple[str, ...]) -> None:
+    for schema in (
+        {"type": "string", "format": form},
+        {"format": form, "allOf": [{"minLength": 1}]},
+        {"anyOf": [{"type": ["string", "null"], "format": form, "pattern": "[0-9]"}, {"type": "null"}]},
+    ):
+        for text in bad:
+            assert takes(schema, f'"{text}"', raw=True), "llguidance reads it rightly now: edge.bounds has had its time"
+            assert not takes(schema, f'"{text}"')
+        assert all(takes(schema, f'"{text}"') for text in good)
+
+
+def test_every_date_is_taken_and_no_other() -> None:
+    matcher = LLMatcher(BYTES, f"start: {_inline({'format': 'date', 'type': 'string'}, 'f')}\n", log_level=0)
+    for year in (1, 4, 99, 100, 400, 1582, 1900, 1999, 2000, 2023, 2024, 2100, 9996, 9999):
+        for month, day in itertools.product(range(14), range(33)):
+            state, text = matcher.deep_copy(), f"{year:04}-{month:02}-{day:02}"
+            is_taken = state.try_consume_tokens([*f'"{text}"'.encode()]) == 12 and state.is_accepting()
+            assert is_taken == is_date(text), text
+
+
+def is_date(text: str) -> bool:
+    try:
+        return bool(datetime.date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
 def test_random_bounds_hold() -> None:
     rng = random.Random(0)
     values = (0, 1, 2, -1, -2, 0.5, -0.5, 0.25, 1.5, -1.5, 9.75, 0.001, 1e-9, -1e-9, 0.1, 99.5, 1e3)
@@ -77,6 +119,9 @@ def test_other_schemas_stay_as_they_are() -> None:
         {"type": "number", "exclusiveMinimum": 0},
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         {"type": "number", "exclusiveMinimum": 0.5, "maximum": 0.75},
+        {"type": "string", "format": "uuid"},
+        {"enum": [{"format": "date"}]},
+        {"type": "object", "properties": {"format": {"const": "date"}}},
         {"enum": [{"exclusiveMinimum": 0, "maximum": 0.5}]},
         {"properties": {"exclusiveMinimum": {"const": 0}, "enum": {"maximum": 0.5}}},
         {"exclusiveMinimum": True, "maximum": 0.5},
