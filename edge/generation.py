@@ -96,6 +96,12 @@ class Generation:
         self._count("cancelled")
         self.done = True
 
+    def break_off(self, error: ApiError) -> bytes:
+        """Stop the generation of a stream that has begun, and return its last event."""
+        self.cancel()
+        self.broken = True
+        return self._writer.broken(self._reply, self.newest, error)
+
     def _send(self, progress: Progress) -> bytes | None:
         self.newest = progress
         last = progress.finish_reason is not None

@@ -40,6 +40,7 @@ BODY_S = 60.0
 BODY_GRACE_S = 10.0  # before its rate counts
 BODY_BYTES_PER_S = 8 << 10
 GRACE_S = 10
+_LAST_WORDS_S = 2
 N_SLOTS = 4
 _BACKLOG = 128
 _FIRST_LINE_BYTES = 8 << 10
@@ -90,6 +91,8 @@ class Server:
             generation = await self._answer(scope, receive, said)
         except (StreamBroken, _Gone):
             pass  # the connection closes without a proper end
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            await said.broken_off(raw_path(scope), refused(503, "the server is ending"))
         except Exception as error:
             _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
             if said.status is None:
@@ -221,6 +224,13 @@ class _Said:
         await self.head(response.status, (*response.headers, *length))
         await self.body(response.body, more=False)
 
+    async def broken_off(self, path: str, error: ApiError) -> None:
+        """Say what ended a request too early: in its status, or as the last event of a stream that has begun."""
+        if self.status is None:
+            await self.response(refusal(path, error))
+        elif self.generation is not None and self.generation.streams:
+            await self.body(self.generation.break_off(error), more=True)
+
 
 def raw_path(scope: Scope) -> str:
     """Return the path as it was sent: nothing decoded, so nothing is spelt in two ways."""
@@ -305,7 +315,14 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._queue.close()
+        late = asyncio.get_running_loop().call_later(GRACE_S, self._break_off)
         await super().shutdown(sockets)
+        late.cancel()
+
+    def _break_off(self) -> None:
+        """End what still runs; uvicorn itself would do it only when nobody waits for its last words any more."""
+        for task in self.server_state.tasks:
+            task.cancel()
 
     def stop(self) -> None:
         """End in order, told from any thread."""
@@ -357,6 +374,8 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=_FIRST_LINE_BYTES + MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=GRACE_S + _LAST_WORDS_S,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     config.load()
     config.ssl = tls

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -82,6 +83,32 @@ def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path) -> None:
                 assert client.post("/v1/chat", json=fields).json()["responses"] == expected
         eventually(lambda: idle(served))
         assert threading.active_count() <= n_threads + 4  # the pool's, made as they were needed
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
+def test_a_server_that_ends_says_so_to_whom_it_still_answers(
+    path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.01)
+    monkeypatch.setattr("edge.server.GRACE_S", 1)
+    with serving(int8_bundle) as served, ThreadPoolExecutor(1) as threads:
+        client = httpx.Client(base_url=served.address, timeout=30)
+        whole = threads.submit(client.post, path, json=LONG)
+        with client.stream("POST", path, json={**LONG, "stream": True}) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: ")
+            served.stop()
+            last = ""
+            with pytest.raises(httpx.RemoteProtocolError):
+                for line in lines:
+                    last = line or last
+        answer, said = whole.result(), json.loads(last.removeprefix("data: "))
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+        for body in (answer.json(), said):
+            told = body["detail"] if path == "/v1/chat" else body["error"]["message"]
+            assert told == "the server is ending"
+        assert path != "/v1/chat" or (said["responses"] == [] and said["usage"]["output_tokens"] > 0)
+    assert served.server.queue.n_running == 0
 
 
 @pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
