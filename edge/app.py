@@ -85,8 +85,7 @@ class Job:
 
     def _begin(self) -> Reply:
         app, engine = self._app, self._engine
-        with api_errors():
-            listener = app.models.listener(engine.manifest.id)
+        listener = app.models.listener(engine.manifest.id)
         return start(
             engine,
             self._asked.request,
@@ -167,8 +166,7 @@ class App:
     def _job(self, request: HttpRequest, begun_s: float) -> Job:
         check_content_type(request.headers)
         asked = self._readers[request.path](read_json(request.body))
-        with api_errors():
-            engine = self.models.engine(asked.request.model)
+        engine = self.models.engine(asked.request.model)
         return Job(self, request.path, asked, engine, begun_s)
 
     def _chat(self, body: Fields) -> Asked:
@@ -232,7 +230,8 @@ def check_content_type(headers: Mapping[str, str]) -> None:
 def _answered(path: str, act: Callable[[], T]) -> T | HttpResponse:
     """Return what `act` does, or the response that its error is; an unexpected one stays in the log."""
     try:
-        return act()
+        with api_errors():
+            return act()
     except ApiError as error:
         return refusal(path, error)
     except MemoryError:

@@ -297,8 +297,8 @@ class ModelsClient:
         self._session = session
 
     def get(self, *, request_options: Options | None = None) -> list[Model]:
-        """Return what is loaded or installed."""
-        return [Model(id=name) for name in self._session.models.ids()]
+        """Return what is loaded or installed. Raises: ApiError."""
+        return _listed(self._session)
 
 
 class AsyncModelsClient:
@@ -308,8 +308,13 @@ class AsyncModelsClient:
         self._session = session
 
     async def get(self, *, request_options: Options | None = None) -> list[Model]:
-        """Return what is loaded or installed."""
-        return [Model(id=name) for name in self._session.models.ids()]
+        """Return what is loaded or installed. Raises: ApiError."""
+        return _listed(self._session)
+
+
+def _listed(session: _Session) -> list[Model]:
+    with api_errors():
+        return [Model(id=name) for name in session.models.ids()]
 
 
 def _body(arguments: Mapping[str, object]) -> dict[str, object]:

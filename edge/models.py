@@ -147,7 +147,9 @@ class Models:
             self._hold(default)
 
     def ids(self) -> list[str]:
-        """Return the ids of what is loaded or installed, the default first."""
+        """Return the ids of what is loaded or installed, the default first. Raises: EngineClosed."""
+        if self._closed:
+            raise EngineClosed("the client is closed")
         first = [self._first] if self._first else []
         return list(dict.fromkeys(stored.id for stored in [*first, *store.bundles()]))
 

@@ -47,21 +47,16 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         request.read()
         answer = self._begin(request)
         if isinstance(answer, HttpResponse):
-            return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+            return _whole(request, answer)
         body = _Body(answer, self)
         return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request without blocking the event loop."""
         await request.aread()
-        job = self._starters.submit(self._begin, request)
-        try:
-            answer = await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            job.add_done_callback(_abandon)
-            raise
+        answer = await self._begun(request)
         if isinstance(answer, HttpResponse):
-            return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+            return _whole(request, answer)
         body = await _AsyncBody.begun(answer, self)
         return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
 
@@ -73,6 +68,17 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """As close, without blocking the event loop."""
         await asyncio.to_thread(self.close)
+
+    async def _begun(self, request: httpx.Request) -> Generation | HttpResponse:
+        try:
+            job = self._starters.submit(self._begin, request)
+        except RuntimeError:  # closed: then nothing begins that could take long
+            return self._begin(request)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_abandon)
+            raise
 
     def _begin(self, request: httpx.Request) -> Generation | HttpResponse:
         path = request.url.raw_path.decode("ascii").partition("?")[0]
@@ -131,6 +137,14 @@ class _AsyncBody(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         await self._arriving.aclose()
         self._generation.cancel()
+
+
+def _whole(request: httpx.Request, answer: HttpResponse) -> httpx.Response:
+    """Return a response that is there already; of one to HEAD the headers alone."""
+    if request.method != "HEAD":
+        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+    length = [("content-length", str(len(answer.body)))] if answer.body else []
+    return httpx.Response(answer.status, headers=[*answer.headers, *length])
 
 
 def _abandon(job: "Future[Generation | HttpResponse]") -> None:

@@ -1,5 +1,6 @@
 """Every row of the error table, by each route's own form, over TCP and in process."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,3 +185,26 @@ def test_the_servers_media_folder_is_the_only_one_that_is_read(int8_bundle: Path
             response = client.post("/v1/chat", json={**V1, "messages": messages})
             assert response.status_code == status
             assert status == 200 or str(tmp_path) not in response.text.replace(url, "")
+
+
+def test_head_has_the_headers_of_get_alone(client: httpx.Client) -> None:
+    for path, status in (("/health", 200), ("/v1/models", 200), ("/nowhere", 404), ("/v1/chat", 405)):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (status, b"")
+        if status == 200:  # else the method is part of what is said
+            assert head.headers["content-length"] == str(len(get.content))
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/models", "/models"])
+def test_503_of_a_closed_transport(path: str, int8_bundle: Path) -> None:
+    transport = edge.Transport(model=int8_bundle, threads=1)
+    transport.close()
+    method = "POST" if path == "/v1/chat" else "GET"
+
+    async def asked() -> httpx.Response:
+        client = httpx.AsyncClient(transport=transport, base_url="http://edge")
+        return await client.request(method, path, json=V1)
+
+    client = httpx.Client(transport=transport, base_url="http://edge")
+    for response in (client.request(method, path, json=V1), asyncio.run(asked())):
+        assert check_form(path, response, 503) == "the client is closed"

@@ -261,9 +261,28 @@ def test_a_forked_child_opens_an_engine_of_its_own(opened: list[FakeEngine], mon
 def test_a_closed_client_refuses(opened: list[FakeEngine]) -> None:
     client = edge.Reka()
     client.close()
-    with pytest.raises(edge.ApiError) as caught:
-        client.chat.create(model="reka-edge", messages=HELLO)
-    assert caught.value.status_code == 503
+    calls: list[Callable[[], object]] = [
+        lambda: client.chat.create(model="reka-edge", messages=HELLO),
+        lambda: next(client.chat.create_stream(model="reka-edge", messages=HELLO)),
+        client.models.get,
+    ]
+    for call in calls:
+        with pytest.raises(edge.ApiError) as caught:
+            call()
+        assert caught.value.status_code == 503
+    assert opened == []
+
+
+def test_a_closed_async_client_refuses(opened: list[FakeEngine]) -> None:
+    async def used() -> None:
+        client = edge.AsyncReka()
+        await client.aclose()
+        for call in (client.chat.create(model="reka-edge", messages=HELLO), client.models.get()):
+            with pytest.raises(edge.ApiError) as caught:
+                await call
+            assert caught.value.status_code == 503
+
+    asyncio.run(used())
     assert opened == []
 
 
