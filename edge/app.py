@@ -18,9 +18,9 @@ from edge.generation import MAX_SECONDS, Clock, Generation, parts
 from edge.messages import Limits
 from edge.metrics import Metrics
 from edge.models import Models
-from edge.openai import from_openai, openai_places
+from edge.openai import from_openai
 from edge.opening import Access
-from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_error, read_stream
+from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_place, read_stream
 from edge.types import ApiError
 
 if TYPE_CHECKING:
@@ -174,17 +174,11 @@ class App:
         return Asked(read_request(body, limits=self.limits), ChatWriter(streams))
 
     def _legacy(self, body: Fields) -> Asked:
-        try:
-            return Asked(read_request(from_legacy(body), limits=self.limits), LegacyWriter())
-        except ApiError as error:
-            raise legacy_error(error) from error.__cause__
+        return Asked(read_request(from_legacy(body), limits=self.limits, place=legacy_place), LegacyWriter())
 
     def _completion(self, body: Fields) -> Asked:
         completion = from_openai(body)
-        try:
-            request = read_request(completion.fields, limits=self.limits)
-        except ApiError as error:
-            raise openai_places(error, completion) from error.__cause__
+        request = read_request(completion.fields, limits=self.limits, place=completion.place)
         return Asked(request, completion.writer)
 
     def _list_models(self, request: HttpRequest) -> HttpResponse:

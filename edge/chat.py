@@ -14,7 +14,7 @@ from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
 from edge.listener import Listener
-from edge.messages import Limits, MediaPart, Message, Problems, read_messages, shown
+from edge.messages import Limits, MediaPart, Message, Place, Problems, read_messages, shown
 from edge.opening import Access, Hearing, open_media
 from edge.paper import TextBudget
 from edge.prompt import Tool, pieces
@@ -155,13 +155,14 @@ class Reply:
         ]
 
 
-def read_request(body: Mapping[str, object], *, limits: Limits) -> Request:
+def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | None = None) -> Request:
     """Check a request's fields; null or absent is the default, unknown fields are ignored.
 
+    place: where what stands here stood in a request that came in another form.
     Raises: UnprocessableEntityError naming every field that is wrong, ApiError 400 for what this version has not.
     Source: chat-api, 2.
     """
-    problems = Problems()
+    problems = Problems(place)
     messages = read_messages(body.get("messages"), problems, limits)
     model = body.get("model")
     if model is None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -11,6 +11,7 @@ from edge.prompt import Call, Role
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
 
 Loc = tuple[str | int, ...]
+Place = Callable[[Loc], Loc]
 MessageLike = ChatMessage | Mapping[str, object]
 Kind = Literal["image", "video", "audio", "pdf"]
 
@@ -83,13 +84,20 @@ class Message:
 
 
 class Problems:
-    """The mistakes found in a request so far, in the shape of a 422's body."""
+    """The mistakes found in a request so far, in the shape of a 422's body.
 
-    def __init__(self) -> None:
+    place: where what stands here stood in the request as it came.
+    """
+
+    def __init__(self, place: Place | None = None) -> None:
         self.found: list[ValidationError] = []
+        self._place = place
+
+    def place(self, loc: Loc) -> Loc:
+        return loc if self._place is None else self._place(loc)
 
     def add(self, loc: Loc, msg: str, kind: str) -> None:
-        self.found.append(ValidationError(loc=list(loc), msg=msg, type=kind))
+        self.found.append(ValidationError(loc=list(self.place(loc)), msg=msg, type=kind))
 
     def raise_any(self) -> None:
         """Raise: UnprocessableEntityError with all of them, if there are any."""
@@ -182,7 +190,7 @@ def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | 
     if (key == "text" or key.endswith("_url")) and not isinstance(value, str):
         problems.add((*loc, key), f"expected a string, got {shown(value)}", "string_type")
         return None
-    return str(value) if key == "text" else MediaPart(_KINDS[key], value, (*loc, key))
+    return str(value) if key == "text" else MediaPart(_KINDS[key], value, problems.place((*loc, key)))
 
 
 def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[str, ...]:

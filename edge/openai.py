@@ -9,8 +9,7 @@ from edge.chat import Reply
 from edge.exchange import event, openai_error, refused
 from edge.handle import Progress, TokenScore
 from edge.messages import Loc, Problems, shown
-from edge.types import ApiError, ChatMessage, ChatMessageChunk, HttpValidationError, UnprocessableEntityError
-from edge.types import ValidationError as Problem
+from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
 
@@ -28,10 +27,14 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Completion:
-    """A request for a completion: `fields` as /v1/chat takes them; `places`: which message each of ours began as."""
+    """A request for a completion: `fields` as /v1/chat takes them.
+
+    places: which message each of ours began as; limit: what the request calls max_tokens.
+    """
 
     fields: Fields
     places: tuple[int, ...]
+    limit: str
     stream: bool
     include_usage: bool
 
@@ -39,6 +42,19 @@ class Completion:
     def writer(self) -> "OpenaiWriter":
         """What writes the answer as it was asked for."""
         return OpenaiWriter(self.stream, self.include_usage, scores=self.fields.get("logprobs") is True)
+
+    def place(self, loc: Loc) -> Loc:
+        """Return where something stands in the request as it came: tool messages in a row became one of ours."""
+        match loc:
+            case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key):
+                return ("body", "messages", self.places[i] + j, "content" if key == "output" else key)
+            case ("body", "messages", int(i), *rest):
+                return ("body", "messages", self.places[i], *rest)
+            case ("body", "tools", int(i), *rest):
+                return ("body", "tools", i, "function", *rest)
+            case ("body", "max_tokens"):
+                return ("body", self.limit)
+        return loc
 
 
 @dataclass
@@ -124,20 +140,7 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     stream = _flag(body, "stream", problems)
     include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     problems.raise_any()
-    return Completion(fields, places, stream, include_usage)
-
-
-def openai_places(error: ApiError, completion: Completion) -> ApiError:
-    """Return an error whose places are those of the request as it came: tool messages in a row became one of ours."""
-    if not isinstance(error.body, HttpValidationError):
-        return error
-    problems = []
-    for problem in error.body.detail or ():
-        loc = list(problem.loc)
-        if len(loc) > 2 and loc[1] == "messages" and isinstance(loc[2], int) and loc[2] < len(completion.places):
-            loc[2] = completion.places[loc[2]]
-        problems.append(Problem(loc=loc, msg=problem.msg, type=problem.type))
-    return UnprocessableEntityError(HttpValidationError(detail=problems))
+    return Completion(fields, places, limit, stream, include_usage)
 
 
 def _refuse(body: Mapping[str, object]) -> None:
@@ -204,8 +207,10 @@ def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
     kind = fields.get("type")
     value = fields.get(str(kind))
     if kind in ("text", "refusal"):
-        return {"type": "text", "text": value if value is not None else 0}
-    if kind in ("image_url", "video_url"):
+        if isinstance(value, str):
+            return {"type": "text", "text": value}
+        problems.add((*loc, str(kind)), f"expected a string, got {shown(value)}", "string_type")
+    elif kind in ("image_url", "video_url"):
         url = value.get("url") if isinstance(value, Mapping) else value
         if isinstance(url, str):
             return {"type": str(kind), str(kind): url}
@@ -269,12 +274,7 @@ def _tools(tools: object, problems: Problems) -> object:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             problems.add(("body", "tools", i, "function"), "expected a function with a name", "dict_type")
             continue
-        parameters = function.get("parameters")
-        if parameters is None:
-            parameters = {"type": "object", "properties": {}}
-        read.append(
-            {"name": function["name"], "description": function.get("description"), "parameters": parameters}
-        )
+        read.append({name: function.get(name) for name in ("name", "description", "parameters")})
     return read
 
 
@@ -287,8 +287,10 @@ def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, 
     function = choice.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
     named = [tool for tool in tools if tool["name"] == name] if isinstance(tools, list) else []
-    if choice.get("type") != "function" or not named:
-        msg = f"expected auto, none, required or one of the tools, got {shown(name)}"
+    kind = choice.get("type")
+    if kind != "function" or not named:
+        got = f"type {shown(kind)}" if kind != "function" else shown(name)
+        msg = f"expected auto, none, required or one of the tools, got {got}"
         problems.add(("body", "tool_choice"), msg, "value_error")
     return "tool", named
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from edge.chat import Reply
 from edge.exchange import detail_of, event, refused
 from edge.handle import Progress
-from edge.messages import Problems, shown
-from edge.types import ApiError, HttpValidationError, UnprocessableEntityError, ValidationError
+from edge.messages import Loc, Problems, shown
+from edge.types import ApiError
 
 Fields = dict[str, object]
 
@@ -87,16 +87,14 @@ def from_legacy(body: Mapping[str, object]) -> Fields:
     return fields
 
 
-def legacy_error(error: ApiError) -> ApiError:
-    """Return an error with the fields named as v0 names them."""
-    if not isinstance(error.body, HttpValidationError):
-        return error
-    problems = []
-    for problem in error.body.detail or ():
-        place, *rest = problem.loc[1:] or [""]
-        loc = [*problem.loc[:1], _RENAMED.get(str(place), place), *rest]
-        problems.append(ValidationError(loc=loc, msg=problem.msg, type=problem.type))
-    return UnprocessableEntityError(HttpValidationError(detail=problems))
+def legacy_place(loc: Loc) -> Loc:
+    """Return where something stands in a v0 request, whose fields have other names."""
+    match loc:
+        case ("body", "messages", int(i), "content", int(_), str(key)) if key.endswith("_url"):
+            return ("body", _RENAMED["messages"], i, "media_url")
+        case ("body", str(field), *rest):
+            return ("body", _RENAMED.get(field, field), *rest)
+    return loc
 
 
 def _legacy_messages(history: object) -> object:

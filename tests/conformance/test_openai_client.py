@@ -142,6 +142,31 @@ def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI, choice: obj
     assert not any(chunk.choices[0].delta.content for chunk in chunks)
 
 
+def test_a_function_without_parameters_takes_no_arguments(client: openai.OpenAI) -> None:
+    tool = {"type": "function", "function": {"name": "noon"}}
+    fields = {**HOW, "tools": [tool], "tool_choice": "required", "max_completion_tokens": 200}
+    answer = client.chat.completions.create(messages=ASK, **fields)  # type: ignore[call-overload]
+    (call,) = answer.choices[0].message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("noon", "{}")
+
+
+def test_an_error_says_what_the_request_itself_holds_and_where(client: openai.OpenAI) -> None:
+    outputs = [{"role": "tool", "tool_call_id": name, "content": "5"} for name in ("a", "b")]
+    for value in (None, 7):
+        error = refused(client, [{"role": "user", "content": [{"type": "text", "text": value}]}])
+        assert f"messages.0.content.0.text: expected a string, got {value}" in error.message
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    error = refused(client, [*ASK, *outputs, {"role": "user", "content": [image]}])
+    assert "messages.4.content.0.image_url: " in error.message
+    silent = {"role": "tool", "tool_call_id": "c", "content": None}
+    assert refused(client, [*ASK, *outputs, silent]).param == "messages.4.content"
+    assert refused(client, [*ASK, *outputs, {"role": "tool", "content": "5"}]).param == "messages.4.tool_call_id"
+    odd = {"type": "function", "function": {"name": "two words"}}
+    assert refused(client, tools=[TOOL, odd]).param == "tools.1.function.name"
+    error = refused(client, tool_choice={"type": "allowed_tools", "allowed_tools": {}}, tools=[TOOL])
+    assert "got type 'allowed_tools'" in error.message
+
+
 def test_an_answer_by_a_schema(client: openai.OpenAI) -> None:
     schema = {"name": "shapes", "schema": TOOL["function"]["parameters"]}  # type: ignore[index]
     form = {"type": "json_schema", "json_schema": schema}
@@ -155,7 +180,8 @@ def test_an_answer_by_a_schema(client: openai.OpenAI) -> None:
     [
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
-        ({"max_completion_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"max_completion_tokens": None, "max_tokens": 0}, "max_tokens"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"n": 2}, None),
         ({"logit_bias": {"5": 1}}, None),

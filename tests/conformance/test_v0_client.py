@@ -45,7 +45,7 @@ def test_a_picture_is_told_by_its_bytes(tmp_path: Path) -> None:
 def test_other_media_is_told_by_its_bytes_and_refused(first: bytes, kind: str, tmp_path: Path) -> None:
     file = tmp_path / "media"
     file.write_bytes(first + bytes(32))
-    with pytest.raises(requests.HTTPError, match=kind):
+    with pytest.raises(requests.HTTPError, match=rf"conversation_history\.0\.media_url: .*{kind}"):
         reka.v2.chat("What?", media_filename=str(file), model_name="reka-edge", **HOW)
 
 
