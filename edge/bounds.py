@@ -8,6 +8,7 @@ Of dates it takes 29 February of every year, and the year 0; of times the second
 z. Python's own readers take none of them, so a pattern is put beside such a format.
 """
 
+import bisect
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
@@ -37,8 +38,8 @@ def tightened(schema: Schema, *, field: str) -> Schema:
     """
     try:
         nodes = list(_nodes(schema))
-        lows = [low for node in nodes for low in _numbers(node, "minimum", "exclusiveMinimum")]
-        highs = [high for node in nodes for high in _numbers(node, "maximum", "exclusiveMaximum")]
+        lows = sorted(low for node in nodes for low in _numbers(node, "minimum", "exclusiveMinimum"))
+        highs = sorted(high for node in nodes for high in _numbers(node, "maximum", "exclusiveMaximum"))
         copy = _copy(schema, lows, highs, field)
     except RecursionError as error:
         raise SchemaError(f"{field}: expected fewer levels of schemas in each other") from error
@@ -83,9 +84,12 @@ def _copy(value: object, lows: list[Decimal], highs: list[Decimal], field: str) 
 
 
 def _tighten(node: dict[str, object], key: str, inclusive: str, opposite: list[Decimal], sign: int, field: str) -> None:
-    """Replace an exclusive bound by an inclusive one, if it is one of those that are read too widely."""
+    """Replace an exclusive bound by an inclusive one, if it is one of those that are read too widely.
+
+    opposite: in rising order.
+    """
     for bound in _numbers(node, key):
-        room = min((sign * (other - bound) for other in opposite if 0 < sign * (other - bound) < 1), default=None)
+        room = _room(bound, opposite, sign)
         if room is None or bound % 1 or sign * bound < 0:
             continue
         inside = float(bound + sign * room / _STEPS)
@@ -94,6 +98,13 @@ def _tighten(node: dict[str, object], key: str, inclusive: str, opposite: list[D
         given = [float(number) for number in _numbers(node, inclusive)]
         del node[key]
         node[inclusive] = sign * max(sign * number for number in (inside, *given))
+
+
+def _room(bound: Decimal, opposite: list[Decimal], sign: int) -> Decimal | None:
+    """Return how far away the next opposite bound is, None where none is less than one away."""
+    i = bisect.bisect_right(opposite, bound) if sign > 0 else bisect.bisect_left(opposite, bound) - 1
+    room = sign * (opposite[i] - bound) if 0 <= i < len(opposite) else None
+    return room if room is not None and room < 1 else None
 
 
 def _add_pattern(node: dict[str, object]) -> None:

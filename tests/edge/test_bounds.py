@@ -99,6 +99,21 @@ def is_date(text: str) -> bool:
         return False
 
 
+def test_thousands_of_bounds_are_looked_at_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_compared = 0
+
+    class Counted(Decimal):
+        def __lt__(self, other: object) -> bool:
+            nonlocal n_compared
+            n_compared += 1
+            return super().__lt__(other)  # type: ignore[operator]
+
+    monkeypatch.setattr("edge.bounds.Decimal", Counted)
+    n = 2000
+    tightened({"anyOf": [{"exclusiveMinimum": i, "maximum": i + 0.5} for i in range(n)]}, field="f")
+    assert n_compared < 40 * n
+
+
 def test_random_bounds_hold() -> None:
     rng = random.Random(0)
     values = (0, 1, 2, -1, -2, 0.5, -0.5, 0.25, 1.5, -1.5, 9.75, 0.001, 1e-9, -1e-9, 0.1, 99.5, 1e3)
