@@ -76,7 +76,7 @@ class Server:
         self.queue = queue
         self._guard = guard
         # Each place may be held by media that are slow to come or to decode: what is quick has threads besides.
-        self._threads = ThreadPoolExecutor(_N_THREADS + queue.n_places, thread_name_prefix="edge-serve")
+        self._threads = _threads(_N_THREADS + queue.n_places)
         app.metrics.gauge("edge_running", lambda: queue.n_running)
         app.metrics.gauge("edge_queue_length", lambda: queue.n_waiting)
 
@@ -230,6 +230,21 @@ class _Said:
             await self.response(refusal(path, error))
         elif self.generation is not None and self.generation.streams:
             await self.body(self.generation.break_off(error), more=True)
+
+
+def _threads(n_threads: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads all run: there is none to be had in need, and what a server holds does not grow."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="edge-serve")
+    here = threading.Barrier(n_threads + 1)
+    try:
+        for _ in range(n_threads):
+            pool.submit(here.wait)
+    except RuntimeError:  # the system has no more of them
+        here.abort()
+        pool.shutdown(wait=False)
+        raise
+    here.wait()
+    return pool
 
 
 def raw_path(scope: Scope) -> str:

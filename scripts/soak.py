@@ -30,7 +30,6 @@ from PIL import Image, ImageDraw
 Body = dict[str, object]
 
 N_REQUESTS = 48
-POOL_THREADS = 8  # at most, of 4 and one for each of 4 slots
 FLAT_BYTES = 5_000_000
 WARM_SHARE = 0.25  # of the time
 REST_S = 1.5
@@ -39,9 +38,9 @@ WORDS = ("Who are you?", "What can you do?", "Hello!", "Which shapes do you know
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds when it rests."""
+    """What a process holds when it rests; threads: their names by their ids."""
 
-    threads: int
+    threads: dict[int, str]
     descriptors: int
     children: int
 
@@ -112,7 +111,8 @@ def memory_bytes(pid: int) -> int:
 def held(pid: int) -> Held:
     tasks = list(Path(f"/proc/{pid}/task").iterdir())
     children = sum(len((task / "children").read_text().split()) for task in tasks)
-    return Held(len(tasks), len(list(Path(f"/proc/{pid}/fd").iterdir())), children)
+    threads = {int(task.name): (task / "comm").read_text().strip() for task in tasks}
+    return Held(threads, len(list(Path(f"/proc/{pid}/fd").iterdir())), children)
 
 
 async def whole(client: httpx.AsyncClient, body: Body) -> str:
@@ -218,11 +218,14 @@ def problems(seen: Seen, warm: Held, last: Held, log: str) -> list[str]:
     grown_bytes = max(seen.memory) - seen.memory[0]
     if grown_bytes > FLAT_BYTES:
         found.append(f"memory: grew by {grown_bytes / 1e6:.1f} MB after warming up")
-    for name in ("threads", "descriptors", "children"):
-        before, after = getattr(warm, name), getattr(last, name)
-        # The server's pool starts its threads as they are needed, the last of them perhaps after warming up.
-        if after > before + (POOL_THREADS if name == "threads" else 0):
-            found.append(f"{name}: {before} when warm, {after} at the end")
+    for before, after, word in ((warm.threads, last.threads, "began"), (last.threads, warm.threads, "ended")):
+        others = ", ".join(f"{name} ({number})" for number, name in after.items() if number not in before)
+        if others:
+            found.append(f"threads: {len(warm.threads)} when warm; since then {word}: {others}")
+    for name in ("descriptors", "children"):
+        n_before, n_after = getattr(warm, name), getattr(last, name)
+        if n_after > n_before:
+            found.append(f"{name}: {n_before} when warm, {n_after} at the end")
     if not seen.endings["finished"]:
         found.append("no answer was finished")
     return found + [f"log: {line:.300}" for line in log.splitlines() if '"level": "error"' in line]
@@ -245,7 +248,9 @@ def main() -> None:
     first, *_, end = sizes = [size / 1e6 for size in seen.memory]
     print("answers:", ", ".join(f"{n} {kind}" for kind, n in sorted(seen.endings.items())))
     print(f"memory:  {first:.1f} MB when warm, then {min(sizes):.1f} to {max(sizes):.1f}, {end:.1f} at the end")
-    print(f"held:    {warm} when warm\n         {last} at the end")
+    for state, when in ((warm, "when warm"), (last, "at the end")):
+        counts = f"{len(state.threads)} threads, {state.descriptors} descriptors, {state.children} children"
+        print(f"held:    {counts} {when}")
     for each in found:
         print(f"BAD      {each}")
     sys.exit(1 if found else 0)

@@ -32,14 +32,15 @@ def test_a_crowd_that_cancels_and_vanishes_leaves_nothing_behind(int8_bundle: Pa
 
 
 def test_what_is_wrong_is_seen(soak: ModuleType) -> None:
-    warm = soak.Held(threads=8, descriptors=11, children=1)
+    warm = soak.Held(threads={1: "python", 2: "python"}, descriptors=11, children=1)
     good = soak.Seen(Counter(finished=3), [], [70_000_000, 74_900_000, 70_000_000])
-    assert soak.problems(good, warm, replace(warm, children=0, threads=16), '{"level": "info"}\n') == []
+    assert soak.problems(good, warm, replace(warm, children=0), '{"level": "info"}\n') == []
     for seen, last, log, word in (
         (replace(good, memory=[70_000_000, 75_100_000]), warm, "", "memory"),
         (replace(good, wrong=["request 3: other words"]), warm, "", "request 3"),
         (replace(good, endings=Counter(cancelled=3)), warm, "", "finished"),
-        (good, replace(warm, threads=17), "", "threads"),
+        (good, replace(warm, threads={**warm.threads, 3: "left"}), "", "since then began: left (3)"),
+        (good, replace(warm, threads={1: "python"}), "", "since then ended: python (2)"),
         (good, replace(warm, descriptors=12), "", "descriptors"),
         (good, replace(warm, children=2), "", "children"),
         (good, warm, '{"level": "error", "event": "a request failed"}\n', "a request failed"),
