@@ -387,10 +387,8 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + MAX_HEADER_BYTES,
         timeout_graceful_shutdown=GRACE_S + _LAST_WORDS_S,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + MAX_HEADER_BYTES,
     )
     config.load()
     config.ssl = tls
