@@ -14,8 +14,8 @@ from edge.body import read_json
 from edge.chat import Reply, Request, api_errors, read_request, start
 from edge.engine import Engine
 from edge.exchange import Headers, HttpRequest, HttpResponse, Writer, json_response, refusal, refused
-from edge.generation import MAX_SECONDS, Clock, Generation, parts
-from edge.messages import Limits
+from edge.generation import Clock, Generation, parts
+from edge.limits import Limits
 from edge.metrics import Metrics
 from edge.models import Models
 from edge.openai import from_openai
@@ -79,7 +79,7 @@ class Job:
             path=self._path,
             metrics=app.metrics,
             begun_s=self._begun_s,
-            max_s=app.max_s,
+            max_s=app.limits.answer_s,
             clock=app.clock,
         )
 
@@ -100,7 +100,7 @@ class App:
     """The interface over HTTP, whoever carries it: a server, or a transport in process.
 
     files: which local files messages may name; over HTTP none, or those in a folder. remote: what may be fetched.
-    max_s: of one generation, by the clock.
+    limits: what a request may hold, and how long its answer may take.
     """
 
     def __init__(
@@ -110,11 +110,9 @@ class App:
         files: bool | Path,
         remote: "Remote | None" = None,
         limits: Limits | None = None,
-        max_s: float = MAX_SECONDS,
         clock: Clock = time.monotonic,
     ) -> None:
         self.models = models
-        self.max_s = max_s
         self.clock = clock
         self.access = Access(files, remote, apart=True)
         self.limits = limits or Limits.of_this_machine()
@@ -165,7 +163,7 @@ class App:
 
     def _job(self, request: HttpRequest, begun_s: float) -> Job:
         check_content_type(request.headers)
-        asked = self._readers[request.path](read_json(request.body))
+        asked = self._readers[request.path](read_json(request.body, self.limits))
         engine = self.models.engine(asked.request.model)
         return Job(self, request.path, asked, engine, begun_s)
 

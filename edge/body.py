@@ -8,11 +8,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from edge.limits import Limits
 from edge.types import ApiError
-
-MAX_BYTES = 40 << 20
-MAX_DEPTH = 64
-MAX_VALUES = 100_000
 
 _CHUNK_BYTES = 1 << 18
 _MARKS = b'"[]{},'
@@ -20,16 +17,18 @@ _OTHERS = bytes(set(range(256)) - set(_MARKS))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def read_json(data: bytes) -> dict[str, object]:
+def read_json(data: bytes, limits: Limits | None = None) -> dict[str, object]:
     """Return the object that a body holds.
 
     Refused with a 400: what is not JSON in UTF-8 or not an object, NaN, infinities, keys that come twice, half a
-    surrogate pair, more than MAX_DEPTH levels, more than MAX_VALUES values; with a 413: more than MAX_BYTES.
+    surrogate pair, more levels or values than the limits allow; with a 413: more bytes.
     Raises: ApiError.
     """
-    if len(data) > MAX_BYTES:
-        raise ApiError(status_code=413, body={"detail": f"body: expected at most {MAX_BYTES} bytes, got {len(data)}"})
-    _check_shape(data)
+    limits = limits or Limits()
+    if len(data) > limits.body_bytes:
+        detail = f"body: expected at most {limits.body_bytes} bytes, got {len(data)}"
+        raise ApiError(status_code=413, body={"detail": detail})
+    _check_shape(data, limits)
     try:
         value = json.loads(
             data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_distinct
@@ -48,7 +47,7 @@ def read_json(data: bytes) -> dict[str, object]:
     return value
 
 
-def _check_shape(data: bytes) -> None:
+def _check_shape(data: bytes, limits: Limits) -> None:
     """Count depth and values, a chunk at a time. Raises: ApiError 400."""
     level, quotes, n_values, held = 0, 0, 1, b""
     for start in range(0, len(data), _CHUNK_BYTES):
@@ -65,10 +64,11 @@ def _check_shape(data: bytes) -> None:
         n_values += int(np.count_nonzero(opens) + np.count_nonzero(outside & (marks == ord(","))))
         if len(marks):
             level, quotes = int(levels[-1]), int(opened_quotes[-1])
-            if levels.max() > MAX_DEPTH:
-                raise _refusal(f"body: expected at most {MAX_DEPTH} levels of JSON, got {levels.max()} or more")
-        if n_values > MAX_VALUES:
-            raise _refusal(f"body: expected at most {MAX_VALUES} JSON values, got {n_values} or more")
+            if levels.max() > limits.json_depth:
+                most = limits.json_depth
+                raise _refusal(f"body: expected at most {most} levels of JSON, got {levels.max()} or more")
+        if n_values > limits.json_values:
+            raise _refusal(f"body: expected at most {limits.json_values} JSON values, got {n_values} or more")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -13,8 +13,9 @@ from edge.calls import Said, said
 from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
+from edge.limits import Limits
 from edge.listener import Listener
-from edge.messages import Limits, MediaPart, Message, Place, Problems, read_messages, shown
+from edge.messages import MediaPart, Message, Place, Problems, read_messages, shown
 from edge.opening import Access, Hearing, open_media
 from edge.paper import TextBudget
 from edge.prompt import Tool, pieces
@@ -35,11 +36,6 @@ from edge.types import (
 )
 
 _LOG = logging.getLogger("edge")
-
-MAX_STOP = 16
-MAX_STOP_BYTES = 256
-MAX_TOP_LOGPROBS = 20
-MAX_VIDEO_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -173,13 +169,13 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     seed = body.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         problems.add(("body", "seed"), f"expected an integer, got {shown(seed)}", "int_type")
-    stop = _read_stop(body.get("stop"), problems)
+    stop = _read_stop(body.get("stop"), problems, limits)
     tools = read_tools(body.get("tools"), problems)
     choice = read_choice(body.get("tool_choice"), tools, problems)
     with api_errors():
         form = read_form(body.get("response_format"), choice, tools, problems)
-    top_logprobs = _read_logprobs(body, problems)
-    frames = _read_frames(body.get("video_frames"), problems)
+    top_logprobs = _read_logprobs(body, problems, limits)
+    frames = _read_frames(body.get("video_frames"), problems, limits)
     sound = body.get("video_sound")
     if sound is not None and not isinstance(sound, bool):
         problems.add(("body", "video_sound"), f"expected true or false, got {shown(sound)}", "bool_type")
@@ -275,41 +271,42 @@ def _read_number(name: str, value: object, problems: Problems) -> float:
     return value
 
 
-def _read_stop(stop: object, problems: Problems) -> tuple[str, ...]:
+def _read_stop(stop: object, problems: Problems, limits: Limits) -> tuple[str, ...]:
     if stop is None:
         return ()
     if not isinstance(stop, list | tuple):
         problems.add(("body", "stop"), f"expected a list of strings, got {shown(stop)}", "list_type")
         return ()
-    if len(stop) > MAX_STOP:
-        problems.add(("body", "stop"), f"expected at most {MAX_STOP} strings, got {len(stop)}", "too_long")
+    if len(stop) > limits.stop:
+        problems.add(("body", "stop"), f"expected at most {limits.stop} strings, got {len(stop)}", "too_long")
         return ()
     for i, text in enumerate(stop):
         n_bytes = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
-        if not 1 <= n_bytes <= MAX_STOP_BYTES:
-            msg = f"expected a string of 1 to {MAX_STOP_BYTES} bytes, got {shown(text)} of {n_bytes} bytes"
+        if not 1 <= n_bytes <= limits.stop_bytes:
+            msg = f"expected a string of 1 to {limits.stop_bytes} bytes, got {shown(text)} of {n_bytes} bytes"
             problems.add(("body", "stop", i), msg, "string_type" if not isinstance(text, str) else "value_error")
     return tuple(stop)
 
 
-def _read_frames(value: object, problems: Problems) -> int | None:
+def _read_frames(value: object, problems: Problems, limits: Limits) -> int | None:
     """Return how many frames of a film are looked at, None for the bundle's own number."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_VIDEO_FRAMES):
+    most = limits.video_frames
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
         return value
-    msg = f"expected an integer in [1, {MAX_VIDEO_FRAMES}], got {shown(value)}"
+    msg = f"expected an integer in [1, {most}], got {shown(value)}"
     problems.add(("body", "video_frames"), msg, "value_error" if isinstance(value, int) else "int_type")
     return None
 
 
-def _read_logprobs(body: Mapping[str, object], problems: Problems) -> int | None:
+def _read_logprobs(body: Mapping[str, object], problems: Problems, limits: Limits) -> int | None:
     """Return how many likeliest tokens to report beside each one; None when no probabilities are asked for."""
     wanted, top = body.get("logprobs"), body.get("top_logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         problems.add(("body", "logprobs"), f"expected true or false, got {shown(wanted)}", "bool_type")
     if top is None:
         return 0 if wanted is True else None
-    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= MAX_TOP_LOGPROBS:
-        msg = f"expected an integer in [0, {MAX_TOP_LOGPROBS}], got {shown(top)}"
+    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= limits.top_logprobs:
+        msg = f"expected an integer in [0, {limits.top_logprobs}], got {shown(top)}"
         problems.add(("body", "top_logprobs"), msg, "value_error")
         return None
     if wanted is not True:

@@ -12,7 +12,8 @@ from typing import Self
 from edge.chat import Reply, api_errors, read_request, start
 from edge.errors import EngineClosed, UnsupportedError
 from edge.handle import Progress
-from edge.messages import Limits, MessageLike
+from edge.limits import Limits
+from edge.messages import MessageLike
 from edge.models import Models
 from edge.opening import Access, allowing
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
@@ -42,8 +43,9 @@ class _Session:
         if providers is not None and list(providers) != list(_PROVIDERS):
             raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
         self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
-        self._access = Access(files if isinstance(files, bool) else Path(files), allowing(allow_media))
         self._limits = limits or Limits.of_this_machine()
+        remote = allowing(allow_media, self._limits)
+        self._access = Access(files if isinstance(files, bool) else Path(files), remote)
 
     def start(self, body: Mapping[str, object], *, stopped: Callable[[], bool] | None = None) -> Reply:
         """Begin one reply; opening the engine and the media happens here. Raises: ApiError.

@@ -16,8 +16,9 @@ from edge.embedding import Embedding
 from edge.errors import MediaError, MemoryExhausted, ParameterError
 from edge.grammar import Grammars, Held
 from edge.handle import Handle, Progress
+from edge.limits import Limits
 from edge.media.image import U8, digest, tile_count
-from edge.messages import Limits, MessageLike
+from edge.messages import MessageLike
 from edge.model import Model, Units, Work
 from edge.opening import Access, turns
 from edge.paper import TextBudget

@@ -11,12 +11,12 @@ from dataclasses import replace
 from edge.chat import Reply, api_errors
 from edge.exchange import Headers, HttpResponse, Writer, json_response, refusal
 from edge.handle import Handle, Progress
+from edge.limits import Limits
 from edge.metrics import Metrics
 from edge.types import ApiError
 
 Clock = Callable[[], float]  # seconds that never go back
 
-MAX_SECONDS = 1800.0
 
 _STREAM_HEADERS = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
 
@@ -39,7 +39,7 @@ class Generation:
         path: str,
         metrics: Metrics,
         begun_s: float,
-        max_s: float = MAX_SECONDS,
+        max_s: float = Limits.answer_s,
         clock: Clock = time.monotonic,
     ) -> None:
         self.status: int | None = None

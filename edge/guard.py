@@ -6,11 +6,10 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from edge.exchange import HttpResponse, header_map, refusal, refused
+from edge.limits import Limits
 from edge.page import FILES
 from edge.types import ApiError
 
-MAX_HEADER_BYTES = 32 << 10
-MAX_HEADERS = 100
 OPEN_PATHS = frozenset(("/health", *FILES))  # the page asks for the key itself
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -21,7 +20,8 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 class Guard:
     """What a server lets in; key: None for a server that asks for none; hosts: names besides the loopback ones."""
 
-    def __init__(self, *, key: str | None, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, *, key: str | None, hosts: Iterable[str] = (), limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._key = None if key is None else hashlib.sha256(key.encode()).digest()
         self._hosts = {host.lower() for host in (*_LOOPBACK, *hosts)}
 
@@ -39,10 +39,11 @@ class Guard:
 
     def _check(self, method: str, path: str, headers: RawHeaders, reached: str | None) -> None:
         n_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
-        if len(headers) > MAX_HEADERS:
-            raise refused(431, f"headers: expected at most {MAX_HEADERS}, got {len(headers)}")
-        if n_bytes > MAX_HEADER_BYTES:
-            raise refused(431, f"headers: expected at most {MAX_HEADER_BYTES} bytes, got {n_bytes}")
+        limits = self._limits
+        if len(headers) > limits.headers:
+            raise refused(431, f"headers: expected at most {limits.headers}, got {len(headers)}")
+        if n_bytes > limits.header_bytes:
+            raise refused(431, f"headers: expected at most {limits.header_bytes} bytes, got {n_bytes}")
         fields = header_map(headers)
         if "transfer-encoding" in fields and "content-length" in fields:
             raise refused(400, "headers: expected transfer-encoding or content-length, got both")

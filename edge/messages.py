@@ -1,19 +1,17 @@
 """Messages as they come in, dicts or models of ours or the SDK's: checked, counted, their media not opened yet."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
-from edge.media.audio import SoundLimits
+from edge.limits import Kind, Limits
 from edge.prompt import Call, Role
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
 
 Loc = tuple[str | int, ...]
 Place = Callable[[Loc], Loc]
 MessageLike = ChatMessage | Mapping[str, object]
-Kind = Literal["image", "video", "audio", "pdf"]
 
 _ROLES = ("user", "assistant", "system", "tool_output")
 _KINDS: Mapping[str, Kind] = {
@@ -25,43 +23,6 @@ _KINDS: Mapping[str, Kind] = {
     "video": "video",
     "audio": "audio",
 }
-_SMALL_BOARD_BYTES = 4_500_000_000  # a board sold with 4 GB, and no less than that of anything larger
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may hold; the owner may change each. Source: limits.md."""
-
-    messages: int = 256
-    parts: int = 512
-    images_per_message: int = 6
-    images: int = 32
-    videos_per_message: int = 3
-    videos: int = 6
-    sounds_per_message: int = 2
-    sounds: int = 6
-    pages_per_message: int = 20
-    pages: int = 40
-    image_px: int = 64_000_000
-    decoded_bytes: int = 256 << 20
-    film_s: int = 120
-    film_frames: int = 7200
-    film_px: int = 9_000_000
-    sound: SoundLimits = field(default_factory=SoundLimits)
-    page_px: int = 4_000_000
-    page_text_tokens: int = 4096
-
-    @classmethod
-    def of_this_machine(cls) -> "Limits":
-        """Return the defaults, half the pixels and bytes on boards with 4 GB or less."""
-        return cls(image_px=32_000_000, decoded_bytes=128 << 20) if is_small_board() else cls()
-
-    def counts(self) -> Iterator[tuple[Kind, str, int, int]]:
-        """Yield (kind, its name, how many in a message, how many in all); a paper has one page at least."""
-        yield "image", "images", self.images_per_message, self.images
-        yield "video", "videos", self.videos_per_message, self.videos
-        yield "audio", "sounds", self.sounds_per_message, self.sounds
-        yield "pdf", "PDFs", self.pages_per_message, self.pages
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +64,6 @@ class Problems:
         """Raise: UnprocessableEntityError with all of them, if there are any."""
         if self.found:
             raise UnprocessableEntityError(HttpValidationError(detail=self.found))
-
-
-def is_small_board() -> bool:
-    """Return whether this machine was sold with 4 GB or less."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") <= _SMALL_BOARD_BYTES
 
 
 def read_messages(messages: object, problems: Problems, limits: Limits) -> list[Message]:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from edge.bundle import RUNTIME_VERSION
-from edge.chat import MAX_VIDEO_FRAMES
+from edge.limits import Limits
 
 Fields = dict[str, object]
 
@@ -189,7 +189,7 @@ def _sampling() -> Fields:
 
 def _films() -> Fields:
     return {
-        "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_VIDEO_FRAMES},
+        "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": Limits.video_frames},
         "video_sound": {"type": ["boolean", "null"]},
     }
 

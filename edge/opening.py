@@ -10,6 +10,7 @@ from PIL import Image
 
 from edge.bundle import Manifest, VisionSpec
 from edge.errors import MediaError
+from edge.limits import Limits
 from edge.listener import Listener
 from edge.media import decoding
 from edge.media.audio import from_samples
@@ -18,7 +19,7 @@ from edge.media.fetch import read_url
 from edge.media.frames import small, spread
 from edge.media.image import U8, digest, from_array
 from edge.media.worker import Worker
-from edge.messages import Limits, MediaPart, Message, MessageLike, Problems, read_messages, shown
+from edge.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.paper import TextBudget, paper_parts
 from edge.prompt import Clip, Part, Picture, Sound, Transcript, Turn
 from edge.sound import F32
@@ -62,7 +63,7 @@ class Access:
         return decoding.decode(kind, data, options)
 
 
-def allowing(hosts: Sequence[str]) -> "Remote | None":
+def allowing(hosts: Sequence[str], limits: Limits | None = None) -> "Remote | None":
     """Return what may be fetched when these hosts are allowed; nothing is loaded for it without any.
 
     Raises: ParameterError for a host that is none.
@@ -71,7 +72,14 @@ def allowing(hosts: Sequence[str]) -> "Remote | None":
         return None
     from edge.media.remote import Remote
 
-    return Remote((hosts,) if isinstance(hosts, str) else tuple(hosts))
+    limits = limits or Limits()
+    return Remote(
+        (hosts,) if isinstance(hosts, str) else tuple(hosts),
+        redirects=limits.redirects,
+        connect_s=limits.connect_s,
+        total_s=limits.fetch_s,
+        max_bytes=limits.fetch_bytes,
+    )
 
 
 def turns(

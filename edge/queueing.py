@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import AsyncGenerator
 
 from edge.exchange import refused
-
-MAX_WAITING = 8
-MAX_WAIT_S = 60.0
+from edge.limits import Limits
 
 
 class Queue:
     """Places for conversations, in the order they asked; for one event loop."""
 
-    def __init__(self, n_places: int, *, max_waiting: int = MAX_WAITING, max_wait_s: float = MAX_WAIT_S) -> None:
+    def __init__(self, n_places: int, *, max_waiting: int = Limits.waiting, max_wait_s: float = Limits.wait_s) -> None:
         self._n_places = n_places
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s

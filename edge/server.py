@@ -20,12 +20,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from edge import page
 from edge.app import ROUTES, App, Job, check_content_type, method_of, route_error
-from edge.body import MAX_BYTES
 from edge.errors import EdgeError, ParameterError
 from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused
 from edge.generation import Generation, StreamBroken, arriving
-from edge.guard import MAX_HEADER_BYTES, Guard, is_loopback
-from edge.messages import is_small_board
+from edge.guard import Guard, is_loopback
+from edge.limits import Limits, is_small_board
 from edge.models import Models
 from edge.opening import allowing
 from edge.protocol import Connection
@@ -66,6 +65,7 @@ class Settings:
     key: str | None
     tls_cert: Path | None
     tls_key: Path | None
+    limits: Limits
 
 
 class Server:
@@ -112,7 +112,7 @@ class Server:
             await _send_early(early, scope, receive, said)
             return None
         try:
-            body = await _read_body(receive)
+            body = await _read_body(receive, max_bytes=self.app.limits.body_bytes)
         except ApiError as error:
             await _send_early(refusal(path, error), scope, receive, said)
             return None
@@ -141,8 +141,8 @@ class Server:
         try:
             check_content_type(headers)
             length = headers.get("content-length", "0")
-            if length.isdigit() and int(length) > MAX_BYTES:
-                raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got {length[:20]}")
+            if length.isdigit() and int(length) > self.app.limits.body_bytes:
+                raise refused(413, f"body: expected at most {self.app.limits.body_bytes} bytes, got {length[:20]}")
         except ApiError as error:
             return refusal(path, error)
         return None
@@ -284,7 +284,7 @@ async def _drain(receive: Receive) -> None:
                     return
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, *, max_bytes: int) -> bytes:
     """Read a body, counted and timed as it comes. Raises: ApiError 413, 408; _Gone."""
     parts: list[bytes] = []
     n_bytes = 0
@@ -297,8 +297,8 @@ async def _read_body(receive: Receive) -> bytes:
                     raise _Gone
                 parts.append(message.get("body", b""))
                 n_bytes += len(parts[-1])
-                if n_bytes > MAX_BYTES:
-                    raise refused(413, f"body: expected at most {MAX_BYTES} bytes, got {n_bytes} or more")
+                if n_bytes > max_bytes:
+                    raise refused(413, f"body: expected at most {max_bytes} bytes, got {n_bytes} or more")
                 if not message.get("more_body"):
                     return b"".join(parts)
                 deadline.reschedule(began_s + min(BODY_S, BODY_GRACE_S + n_bytes / BODY_BYTES_PER_S))
@@ -388,7 +388,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S + _LAST_WORDS_S,
-        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + server.app.limits.header_bytes,
     )
     config.load()
     config.ssl = tls
@@ -407,7 +407,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
 def _open(settings: Settings) -> Server:
     """Open the model, so that the first request does not wait for it, and what is around it."""
     slots = settings.slots or (1 if is_small_board() else N_SLOTS)
-    remote = allowing(settings.media_hosts)
+    limits = settings.limits
     models = Models(
         model=settings.model,
         aliases=settings.aliases,
@@ -421,8 +421,11 @@ def _open(settings: Settings) -> Server:
     except EdgeError:
         models.close()
         raise
-    app = App(models, files=settings.media_folder or False, remote=remote)
-    return Server(app, Guard(key=settings.key, hosts=settings.allowed_hosts), Queue(slots))
+    app = App(
+        models, files=settings.media_folder or False, remote=allowing(settings.media_hosts, limits), limits=limits
+    )
+    guard = Guard(key=settings.key, hosts=settings.allowed_hosts, limits=limits)
+    return Server(app, guard, Queue(slots, max_waiting=limits.waiting, max_wait_s=limits.wait_s))
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -10,7 +10,7 @@ import httpx
 from edge.app import App, Job
 from edge.exchange import HttpRequest, HttpResponse
 from edge.generation import Generation, StreamBroken, arriving, parts
-from edge.messages import Limits
+from edge.limits import Limits
 from edge.models import Models
 from edge.opening import allowing
 
@@ -39,7 +39,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     ) -> None:
         models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
         folder = files if isinstance(files, bool) else Path(files)
-        self._app = App(models, files=folder, remote=allowing(allow_media), limits=limits)
+        self._app = App(models, files=folder, remote=allowing(allow_media, limits), limits=limits)
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -15,7 +15,7 @@ from edge.chat import Request, api_errors, read_request
 from edge.engine import Engine
 from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError
 from edge.handle import Handle
-from edge.messages import Limits
+from edge.limits import Limits
 from edge.models import Models
 from edge.prompt import Media, Picture, Piece, Turn, pieces
 

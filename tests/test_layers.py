@@ -18,7 +18,7 @@ EDGE_ROWS = (
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.reading", "completion", "pattern", "bounds"),
-    ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
+    ("types", "prompt", "decode", "limits", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
      "media.worker", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "tools", "pipeline", "capture", "camera", "voice", "microphone", "changes"),

@@ -30,9 +30,9 @@ def detect(
 
     from edge.boxes import drawn, parse_boxes
     from edge.client import Reka
+    from edge.limits import Limits
     from edge.media.fetch import read_url
     from edge.media.image import open_image
-    from edge.messages import Limits
 
     if out is not None and out.suffix.lower() not in _SUFFIXES:
         fail(f"--out {out}: expected a file name that ends with {', '.join(_SUFFIXES)}")

@@ -25,6 +25,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="Its first line is the key.")] = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM, with the chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM.")] = None,
+    limit: Annotated[list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Repeatable.")] = None,
 ) -> None:
     """Serve the chat interface over HTTP; a key is taken from EDGE_API_KEY or --api-key-file."""
     try:
@@ -32,6 +33,7 @@ def serve(
         from edge.server import serve as run
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: the extra `server` brings it")
+    from edge.limits import Limits
     from edge.logs import log_to_stderr
 
     if media_folder is not None and not media_folder.is_dir():
@@ -41,7 +43,20 @@ def serve(
     hosts = tuple(allowed_host or ())
     media_hosts = tuple(allow_media or ())
     settings = Settings(
-        model, host, port, aliases, slots, context, threads, media_folder, media_hosts, hosts, key, tls_cert, tls_key
+        model=model,
+        host=host,
+        port=port,
+        aliases=aliases,
+        slots=slots,
+        context=context,
+        threads=threads,
+        media_folder=media_folder,
+        media_hosts=media_hosts,
+        allowed_hosts=hosts,
+        key=key,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        limits=Limits.of_this_machine().changed(limit or ()),
     )
     log_to_stderr()
     run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))

@@ -12,6 +12,7 @@ import httpcore
 
 from edge.errors import MediaError, ParameterError, shown
 from edge.media.dial import Connect, Dialler, Refused, Resolve, connect, resolve
+from edge.media.fetch import CONNECT_S, FETCH_BYTES, FETCH_S, REDIRECTS
 
 _PORT = 443
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?"
@@ -41,10 +42,10 @@ class Remote:
     """
 
     hosts: tuple[str, ...]
-    redirects: int = 3
-    connect_s: float = 10.0
-    total_s: float = 30.0
-    max_bytes: int = 32 << 20
+    redirects: int = REDIRECTS
+    connect_s: float = CONNECT_S
+    total_s: float = FETCH_S
+    max_bytes: int = FETCH_BYTES
     resolve: Resolve = field(default=resolve, repr=False)
     connect: Connect = field(default=connect, repr=False)
 

@@ -19,9 +19,9 @@ from edge.app import App
 from edge.bundle import AudioSpec, Manifest
 from edge.exchange import detail_of
 from edge.guard import Guard
+from edge.limits import Limits
 from edge.media.audio import SoundLimits
 from edge.media.remote import Remote
-from edge.messages import Limits
 from edge.models import Models
 from edge.opening import Access
 from edge.queueing import Queue

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 import edge.app
-from edge.queueing import MAX_WAIT_S, MAX_WAITING, Queue
+from edge.limits import Limits
+from edge.queueing import Queue
 from edge.types import ApiError
 from tests.conformance.conftest import serving
 from tests.edge.asking import eventually, slow
@@ -51,7 +52,7 @@ def test_eight_wait_and_the_ninth_is_sent_away(int8_bundle: Path, monkeypatch: p
 
     monkeypatch.setattr(edge.app, "start", late)
     with contextlib.ExitStack() as stack:
-        served = stack.enter_context(serving(int8_bundle, slots=1, waiting=MAX_WAITING))
+        served = stack.enter_context(serving(int8_bundle, slots=1, waiting=Limits().waiting))
         threads = stack.enter_context(ThreadPoolExecutor(9))
         client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
         stack.callback(gate.set)
@@ -93,7 +94,7 @@ def test_a_minute_is_waited_and_no_longer(waited_s: int) -> None:
         except ApiError as error:
             return str(error.body["detail"])
 
-    assert (MAX_WAITING, MAX_WAIT_S) == (8, 60.0)
+    assert (Limits().waiting, Limits().wait_s) == (8, 60.0)
     with asyncio.Runner(loop_factory=Clock) as runner:
         assert runner.run(used()) == ("a place" if waited_s < 60 else "waited 60 seconds in the queue")
 

@@ -46,6 +46,29 @@ def started(int8_bundle: Path) -> Iterator[Process]:
     process.end(signal.SIGKILL)
 
 
+@pytest.mark.slow
+def test_the_owner_sets_the_limits(int8_bundle: Path) -> None:
+    limits = ("body_bytes=600", "json_depth=5", "headers=9", "stop=1", "images=0", "messages=2")
+    flags = [flag for limit in limits for flag in ("--limit", limit)]
+    process = Process("--model", str(int8_bundle), *flags)
+    try:
+        with httpx.Client(base_url=process.address, timeout=60) as client:
+
+            def status(headers: dict[str, str] | None = None, **fields: object) -> int:
+                return client.post("/v1/chat", json={**ASK, **fields}, headers=headers).status_code
+
+            assert status() == 200
+            assert status(more="x" * 600) == 413
+            assert status(more=[[[[[]]]]]) == 400
+            assert status({f"x-{n}": "" for n in range(9)}) == 431
+            assert (status(stop=["a"]), status(stop=["a", "b"])) == (200, 422)
+            assert status(messages=[{"role": "user", "content": "a"}] * 3) == 422
+            picture = {"type": "image_url", "image_url": "data:image/png;base64,"}
+            assert status(messages=[{"role": "user", "content": [picture]}]) == 422
+    finally:
+        process.end(signal.SIGKILL)
+
+
 def fails(*flags: str, **variables: str) -> str:
     process = Process(*flags, **variables)
     status, rest = process.end()
@@ -111,6 +134,8 @@ def test_a_second_signal_ends_it_now(started: Process) -> None:
         (("--host", "::"), "EDGE_API_KEY"),
         (("--host", "nowhere.invalid", "--api-key", "k"), "cannot be listened at"),
         (("--alias", "x"), "NAME=MODEL"),
+        (("--limit", "x"), "NAME=NUMBER"),
+        (("--limit", "waiting=some"), "limit waiting: expected a whole number"),
         (("--media-folder", "nowhere"), "no such folder"),
         (("--api-key-file", "nowhere"), "No such file"),
         (("--allow-media", "https://example.com"), "expected a host"),

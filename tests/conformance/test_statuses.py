@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 import edge
-from edge import body
 from edge.decoder import Decoder
 from edge.errors import MemoryExhausted
+from edge.limits import Limits
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import slow
 
@@ -105,9 +105,9 @@ def test_405_methods(client: httpx.Client, route: str) -> None:
 
 
 def test_413_size(client: httpx.Client, route: str) -> None:
-    data = b'{"model": "' + b"a" * body.MAX_BYTES + b'"}'
+    data = b'{"model": "' + b"a" * Limits().body_bytes + b'"}'
     response = client.post(route, content=data, headers={"content-type": "application/json"})
-    assert str(body.MAX_BYTES) in check_form(route, response, 413)
+    assert str(Limits().body_bytes) in check_form(route, response, 413)
 
 
 def test_415_content_type(client: httpx.Client, route: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge import body
 from edge.body import read_json
+from edge.limits import Limits
 from edge.types import ApiError
 
 TEXTS = st.text(alphabet='a"\\[]{},:é\n', max_size=12)
@@ -24,9 +25,9 @@ def depth(value: object) -> int:
     return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
-def status(data: bytes) -> int:
+def status(data: bytes, **changed: int) -> int:
     try:
-        read_json(data)
+        read_json(data, Limits(**changed))
     except ApiError as error:
         return int(error.status_code or 0)
     return 200
@@ -39,10 +40,8 @@ def test_it_is_what_json_reads_and_its_depth_is_counted(chunk_bytes: int, value:
     data = json.dumps(value, ensure_ascii=ascii_only).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body, "_CHUNK_BYTES", chunk_bytes)
-        patch.setattr(body, "MAX_DEPTH", depth(value))
-        assert read_json(data) == value
-        patch.setattr(body, "MAX_DEPTH", depth(value) - 1)
-        assert status(data) == 400
+        assert read_json(data, Limits(json_depth=depth(value))) == value
+        assert status(data, json_depth=depth(value) - 1) == 400
 
 
 @given(data=st.binary(max_size=40))
@@ -69,7 +68,7 @@ def test_more_than_is_taken_is_refused_with_both_numbers(text: bytes, words: str
 
 @pytest.mark.parametrize("text", [b"[", b"{},", b'"",', b"1,"])
 def test_refusing_a_large_body_costs_little_beside_it(text: bytes) -> None:
-    data = (b'{"a":[' + text * (body.MAX_BYTES // len(text)))[: body.MAX_BYTES]
+    data = (b'{"a":[' + text * (Limits().body_bytes // len(text)))[: Limits().body_bytes]
     tracemalloc.start()
     assert status(data) == 400
     peak_bytes = tracemalloc.get_traced_memory()[1]
@@ -77,9 +76,9 @@ def test_refusing_a_large_body_costs_little_beside_it(text: bytes) -> None:
     assert peak_bytes < 16 << 20
 
 
-def test_bytes_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "MAX_BYTES", 100)
-    assert [status(b'{"a": "' + b"a" * (n - 9) + b'"}') for n in (99, 100, 101)] == [200, 200, 413]
+def test_bytes_at_the_limit() -> None:
+    texts = [b'{"a": "' + b"a" * (n - 9) + b'"}' for n in (99, 100, 101)]
+    assert [status(text, body_bytes=100) for text in texts] == [200, 200, 413]
 
 
 def test_half_a_surrogate_pair_is_named_where_it_stands() -> None:

@@ -13,7 +13,7 @@ from edge.bounds import tightened
 from edge.chat import read_request
 from edge.errors import SchemaError
 from edge.grammar import _inline, _vocabulary
-from edge.messages import Limits
+from edge.limits import Limits
 from edge.types import ApiError
 
 BYTES = _vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)

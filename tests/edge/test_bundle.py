@@ -30,8 +30,8 @@ from edge.bundle import (
     parse_manifest,
     verify,
 )
-from edge.chat import MAX_VIDEO_FRAMES
 from edge.errors import STATUS, BundleError, EdgeError, status_of
+from edge.limits import Limits
 
 TEXT = TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32")
 VISION = VisionSpec(64, 8, 4, 4, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.875, "cells-first", 6)
@@ -86,7 +86,7 @@ def test_manifest_survives_a_round_trip() -> None:
 @pytest.mark.parametrize("frames", [1, 31, 32, 33])
 def test_a_bundle_may_want_as_many_frames_of_a_film_as_a_request(frames: int) -> None:
     data = dump_manifest(manifest()).replace(b'"frames": 6', b'"frames": %d' % frames)
-    if frames <= MAX_VIDEO_FRAMES == 32:
+    if frames <= Limits().video_frames == 32:
         found = parse_manifest(data, file="m")
         assert isinstance(found, Manifest) and found.vision is not None and found.vision.frames == frames
     else:

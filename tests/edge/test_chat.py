@@ -10,7 +10,7 @@ from edge import errors
 from edge.chat import Reply, api_errors, read_request, start
 from edge.errors import STATUS, EdgeError
 from edge.handle import Progress
-from edge.messages import Limits
+from edge.limits import Limits
 from edge.opening import Access
 from edge.prompt import Control, Text
 from tests.edge.fake_engine import FakeEngine, manifest

@@ -16,7 +16,7 @@ from PIL import Image
 
 import edge
 from edge.errors import BundleError
-from edge.messages import Limits
+from edge.limits import Limits
 
 ASK = [{"role": "user", "content": "What shapes are in the picture?"}]
 SETTINGS: dict[str, object] = {"model": "reka-edge", "max_tokens": 24, "seed": 5, "temperature": 1.0}

@@ -15,7 +15,7 @@ from PIL import Image
 import edge
 from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
 from edge.errors import MediaError
-from edge.messages import Limits
+from edge.limits import Limits
 from edge.opening import Access, turns
 from edge.paper import TextBudget
 from edge.prompt import Call, Picture, Turn

@@ -13,8 +13,9 @@ import edge
 from edge.bundle import Manifest
 from edge.chat import read_request
 from edge.errors import MediaError
+from edge.limits import Limits
 from edge.media.decoded import Decoded, Options
-from edge.messages import Limits, Problems, read_messages
+from edge.messages import Problems, read_messages
 from edge.opening import Access, open_media
 from edge.paper import TextBudget
 from edge.prompt import Clip, Part, Picture, Text, Turn, pieces

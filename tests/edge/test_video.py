@@ -15,12 +15,12 @@ from PIL import Image
 
 from edge.bundle import VisionSpec
 from edge.errors import MediaError
+from edge.limits import Limits
 from edge.media import video
 from edge.media.decoded import Decoded
 from edge.media.frames import small, spread
 from edge.media.image import frame_tile
 from edge.media.worker import ENVIRONMENT, Worker
-from edge.messages import Limits
 from edge.opening import film_options
 from tests.edge.films import KINDS, N_NUMBERS, film, frame, gif, lying_avi, number_of, turned
 

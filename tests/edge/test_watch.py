@@ -18,8 +18,8 @@ from edge.chat import read_request
 from edge.checkup import memory
 from edge.engine import Engine
 from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
+from edge.limits import Limits
 from edge.media.image import digest, tiles
-from edge.messages import Limits
 from edge.prompt import Known, Picture
 from edge.watcher import Event, Looker, MonotonicClock, Pace, Sight, events, watch
 from tests.edge.asking import answer, ask

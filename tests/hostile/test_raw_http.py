@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import body, protocol, server
+from edge import protocol, server
+from edge.limits import Limits
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
 
@@ -241,7 +242,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(open_to_all: Served)
 
 
 def test_an_endless_body_is_refused_when_it_is_too_large(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(open_to_all.server.app, "limits", Limits(body_bytes=100_000))
     head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
     answer = talk(open_to_all, head + (b"8000\r\n" + b"[" * 0x8000 + b"\r\n") * 5)
     assert status(answer) == 413 and b"body: expected at most 100000 bytes, got 1" in answer
@@ -250,9 +251,8 @@ def test_an_endless_body_is_refused_when_it_is_too_large(open_to_all: Served, mo
 @pytest.mark.parametrize("over", [-1, 0, 1])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_bytes_of_a_body(open_to_all: Served, over: int, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server.MAX_BYTES == body.MAX_BYTES == 40 << 20
-    monkeypatch.setattr(server, "MAX_BYTES", 300)
-    monkeypatch.setattr(body, "MAX_BYTES", 300)
+    assert Limits().body_bytes == 40 << 20
+    monkeypatch.setattr(open_to_all.server.app, "limits", Limits(body_bytes=300))
     data = json.dumps(CHAT).encode().ljust(300 + over)
     lengths, sent = f"Content-Length: {len(data)}", data
     if chunked:

@@ -21,6 +21,7 @@ from edge import protocol, server
 from edge.app import App, Job
 from edge.exchange import HttpRequest
 from edge.generation import Generation, parts
+from edge.limits import Limits
 from edge.models import Models
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
@@ -213,7 +214,8 @@ def test_the_time_ends_an_answer_before_its_first_token_too(
         gate.wait(60)
         return read(*arguments, **named)  # type: ignore[arg-type]
 
-    app = App(Models(model=int8_bundle, aliases={}, threads=1, context=None), files=False, max_s=0.3)
+    models = Models(model=int8_bundle, aliases={}, threads=1, context=None)
+    app = App(models, files=False, limits=Limits(answer_s=0.3))
     app.models.engine("reka-edge")
     monkeypatch.setattr(Decoder, "read", stuck)
     try:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Route, expect
 
-from edge.body import MAX_BYTES
+from edge.limits import Limits
 from tests.conformance.conftest import serving
 from tests.page.chatting import answers, ask, done, endless, ready
 from tests.page.conftest import ROOT, Visit, edge_process
@@ -143,4 +143,4 @@ def fulfilled(response: dict[str, Any], route: Route) -> None:
 def test_the_largest_file_fits_into_a_request() -> None:
     source = (ROOT / "edge" / "_page" / "media.js").read_text()
     n_bytes = int(re.findall(r"MAX_FILE_BYTES = (\d+) << 20", source)[0]) << 20
-    assert n_bytes * 4 / 3 + 100_000 < MAX_BYTES
+    assert n_bytes * 4 / 3 + 100_000 < Limits().body_bytes

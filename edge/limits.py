@@ -1,0 +1,108 @@
+"""What one request may hold, and how long it may take; the owner may change each. Source: limits.md."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from edge.errors import ParameterError
+from edge.media.audio import SoundLimits
+from edge.media.fetch import CONNECT_S, FETCH_BYTES, FETCH_S, REDIRECTS
+
+Kind = Literal["image", "video", "audio", "pdf"]
+
+_SMALL_BOARD_BYTES = 4_500_000_000  # a board sold with 4 GB, and no less than that of anything larger
+_SOUND = "sound_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most of each; `_s` are seconds, `_px` pixels. All a server's are here, its slots and context apart.
+
+    waiting, wait_s: requests in the queue, and how long each waits. answer_s: of one generation, by the clock.
+    """
+
+    messages: int = 256
+    parts: int = 512
+    images_per_message: int = 6
+    images: int = 32
+    videos_per_message: int = 3
+    videos: int = 6
+    sounds_per_message: int = 2
+    sounds: int = 6
+    pages_per_message: int = 20
+    pages: int = 40
+    image_px: int = 64_000_000
+    decoded_bytes: int = 256 << 20
+    film_s: int = 120
+    film_frames: int = 7200
+    film_px: int = 9_000_000
+    video_frames: int = 32
+    sound: SoundLimits = field(default_factory=SoundLimits)
+    page_px: int = 4_000_000
+    page_text_tokens: int = 4096
+    stop: int = 16
+    stop_bytes: int = 256
+    top_logprobs: int = 20
+    body_bytes: int = 40 << 20
+    json_depth: int = 64
+    json_values: int = 100_000
+    header_bytes: int = 32 << 10
+    headers: int = 100
+    waiting: int = 8
+    wait_s: float = 60.0
+    answer_s: float = 1800.0
+    redirects: int = REDIRECTS
+    connect_s: float = CONNECT_S
+    fetch_s: float = FETCH_S
+    fetch_bytes: int = FETCH_BYTES
+
+    @classmethod
+    def of_this_machine(cls) -> "Limits":
+        """Return the defaults, half the pixels and bytes on boards with 4 GB or less."""
+        return cls(image_px=32_000_000, decoded_bytes=128 << 20) if is_small_board() else cls()
+
+    def counts(self) -> Iterator[tuple[Kind, str, int, int]]:
+        """Yield (kind, its name, how many in a message, how many in all); a paper has one page at least."""
+        yield "image", "images", self.images_per_message, self.images
+        yield "video", "videos", self.videos_per_message, self.videos
+        yield "audio", "sounds", self.sounds_per_message, self.sounds
+        yield "pdf", "PDFs", self.pages_per_message, self.pages
+
+    def changed(self, wanted: Iterable[str]) -> "Limits":
+        """Return these with others in their place, each as NAME=NUMBER: images=2, sound_seconds=60, wait_s=0.5.
+
+        Raises: ParameterError naming what is no limit, or no number of its kind from 0 on.
+        """
+        known = self._numbers()
+        changes: dict[str, float] = {}
+        for text in wanted:
+            name, separator, value = text.partition("=")
+            if not separator or name not in known:
+                raise ParameterError(
+                    f"limit {text!r:.200}: expected NAME=NUMBER, NAME one of {', '.join(known)}", field="limit"
+                )
+            changes[name] = _number(name, value, whole=isinstance(known[name], int))
+        sound = {name.removeprefix(_SOUND): changes.pop(name) for name in list(changes) if name.startswith(_SOUND)}
+        return replace(self, **changes, sound=replace(self.sound, **sound))  # type: ignore[arg-type]
+
+    def _numbers(self) -> dict[str, float]:
+        """Return each limit by the name that `changed` knows it by."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sound"}
+        return own | {_SOUND + f.name: getattr(self.sound, f.name) for f in fields(self.sound)}
+
+
+def is_small_board() -> bool:
+    """Return whether this machine was sold with 4 GB or less."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") <= _SMALL_BOARD_BYTES
+
+
+def _number(name: str, text: str, *, whole: bool) -> float:
+    kind = "a whole number" if whole else "a number"
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 2**53:
+        raise ParameterError(f"limit {name}: expected {kind} from 0 to {2**53}, got {text!r:.200}", field="limit")
+    return value
