@@ -6,13 +6,20 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from edge.errors import ParameterError
-from edge.media.audio import SoundLimits
-from edge.media.fetch import CONNECT_S, FETCH_BYTES, FETCH_S, REDIRECTS
 
 Kind = Literal["image", "video", "audio", "pdf"]
 
 _SMALL_BOARD_BYTES = 4_500_000_000  # a board sold with 4 GB, and no less than that of anything larger
 _SOUND = "sound_"
+
+
+@dataclass(frozen=True)
+class SoundLimits:
+    """What a sound may hold: seconds, bytes of PCM (16 bits) before it is resampled, channels. Source: limits.md."""
+
+    seconds: int = 600
+    pcm_bytes: int = 64 << 20
+    channels: int = 8
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,10 @@ class Limits:
     waiting: int = 8
     wait_s: float = 60.0
     answer_s: float = 1800.0
-    redirects: int = REDIRECTS
-    connect_s: float = CONNECT_S
-    fetch_s: float = FETCH_S
-    fetch_bytes: int = FETCH_BYTES
+    redirects: int = 3
+    connect_s: float = 10.0
+    fetch_s: float = 30.0
+    fetch_bytes: int = 32 << 20
 
     @classmethod
     def of_this_machine(cls) -> "Limits":

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import soxr
 
 from edge.errors import DeviceError, MediaError, MemoryExhausted
-from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, SoundLimits, open_audio
+from edge.limits import SoundLimits
+from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
 from edge.voice import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 
 F32 = npt.NDArray[np.float32]

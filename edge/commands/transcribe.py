@@ -26,7 +26,8 @@ def transcribe(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
 ) -> None:
     """Write down what is said, with times in the formats srt and json."""
-    from edge.media.audio import SoundLimits, open_audio
+    from edge.limits import SoundLimits
+    from edge.media.audio import open_audio
     from edge.media.fetch import read_url
     from edge.speech import Speech
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import MediaError, MemoryExhausted
+from edge.limits import SoundLimits
 from edge.media.decoded import Decoded, Options
 from edge.mel import SAMPLE_RATE_HZ
 
@@ -34,15 +35,6 @@ _ADTS = (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9")
 _READERS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 # By name for the demuxer, so that a playlist in disguise never opens a file or an address.
 _DEMUXERS = {"M4A": "mp4", "AAC": "aac", "WebM": "matroska", "AVI": "avi"}
-
-
-@dataclass(frozen=True)
-class SoundLimits:
-    """What a sound may hold: seconds, bytes of PCM (16 bits) before it is resampled, channels. Source: limits.md."""
-
-    seconds: int = 600
-    pcm_bytes: int = 64 << 20
-    channels: int = 8
 
 
 class _NoTrack(MediaError):

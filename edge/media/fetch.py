@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edge.media.remote import Remote
 
 MAX_BYTES = 40 << 20
-REDIRECTS, CONNECT_S, FETCH_S, FETCH_BYTES = 3, 10.0, 30.0, 32 << 20  # the most of a fetch over https
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _MAX_HEADER_CHARS = 256

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import httpcore
 
 from edge.errors import MediaError, ParameterError, shown
+from edge.limits import Limits
 from edge.media.dial import Connect, Dialler, Refused, Resolve, connect, resolve
-from edge.media.fetch import CONNECT_S, FETCH_BYTES, FETCH_S, REDIRECTS
 
 _PORT = 443
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?"
@@ -42,10 +42,10 @@ class Remote:
     """
 
     hosts: tuple[str, ...]
-    redirects: int = REDIRECTS
-    connect_s: float = CONNECT_S
-    total_s: float = FETCH_S
-    max_bytes: int = FETCH_BYTES
+    redirects: int = Limits.redirects
+    connect_s: float = Limits.connect_s
+    total_s: float = Limits.fetch_s
+    max_bytes: int = Limits.fetch_bytes
     resolve: Resolve = field(default=resolve, repr=False)
     connect: Connect = field(default=connect, repr=False)
 

@@ -19,8 +19,7 @@ from edge.app import App
 from edge.bundle import AudioSpec, Manifest
 from edge.exchange import detail_of
 from edge.guard import Guard
-from edge.limits import Limits
-from edge.media.audio import SoundLimits
+from edge.limits import Limits, SoundLimits
 from edge.media.remote import Remote
 from edge.models import Models
 from edge.opening import Access

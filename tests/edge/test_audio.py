@@ -14,7 +14,8 @@ import soundfile
 import soxr
 
 from edge.errors import MediaError
-from edge.media.audio import SoundLimits, from_samples, open_audio
+from edge.limits import SoundLimits
+from edge.media.audio import from_samples, open_audio
 from edge.media.worker import Worker
 from tests.edge.sounds import CONTAINERS, RATE_HZ, SUBTYPES, contained, file, noise, tone
 

@@ -14,8 +14,9 @@ import edge
 from edge import ApiError, Reka, store
 from edge.bundle import Bundle
 from edge.errors import BundleError
+from edge.limits import SoundLimits
 from edge.listener import Listener
-from edge.media.audio import SoundLimits, open_audio
+from edge.media.audio import open_audio
 from edge.prompt import Control, Text, Transcript, Turn, pieces
 from edge.speech import Speech
 from tests.edge.sounds import contained, file, noise, tone

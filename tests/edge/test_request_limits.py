@@ -6,8 +6,7 @@ from dataclasses import fields
 import pytest
 
 from edge.errors import ParameterError
-from edge.limits import Limits
-from edge.media.audio import SoundLimits
+from edge.limits import Limits, SoundLimits
 from edge.media.remote import Remote
 from edge.opening import allowing
 

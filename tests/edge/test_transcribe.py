@@ -10,7 +10,8 @@ import pytest
 
 from edge import cli, store
 from edge.errors import UnknownModelError
-from edge.media.audio import SoundLimits, open_audio
+from edge.limits import SoundLimits
+from edge.media.audio import open_audio
 from edge.speech import Speech
 from tests.edge.sounds import contained, file, tone
 

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from edge.errors import MediaError
-from edge.media.audio import SoundLimits, open_audio
+from edge.limits import SoundLimits
+from edge.media.audio import open_audio
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES, MAX_S = 80 << 20, 5.0
@@ -21,7 +22,8 @@ MAX_BYTES, MAX_S = 80 << 20, 5.0
 MEASURED = """
 import json, resource, sys, time
 from edge.errors import MediaError
-from edge.media.audio import SoundLimits, open_audio, prepare
+from edge.limits import SoundLimits
+from edge.media.audio import open_audio, prepare
 
 prepare()
 data = open(sys.argv[1], "rb").read()
