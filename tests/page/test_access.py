@@ -157,6 +157,26 @@ def test_on_a_phone_the_list_slides_over_and_gives_the_focus_back(visit: Visit, 
     assert page.evaluate(wide)
 
 
+@pytest.mark.parametrize("width", [360, 390])
+def test_on_a_phone_title_and_model_have_room(width: int, visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve, **{**PHONE, "viewport": {"width": width, "height": 700}})
+    ready(page)
+    widths = page.evaluate("""() => {
+        const range = document.createRange();
+        range.selectNodeContents(document.querySelector("#welcome .big"));
+        return [...range.getClientRects()].map((line) => line.width);
+    }""")
+    assert min(widths) > max(widths) / 2  # no word alone on a line
+    answer_with(page, "Some shapes.")
+    page.fill("#text", "What is in this picture?")
+    page.click("#send")
+    done(page)
+    for place in ("#title", "#model"):
+        assert page.locator(place).evaluate("(it) => it.scrollWidth <= it.clientWidth"), place
+    title, menu = page.locator("#title").bounding_box(), page.locator("#more").bounding_box()
+    assert title and menu and title["x"] + title["width"] <= menu["x"] and menu["x"] + menu["width"] <= width
+
+
 def test_light_and_dark(visit: Visit, edge_serve: str) -> None:
     page = visit(edge_serve, color_scheme="dark")
     ground = "() => getComputedStyle(document.body).backgroundColor"
