@@ -27,6 +27,7 @@ export class CameraDialog {
     this.other = find(".other", dialog);
     this.take = find(".take", dialog);
     this.stream = null;
+    this.nReleased = 0; // counts what was let go, so that a camera that opens late does not stay on
     this.facing = "environment";
     this.take.addEventListener("click", () => this.shoot(onpicture));
     this.other.addEventListener("click", () => this.turn());
@@ -45,11 +46,14 @@ export class CameraDialog {
 
   async start() {
     this.release();
-    this.stream = await navigator.mediaDevices.getUserMedia({
+    const { nReleased } = this;
+    const stream = await navigator.mediaDevices.getUserMedia({
       video: { facingMode: this.facing, width: { ideal: 1920 }, height: { ideal: 1080 } },
     });
-    this.video.srcObject = this.stream;
-    await this.video.play();
+    if (nReleased !== this.nReleased) return stopTracks(stream);
+    this.stream = stream;
+    this.video.srcObject = stream;
+    return this.video.play();
   }
 
   async turn() {
@@ -58,14 +62,24 @@ export class CameraDialog {
   }
 
   async shoot(onpicture) {
-    const blob = await jpegOf(this.video, this.video.videoWidth, this.video.videoHeight);
-    this.dialog.close();
-    onpicture(blob);
+    this.take.disabled = true; // a second click would take a second picture
+    try {
+      const blob = await jpegOf(this.video, this.video.videoWidth, this.video.videoHeight);
+      this.dialog.close();
+      onpicture(blob);
+    } finally {
+      this.take.disabled = false;
+    }
   }
 
   release() {
-    for (const track of this.stream?.getTracks() ?? []) track.stop();
+    this.nReleased += 1;
+    if (this.stream) stopTracks(this.stream);
     this.stream = null;
     this.video.srcObject = null;
   }
+}
+
+function stopTracks(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }

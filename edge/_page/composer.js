@@ -20,6 +20,7 @@ export class Composer {
     this.wanted = false; // a message was sent meanwhile: it goes then
     this.refused = false; // a message was sent while an answer was written
     this.recorder = null;
+    this.opening = false; // whether a camera or a microphone is being opened
     this.camera = new CameraDialog(find("#camera-dialog"), (blob) => this.attachPicture(blob));
     this.listenToText();
     this.listenToFiles();
@@ -198,7 +199,22 @@ export class Composer {
       this.on.notice(WHY_NOT);
       return find("#camera-file").click();
     }
-    return this.camera.open().catch((error) => this.on.notice(deviceWords(error, "camera")));
+    return this.use("camera", () => this.camera.open());
+  }
+
+  /** Opens a device, which may take long: one that is opened twice would never be let go. Returns whether it is open. */
+  async use(device, open) {
+    if (this.opening) return false;
+    this.opening = true;
+    try {
+      await open();
+      return true;
+    } catch (error) {
+      this.on.notice(deviceWords(error, device));
+      return false;
+    } finally {
+      this.opening = false;
+    }
   }
 
   attachPicture(blob) {
@@ -266,14 +282,13 @@ export class Composer {
       this.on.notice(WHY_NOT);
       return find("#mic-file").click();
     }
-    try {
+    const listen = async () => {
       this.recorder = await Recorder.open((level, seconds) => this.showLevel(level, seconds));
-    } catch (error) {
-      return this.on.notice(deviceWords(error, "microphone"));
-    }
+    };
+    if (!(await this.use("microphone", listen))) return;
     this.showRecording(true);
     this.on.say("Recording.");
-    return find("#keep").focus();
+    find("#keep").focus();
   }
 
   showLevel(level, seconds) {

@@ -91,6 +91,62 @@ def test_a_picture_by_camera(visit: Visit, edge_serve: str) -> None:
     assert done(page)
 
 
+@pytest.fixture
+def slow_devices(visit: Visit, edge_serve: str) -> Page:
+    """The page in a browser that takes half a second to open a camera or a microphone; `tracks` are what it gave."""
+    page = visit(edge_serve)
+    page.add_init_script("""
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.tracks = [];
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            await new Promise((resolve) => setTimeout(resolve, 500));
+            const stream = await open(wanted);
+            tracks.push(...stream.getTracks());
+            return stream;
+        };
+    """)
+    page.reload()
+    ready(page)
+    return page
+
+
+def all_let_go(page: Page) -> bool:
+    page.wait_for_timeout(1500)  # what opens late was given by then
+    return bool(page.evaluate("() => tracks.length > 0 && tracks.every((track) => track.readyState === 'ended')"))
+
+
+def test_a_camera_opened_with_two_clicks_is_let_go_and_takes_one_picture(slow_devices: Page) -> None:
+    page = slow_devices
+    page.dblclick("#camera")
+    expect(page.locator("#camera-dialog")).to_be_visible()
+    page.wait_for_timeout(1500)
+    # Both at once: the second comes before the picture is made.
+    page.locator("#camera-dialog .take").evaluate("(button) => { button.click(); button.click(); }")
+    attached(page, "camera.jpg")
+    assert all_let_go(page)
+    attached(page, "camera.jpg")
+
+
+def test_a_camera_that_opens_after_the_dialog_was_closed_does_not_stay_on(slow_devices: Page) -> None:
+    page = slow_devices
+    page.click("#camera")
+    expect(page.locator("#camera-dialog")).to_be_visible()
+    page.locator("#camera-dialog .other").evaluate("(button) => button.click()")
+    page.keyboard.press("Escape")
+    expect(page.locator("#camera-dialog")).to_be_hidden()
+    assert all_let_go(page)
+
+
+def test_a_microphone_opened_with_two_clicks_is_let_go(slow_devices: Page) -> None:
+    page = slow_devices
+    page.dblclick("#mic")
+    expect(page.locator("#recording")).to_be_visible()
+    page.wait_for_timeout(1500)
+    page.click("#discard")
+    expect(page.locator("#recording")).to_be_hidden()
+    assert all_let_go(page)
+
+
 def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) -> None:
     page = visit(edge_serve)
     ready(page)
