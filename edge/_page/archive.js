@@ -6,10 +6,10 @@ import { blobOf, dataUrl } from "./media.js";
 
 const ALL = "edge-conversations";
 
-/** Exports a conversation with its media. */
+/** Exports a conversation with its media, those that are still there. */
 export async function exportJson(store, conversation) {
   save(
-    JSON.stringify(await toJson(conversation, urlsFrom(store)), null, 1),
+    JSON.stringify(await toJson(conversation, heldBy(store)), null, 1),
     "application/json",
     fileName(conversation.title, "json"),
   );
@@ -23,7 +23,7 @@ export function exportMarkdown(conversation) {
 /** Exports everything that this browser holds; returns how many conversations that was. */
 export async function exportAll(store) {
   const conversations = [];
-  for (const { id } of await store.heads()) conversations.push(await toJson(await store.load(id), urlsFrom(store)));
+  for (const { id } of await store.heads()) conversations.push(await toJson(await store.load(id), heldBy(store)));
   save(JSON.stringify({ format: ALL, conversations }, null, 1), "application/json", "edge-conversations.json");
   return conversations.length;
 }
@@ -42,12 +42,20 @@ export async function importJson(store, file) {
   return read.map(({ conversation }) => conversation);
 }
 
-/** What gives a stored medium's data: URL. */
+/** What gives a stored medium's data: URL. Throws: Error in plain words. */
 export function urlsFrom(store) {
   return async (medium) => {
+    const url = await heldBy(store)(medium);
+    if (!url) throw new Error(`${medium.name} is no longer in this browser: change the message that holds it.`);
+    return url;
+  };
+}
+
+/** The same, and null for a medium that is gone. */
+function heldBy(store) {
+  return async (medium) => {
     const blob = await store.blob(medium.id);
-    if (!blob) throw new Error(`${medium.name} is no longer in this browser: change the message that holds it.`);
-    return dataUrl(blob, medium.type);
+    return blob ? dataUrl(blob, medium.type) : null;
   };
 }
 

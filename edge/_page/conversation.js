@@ -40,7 +40,7 @@ export function titleOf(messages) {
   return text.length > 60 ? `${text.slice(0, 59)}…` : text;
 }
 
-/** The messages as the server takes them; `urlOf` gives a medium's data: URL. */
+/** The messages as the server takes them; `urlOf` gives a medium's data: URL, or null: then its name stands there. */
 export async function requestMessages(messages, system, urlOf) {
   const sent = system.trim() ? [{ role: "system", content: system }] : [];
   for (const message of messages) {
@@ -55,7 +55,8 @@ async function contentOf(message, urlOf) {
   const parts = [];
   for (const medium of message.media) {
     const kind = `${medium.kind}_url`;
-    parts.push({ type: kind, [kind]: await urlOf(medium) });
+    const url = await urlOf(medium);
+    parts.push(url === null ? { type: "text", text: `[${medium.kind}: ${medium.name}]` } : { type: kind, [kind]: url });
   }
   if (message.text) parts.push({ type: "text", text: message.text });
   return parts;
@@ -67,7 +68,8 @@ export async function toJson(conversation, urlOf) {
   for (const message of conversation.messages) {
     const content = await contentOf(message, urlOf);
     const said = { role: message.role, content, at: new Date(message.at).toISOString() };
-    if (message.media.length > 0) said.names = message.media.map((medium) => medium.name);
+    if (message.media.length > 0)
+      said.names = message.media.filter((_, i) => content[i].type !== "text").map((medium) => medium.name);
     if (message.role === "assistant") Object.assign(said, { model: message.model, end: message.end });
     messages.push(said);
   }

@@ -52,7 +52,7 @@ class Page {
     this.connection = new Connection({ gone: () => this.notice(GONE), back: () => this.back() });
     this.dialog = new SettingsDialog(this.settings, {
       saved: () => this.settingsSaved(),
-      exportAll: () => exportAll(this.store),
+      exportAll: () => exportAll(this.store).catch((error) => this.notice(error.message)),
       import: () => find("#import-file").click(),
       deleteAll: () => this.deleteAll(),
     });

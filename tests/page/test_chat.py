@@ -211,6 +211,32 @@ def test_a_conversation_is_exported_and_read_again(visit: Visit, edge_serve: str
     expect(other.locator("#notice")).to_contain_text("bad.json could not be imported: a part should hold")
 
 
+def test_what_the_browser_lost_does_not_keep_the_rest_from_being_exported(
+    visit: Visit, edge_serve: str, tmp_path: Path
+) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    page.set_input_files("#any-file", PICTURE)
+    attached(page, PICTURE.name)
+    ask(page, "What is this?")
+    answer = done(page)
+    page.evaluate("""() => new Promise((resolve) => {
+        indexedDB.open("edge").onsuccess = ({ target }) => {
+            const transaction = target.result.transaction("media", "readwrite");
+            transaction.objectStore("media").clear();
+            transaction.oncomplete = resolve;
+        };
+    })""")
+    page.click("#open-settings")
+    with page.expect_download() as download:
+        page.click("#export-all")
+    download.value.save_as(tmp_path / "all.json")
+    (conversation,) = json.loads((tmp_path / "all.json").read_text())["conversations"]
+    said = [message["content"] for message in conversation["messages"]]
+    assert [part["text"] for part in said[0]] == ["[image: sample.png]", "What is this?"]
+    assert said[1] == answer and conversation["messages"][0]["names"] == []
+
+
 def exported(page: Page, button: str, folder: Path) -> Path:
     page.click("#more")
     with page.expect_download() as download:
