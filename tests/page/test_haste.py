@@ -90,7 +90,10 @@ def test_leaving_a_change_whose_picture_is_still_read(page: Page) -> None:
 def test_asking_anew_twice_keeps_the_question(page: Page) -> None:
     ask(page, "Which shapes can you name?")
     done(page)
-    page.get_by_role("button", name="Answer anew").dblclick()
+    with page.expect_request("**/v1/chat") as asked:
+        page.get_by_role("button", name="Answer anew").dblclick()
+    messages = json.loads(asked.value.post_data or "")["messages"]
+    assert messages == [{"role": "user", "content": "Which shapes can you name?"}]
     assert done(page)
     assert questions(page) == ["Which shapes can you name?"]
 
