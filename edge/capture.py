@@ -74,9 +74,14 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
 
 def check_source(source: int | str | Path) -> None:
     """Raise: DeviceError for a name that is no camera's, and of no file either: no use waiting for that one."""
-    if not (is_live(source) or str(source) == "-" or Path(str(source)).exists()):
+    name = str(source)
+    kind, separator, number = name.partition(":")
+    if kind in ("csi", "pi") and separator and "!" not in name and not number.isdecimal():
+        raise DeviceError(f"camera {name!r:.200}: expected {kind} or {kind}:NUMBER")
+    # An empty name would be the folder where this program runs.
+    if not (is_live(source) or name == "-" or (name and Path(name).exists())):
         wanted = "a device's number, csi, pi, a pipeline, -, or the path of a film, a picture or a folder of pictures"
-        raise DeviceError(f"camera {str(source)!r:.200}: no such file; expected {wanted}")
+        raise DeviceError(f"camera {name!r:.200}: no such file; expected {wanted}")
 
 
 class _Device:

@@ -301,6 +301,19 @@ def test_a_camera_does_not_wait_for_a_file_that_is_not_there() -> None:
         Camera("nowhere.mp4")
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "camera '': no such file"),  # not the folder where the program runs
+        ("csi:left", "camera 'csi:left': expected csi or csi:NUMBER"),
+        ("pi:", "camera 'pi:': expected pi or pi:NUMBER"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_refused_at_once(source: str, words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        Camera(source)
+
+
 def test_an_empty_folder_and_a_text_file_are_no_cameras(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no pictures in this folder"):
         open_capture(tmp_path, size=None)
