@@ -1,7 +1,11 @@
 """The command line, a module of edge.commands for each command: results go to stdout, everything else to stderr."""
 
+import contextlib
+import errno
 import io
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +21,9 @@ from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
 from edge.errors import EdgeError
 
+# What writing to a file or a pipe fails with.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.command()(chat)
 app.command()(detect)
@@ -30,14 +37,34 @@ app.command()(bench)
 
 def main() -> None:
     """Run the command line; an error is one line on stderr and a status that is not 0."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # it was closed: what is printed goes nowhere
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the locale cannot write
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # at exit nobody could say that it failed
     except EdgeError as error:
         fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _forget_output()
+        if error.errno == errno.EPIPE:  # the reader has seen enough
+            sys.exit(1)
+        fail(f"standard output: {error.strerror}")
+
+
+def _forget_output() -> None:
+    """Let what could not be written go nowhere, or Python would try once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @app.callback(invoke_without_command=True)

@@ -202,6 +202,31 @@ def test_what_cannot_be_done_is_an_error_of_one_line(arguments: tuple[str, ...])
     assert done.stderr.startswith(b"edge: ") and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("x",), ("x", "--json"), ("--help",)])
+def test_a_full_disk_is_an_error_of_one_line(arguments: tuple[str, ...]) -> None:
+    done = written_to("/dev/full", *arguments)
+    assert (done.returncode, done.stderr) == (1, b"edge: standard output: No space left on device\n")
+
+
+def test_a_reader_that_leaves_is_no_news() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = written_to(writer, "x")
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_answer_that_nobody_wants_goes_nowhere() -> None:
+    code = f"import os; os.close(1); os.execv(sys.executable, [sys.executable, '-c', {program('x')!r}])"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}"], input=b"", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def written_to(file: str | int, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", program(*arguments)]
+    with open(file, "wb") as out:  # noqa: PTH123
+        return subprocess.run(command, input=b"", stdout=out, stderr=subprocess.PIPE, check=False)
+
+
 def test_what_is_said_into_a_pipe_is_asked_hands_free() -> None:
     data = wav(sound((0.5, 0), (1.0, 0.3), (1.5, 0)))
     done = piped(data, "--mic-source", "-", before=RECORD)
