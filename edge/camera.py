@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from edge.capture import Capture, Size, check_source, checked, is_live, open_capture
+from edge.capture import Capture, NothingYet, Size, check_source, checked, is_live, open_capture
 from edge.errors import DeviceError
 
 U8 = npt.NDArray[np.uint8]
@@ -92,8 +92,8 @@ class Camera:
         if self._reader is None:
             raise DeviceError(f"{self.name}: closed")
         if frame is None:
-            waited = f"{self.name}: no frame yet, {now_s - self._began_s:.1f} s after opening it"
-            raise DeviceError(self._fault or waited)
+            waited = f"no frame yet, {now_s - self._began_s:.1f} s after opening it"
+            raise DeviceError(self._fault or f"{self.name}: {'ended without a frame' if self._ended else waited}")
         age_s = now_s - frame.at_s
         if age_s > self.stale_s and not self._ended:
             why = f": {self._fault}" if self._fault else ""
@@ -151,8 +151,9 @@ class Camera:
         """Take a reader's fault, or (None) the end of what it reads."""
         with self._changed:
             if reader is self._reader:
-                self._fault = fault
                 self._ended = fault is None
+                if fault is not None or self._frame is not None:  # why there never was a frame is still of interest
+                    self._fault = fault
                 self._changed.notify_all()
 
 
@@ -203,7 +204,10 @@ class _Reader:
         try:
             while not self.stopping.is_set():
                 self.beat_s = time.monotonic()
-                rgb = capture.read()
+                try:
+                    rgb = capture.read()
+                except NothingYet:
+                    continue
                 if rgb is None:
                     return True
                 self._n_frames += 1

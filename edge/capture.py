@@ -2,11 +2,14 @@
 
 import contextlib
 import importlib
+import logging
 import os
+import select
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ import numpy.typing as npt
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.media.fetch import MAX_BYTES
 from edge.media.image import open_image
+from edge.mjpeg import Jpegs
 
 if TYPE_CHECKING:
     import cv2
@@ -21,19 +25,25 @@ if TYPE_CHECKING:
 U8 = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 
+_LOG = logging.getLogger("edge.capture")
 _MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
 _PICTURE_S = 1.0  # how long a picture of a folder is shown
 _MAX_PX = 32_000_000
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _CHUNK_BYTES = 1 << 16
+_LISTEN_S = 0.5  # how long standard input is waited for at a time
+_MAX_BROKEN = 20  # pictures one after another that cannot be decoded: it is no camera then
+
+
+class NothingYet(Exception):
+    """No frame came so far: the source is well and wants to be read again."""
 
 
 class Capture(Protocol):
     """An open source of frames."""
 
     def read(self) -> U8 | None:
-        """Wait for the next frame, (H, W, 3) uint8 RGB; None at the end. Raises: DeviceError."""
+        """Wait for the next frame, (H, W, 3) uint8 RGB; None at the end. Raises: DeviceError, NothingYet."""
 
     def close(self) -> None:
         """Give the source back; its read may be waiting in no other thread."""
@@ -174,71 +184,102 @@ class _Film:
 
 
 class _Pictures:
-    """Pictures, each shown for a second."""
+    """Pictures, each shown for a second; those that cannot be decoded are passed by."""
 
     def __init__(self, paths: list[Path], *, of: Path) -> None:
         if not paths:
             raise DeviceError(f"{of}: no pictures in this folder; expected {', '.join(sorted(_SUFFIXES))}")
         self._left = iter(paths)
         self._due_s = time.monotonic()
+        self._begun = False
 
     def read(self) -> U8 | None:
-        path = next(self._left, None)
-        self._due_s = _wait_until(self._due_s) + _PICTURE_S
-        if path is None:
-            return None
-        try:
-            return open_image(path.read_bytes(), max_px=_MAX_PX)
-        except OSError as error:
-            raise DeviceError(f"{path}: {error.strerror}") from error
-        except (MediaError, MemoryExhausted) as error:
-            raise DeviceError(f"{path}: {error}") from error
+        self._due_s = _wait_until(self._due_s)
+        broken = None
+        for path in self._left:
+            try:
+                rgb = open_image(path.read_bytes(), max_px=_MAX_PX)
+            except OSError as error:
+                broken = f"{path}: {error.strerror}"
+            except (MediaError, MemoryExhausted) as error:
+                broken = f"{path}: {error}"
+            else:
+                self._begun = True
+                self._due_s += _PICTURE_S
+                return rgb
+            _tell(f"{broken}; it is passed by")
+        if not self._begun:
+            raise DeviceError(str(broken))
+        return None
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 class _Stream:
-    """JPEG pictures one after another on standard input; those that come faster than needed are not decoded."""
+    """JPEG pictures one after another on standard input: the newest one, those before it are not decoded."""
 
     def __init__(self) -> None:
-        self._pictures = _jpegs(os.fdopen(os.dup(0), "rb", buffering=0))
+        try:
+            self._file = os.fdopen(os.dup(0), "rb", buffering=0)
+        except OSError as error:
+            raise DeviceError(f"standard input: {error.strerror}") from error
+        self._jpegs = Jpegs()
+        self._newest: bytes | None = None
         self._due_s = 0.0
+        self._begun = self._ended = False
+        self._broken: list[str] = []  # what is wrong with the last pictures
 
     def read(self) -> U8 | None:
-        for data in self._pictures:
+        deadline_s = time.monotonic() + _LISTEN_S
+        while not self._ended:
             now_s = time.monotonic()
-            if now_s < self._due_s:
-                continue
-            try:
-                rgb = open_image(data, max_px=_MAX_PX)
-            except (MediaError, MemoryExhausted) as error:
-                raise DeviceError(f"standard input: {error}") from error
-            self._due_s = now_s + 1 / _MAX_FPS
+            if self._newest is not None and now_s >= self._due_s and (rgb := self._decoded(now_s)) is not None:
+                return rgb
+            until_s = deadline_s if self._newest is None else self._due_s
+            if select.select([self._file], [], [], max(0.0, until_s - now_s))[0]:
+                self._take()
+            elif self._newest is None:
+                raise NothingYet
+        if self._newest is not None and (rgb := self._decoded(time.monotonic())) is not None:
             return rgb
+        if self._broken and not self._begun:
+            raise DeviceError(self._broken[-1])
         return None
 
     def close(self) -> None:
-        self._pictures.close()
+        self._file.close()
+
+    def _take(self) -> None:
+        data = self._file.read(_CHUNK_BYTES)
+        self._ended = data == b""
+        if found := self._jpegs.add(data or b""):
+            self._newest = found[-1]
+        if self._jpegs.held > MAX_BYTES:
+            n_bytes = self._jpegs.held
+            raise DeviceError(f"standard input: expected JPEG pictures, got {n_bytes} bytes without an end of one")
+
+    def _decoded(self, now_s: float) -> U8 | None:
+        """Return the newest picture, None when it cannot be decoded. Raises: DeviceError when none can."""
+        data, self._newest = self._newest or b"", None
+        try:
+            rgb = open_image(data, max_px=_MAX_PX)
+        except (MediaError, MemoryExhausted) as error:
+            self._broken.append(f"standard input: {error}")
+            _tell(f"{self._broken[-1]}; it is passed by")
+            if len(self._broken) >= _MAX_BROKEN:
+                raise DeviceError(self._broken[-1]) from error
+            return None
+        self._broken.clear()
+        self._begun = True
+        self._due_s = now_s + 1 / _MAX_FPS
+        return rgb
 
 
-def _jpegs(stream: BinaryIO) -> Generator[bytes, None, None]:
-    """Yield the JPEG pictures of a stream as they come, whatever lies between them. Raises: DeviceError."""
-    held = bytearray()
-    with stream:
-        while data := stream.read(_CHUNK_BYTES):
-            n_seen = max(0, len(held) - 1)  # an end may straddle two reads
-            held += data
-            while (end := held.find(_JPEG_END, n_seen)) >= 0:
-                start = held.find(_JPEG_START, 0, end)
-                if start >= 0:
-                    yield bytes(held[start : end + 2])
-                del held[: end + 2]
-                n_seen = 0
-            if len(held) > MAX_BYTES:
-                raise DeviceError(
-                    f"standard input: expected JPEG pictures, got {len(held)} bytes without an end of one"
-                )
+@lru_cache(maxsize=64)
+def _tell(words: str) -> None:
+    """Say what was left out, once: a folder is looked through again and again."""
+    _LOG.warning("%s", words)
 
 
 def _device_number(name: str) -> int:

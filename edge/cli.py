@@ -38,7 +38,7 @@ app.command()(bench)
 def main() -> None:
     """Run the command line; an error is one line on stderr and a status that is not 0."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # it was closed: what is printed goes nowhere
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - it was closed: what is printed goes nowhere
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the locale cannot write
     try:

@@ -21,7 +21,7 @@ EDGE_ROWS = (
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
      "media.worker", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",
-     "grammar", "answer", "calls", "tools", "pipeline", "capture", "camera", "voice", "microphone", "changes"),
+     "grammar", "answer", "calls", "tools", "pipeline", "mjpeg", "capture", "camera", "voice", "microphone", "changes"),
     ("worker", "engine"),
     ("models", "chat"),
     ("body", "exchange", "generation", "openai", "reka", "openapi", "page", "metrics", "guard", "queueing", "logs"),

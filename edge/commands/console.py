@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import logging
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -46,12 +47,20 @@ def reason(error: "ApiError") -> str:
 
 
 def camera_of(name: str, *, size: str | None = None, still: bool = False, loop: bool = False) -> "Camera":
-    """Open the camera of a --camera option; size: its --size, WIDTHxHEIGHT. Raises: DeviceError."""
+    """Open the camera of a --camera option, and tell on stderr what it passes by; size: its --size, WIDTHxHEIGHT.
+
+    Raises: DeviceError.
+    """
     from edge.camera import Camera
 
     width, separator, height = (size or "").lower().partition("x")
     if size is not None and not (separator and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
         fail(f"--size {size!r:.200}: expected WIDTHxHEIGHT, such as 1280x720")
+    log = logging.getLogger("edge.capture")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("edge: %(message)s"))
+        log.addHandler(handler)
     return Camera(name, size=(int(width), int(height)) if size else None, still=still, loop=loop)
 
 

@@ -1,5 +1,6 @@
 """Cameras: the newest frame and no backlog, errors instead of old pictures, and picked up again when they come back."""
 
+import io
 import os
 import stat
 import subprocess
@@ -268,17 +269,98 @@ def test_a_film_stands_in_for_a_camera(tmp_path: Path) -> None:
     capture.close()
 
 
-def test_jpegs_on_standard_input_stand_in_for_a_camera(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["a text", "a folder"])
+def test_pictures_that_cannot_be_decoded_are_passed_by(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.capture._PICTURE_S", 0.05)
+    for name, level in (("a.png", 10), ("c.png", 20)):
+        Image.new("RGB", (8, 6), (level,) * 3).save(tmp_path / name)
+    broken = tmp_path / "b.png"
+    if kind == "a folder":
+        broken.mkdir()
+    else:
+        broken.write_text("no picture")
+    for _ in range(2):
+        capture = open_capture(tmp_path, size=None)
+        frames = [capture.read() for _ in range(3)]
+        assert [None if frame is None else int(frame[0, 0, 0]) for frame in frames] == [10, 20, None]
+    assert [record.message.partition(": ")[0] for record in caplog.records] == [str(broken)]
+
+
+def test_a_folder_without_one_picture_that_can_be_decoded_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with Camera(tmp_path) as camera, pytest.raises(DeviceError, match=r"a\.png: image: expected JPEG"):
+        camera.newest()
+
+
+@pytest.fixture
+def reds() -> list[bytes]:
+    """JPEG pictures of 16 x 8, redder and redder: 10, 90, 170."""
+    made = []
     for i in range(3):
-        Image.new("RGB", (16, 8), (80 * i + 10, 0, 0)).save(tmp_path / f"{i}.jpg", quality=95)
-    stream = b"--border\r\n\r\n".join((tmp_path / f"{i}.jpg").read_bytes() for i in range(3))
+        data = io.BytesIO()
+        Image.new("RGB", (16, 8), (80 * i + 10, 0, 0)).save(data, "JPEG", quality=95)
+        made.append(data.getvalue())
+    return made
+
+
+SEEN = (
+    "import logging, sys, edge.capture; logging.basicConfig(format='%(message)s')\n"
+    "edge.capture._CHUNK_BYTES = int(sys.argv[1]); edge.capture._MAX_FPS = float(sys.argv[2])\n"
+    "capture = edge.capture.open_capture('-', size=None)\n"
+    "while (rgb := capture.read()) is not None: print(rgb.shape, rgb[4, 8, 0] // 10)\n"
+)
+
+
+def seen(stream: bytes, chunk_bytes: int, max_fps: float) -> tuple[list[str], str]:
+    command = [sys.executable, "-c", SEEN, str(chunk_bytes), str(max_fps)]
+    done = subprocess.run(command, input=stream, capture_output=True, check=False)
+    return done.stdout.decode().splitlines(), done.stderr.decode()
+
+
+def test_jpegs_on_standard_input_stand_in_for_a_camera(reds: list[bytes]) -> None:
+    found, _ = seen(b"--border\r\n\r\n".join(reds), 100, 1e9)
+    assert found == ["(8, 16, 3) 1", "(8, 16, 3) 9", "(8, 16, 3) 17"]
+
+
+def test_of_jpegs_that_come_in_a_burst_the_last_is_seen(reds: list[bytes]) -> None:
+    assert seen(b"".join(reds), 100, 1)[0] == ["(8, 16, 3) 1", "(8, 16, 3) 17"]
+
+
+def test_the_last_jpeg_of_a_burst_is_seen_while_standard_input_stays_open(reds: list[bytes]) -> None:
+    code = SEEN.replace("print(", "print(flush=True, *(").replace("// 10)", "// 10))")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "100", "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"".join(reds))
+        process.stdin.flush()
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.kill()
+    assert [line.split()[-1] for line in lines] == [b"1", b"17"]
+
+
+def test_a_jpeg_that_cannot_be_decoded_is_passed_by(reds: list[bytes]) -> None:
+    start = reds[1].index(b"\xff\xc0")
+    broken = reds[1][: start + 5] + bytes(4) + reds[1][start + 9 :]  # no pixels
+    found, said = seen(reds[0] + broken + reds[1][:300] + reds[2], 100, 1e9)
+    assert found == ["(8, 16, 3) 1", "(8, 16, 3) 17"]
+    assert said.startswith("standard input: ") and said.endswith("it is passed by\n") and said.count("\n") == 1
+    found, said = seen(broken, 100, 1e9)
+    assert not found and "edge.errors.DeviceError: standard input: " in said
+
+
+def test_a_silent_standard_input_is_let_go_at_once() -> None:
     code = (
-        "import edge.capture; edge.capture._MAX_FPS = 1e9\n"
-        "capture = edge.capture.open_capture('-', size=None)\n"
-        "while (rgb := capture.read()) is not None: print(rgb.shape, rgb[4, 8, 0] // 10)\n"
+        "import logging, time; from edge.camera import Camera\n"
+        "camera = Camera('-'); time.sleep(0.2); began_s = time.monotonic(); camera.close()\n"
+        "print(time.monotonic() - began_s)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=stream, capture_output=True, check=True)
-    assert done.stdout.decode().splitlines() == ["(8, 16, 3) 1", "(8, 16, 3) 9", "(8, 16, 3) 17"]
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert float(process.stdout.readline()) < 1.5
+        process.kill()
 
 
 @pytest.mark.parametrize(
@@ -287,7 +369,7 @@ def test_jpegs_on_standard_input_stand_in_for_a_camera(tmp_path: Path) -> None:
         (97, "camera /dev/video97: no such device; those there: "),
         ("/dev/video97", "no such device"),
         ("nowhere.mp4", r"nowhere\.mp4: cannot be opened as a film"),
-        ("nowhere.png", "nowhere.png: No such file"),
+        ("nowhere.png", r"nowhere\.png: No such file"),
         ("pi", "pi:0: picamera2 cannot be imported"),
     ],
 )

@@ -132,6 +132,16 @@ def test_each_question_sees_the_cameras_newest_frame(tmp_path: Path) -> None:
         assert asked(terminal) == ["1 1 0", "2 1 0"]
 
 
+def test_a_broken_picture_of_the_camera_is_named_and_passed_by(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    done = piped(b"", "What do you see?", "--camera", str(tmp_path), after=f"sys.stdout = sys.stderr\n{COUNTS}")
+    assert (done.returncode, done.stdout) == (0, b"Three red circles.\n")
+    said = done.stderr.decode().splitlines()
+    assert said[0].startswith(f"edge: {tmp_path}/a.png: image: expected JPEG") and said[0].endswith("it is passed by")
+    assert said[1:] == ["ASKED 1 1 0"]
+
+
 def test_what_is_spoken_is_asked_and_a_file_ends(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(sound((0.5, 0), (1.0, 0.3), (1.5, 0), (1.0, 0.3), (1.5, 0))))
     with Terminal(program("--mic-source", str(tmp_path / "a.wav"), before=RECORD)) as terminal:
