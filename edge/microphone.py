@@ -141,7 +141,7 @@ class Microphone:
 def open_ear(source: int | str | Path | None, *, stale_s: float) -> Ear:
     """Open what a microphone's name stands for. Raises: DeviceError."""
     if str(source) == "-":
-        return _Sound("standard input", _stream(os.fdopen(os.dup(0), "rb")))
+        return _Sound("standard input", _stream(_standard_input()))
     name, path = str(source), Path(str(source))
     if source is None or name.isdecimal():
         return _Device(None if source is None else int(name), stale_s)
@@ -157,6 +157,13 @@ def open_ear(source: int | str | Path | None, *, stale_s: float) -> Ear:
     return _Sound(str(path), iter(samples[:whole].reshape(-1, BLOCK_SAMPLES)))
 
 
+def _standard_input() -> BinaryIO:
+    try:
+        return os.fdopen(os.dup(0), "rb")
+    except OSError as error:
+        raise DeviceError(f"standard input: {error.strerror}") from error
+
+
 class _Sound:
     """A sound that comes by itself, as fast as it is listened to."""
 
@@ -165,7 +172,7 @@ class _Sound:
         self._coming = coming
 
     def blocks(self) -> Iterator[F32]:
-        yield from self._coming
+        return self._coming  # itself: a generator around it would end it when it is left after an utterance
 
     def close(self) -> None:
         """Nothing is held."""

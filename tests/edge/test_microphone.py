@@ -117,6 +117,25 @@ def test_standard_input_stands_in_for_a_microphone(form: str) -> None:
     assert 1.3 <= float(seconds) <= 1.8 and rest == "None"
 
 
+def test_each_utterance_on_standard_input_is_heard() -> None:
+    data = wav(sound(*3 * ((0.5, 0), (1.0, 0.3), (1.5, 0))))
+    done = subprocess.run([sys.executable, "-c", HEARD], input=data, capture_output=True, check=True)
+    assert done.stdout.split() == [b"heard"] * 3
+
+
+def test_a_closed_standard_input_is_no_microphone() -> None:
+    code = f"import os; os.close(0)\n{HEARD}"
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.PIPE, capture_output=True, check=False)
+    assert done.stderr.endswith(b"edge.errors.DeviceError: standard input: Bad file descriptor\n")
+
+
+HEARD = (
+    "from edge.microphone import Microphone\n"
+    "with Microphone('-') as microphone:\n"
+    "    while microphone.listen(): print('heard')\n"
+)
+
+
 def test_a_wav_of_another_kind_on_standard_input_is_refused() -> None:
     header = wav(sound((0.1, 0)))
     eight_bits = header[:34] + b"\x08\x00" + header[36:]
