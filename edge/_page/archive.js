@@ -2,6 +2,7 @@
 
 import { fileName, fromJson, titleOf, toJson, toMarkdown } from "./conversation.js";
 import { download } from "./dom.js";
+import { Failure } from "./failure.js";
 import { blobOf, dataUrl } from "./media.js";
 
 const ALL = "edge-conversations";
@@ -42,11 +43,11 @@ export async function importJson(store, file) {
   return read.map(({ conversation }) => conversation);
 }
 
-/** What gives a stored medium's data: URL. Throws: Error in plain words. */
+/** What gives a stored medium's data: URL. Throws: Failure for one that is gone. */
 export function urlsFrom(store) {
   return async (medium) => {
     const url = await heldBy(store)(medium);
-    if (!url) throw new Error(`${medium.name} is no longer in this browser: change the message that holds it.`);
+    if (!url) throw new Failure("lost", { medium });
     return url;
   };
 }
@@ -55,7 +56,7 @@ export function urlsFrom(store) {
 function heldBy(store) {
   return async (medium) => {
     const blob = await store.blob(medium.id);
-    return blob ? dataUrl(blob, medium.type) : null;
+    return blob ? dataUrl(blob, medium.type).catch(() => null) : null;
   };
 }
 

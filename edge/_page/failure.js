@@ -1,13 +1,14 @@
 /** What went wrong, in plain words, and what a person can do about it. */
 
-/** An answer that did not come or did not end; kind: gone, broken, or refused with a status. */
+/** An answer that did not come or did not end; kind: gone, broken, lost (a medium), or refused with a status. */
 export class Failure extends Error {
-  constructor(kind, { status = 0, detail = "", retryAfter = null } = {}) {
+  constructor(kind, { status = 0, detail = "", retryAfter = null, medium = null } = {}) {
     super(detail || kind);
     this.kind = kind;
     this.status = status;
     this.detail = detail;
     this.retryAfter = retryAfter;
+    this.medium = medium;
   }
 
   /** Whether the server only asks for patience. */
@@ -15,7 +16,7 @@ export class Failure extends Error {
     return this.status === 503 && this.retryAfter !== null;
   }
 
-  /** What is kept with the message: {title, text, action}. */
+  /** What is kept with the message: {title, text, action}, and the id of the medium that it is about. */
   words() {
     if (this.kind === "gone")
       return words(
@@ -24,6 +25,16 @@ export class Failure extends Error {
       );
     if (this.kind === "broken")
       return words("The answer broke off", this.detail || "The server ended it before its end.");
+    if (this.kind === "lost")
+      return {
+        ...words(
+          "A file of this conversation is gone",
+          `${this.medium.name} is no longer in this browser. Change the message that holds it, or start a new ` +
+            "conversation: nothing is left out silently.",
+          "edit",
+        ),
+        medium: this.medium.id,
+      };
     const context = /needs (at least )?(\d+) positions, the context holds (\d+)/.exec(this.detail);
     if (context)
       return words(

@@ -321,11 +321,7 @@ class Page {
 
   edit(message) {
     if (this.running.has(this.conversation.id)) return;
-    const { messages } = this.conversation;
-    const asked =
-      message.role === "user"
-        ? message
-        : messages.slice(0, messages.indexOf(message)).findLast(({ role }) => role === "user");
+    const asked = message.role === "user" ? message : questionOf(message, this.conversation);
     if (!asked) return;
     this.editing = { message: asked, before: this.editing?.before ?? this.composer.draft };
     this.composer.set({ text: asked.text });
@@ -431,6 +427,12 @@ class Page {
 }
 
 const mediaIds = (messages) => messages.flatMap(({ media }) => media.map(({ id }) => id));
+
+/** The question that an answer is to, or the message that kept the answer from coming. */
+function questionOf(answer, { messages }) {
+  const holder = messages.find(({ media }) => media.some(({ id }) => id === answer.failure?.medium));
+  return holder ?? messages.slice(0, messages.indexOf(answer)).findLast(({ role }) => role === "user");
+}
 
 /** Takes a message and all after it out of a conversation; returns them. */
 function cut({ messages }, message) {

@@ -61,6 +61,17 @@ def ready(page: Page) -> None:
     expect(page.locator("#model option")).not_to_have_count(0)
 
 
+def lose_media(page: Page) -> None:
+    """Take everything but the words out of the browser, as one does whose space runs out."""
+    page.evaluate("""() => new Promise((resolve) => {
+        indexedDB.open("edge").onsuccess = ({ target }) => {
+            const transaction = target.result.transaction("media", "readwrite");
+            transaction.objectStore("media").clear();
+            transaction.oncomplete = resolve;
+        };
+    })""")
+
+
 def drop(page: Page, path: Path, kind: str) -> None:
     """Drop a file on the page, as the browser would."""
     handed = page.evaluate_handle(

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conformance.conftest import Served, serving
-from tests.page.chatting import answers, ask, attached, done, endless, ready
+from tests.page.chatting import answers, ask, attached, done, endless, lose_media, ready
 from tests.page.conftest import PICTURE, Visit
 
 pytestmark = pytest.mark.slow
@@ -220,13 +220,7 @@ def test_what_the_browser_lost_does_not_keep_the_rest_from_being_exported(
     attached(page, PICTURE.name)
     ask(page, "What is this?")
     answer = done(page)
-    page.evaluate("""() => new Promise((resolve) => {
-        indexedDB.open("edge").onsuccess = ({ target }) => {
-            const transaction = target.result.transaction("media", "readwrite");
-            transaction.objectStore("media").clear();
-            transaction.oncomplete = resolve;
-        };
-    })""")
+    lose_media(page)
     page.click("#open-settings")
     with page.expect_download() as download:
         page.click("#export-all")

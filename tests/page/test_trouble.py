@@ -11,8 +11,8 @@ from playwright.sync_api import Route, expect
 
 from edge.limits import Limits
 from tests.conformance.conftest import serving
-from tests.page.chatting import answers, ask, done, endless, ready
-from tests.page.conftest import ROOT, Visit, edge_process
+from tests.page.chatting import answers, ask, attached, done, endless, lose_media, ready
+from tests.page.conftest import PICTURE, ROOT, Visit, edge_process
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +114,28 @@ def test_a_conversation_that_is_too_long_is_told_with_both_counts(visit: Visit, 
         expect(page.locator("#text")).to_have_value(words.strip())
         ask(page, "red?")
         assert done(page)
+
+
+def test_a_lost_picture_is_told_and_its_message_can_be_changed(visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    page.set_input_files("#any-file", PICTURE)
+    attached(page, PICTURE.name)
+    ask(page, "What is this?")
+    done(page)
+    ask(page, "Which colours?")
+    done(page, 2)
+    lose_media(page)
+    ask(page, "And now?")
+    failure = answers(page).last.locator(".failure")
+    expect(failure).to_contain_text("A file of this conversation is gone")
+    expect(failure).to_contain_text("sample.png is no longer in this browser")
+    page.reload()
+    failure.get_by_role("button", name="Change the message").click()
+    expect(page.locator("#text")).to_have_value("What is this?")
+    expect(page.locator(".chip")).to_have_count(0)
+    ask(page, "Which shapes can you name?")
+    assert done(page)
 
 
 def test_other_statuses_have_plain_words_too(visit: Visit, edge_serve: str) -> None:
