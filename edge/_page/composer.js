@@ -98,6 +98,7 @@ export class Composer {
 
   send() {
     if (this.running) return this.refuse();
+    if (this.recorder) this.keepRecording(); // what was said goes with what was written
     if (this.held > 0) return this.wait();
     if (this.isEmpty) return this.text.focus();
     return this.on.send(this.draft);
@@ -307,15 +308,24 @@ export class Composer {
     return this.endRecording(true);
   }
 
-  async endRecording(keep) {
+  /** Attaches the recording, before which no message goes, or throws it away. */
+  endRecording(keep) {
     const { recorder } = this;
-    if (!recorder) return;
+    if (!recorder) return null;
     this.recorder = null;
     this.showRecording(false);
-    const blob = await (keep ? recorder.stop() : recorder.discard());
-    if (blob) await this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
-    else if (keep) this.on.notice("The microphone gave no sound.");
-    this.refocus();
+    return this.hold(async () => {
+      const blob = await (keep ? recorder.stop() : recorder.discard());
+      if (blob) return this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
+      if (keep) this.missRecording();
+      else this.on.say("The recording is thrown away.");
+      return this.refocus();
+    });
+  }
+
+  missRecording() {
+    this.holdBack();
+    this.on.notice("The microphone gave no sound.");
   }
 }
 

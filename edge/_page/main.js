@@ -309,11 +309,12 @@ class Page {
     );
   }
 
-  /** Stops the answer; where none is written, leaves what was begun. */
+  /** Stops the answer; where none is written, throws a recording away, or else leaves what was begun. */
   stop() {
     const answering = this.running.get(this.conversation.id);
     this.composer.holdBack();
     if (answering) answering.stop();
+    else if (this.composer.recorder) this.composer.endRecording(false);
     else this.leaveEditing();
   }
 

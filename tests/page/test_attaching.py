@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, expect
 
-from tests.page.chatting import answers, ask, attached, done, drop, ready
+from tests.conformance.conftest import serving
+from tests.page.chatting import answers, ask, attached, done, drop, endless, ready
 from tests.page.conftest import PICTURE, Visit, edge_process
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,50 @@ def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) ->
     page.click("#discard")
     expect(page.locator("#tools")).to_be_visible()
     expect(page.locator(".chip")).to_have_count(0)
+
+
+def test_escape_throws_a_recording_away(visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    page.fill("#text", "What do you hear?")
+    page.click("#mic")
+    expect(page.locator("#elapsed")).not_to_have_text("0:00")
+    page.keyboard.press("Escape")
+    expect(page.locator("#tools")).to_be_visible()
+    expect(page.locator("#text")).to_be_focused()
+    expect(page.locator(".chip")).to_have_count(0)
+    expect(page.locator("#text")).to_have_value("What do you hear?")
+
+
+def test_escape_stops_an_answer_before_it_throws_a_recording_away(
+    visit: Visit, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless(monkeypatch, int8_bundle)
+    with serving(int8_bundle) as served:
+        page = visit(served.address)
+        ready(page)
+        ask(page, "Talk.")
+        expect(answers(page).locator(".markdown")).not_to_be_empty()
+        page.click("#mic")
+        expect(page.locator("#recording")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(answers(page).locator(".facts")).to_contain_text("Stopped.")
+        expect(page.locator("#recording")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#recording")).to_be_hidden()
+        page.context.close()
+
+
+def test_a_message_sent_while_recording_takes_the_recording_along(visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    page.click("#mic")
+    expect(page.locator("#elapsed")).not_to_have_text("0:00")
+    with asking(page, "What do you hear?") as parts:
+        assert [part["type"] for part in parts] == ["audio_url", "text"]
+    expect(page.locator("#recording")).to_be_hidden()
+    expect(page.locator(".chip")).to_have_count(0)
+    expect(answers(page)).to_have_count(1)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("paper.pdf", "pdf"), ("film.mp4", "video")])
