@@ -1,9 +1,10 @@
 """`edge.Transport`: other people's clients in process, without a port; httpx carries their requests to the app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -13,6 +14,8 @@ from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.limits import Limits
 from edge.models import Models
 from edge.opening import allowing
+
+T = TypeVar("T")
 
 _N_STARTERS = 2
 
@@ -45,7 +48,8 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request; the body of a stream arrives as it is generated."""
         request.read()
-        answer = self._begin(request)
+        job = self._read(request)
+        answer = job.start() if isinstance(job, Job) else job
         if isinstance(answer, HttpResponse):
             return _whole(request, answer)
         body = _Body(answer, self)
@@ -70,21 +74,32 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         await asyncio.to_thread(self.close)
 
     async def _begun(self, request: httpx.Request) -> Generation | HttpResponse:
+        job = await self._run(lambda: self._read(request))
+        if isinstance(job, HttpResponse):
+            return job
         try:
-            job = self._starters.submit(self._begin, request)
-        except RuntimeError:  # closed: then nothing begins that could take long
-            return self._begin(request)
-        try:
-            return await asyncio.wrap_future(job)
+            return await self._run(job.start, abandon=_abandon)
         except asyncio.CancelledError:
-            job.add_done_callback(_abandon)
+            job.give_up()
             raise
 
-    def _begin(self, request: httpx.Request) -> Generation | HttpResponse:
+    async def _run(self, act: Callable[[], T], abandon: "Callable[[Future[T]], None] | None" = None) -> T:
+        """Run on a thread what takes longer than a loop may wait; `abandon` gets what nobody waits for any more."""
+        try:
+            work = self._starters.submit(act)
+        except RuntimeError:  # closed: then nothing begins that could take long
+            return act()
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            if abandon is not None:
+                work.add_done_callback(abandon)
+            raise
+
+    def _read(self, request: httpx.Request) -> Job | HttpResponse:
         path = request.url.raw_path.decode("ascii").partition("?")[0]
         headers = {name.lower(): value for name, value in request.headers.items()}
-        job = self._app.read(HttpRequest(request.method, path, headers, request.content))
-        return job.start() if isinstance(job, Job) else job
+        return self._app.read(HttpRequest(request.method, path, headers, request.content))
 
 
 class _Body(httpx.SyncByteStream):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,7 +16,7 @@ import pytest
 import edge
 from edge import ApiError, Reka, store
 from edge.bundle import Bundle
-from edge.errors import BundleError
+from edge.errors import BundleError, EngineClosed
 from edge.limits import SoundLimits
 from edge.listener import Listener
 from edge.media.audio import open_audio
@@ -109,6 +112,37 @@ def test_openai_sounds_are_heard_over_http(text_bundle: Path, speech_bundle: Pat
         refused = client.post("http://edge/v1/chat/completions", json=body)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"].endswith("audio: the MP3 data is damaged or cut off")
+
+
+def test_cancelling_a_task_stops_the_listener_through_a_transport(
+    text_bundle: Path, speech_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening, ended = threading.Event(), threading.Event()
+
+    def endless(*_: object, stopped: Callable[[], bool]) -> None:
+        listening.set()
+        while not ended.wait(0.01):
+            if stopped():
+                ended.set()
+                raise EngineClosed("stopped")
+
+    monkeypatch.setattr(Speech, "transcribe", endless)
+    content = [{"type": "audio_url", "audio_url": data_url(file(tone(1)))}]
+    body = {"model": store.at(text_bundle).id, "messages": [{"role": "user", "content": content}]}
+
+    async def cancelled() -> bool:
+        transport = edge.Transport(model=text_bundle, speech=speech_bundle)
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            task = asyncio.create_task(client.post("/v1/chat", json=body))
+            await asyncio.to_thread(listening.wait, 60)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            is_told = await asyncio.to_thread(ended.wait, 5)
+            ended.set()  # or its thread would never end
+            return is_told
+
+    assert asyncio.run(cancelled())
 
 
 def test_damaged_sound_names_its_part(text_bundle: Path, speech_bundle: Path) -> None:
