@@ -6,7 +6,7 @@ import math
 import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.answer import Options
 from edge.calls import Said, said
@@ -159,7 +159,8 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     Source: chat-api, 2.
     """
     problems = Problems(place)
-    messages = read_messages(body.get("messages"), problems, limits)
+    with api_errors():
+        messages = read_messages(body.get("messages"), problems, limits)
     model = body.get("model")
     if model is None:
         problems.add(("body", "model"), "expected a model's name, got none", "missing")
@@ -174,6 +175,8 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     choice = read_choice(body.get("tool_choice"), tools, problems)
     with api_errors():
         form = read_form(body.get("response_format"), choice, tools, problems)
+    if form is not None:
+        form = replace(form, limit=str(problems.place(("body", "max_tokens"))[-1]))
     top_logprobs = _read_logprobs(body, problems, limits)
     frames = _read_frames(body.get("video_frames"), problems, limits)
     sound = body.get("video_sound")

@@ -42,7 +42,7 @@ _MAX_GRAMMAR_SIZE = 200_000
 class Format:
     """What an answer must be: an instance of `grammar` (llguidance's Lark), inside tool_call tags if it is a call.
 
-    field: of the request, for messages; names: keys that schemas require; texts: matches of their patterns; unions:
+    field: of the request, and what it calls max_tokens: limit, for messages; names: keys that schemas require; texts: matches of their patterns; unions:
     there are alternatives.
     """
 
@@ -52,6 +52,7 @@ class Format:
     names: tuple[str, ...]
     texts: tuple[str, ...]
     unions: bool
+    limit: str = "max_tokens"
 
 
 def schema_format(schema: Mapping[str, object], *, field: str) -> Format:
@@ -114,7 +115,7 @@ class Grammars:
             raise SchemaError(f"{form.field}: no instance was found that could be written")
         if constraint.n_needed > most:
             raise SchemaError(
-                f"max_tokens: expected at least {constraint.n_needed}, what the shortest answer to {form.field} needs; "
+                f"{form.limit}: expected at least {constraint.n_needed}, what the shortest answer to {form.field} needs; "
                 f"there is room for {most}"
             )
         constraint.opening_s = time.perf_counter() - began_s

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from edge.errors import TextError
 from edge.limits import Kind, Limits
 from edge.prompt import Call, Role
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
@@ -27,11 +28,15 @@ _KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, eq=False)
 class MediaPart:
-    """A media part that was not opened yet; source: a URL or path, or (in process) what is decoded already."""
+    """A media part that was not opened yet; source: a URL or path, or (in process) what is decoded already.
+
+    loc: where it stood in the request as it came.
+    """
 
     kind: Kind
     source: object
     loc: Loc
+    is_url: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ class Problems:
 
 
 def read_messages(messages: object, problems: Problems, limits: Limits) -> list[Message]:
-    """Check the shape of messages and count what they hold; what is wrong goes to `problems`. Source: chat-api, 2."""
+    """Check the shape of messages and count what they hold; what is wrong goes to `problems`.
+
+    Raises: TextError for half a surrogate pair in a text. Source: chat-api, 2.
+    """
     loc: Loc = ("body", "messages")
     if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
         problems.add(loc, f"expected a list of messages, got {shown(messages)}", "list_type")
@@ -118,7 +126,7 @@ def _read_parts(content: object, loc: Loc, problems: Problems) -> tuple[str | Me
     if content is None:
         return ()
     if isinstance(content, str):
-        return (content,)
+        return (_text(content, loc, problems),)
     if not isinstance(content, list | tuple):
         problems.add(loc, f"expected a string or a list of parts, got {shown(content)}", "string_type")
         return ()
@@ -146,7 +154,19 @@ def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | 
     if (key == "text" or key.endswith("_url")) and not isinstance(value, str):
         problems.add((*loc, key), f"expected a string, got {shown(value)}", "string_type")
         return None
-    return str(value) if key == "text" else MediaPart(_KINDS[key], value, problems.place((*loc, key)))
+    if key == "text":
+        return _text(str(value), (*loc, key), problems)
+    return MediaPart(_KINDS[key], value, problems.place((*loc, key)), is_url=key.endswith("_url"))
+
+
+def _text(text: str, loc: Loc, problems: Problems) -> str:
+    """Return a text that can be encoded. Raises: TextError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = ".".join(map(str, problems.place(loc)[1:]))
+        raise TextError(f"{place}: expected Unicode text, got half a surrogate pair") from error
+    return text
 
 
 def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[str, ...]:
@@ -162,7 +182,7 @@ def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[str, .
         for key in ("tool_call_id", "output"):
             if not isinstance(values.get(key), str):
                 problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
-        results.append(str(values.get("output")))
+        results.append(_text(str(values.get("output")), (*loc, i, "output"), problems))
     return tuple(results)
 
 

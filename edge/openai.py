@@ -18,6 +18,7 @@ _SAME = (
     "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool_output"}
+_PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
 _REFUSED = {
     "audio": "there is no audio output",
     "functions": "expected tools in their place",
@@ -44,10 +45,15 @@ class Completion:
         return OpenaiWriter(self.stream, self.include_usage, scores=self.fields.get("logprobs") is True)
 
     def place(self, loc: Loc) -> Loc:
-        """Return where something stands in the request as it came: tool messages in a row became one of ours."""
+        """Return where something stands in the request as it came: tool messages in a row became one of ours.
+
+        Parts have other names there.
+        """
         match loc:
             case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key):
                 return ("body", "messages", self.places[i] + j, "content" if key == "output" else key)
+            case ("body", "messages", int(i), "content", int(j), str(key)):
+                return ("body", "messages", self.places[i], "content", j, _PARTS.get(key, key))
             case ("body", "messages", int(i), *rest):
                 return ("body", "messages", self.places[i], *rest)
             case ("body", "tools", int(i), *rest):
@@ -282,8 +288,12 @@ def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, 
     """Return tool_choice as ours, and the tools it leaves: one, where it names one."""
     if choice == "required":
         return "tool", tools
-    if not isinstance(choice, Mapping):
+    if choice is None or choice in ("auto", "none"):
         return choice, tools
+    if not isinstance(choice, Mapping):
+        msg = f"expected auto, none, required or one of the tools, got {shown(choice)}"
+        problems.add(("body", "tool_choice"), msg, "literal_error")
+        return None, tools
     function = choice.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
     named = [tool for tool in tools if tool["name"] == name] if isinstance(tools, list) else []

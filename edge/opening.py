@@ -92,7 +92,7 @@ def turns(
 ) -> list[Turn]:
     """Check messages and open their media; budget: of the text of papers.
 
-    Raises: UnprocessableEntityError naming every field that is wrong, MediaError naming the part.
+    Raises: UnprocessableEntityError naming every field that is wrong, MediaError and TextError naming the part.
     """
     problems = Problems()
     limits = limits or Limits.of_this_machine()
@@ -169,7 +169,7 @@ class _Opener:
         # The bytes left bound the pixels before anything is decoded.
         max_px = min(self._limits.image_px, self._left_bytes // 3)
         try:
-            if is_url(part):
+            if part.is_url:
                 rgb = _pictures(self._access.decode("image", self._read(part), {"max_px": max_px}))[0]
             else:
                 rgb = from_array(cast(U8, part.source), max_px=max_px)
@@ -182,7 +182,7 @@ class _Opener:
     def _film(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         """Open a film, and its sound track where that is asked for."""
         wanted = self._frames or spec.frames
-        if not is_url(part):
+        if not part.is_url:
             return [self._frames_of(part.source, wanted, spec)]
         if not self._hearing.tracks:
             return [self._clip(self._read(part), spec, wanted)]
@@ -218,7 +218,7 @@ class _Opener:
     def _sound(self, part: MediaPart) -> Sound | Transcript:
         self._check_hearing()
         limits = self._limits.sound
-        if is_url(part):
+        if part.is_url:
             samples = cast(F32, self._access.decode("audio", self._read(part), asdict(limits)).arrays[0])
         else:
             if not isinstance(part.source, tuple | list) or len(part.source) != 2:
@@ -285,11 +285,6 @@ def _pictures(decoded: Decoded) -> Sequence[U8]:
     if not decoded.arrays or any(a.dtype != np.uint8 or a.shape[2:] != (3,) or not a.size for a in decoded.arrays):
         raise MediaError("decoding it failed")
     return cast(Sequence[U8], decoded.arrays)
-
-
-def is_url(part: MediaPart) -> bool:
-    """Return whether a part names its media, in place of holding them decoded."""
-    return str(part.loc[-1]).endswith("_url")
 
 
 def film_options(spec: VisionSpec, limits: Limits, n_frames: int) -> Options:

@@ -48,7 +48,7 @@ def read_choice(choice: object, tools: Sequence[Tool], problems: Problems) -> Ch
         problems.add(loc, f"expected one of {', '.join(CHOICES)}, got {shown(choice)}", "literal_error")
         return "auto"
     if known == "tool" and not tools:
-        problems.add(loc, "expected tools to choose from, got 'tool' without any", "value_error")
+        problems.add(loc, "expected tools to choose from, got none", "value_error")
     return known
 
 
@@ -57,7 +57,7 @@ def read_form(response_format: object, choice: Choice, tools: Sequence[Tool], pr
     schema = _read_format(response_format, problems)
     if choice == "tool":
         if schema is not None:
-            msg = "expected none beside tool_choice 'tool', which says what the answer is"
+            msg = "expected none beside a tool_choice that demands a call, which says what the answer is"
             problems.add(("body", "response_format"), msg, "value_error")
         schemas = {tool.name: _arguments(tool) for tool in tools}
         return call_format(schemas, field="tools") if schemas and not problems.found else None

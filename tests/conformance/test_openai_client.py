@@ -158,6 +158,12 @@ def test_an_error_says_what_the_request_itself_holds_and_where(client: openai.Op
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     error = refused(client, [*ASK, *outputs, {"role": "user", "content": [image]}])
     assert "messages.4.content.0.image_url: " in error.message
+    for name, value in (
+        ("input_audio", {"data": "AAAA", "format": "wav"}),
+        ("file", {"file_data": "data:application/pdf;base64,AAAA"}),
+    ):
+        error = refused(client, [*ASK, *outputs, {"role": "user", "content": [{"type": name, name: value}]}])
+        assert f"messages.4.content.0.{name}: " in error.message
     silent = {"role": "tool", "tool_call_id": "c", "content": None}
     assert refused(client, [*ASK, *outputs, silent]).param == "messages.4.content"
     assert refused(client, [*ASK, *outputs, {"role": "tool", "content": "5"}]).param == "messages.4.tool_call_id"
@@ -165,6 +171,11 @@ def test_an_error_says_what_the_request_itself_holds_and_where(client: openai.Op
     assert refused(client, tools=[TOOL, odd]).param == "tools.1.function.name"
     error = refused(client, tool_choice={"type": "allowed_tools", "allowed_tools": {}}, tools=[TOOL])
     assert "got type 'allowed_tools'" in error.message
+    error = refused(client, tool_choice="any", tools=[TOOL])
+    assert "tool_choice: expected auto, none, required or one of the tools, got 'any'" in error.message
+    for name in ("max_tokens", "max_completion_tokens"):
+        error = refused(client, tool_choice="required", tools=[TOOL], max_tokens=None, **{name: 2})
+        assert f"{name}: expected at least " in error.message
 
 
 def test_an_answer_by_a_schema(client: openai.OpenAI) -> None:

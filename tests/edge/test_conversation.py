@@ -183,7 +183,8 @@ def test_the_context_ends_an_answer(int8_bundle: Path) -> None:
         ([{"type": "image_url", "image_url": "data:image/png;base64,AAAA"}], "expected JPEG, PNG, WebP, GIF or BMP"),
         ([{"type": "pdf_url", "pdf_url": "a.pdf"}], "'a.pdf': cannot be read"),
         ([{"type": "image", "image": np.zeros((2, 2), np.uint8)}], "expected an (H, W, 3) uint8 array"),
-        ("half a pair: \ud800", "surrogate"),
+        ([{"type": "image_url", "image_url": "half a pair: \ud800"}], "messages.0.content.0.image_url: "),
+        ("half a pair: \ud800", "messages.0.content: expected Unicode text, got half a surrogate pair"),
     ],
 )
 def test_what_cannot_be_taken_is_a_400(client: edge.Reka, content: object, words: str) -> None:

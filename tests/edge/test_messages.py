@@ -14,7 +14,7 @@ from PIL import Image
 
 import edge
 from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
-from edge.errors import MediaError
+from edge.errors import MediaError, TextError
 from edge.limits import Limits
 from edge.opening import Access, turns
 from edge.paper import TextBudget
@@ -179,6 +179,24 @@ def test_a_mistake_is_named_with_its_place(message: object, loc: list[str | int]
     assert (found[: 2 + len(loc)], found_kind) == (["body", "messages", *loc], kind)
 
 
+HALF = "half a pair: \ud800"
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        (user(HALF), "content"),
+        (user([{"type": "text", "text": "a"}, {"type": "text", "text": HALF}]), "content.1.text"),
+        ({"role": "tool_output", "content": [{"tool_call_id": "a", "output": HALF}]}, "content.0.output"),
+        ({"role": "assistant", "content": HALF}, "content"),
+    ],
+)
+def test_half_a_surrogate_pair_is_named_by_message_and_part(message: object, place: str) -> None:
+    with pytest.raises(TextError) as caught:
+        read(user("a"), message)
+    assert str(caught.value) == f"messages.1.{place}: expected Unicode text, got half a surrogate pair"
+
+
 def test_every_mistake_is_named_at_once() -> None:
     assert len(problems(user(5), {"role": "x"}, user([{"type": "text"}]))) == 3
 
@@ -238,7 +256,7 @@ def test_the_decoded_bytes_of_a_request_are_limited() -> None:
 def test_small_boards_have_half_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for gigabytes, limits in ((4, Limits(image_px=32_000_000, decoded_bytes=128 << 20)), (8, Limits())):
         pages = {"SC_PHYS_PAGES": gigabytes * 10**9 // 4096, "SC_PAGE_SIZE": 4096}
-        monkeypatch.setattr("edge.messages.os.sysconf", pages.__getitem__)
+        monkeypatch.setattr("edge.limits.os.sysconf", pages.__getitem__)
         assert Limits.of_this_machine() == limits
 
 
