@@ -205,7 +205,7 @@ def route_error(method: str, path: str) -> HttpResponse | None:
         return refusal(path, refused(404, f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"))
     if method != allowed and (method, allowed) != ("HEAD", "GET"):
         detail = f"{path}: expected {allowed}, got {method[:20]}"
-        return refusal(path, refused(405, detail), headers=(("allow", allowed),))
+        return refusal(path, refused(405, detail), headers=(("allow", "GET, HEAD" if allowed == "GET" else allowed),))
     return None
 
 
