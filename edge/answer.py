@@ -105,6 +105,8 @@ class Answer:
     def _choose(self, logits: F32, n_left: int) -> int:
         if self._constraint is None:
             return self._sample(logits)
+        if self.handle.hurried:
+            n_left = min(n_left, self._constraint.n_needed)
         return self._constraint.choose(logits, self._sample, n_left=n_left)
 
     def _score(self, logits: F32, n: int) -> TokenScore:

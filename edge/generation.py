@@ -18,6 +18,7 @@ from edge.types import ApiError
 Clock = Callable[[], float]  # seconds that never go back
 
 
+_HURRY_S = 60.0
 _STREAM_HEADERS = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
 
 
@@ -28,7 +29,8 @@ class StreamBroken(Exception):
 class Generation:
     """One answer; `status` and `headers` are known once poll() gave the first bytes.
 
-    `broken`: the body is to end without its proper end. After max_s the answer ends with `length`, as far as it came.
+    `broken`: the body is to end without its proper end. After max_s the answer ends with `length`, as far as it came;
+    a minute before (a tenth of max_s, where that is less) one that is held to a schema is told to come to its end.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Generation:
         self._n_first = 0  # tokens that were there when the first were seen
         self._clock = clock
         self._deadline_s = clock() + max_s
+        self._hurry_s = min(_HURRY_S, max_s / 10)
         self._counted = False
 
     @property
@@ -70,6 +73,8 @@ class Generation:
         """Return what is to be sent next, None when there is nothing new; `done` says whether more can come."""
         if self.done:
             return None
+        if self.left_s <= self._hurry_s:
+            self.handle.hurry()
         try:
             with api_errors():
                 progress = self.handle.poll()

@@ -53,6 +53,7 @@ class Handle:
         self._ended = False
         self._error: EdgeError | None = None
         self._cancelled = False
+        self._hurried = False
         self._on_cancel = on_cancel
         self._callback: Callable[[], None] | None = None
 
@@ -94,6 +95,11 @@ class Handle:
         """Whether cancel() came before the end."""
         return self._cancelled
 
+    @property
+    def hurried(self) -> bool:
+        """Whether hurry() was called."""
+        return self._hurried
+
     def result(self) -> Progress:
         """Wait for the end and return the last progress; its finish_reason is None when it was cancelled."""
         for _ in self:
@@ -117,6 +123,10 @@ class Handle:
             self._is_news = False
         self._on_cancel(self)
         self._notify()
+
+    def hurry(self) -> None:
+        """Have an answer that is held to a schema take the shortest way to its end; others go on as they were."""
+        self._hurried = True
 
     def put(self, progress: Progress) -> None:
         """Deliver progress; the engine's side."""

@@ -40,6 +40,18 @@ def test_the_time_is_half_an_hour() -> None:
     assert inspect.signature(Generation).parameters["max_s"].default == Limits().answer_s
 
 
+@pytest.mark.parametrize("after_s", [1739, 1740, 1741])
+def test_an_answer_is_hurried_a_minute_before_its_time_is_over(after_s: int) -> None:
+    engine, clock = FakeEngine(manifest()), Clock()
+    generation = begun(engine, clock, stream=True)
+    assert generation.poll() and not generation.handle.hurried
+    clock.now_s = 5.0 + after_s
+    assert generation.poll() is None
+    assert generation.handle.hurried == (after_s >= 1740)
+    engine.gate.set()
+    assert b"Three red circles." in b"".join(parts(generation))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("after_s", [1799, 1800, 1801])
 def test_an_answer_ends_with_length_when_its_time_is_over(after_s: int, stream: bool) -> None:

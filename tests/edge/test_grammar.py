@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 
 from edge import sampling
-from edge.engine import Engine, Options, Progress
+from edge.engine import Engine, Handle, Options, Progress
 from edge.errors import SchemaError
 from edge.grammar import Format, call_format, schema_format
 from tests.edge.asking import ask
-from tests.edge.schemas import random_schema
+from tests.edge.schemas import FORMATS, random_schema
 
 CITY = {
     "type": "object",
@@ -64,7 +64,7 @@ def check_schemas(engine: Engine, seeds: range) -> None:
                 pytest.fail(f"seed {seed}: {error}")
             continue
         try:
-            jsonschema.Draft202012Validator(schema).validate(json.loads(last.text))
+            jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(json.loads(last.text))
         except (ValueError, jsonschema.ValidationError) as error:
             pytest.fail(f"seed {seed}: {last.text!r} for {schema}: {error}")
 
@@ -142,6 +142,24 @@ def test_the_context_is_a_limit_too(engine: Engine) -> None:
     long = {"type": "array", "items": {"type": "integer"}, "minItems": 700}
     with pytest.raises(SchemaError, match="there is room for"):
         answer(engine, form_of(long), 100_000)
+
+
+MANY: dict[str, object] = {"type": "array", "items": {"type": "integer"}, "minItems": 12}
+
+
+@pytest.mark.parametrize("form", [form_of(MANY), call_format({"forecast": CITY}, field="tools")])
+def test_an_answer_that_is_hurried_takes_the_shortest_way_to_its_end(engine: Engine, form: Format) -> None:
+    how = Options(600, 1.0, 1.0, 512, 0.0, 0.0, 1, (), fresh=True, form=form)
+    handles: list[Handle] = []
+
+    def ask_in_a_hurry(_: object) -> None:
+        handles.append(engine.stream(ask(engine, "Hi"), how))
+        handles[0].hurry()
+
+    engine._worker.call(ask_in_a_hurry)
+    last = handles[0].result()
+    assert last.finish_reason == "stop" and last.output_tokens == needed(engine, form)
+    assert last.output_tokens < answer(engine, form, 600, seed=1).output_tokens
 
 
 def test_stop_strings_do_not_cut_an_instance(engine: Engine) -> None:
