@@ -1,11 +1,12 @@
-"""Bounds of numbers, and dates and times, that llguidance reads too widely, tightened before it sees them.
+"""Bounds of numbers, and some formats of strings, that llguidance reads too widely, tightened before it sees them.
 
 Where an exclusive bound is a whole number and the opposite bound lies within one of it, away from zero, as in
 `{"exclusiveMinimum": 0, "maximum": 0.5}`, llguidance 1.9 takes the bound itself, too: 0 there, 1 in (1, 1.25), -0 in
 [-0.5, 0). The exclusive bound is given as an inclusive one a millionth of the way inside: what is taken is valid.
 
 Of dates it takes 29 February of every year, and the year 0; of times the second 60 of every minute, and a small t and
-z. Python's own readers take none of them, so a pattern is put beside such a format.
+z. Python's own readers take none of them, so a pattern is put beside such a format. Names of hosts and addresses of
+mail it takes at any length: RFC 1035 has 253 characters, RFC 5321 254.
 """
 
 import bisect
@@ -26,7 +27,13 @@ _LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|
 _DATE = f"(?:{_YEAR}-{_MONTH_AND_DAY}|{_LEAP_YEAR}-02-29)"
 _HOUR_AND_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = rf"{_HOUR_AND_MINUTE}:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:Z|[+-]{_HOUR_AND_MINUTE})"
-_PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}  # of formats
+_BESIDE: Mapping[str, Schema] = {  # what a format says besides
+    "date": {"pattern": f"^{_DATE}$"},
+    "time": {"pattern": f"^{_TIME}$"},
+    "date-time": {"pattern": f"^{_DATE}T{_TIME}$"},
+    "hostname": {"maxLength": 253},
+    "email": {"maxLength": 254},
+}
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 
 
@@ -79,7 +86,7 @@ def _copy(value: object, lows: list[Decimal], highs: list[Decimal], field: str) 
             copied[key] = item if key in _DATA else _copy(item, lows, highs, field)
     _tighten(copied, "exclusiveMinimum", "minimum", highs, 1, field)
     _tighten(copied, "exclusiveMaximum", "maximum", lows, -1, field)
-    _add_pattern(copied)
+    _say_format(copied)
     return copied
 
 
@@ -107,8 +114,8 @@ def _room(bound: Decimal, opposite: list[Decimal], sign: int) -> Decimal | None:
     return room if room is not None and room < 1 else None
 
 
-def _add_pattern(node: dict[str, object]) -> None:
-    """Put the pattern of its format beside what a schema says already."""
+def _say_format(node: dict[str, object]) -> None:
+    """Put what its format says besides beside what a schema says already."""
     name, others = node.get("format"), node.get("allOf", [])
-    if isinstance(name, str) and name in _PATTERNS and isinstance(others, list):
-        node["allOf"] = [*others, {"pattern": _PATTERNS[name]}]
+    if isinstance(name, str) and name in _BESIDE and isinstance(others, list):
+        node["allOf"] = [*others, _BESIDE[name]]

@@ -1,14 +1,52 @@
-"""Random JSON schemas, every one with an instance: what llguidance covers, in all its corners."""
+"""Random JSON schemas, every one with an instance: what llguidance covers, in all its corners, and what checks it."""
 
+import datetime
 import random
+import re
 from collections.abc import Callable
+
+import jsonschema
 
 Schema = dict[str, object]
 
 _NAMES = ("a", "b", "name", "value", "x y", "é", 'q"u', "long_property_name", "zz", "0")
 _WORDS = ("", "red", "green", "a longer word", "naïve", 'quo"te', "back\\slash", "tab\t", "新", "1.5")
 _PATTERNS = ("^[a-z]{2,5}$", "^(red|green|blue)$", "^[A-Z]+-[0-9]{3}$", "a.c", "^x*y$", "[0-9]")
-_FORMATS = ("date", "time", "date-time", "uuid", "ipv4", "email")
+_FORMATS = ("date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6", "email", "hostname", "uri")
+
+FORMATS = jsonschema.FormatChecker()  # those of Python's own readers, and those below
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URI = r"[A-Za-z][A-Za-z0-9+.-]*:([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
+_DURATION = r"P(?=.)(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)?(T(?=.)(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S))?)"
+
+
+@FORMATS.checks("time", ValueError)
+def is_time(text: object) -> bool:
+    """RFC 3339's: with an offset."""
+    return not isinstance(text, str) or datetime.time.fromisoformat(text).tzinfo is not None
+
+
+@FORMATS.checks("date-time", ValueError)
+def is_date_time(text: object) -> bool:
+    return not isinstance(text, str) or ("T" in text and datetime.datetime.fromisoformat(text).tzinfo is not None)
+
+
+@FORMATS.checks("hostname")
+def is_hostname(text: object) -> bool:
+    return not isinstance(text, str) or (
+        len(text) <= 253 and re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", text, re.ASCII) is not None
+    )
+
+
+@FORMATS.checks("duration")
+def is_duration(text: object) -> bool:
+    """RFC 3339's, appendix A."""
+    return not isinstance(text, str) or re.fullmatch(_DURATION, text, re.ASCII) is not None
+
+
+@FORMATS.checks("uri")
+def is_uri(text: object) -> bool:
+    return not isinstance(text, str) or re.fullmatch(_URI, text) is not None
 
 
 def random_schema(seed: int) -> Schema:
