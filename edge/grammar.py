@@ -20,6 +20,7 @@ from edge.bounds import tightened
 from edge.completion import Completion, Place, allowed
 from edge.errors import RuntimeFailure, SchemaError
 from edge.pattern import match_of
+from edge.references import check_levels
 from edge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _MAX_GRAMMAR_SIZE = 200_000
 class Format:
     """What an answer must be: an instance of `grammar` (llguidance's Lark), inside tool_call tags if it is a call.
 
-    field: of the request, and what it calls max_tokens: limit, for messages; names: keys that schemas require; texts: matches of their patterns; unions:
-    there are alternatives.
+    field: of the request, and limit, what it calls max_tokens, for messages; names: keys that schemas require; texts:
+    matches of their patterns; unions: there are alternatives.
     """
 
     grammar: str
@@ -115,8 +116,8 @@ class Grammars:
             raise SchemaError(f"{form.field}: no instance was found that could be written")
         if constraint.n_needed > most:
             raise SchemaError(
-                f"{form.limit}: expected at least {constraint.n_needed}, what the shortest answer to {form.field} needs; "
-                f"there is room for {most}"
+                f"{form.limit}: expected at least {constraint.n_needed}, what the shortest answer to {form.field} "
+                f"needs; there is room for {most}"
             )
         constraint.opening_s = time.perf_counter() - began_s
         return constraint
@@ -372,6 +373,7 @@ class _Vocabulary:
 
 
 def _inline(schema: Mapping[str, object], field: str) -> str:
+    check_levels(schema, field=field)
     return "%json " + json.dumps({**tightened(schema, field=field), "x-guidance": _WRITTEN}, default=dict)
 
 

@@ -110,9 +110,7 @@ class OpenaiWriter:
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
         return event(openai_error(error))
 
-    def _event(
-        self, reply: Reply, delta: Fields, reason: str | None, scores: Sequence[TokenScore] = ()
-    ) -> bytes:
+    def _event(self, reply: Reply, delta: Fields, reason: str | None, scores: Sequence[TokenScore] = ()) -> bytes:
         logprobs = _scored(scores) if scores else None
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._head(reply, "chat.completion.chunk"), "choices": [choice]}

@@ -84,7 +84,8 @@ def test_dates_and_times_are_those_there_are(form: str, bad: tuple[str, ...], go
 
 
 @pytest.mark.parametrize(
-    ("form", "longest"), [("hostname", ".".join(["a" * 63] * 4)[:253]), ("email", f"me@{'.'.join(['a' * 63] * 4)[:251]}")]
+    ("form", "longest"),
+    [("hostname", ".".join(["a" * 63] * 4)[:253]), ("email", f"me@{'.'.join(['a' * 63] * 4)[:251]}")],
 )
 def test_names_of_hosts_and_mail_have_their_longest(form: str, longest: str) -> None:
     schema = {"type": "string", "format": form}
