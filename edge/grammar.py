@@ -37,6 +37,8 @@ _MOST_BYTES = 16_384  # of a shortest instance
 _MOST_TEXTS = 32
 _MAX_LEXER_STATES = 20_000  # of 1 to 2 kB each: what a grammar may grow to while it is used
 _MAX_GRAMMAR_SIZE = 200_000
+_MAX_OPTIONAL = 2000  # properties: compiling takes time by the square of those of one object
+_MAX_PATTERNS = 64  # of names: by the cube
 
 
 @dataclass(frozen=True)
@@ -382,11 +384,14 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
     names: dict[str, None] = {}
     texts: dict[str, None] = {}
     unions = len(schemas) > 1
+    n_optional = n_patterns = 0
     waiting: list[object] = [*schemas]
     while waiting:
         node = waiting.pop()
         if isinstance(node, Mapping):
             required, patterns = node.get("required"), node.get("patternProperties")
+            n_optional += _n_optional(node.get("properties"), required)
+            n_patterns += len(patterns) if isinstance(patterns, Mapping) else 0
             names.update(dict.fromkeys(required if isinstance(required, list | tuple) else ()))
             for pattern in (node.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())):
                 text = match_of(pattern) if isinstance(pattern, str) else None
@@ -395,8 +400,21 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
             waiting += node.values()
         elif isinstance(node, list | tuple):
             waiting += node
+    if n_optional > _MAX_OPTIONAL:
+        raise SchemaError(
+            f"{field}: expected at most {_MAX_OPTIONAL} properties that are not required, got {n_optional}"
+        )
+    if n_patterns > _MAX_PATTERNS:
+        raise SchemaError(f"{field}: expected at most {_MAX_PATTERNS} patternProperties, got {n_patterns}")
     known = tuple(name for name in names if isinstance(name, str))
     return Format(grammar, field, is_call, known, tuple(texts)[:_MOST_TEXTS], unions)
+
+
+def _n_optional(properties: object, required: object) -> int:
+    if not isinstance(properties, Mapping):
+        return 0
+    needed = {name for name in required if isinstance(name, str)} if isinstance(required, list | tuple) else set()
+    return len(properties.keys() - needed)
 
 
 def _quoted(texts: Sequence[str]) -> tuple[bytes, ...]:

@@ -174,7 +174,8 @@ def test_an_error_says_what_the_request_itself_holds_and_where(client: openai.Op
     error = refused(client, tool_choice="any", tools=[TOOL])
     assert "tool_choice: expected auto, none, required or one of the tools, got 'any'" in error.message
     for name in ("max_tokens", "max_completion_tokens"):
-        error = refused(client, tool_choice="required", tools=[TOOL], max_tokens=None, **{name: 2})
+        most: dict[str, object] = {"max_tokens": None, "max_completion_tokens": None, name: 2}
+        error = refused(client, tool_choice="required", tools=[TOOL], **most)
         assert f"{name}: expected at least " in error.message
 
 

@@ -125,6 +125,22 @@ def test_a_keyword_that_is_not_covered_is_named(engine: Engine, schema: dict[str
         answer(engine, form_of(schema), 100)
 
 
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize(
+    ("most", "kind", "words"),
+    [(2000, "properties", "2000 properties that are not required"), (64, "patternProperties", "64 patternProperties")],
+)
+def test_what_takes_long_to_compile_is_bounded_over_all_tools(most: int, kind: str, words: str, over: int) -> None:
+    half: dict[str, object] = {kind: {f"a{i}": {} for i in range(most // 2)}}
+    rest: dict[str, object] = {kind: {f"b{i}": {} for i in range(most // 2 + over)}, "required": ["c"]}
+    tools = {"one": half, "two": {"allOf": [rest, {"properties": {"c": {}}, "required": ["c"]}]}}
+    if over <= 0:
+        call_format(tools, field="tools")
+        return
+    with pytest.raises(SchemaError, match=f"^tools: expected at most {words}, got {most + 1}$"):
+        call_format(tools, field="tools")
+
+
 def test_a_schema_without_an_instance_is_refused(engine: Engine) -> None:
     endless: dict[str, object] = {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}
     with pytest.raises(SchemaError, match="no instance"):
