@@ -392,7 +392,8 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
             required, patterns = node.get("required"), node.get("patternProperties")
             n_optional += _n_optional(node.get("properties"), required)
             n_patterns += len(patterns) if isinstance(patterns, Mapping) else 0
-            names.update(dict.fromkeys(required if isinstance(required, list | tuple) else ()))
+            listed = required if isinstance(required, list | tuple) else ()
+            names.update(dict.fromkeys(name for name in listed if isinstance(name, str)))
             for pattern in (node.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())):
                 text = match_of(pattern) if isinstance(pattern, str) else None
                 texts.update({} if text is None else {text: None})
@@ -406,8 +407,7 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
         )
     if n_patterns > _MAX_PATTERNS:
         raise SchemaError(f"{field}: expected at most {_MAX_PATTERNS} patternProperties, got {n_patterns}")
-    known = tuple(name for name in names if isinstance(name, str))
-    return Format(grammar, field, is_call, known, tuple(texts)[:_MOST_TEXTS], unions)
+    return Format(grammar, field, is_call, tuple(names), tuple(texts)[:_MOST_TEXTS], unions)
 
 
 def _n_optional(properties: object, required: object) -> int:

@@ -141,6 +141,11 @@ def test_what_takes_long_to_compile_is_bounded_over_all_tools(most: int, kind: s
         call_format(tools, field="tools")
 
 
+def test_a_required_name_that_is_none_is_left_to_the_compiler(engine: Engine) -> None:
+    with pytest.raises(SchemaError, match="response_format"):
+        answer(engine, form_of({"type": "object", "required": [{}, ["a"]]}), 10)
+
+
 def test_a_schema_without_an_instance_is_refused(engine: Engine) -> None:
     endless: dict[str, object] = {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}
     with pytest.raises(SchemaError, match="no instance"):
