@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,6 +40,9 @@ _MAX_LEXER_STATES = 20_000  # of 1 to 2 kB each: what a grammar may grow to whil
 _MAX_GRAMMAR_SIZE = 200_000
 _MAX_OPTIONAL = 2000  # properties: compiling takes time by the square of those of one object
 _MAX_PATTERNS = 64  # of names: by the cube
+_MAX_DIVISORS = 20_000  # their sum: by a state for each remainder
+_MAX_DIGITS_OF_DIVISORS = 9
+_MAX_MULTIPLE = 100_000  # of all divisors: those that meet in one number become one
 
 
 @dataclass(frozen=True)
@@ -385,6 +389,7 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
     texts: dict[str, None] = {}
     unions = len(schemas) > 1
     n_optional = n_patterns = 0
+    divisors: list[Decimal] = []
     waiting: list[object] = [*schemas]
     while waiting:
         node = waiting.pop()
@@ -392,6 +397,7 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
             required, patterns = node.get("required"), node.get("patternProperties")
             n_optional += _n_optional(node.get("properties"), required)
             n_patterns += len(patterns) if isinstance(patterns, Mapping) else 0
+            divisors += _divisors(node.get("multipleOf"))
             listed = required if isinstance(required, list | tuple) else ()
             names.update(dict.fromkeys(name for name in listed if isinstance(name, str)))
             for pattern in (node.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())):
@@ -407,6 +413,7 @@ def _format(grammar: str, field: str, schemas: Sequence[Mapping[str, object]], *
         )
     if n_patterns > _MAX_PATTERNS:
         raise SchemaError(f"{field}: expected at most {_MAX_PATTERNS} patternProperties, got {n_patterns}")
+    _check_divisors(divisors, field)
     return Format(grammar, field, is_call, tuple(names), tuple(texts)[:_MOST_TEXTS], unions)
 
 
@@ -415,6 +422,33 @@ def _n_optional(properties: object, required: object) -> int:
         return 0
     needed = {name for name in required if isinstance(name, str)} if isinstance(required, list | tuple) else set()
     return len(properties.keys() - needed)
+
+
+def _divisors(value: object) -> list[Decimal]:
+    return [Decimal(repr(value))] if isinstance(value, int | float) and not isinstance(value, bool) and value else []
+
+
+def _check_divisors(divisors: Sequence[Decimal], field: str) -> None:
+    """Refuse divisions that take too many states: of single numbers, and of those that may meet in one.
+
+    Raises: SchemaError.
+    """
+    most = f"{field}: multipleOf: expected divisors of at most {_MAX_DIVISORS} in sum"
+    finest = min((divisor.normalize().as_tuple().exponent for divisor in divisors if divisor.is_finite()), default=0)
+    scale = -min(int(finest), 0)
+    if scale > _MAX_DIGITS_OF_DIVISORS or sum(_coefficient(divisor) for divisor in divisors) > _MAX_DIVISORS:
+        raise SchemaError(f"{most} (0.01 counts as 1)")
+    multiple = math.lcm(*{abs(int(divisor.scaleb(scale))) for divisor in divisors}) if len(divisors) > 1 else 1
+    if multiple > _MAX_MULTIPLE:
+        raise SchemaError(f"{most}, and with a common multiple of at most {_MAX_MULTIPLE}")
+
+
+def _coefficient(divisor: Decimal) -> int:
+    """Return a divisor without its decimal point; 100 is 100, for it takes as many states."""
+    exponent = int(divisor.normalize().as_tuple().exponent)
+    return (
+        abs(int(divisor.scaleb(max(0, -exponent)))) if abs(exponent) <= _MAX_DIGITS_OF_DIVISORS else _MAX_DIVISORS + 1
+    )
 
 
 def _quoted(texts: Sequence[str]) -> tuple[bytes, ...]:

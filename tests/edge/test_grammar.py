@@ -141,6 +141,23 @@ def test_what_takes_long_to_compile_is_bounded_over_all_tools(most: int, kind: s
         call_format(tools, field="tools")
 
 
+@pytest.mark.parametrize(
+    ("divisors", "is_taken"),
+    [
+        ([7], True), ([20_000], True), ([20_001], False), ([1_000_007], False), ([10**30], False), ([1e-30], False),
+        ([0.01], True), ([0.0007], True), ([200.01], False), ([9999, 9999], True), ([9999, 9998], False),
+        ([2, 3, 5, 7, 11, 13], True), ([2, 3, 5, 7, 11, 13, 17], False), ([0.01, 1000], True), ([7e-9, 3], False),
+    ],
+)  # fmt: skip
+def test_divisors_take_no_more_states_than_there_is_time_for(divisors: list[float], is_taken: bool) -> None:
+    schema: dict[str, object] = {"allOf": [{"type": "number", "multipleOf": divisor} for divisor in divisors]}
+    if is_taken:
+        form_of(schema)
+        return
+    with pytest.raises(SchemaError, match="^response_format: multipleOf: expected divisors of at most 20000 in sum"):
+        form_of(schema)
+
+
 def test_a_required_name_that_is_none_is_left_to_the_compiler(engine: Engine) -> None:
     with pytest.raises(SchemaError, match="response_format"):
         answer(engine, form_of({"type": "object", "required": [{}, ["a"]]}), 10)
