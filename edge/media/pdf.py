@@ -3,8 +3,10 @@
 import ctypes
 import logging
 import math
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from edge.media.decoded import Decoded, Options
 from edge.media.reading import Line, in_order
 
 U8 = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 MAX_SIDE_PX = 8192
 MAX_CHARS = 400_000  # of a whole paper: 20 pages of 20 000
@@ -24,6 +27,9 @@ _LOG = logging.getLogger("edge")
 _LOCK = threading.Lock()  # pdfium takes one thread at a time
 _MAGIC_WITHIN = 1024  # readers look for it that far, as writers put other things before it
 _MAX_LINES = 5000
+_MAX_PAGE_CHARS = 30_000  # what has more is read as it is stored
+_APART = 0.7  # of the largest letter near by: what is further away is another line, or another column
+_NEAR = 20  # letters
 
 
 def decode(data: bytes, options: Options) -> Decoded:
@@ -94,23 +100,101 @@ def _text(page: pdfium.PdfPage) -> str:
     """Return a page's text in the order it is read; as it is stored where it is in too many pieces to order."""
     layer = page.get_textpage()
     try:
-        n_lines = layer.count_rects()
-        if n_lines > _MAX_LINES:
+        if layer.count_chars() > _MAX_PAGE_CHARS:
             return _plain(layer.get_text_range())
-        return in_order(list(_lines(layer, n_lines, page.get_rotation())))
+        lines = list(_lines(_glyphs(layer, _shown(page), page.get_rotation())))
+        return _plain(layer.get_text_range()) if len(lines) > _MAX_LINES else in_order(lines)
     finally:
         layer.close()
 
 
-def _lines(layer: pdfium.PdfTextPage, n_lines: int, rotation: int) -> Iterator[Line]:
-    for i in range(n_lines):
-        left, bottom, right, top = layer.get_rect(i)
-        text = _plain(layer.get_text_bounded(left, bottom, right, top)).strip()
-        if text:
-            yield Line(*_turned(left, bottom, right, top, rotation), text)
+class _Glyph(NamedTuple):
+    """A character and where it is shown, y growing downwards; without a place it is white space.
+
+    piece: which stretch of text it is stored in, 0 for one that is not known.
+    """
+
+    text: str
+    place: Box | None = None
+    piece: int = 0
 
 
-def _turned(left: float, bottom: float, right: float, top: float, rotation: int) -> tuple[float, float, float, float]:
+_SPACE, _LINE_END = _Glyph(" "), _Glyph("\n")
+
+
+def _shown(page: pdfium.PdfPage) -> Box:
+    """Return (left, bottom, right, top) of what is shown of a page, before it is turned."""
+    (left, bottom, right, top), crop = page.get_mediabox(), page.get_cropbox()
+    return max(left, crop[0]), max(bottom, crop[1]), min(right, crop[2]), min(top, crop[3])
+
+
+def _glyphs(layer: pdfium.PdfTextPage, shown: Box, rotation: int) -> Iterator[_Glyph]:
+    """Yield the characters of a page in the order that pdfium tells them; what lies outside of the page is left out.
+
+    A page may have many thousands, and a board counts every call.
+    """
+    raw, high = layer.raw, 0
+    for i in range(layer.count_chars()):
+        code = pdfium_c.FPDFText_GetUnicode(raw, i)
+        if 0xD800 <= code < 0xDC00:
+            high = code
+            continue
+        if 0xDC00 <= code < 0xE000:
+            code = 0x10000 + (high - 0xD800 << 10) + (code - 0xDC00) if high else 0
+        high = 0
+        text = chr(code) if code <= sys.maxunicode else ""
+        text = _SPELT.get(text, text)
+        if not text or text.isspace():
+            yield _LINE_END if code in (0x0A, 0x0D) else _SPACE
+            continue
+        left, bottom, right, top = _box(layer, i)
+        if shown[0] <= (left + right) / 2 <= shown[2] and shown[1] <= (bottom + top) / 2 <= shown[3]:
+            piece = ctypes.cast(pdfium_c.FPDFText_GetTextObject(raw, i), ctypes.c_void_p).value
+            yield _Glyph(text, _turned(left, bottom, right, top, rotation), piece or 0)
+
+
+def _box(layer: pdfium.PdfTextPage, i: int) -> Box:
+    """Return (left, bottom, right, top) of a character's ink, of the room it has where it has none."""
+    left, bottom, right, top = layer.get_charbox(i)
+    return (left, bottom, right, top) if left < right and bottom < top else layer.get_charbox(i, loose=True)
+
+
+def _lines(glyphs: Iterable[_Glyph]) -> Iterator[Line]:
+    """Join characters that stand side by side, in however many pieces they are stored."""
+    text: list[str] = []
+    places: list[Box] = []
+    piece = 0
+    for glyph in glyphs:
+        if glyph.place is None:
+            if glyph is _LINE_END:
+                yield from _line(text, places)
+                text, places = [], []
+            text.append(" ")
+            continue
+        if places and (glyph.piece != piece or not piece) and _is_apart(glyph.place, places):
+            yield from _line(text, places)
+            text, places = [], []
+        text.append(glyph.text)
+        places.append(glyph.place)
+        piece = glyph.piece
+    yield from _line(text, places)
+
+
+def _line(text: list[str], places: list[Box]) -> Iterator[Line]:
+    if places:
+        lefts, tops, rights, bottoms = zip(*places, strict=True)
+        yield Line(min(lefts), min(tops), max(rights), max(bottoms), "".join(text).strip())
+
+
+def _is_apart(place: Box, places: Sequence[Box]) -> bool:
+    """Return whether a character stands too far from the last one to go on with it."""
+    (left, top, right, bottom), last = place, places[-1]
+    gap = max(left - last[2], last[0] - right, top - last[3], last[1] - bottom)
+    size = max(max(box[2] - box[0], box[3] - box[1]) for box in (place, *places[-_NEAR:]))
+    return gap >= _APART * size
+
+
+def _turned(left: float, bottom: float, right: float, top: float, rotation: int) -> Box:
     """Return (left, top, right, bottom), y growing downwards, of a box on a page that is shown turned clockwise."""
     if rotation == 90:
         return bottom, left, top, right

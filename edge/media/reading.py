@@ -6,6 +6,7 @@ table: its rows stay whole.
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -58,7 +59,23 @@ def _columns(lines: Sequence[Line], height: float) -> list[list[Line]]:
         columns[-1].append(line)
         reached = max(reached, line.right)
     wide = all(median(line.right - line.left for line in column) >= _COLUMN_WIDTH * height for column in columns)
-    return columns if wide else [list(lines)]
+    if not wide or not all(map(_beside, columns, columns[1:])):
+        return [list(lines)]
+    return columns[::-1] if _is_leftward(lines) else columns
+
+
+def _beside(one: Sequence[Line], other: Sequence[Line]) -> bool:
+    """Return whether columns stand side by side: what is higher altogether is read first."""
+    (top, bottom), (other_top, other_bottom) = (
+        (min(line.top for line in column), max(line.bottom for line in column)) for column in (one, other)
+    )
+    return top < other_bottom and other_top < bottom
+
+
+def _is_leftward(lines: Sequence[Line]) -> bool:
+    """Return whether most letters belong to a script that is read from right to left."""
+    ways = [unicodedata.bidirectional(c) for line in lines for c in line.text]
+    return ways.count("R") + ways.count("AL") > ways.count("L")
 
 
 def _halves(lines: Sequence[Line], height: float) -> list[list[Line]]:
@@ -81,4 +98,8 @@ def _rows(lines: Sequence[Line], height: float) -> list[str]:
             rows[-1].append(line)
         else:
             rows.append([line])
-    return [" ".join(line.text for line in sorted(row, key=lambda line: line.left)) for row in rows]
+    return [" ".join(line.text for line in _along(row)) for row in rows]
+
+
+def _along(row: Sequence[Line]) -> list[Line]:
+    return sorted(row, key=lambda line: line.left, reverse=_is_leftward(row))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from reportlab.pdfbase.pdfmetrics import stringWidth
 
 from edge.errors import MediaError
 from edge.media import pdf
@@ -179,6 +180,43 @@ def test_reading_loses_no_line_and_adds_none(places: list[tuple[float, float, fl
 
 def test_words_of_a_line_that_stand_a_little_apart_stay_on_it() -> None:
     assert in_order([line(60, 1, "b"), line(0, 0, "a"), line(0, 12, "c")]) == "a b\nc"
+
+
+def test_a_line_stored_letter_by_letter_is_words() -> None:
+    sentence = "Every letter stands alone in this line."
+    canvas_x = [50 + stringWidth(sentence[:i], "Helvetica", 10) for i in range(len(sentence))]
+    assert texts(paper([(x, 50, c) for x, c in zip(canvas_x, sentence, strict=True) if c != " "])) == [sentence]
+
+
+def test_lines_that_overlap_are_read_once() -> None:
+    said = [(50, 100 + 6 * i, f"line {i} of a paragraph without room") for i in range(8)]
+    assert texts(paper(said)) == ["\n".join(text for _, _, text in said)]
+
+
+@pytest.mark.parametrize("box", ["CropBox", "MediaBox"])
+def test_text_outside_of_what_is_shown_is_left_out(box: str) -> None:
+    content = "BT /F 10 Tf 60 160 Td (shown) Tj 0 -130 Td (below) Tj 110 130 Td (beside) Tj ET"
+    data = by_hand(
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        f"<< /Type /Page /Parent 2 0 R {'/MediaBox [0 0 200 200]' * (box == 'CropBox')} /{box} [50 100 150 190] "
+        "/Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    )
+    assert texts(data) == ["shown"]
+
+
+def test_a_title_to_the_right_of_the_line_below_comes_first() -> None:
+    assert in_order([line(0, 20, "below", 200), line(300, 0, "title", 200)]) == "title\nbelow"
+
+
+def test_words_of_a_script_from_right_to_left_are_read_that_way() -> None:
+    words = [line(120, 0, "\u05d0\u05d1"), line(60, 0, "\u05d2\u05d3"), line(0, 0, "\u05d4")]
+    assert in_order(words).split() == ["\u05d0\u05d1", "\u05d2\u05d3", "\u05d4"]
+    right = [line(200, 12 * i, "\u05d0\u05d1", 150) for i in range(3)]
+    left = [line(0, 12 * i, "\u05d2\u05d3", 150) for i in range(3)]
+    assert in_order([*left, *right]).split() == ["\u05d0\u05d1"] * 3 + ["\u05d2\u05d3"] * 3
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
