@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 _TAG = re.compile(r"<(/?)\s*(ref|bbox|box)\s*/?>", re.IGNORECASE)
 _NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?: ?%)?"
-_FOUR = re.compile(rf"[\s(\[]*({_NUMBER})" + rf"[\s,;()\[\]]+({_NUMBER})" * 3 + r"[\s)\].,;]*")
+_NUMBERS = re.compile(rf"[\s(\[]*{_NUMBER}(?:[\s,;()\[\]]+{_NUMBER})*[\s)\].,;]*")
+_CUT_TAG = re.compile(r"<[^<>]{0,8}\Z")  # an answer may end in the midst of one
 _MAX_CHARS = 1 << 20
 _MAX_LABEL_CHARS = 200
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
@@ -43,15 +44,15 @@ def parse_boxes(text: str) -> list[Box]:
     be swapped, what lies outside of the picture is cut off. What is no box is passed over, and so is one without area.
     Source: reka-edge.md, 4.
     """
-    text = text[:_MAX_CHARS]
+    text = _CUT_TAG.sub("", text[:_MAX_CHARS])
     boxes: list[Box] = []
     label, opened, start = "", "", 0
     tags = list(_TAG.finditer(text))
     for tag in (*tags, None):
         between = text[start : tag.start() if tag else len(text)]
-        four = _FOUR.fullmatch(between)
-        if four is not None and tags:
-            boxes.extend(_box(label, [float(number.rstrip(" %")) for number in four.groups()]))
+        numbers = _numbers(between)
+        if numbers and tags:
+            boxes.extend(box for i in range(0, len(numbers), 4) for box in _box(label, numbers[i : i + 4]))
         elif between.strip() and (_is_label(opened, between) or _closes_label(tag)):
             label = between.strip().splitlines()[-1].strip()[:_MAX_LABEL_CHARS]
         if tag is not None:
@@ -73,10 +74,19 @@ def drawn(picture: "Image.Image", boxes: Sequence[Box]) -> "Image.Image":
         left, top, right, bottom = box.pixels(copy.width - 1, copy.height - 1)
         pen.rectangle((left, top, right, bottom), outline=colour, width=2 * unit)
         if box.label:
-            _, _, text_right, text_bottom = pen.textbbox((left, top), box.label, font=font)
-            pen.rectangle((left, top, text_right + unit, text_bottom + unit), fill=colour)
-            pen.text((left, top), box.label, fill="white", font=font)
+            _, _, width, height = (round(side) + unit for side in pen.textbbox((0, 0), box.label, font=font))
+            at = max(0, min(left, copy.width - 1 - width)), max(0, min(top, copy.height - 1 - height))
+            pen.rectangle((*at, at[0] + width, at[1] + height), fill=colour)
+            pen.text(at, box.label, fill="white", font=font)
     return copy
+
+
+def _numbers(between: str) -> list[float]:
+    """Return the numbers of one box or of several, none where there is anything else."""
+    if _NUMBERS.fullmatch(between) is None:
+        return []
+    found = [float(number.rstrip(" %")) for number in re.findall(_NUMBER, between)]
+    return found if len(found) % 4 == 0 else []
 
 
 def _is_label(opened: str, between: str) -> bool:

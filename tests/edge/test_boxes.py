@@ -38,6 +38,17 @@ def test_every_spelling_is_the_same_box(text: str) -> None:
     assert edge.parse_boxes(text) == [A]
 
 
+@pytest.mark.parametrize("numbers", ["1,2,3,4;5,6,7,8", "1,2,3,4 5,6,7,8", "[1,2,3,4],[5,6,7,8]"])
+def test_one_tag_may_hold_several_boxes(numbers: str) -> None:
+    found = edge.parse_boxes(f"<ref>a</ref><bbox>{numbers}</bbox>")
+    assert found == [edge.Box("a", 1, 2, 3, 4), edge.Box("a", 5, 6, 7, 8)]
+
+
+@pytest.mark.parametrize("end", ["<", "</", "</bbo", "</bbox"])
+def test_an_answer_cut_off_in_its_last_tag_has_its_box(end: str) -> None:
+    assert edge.parse_boxes(f"<ref>a</ref><bbox>10,20,30,40{end}") == [A]
+
+
 def test_a_label_goes_for_all_boxes_until_the_next_one() -> None:
     text = "<ref>a</ref><bbox>10,20,30,40</bbox><bbox>1,2,3,4</bbox>, <ref>b</ref><bbox>5,6,7,8</bbox>"
     assert [box.label for box in edge.parse_boxes(text)] == ["a", "a", "b"]
@@ -92,6 +103,15 @@ def test_boxes_are_drawn_around_what_they_name() -> None:
     assert np.asarray(picture).min() == 255
     assert marked[100, 100].tolist() == [255, 255, 255] and marked[5, 5].tolist() == [255, 255, 255]
     assert marked[50, 100].tolist() != [255, 255, 255] and marked[100, 149].tolist() != [255, 255, 255]
+
+
+@pytest.mark.parametrize("corner", [(99, 50), (50, 99), (99, 99)])
+def test_a_label_at_the_edge_is_drawn_whole(corner: tuple[int, int]) -> None:
+    def painted(x: int, y: int) -> int:
+        marked = np.asarray(drawn(Image.new("RGB", (200, 200), "white"), [edge.Box("a label", x, y, x + 1, y + 1)]))
+        return int((marked != 255).any(axis=2).sum())
+
+    assert painted(*corner) >= 0.9 * painted(50, 50)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (2000, 20)])
