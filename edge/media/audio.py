@@ -30,6 +30,7 @@ _BLOCK_FRAMES = 1 << 16
 _UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was written into a pipe, and then cannot read
 _SAMPLE_BYTES = 2  # of PCM as it is counted: 16 bits
 _SAMPLE_TYPES = ("float16", "float32", "float64", "int16")
+_ID3_HEAD_BYTES = 10
 _ADTS = (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9")
 # What libsndfile calls its readers: whatever else it can read is not taken, however the data begins.
 _READERS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
@@ -122,7 +123,7 @@ def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
 
 def _format(data: bytes) -> str | None:
     """Tell a sound's format from its first bytes."""
-    head, brand = data[:4], data[8:12]
+    head, brand, at = data[:4], data[8:12], _tag_bytes(data)
     if head == b"RIFF" and brand in (b"WAVE", b"AVI "):
         return "WAV" if brand == b"WAVE" else "AVI"
     if head == b"fLaC":
@@ -133,10 +134,20 @@ def _format(data: bytes) -> str | None:
         return "M4A"
     if head == b"\x1a\x45\xdf\xa3":
         return "WebM"
-    if data[:2] in _ADTS:
+    if data[at : at + 2] in _ADTS:
         return "AAC"
     is_mpeg = len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0
     return "MP3" if data[:3] == b"ID3" or is_mpeg else None
+
+
+def _tag_bytes(data: bytes) -> int:
+    """Return how long the ID3 tag before a sound is, 0 without one: MP3 may follow it, and AAC."""
+    if data[:3] != b"ID3" or len(data) < _ID3_HEAD_BYTES:
+        return 0
+    size = 0
+    for byte in data[6:_ID3_HEAD_BYTES]:  # seven bits each
+        size = size << 7 | byte & 0x7F
+    return _ID3_HEAD_BYTES + size
 
 
 @contextlib.contextmanager
@@ -217,9 +228,10 @@ def _gathered(blocks: Iterable[tuple[_Form, F32]], limits: SoundLimits) -> F32:
         kept.append(mono)
     if stream is not None:
         kept.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    if n_frames == 0:
-        raise MediaError("audio: expected at least one sample, got none")
-    return np.concatenate(kept)
+    samples = np.concatenate(kept) if kept else np.zeros(0, np.float32)
+    if not len(samples):  # a few of a higher rate may not make one
+        raise MediaError(f"audio: expected at least one sample at {SAMPLE_RATE_HZ} Hz, got none")
+    return samples
 
 
 def _described(value: object) -> str:

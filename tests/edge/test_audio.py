@@ -220,6 +220,17 @@ def test_sound_without_samples_is_refused() -> None:
     assert "at least one sample" in refused(file(np.zeros(0, np.float32)))
 
 
+def test_sound_too_short_for_a_sample_is_refused() -> None:
+    assert "at least one sample" in refused(file(np.ones(1, np.float32), rate_hz=48_000))
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac"])
+def test_tag_before_a_sound_is_passed_over(name: str) -> None:
+    data = file(tone(1), name) if name == "mp3" else contained(tone(1, rate_hz=48_000), name)
+    tag = b"ID3\x04\0\0" + bytes([0, 0, 3, 5]) + bytes(3 * 128 + 5)
+    assert np.array_equal(open_audio(tag + data, SoundLimits()), open_audio(data, SoundLimits()))
+
+
 def told(data: bytes) -> str:
     """What is said of data that may be damaged, nothing if it is a sound."""
     try:
