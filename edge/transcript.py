@@ -46,7 +46,8 @@ class Transcript:
     def _subtitles(self) -> list[str]:
         lines = []
         for number, (start_s, end_s, text) in enumerate(self._spans(), 1):
-            lines += [str(number), f"{_clock(start_s)} --> {_clock(end_s)}", text, ""]
+            # An empty line would end the subtitle.
+            lines += [str(number), f"{_clock(start_s)} --> {_clock(end_s)}", " ".join(text.split()), ""]
         return lines[:-1]
 
     def _fields(self) -> dict[str, object]:

@@ -28,6 +28,13 @@ def test_stretches_without_words_are_no_subtitles() -> None:
     assert [line for line in written.splitlines() if line.isdecimal()] == ["1", "2"]
 
 
+def test_subtitles_are_a_line_each_whatever_is_said() -> None:
+    written = transcript((0, 1, " a\n\n2\n00:00 b"), (1, 2, " c")).written("srt")
+    assert written.split("\n\n") == [
+        "1\n00:00:00,000 --> 00:00:01,000\na 2 00:00 b", "2\n00:00:01,000 --> 00:00:02,000\nc"
+    ]  # fmt: skip
+
+
 def test_times_end_with_the_sound() -> None:
     written = transcript((0, 29.98, " a"), (12, 13, " b"), duration_s=4.2).written("json")
     assert [(s["start"], s["end"]) for s in json.loads(written)["segments"]] == [(0, 4.2), (4.2, 4.2)]
