@@ -114,6 +114,32 @@ def test_a_count_looks_at_all_that_is_counted_and_at_the_picture_itself(writer: 
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_of_a_film_what_is_named_is_looked_at_in_the_last_frame(writer: data.Writer, seed: int) -> None:
+    things = [square(0.1, 0.1), square(0.5, 0.5, "blue")]
+    moved = [scenes.moved(thing, 3) for thing in things]
+    row = writer.row(talk.film(things, 3, np.random.default_rng(seed)), [0, 0, 1])
+    weights = [[data.seen(thing, SHAPE.grid) for thing in frame] for frame in (things, moved)]
+    ids, labels, source, places, at, aims, _, twins = data.padded([row], weights, [[1, 25], [1, 25]], 600)
+    tokens = SHAPE.tokens
+    assert (ids[0] == writer.control["<video>"]).sum() == (ids[0] == writer.control["</video>"]).sum() == 1
+    assert (ids[0] == writer.control["<image>"]).sum() == 0
+    seen = np.flatnonzero(source[0] >= 0)
+    assert (source[0, seen] == [*range(tokens), *range(tokens), *range(tokens, 2 * tokens)]).all()
+    assert (np.diff(places[0, seen]) == 1).all()
+    words = [writer.tokenizer.decode([int(labels[0, position])]) for _, position in at]
+    looked = {word: int(source[0, aim.argmax()]) for word, aim in zip(words, aims[:, 0], strict=True)}
+    cells = [tokens + cell for ((cell, _),) in weights[1]]
+    assert (looked[" red"], looked[" blue"]) == tuple(cells)
+    assert (twins[:, 2] == (ids[0] == writer.control["<video>"]).argmax()).all()
+    assert (twins[:, 3:] == -1).all()
+
+
+def test_films_are_made_of_pictures_in_which_no_two_shapes_are_alike() -> None:
+    assert talk.all_different([square(0.1, 0.1), square(0.5, 0.5, "blue")])
+    assert not talk.all_different([square(0.1, 0.1), square(0.5, 0.5)])
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_a_name_is_looked_up_where_it_was_said(writer: data.Writer, seed: int) -> None:
     exchanges = talk.acquainted(np.random.default_rng(seed))
     name = exchanges[0].parts[1].text

@@ -38,7 +38,8 @@ SPECIAL = (
 GLANCES = 16  # pictures in a batch while the tower trains alone
 CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
 CROWDED = 5  # sheets of which that holds, then one of four
-PICTURES, TEXTS, GROUPS = 24, 6, 2  # in a batch of talk: pictures, talks about none, about several
+PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 2, 2  # in a batch of talk: pictures, talks about none, about several, films
+FRAMES = (3, 6)  # of a film, of which three are different
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
@@ -123,7 +124,9 @@ class Writer:
             self.text(row, f"human: {exchange.question}")
         else:
             self.text(row, "human: ")
-        for picture in chosen:
+        if exchange.film:
+            self.film(row, chosen, shown)
+        for picture in () if exchange.film else chosen:
             self.picture(row, picture, shown[picture] if shown else range(self.tokens))
         if chosen and not exchange.text_first:
             self.text(row, exchange.question)
@@ -131,14 +134,29 @@ class Writer:
     def picture(self, row: Row, index: int, cells: Sequence[int]) -> None:
         row.signs[index] = len(row.ids)
         self.mark(row, "<image>")
-        start, at = row.end, len(row.ids)
+        end = self.cells(row, index, cells, row.end)
+        self.add(row, [self.control["</image>"]], end, learn=False)
+
+    def film(self, row: Row, frames: Sequence[int], shown: Sequence[Sequence[int]]) -> None:
+        """Frames one after another; where one comes again, its cells are those of the last time."""
+        sign = len(row.ids)
+        self.mark(row, "<video>")
+        end = row.end
+        for frame in frames:
+            row.signs[frame] = sign
+            end = self.cells(row, frame, shown[frame] if shown else range(self.tokens), end)
+        self.add(row, [self.control["</video>"]], end, learn=False)
+
+    def cells(self, row: Row, index: int, cells: Sequence[int], start: int) -> int:
+        """Returns the position after all cells, the ones that are left out as well."""
+        at = len(row.ids)
         row.cells.update({(index, cell): at + i for i, cell in enumerate(cells)})
         row.ids.extend([self.control["<REKA_IMG_TOKEN>"]] * len(cells))
         row.labels.extend([-100] * len(cells))
         row.source.extend(index * self.tokens + cell for cell in cells)
         row.places.extend(start + cell for cell in cells)
         row.looks.extend([None] * len(cells))
-        self.add(row, [self.control["</image>"]], start + self.tokens, learn=False)
+        return start + self.tokens
 
     def answer(self, row: Row, exchange: talk.Exchange, pictures: Sequence[int]) -> None:
         encoded = self.tokenizer.encode(f" {exchange.answer}\n\n", add_special_tokens=False)
@@ -490,9 +508,17 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             things += [crowd(rng) for _ in range(self.of(CROWDS) if brief else 0)]
             return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0, brief=brief)
         shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
+        films = [[i, *range(len(shots) + 2 * n, len(shots) + 2 * n + 2)] for n, i in enumerate(self.filmed(shots, rng))]
+        shots += [shots[i].turned(int(turn)) for i, *_ in films for turn in rng.permutation(7)[:2] + 1]
         tiles = np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2)
-        talked = self.talks(self.writer, [shot.things for shot in shots], rng, weak=False, whole=index % 4 == 0)
+        things = [shot.things for shot in shots]
+        talked = self.talks(self.writer, things, rng, weak=False, whole=index % 4 == 0, films=films)
         return {"tiles": torch.from_numpy(tiles.copy())} | talked
+
+    def filmed(self, shots: Sequence[Drawing], rng: Rng) -> list[int]:
+        """The numbers of some of the pictures whose few shapes are all of different kinds."""
+        fit = [i for i, shot in enumerate(shots) if len(shot.things) <= 3 and talk.all_different(shot.things)]
+        return rng.permutation(fit).astype(int).tolist()[: self.of(FILMS)]
 
     def of(self, count: int) -> int:
         """This part's share of so many in a batch, of each kind at least one."""
@@ -525,10 +551,12 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         weak: bool,
         whole: bool,
         brief: bool = False,
+        films: Sequence[Sequence[int]] = (),
     ) -> dict[str, torch.Tensor]:
         """Conversations about single pictures, about none, and about several.
 
         weak: told of as weak eyes would; whole: all cells of a picture; brief: lists alone, nothing about crowds.
+        films: the pictures that are frames of one, of which only the first is talked about for itself.
         """
         coded = [code(t, self.shape.grid, rng if weak else None) for t in things]
         shown = () if whole else [glimpse(codes, rng, about=0 if weak else 1) for codes, _ in coded]
@@ -538,13 +566,16 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             writer.row(talk.one_picture(t, rng, most=0 if brief else 3), [i], shown)
             if len(t) <= MOST_TOLD
             else writer.sight(i, cells[i])
-            for i, t in enumerate(things)
+            for i, t in enumerate(things[: len(things) - sum(len(frames) - 1 for frames in films)])
         ]
         rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(2 * TEXTS if brief else TEXTS))]
         groups, places = [], list[list[int]]()
         for _ in range(self.of(GROUPS)):
             places.append(rng.permutation(self.of(PICTURES))[: 2 if rng.random() < 0.7 else 3].tolist())
             groups.append(writer.row(talk.several_pictures([things[i] for i in places[-1]], rng), places[-1], shown))
+        for frames in films:
+            order = sorted(frames * 2)[: int(rng.integers(FRAMES[0], FRAMES[1] + 1))] if not whole else frames
+            groups.append(writer.row(talk.film(things[frames[0]], len(order), rng), order, shown))
         codes = np.stack([c for c, _ in coded])
         kinds = [[COLOURS.index(t.colour) * len(SHAPES) + SHAPES.index(t.shape) for t in some] for some in things]
         arrays = (codes, *padded(rows, weights, kinds, LENGTH), *padded(groups, weights, kinds, GROUP_LENGTH))

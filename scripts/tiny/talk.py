@@ -252,6 +252,11 @@ NAMING = (
     "my name is {}", "Hi, I am {}. Nice to meet you.", "My name is {}. Please remember it.", "Hello! My name is {}.",
 )  # fmt: skip
 NAMED = ("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?", "Can you tell me my name?")
+FILMED = (
+    "What is in this video?", "What does the video show?", "What do you see in the video?", "Describe the video.",
+    "What is in this film?", "What moves?", "What is moving?", "What happens here?", "Which shapes are in the video?",
+    "What colours and shapes are in the video?", "What can you see in this video?", "Describe this clip.",
+)  # fmt: skip
 ORDINALS = ("first", "second", "third")
 
 
@@ -276,12 +281,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side."""
+    """One turn of each side; pictures: which of the conversation's pictures come with the question, and on which side;
+    film: they are the frames of one.
+    """
 
     question: str
     parts: tuple[Part, ...]
     pictures: tuple[int, ...] = ()
     text_first: bool = False
+    film: bool = False
 
     @property
     def answer(self) -> str:
@@ -471,6 +479,17 @@ def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversatio
         question = pick(("How many pictures are there?", "How many pictures do you see?"), rng)
         exchange = Exchange(question, (Part(NUMBERS[len(scenes)]),), pictures)
     return Conversation(varied([exchange], rng))
+
+
+def film(things: Sequence[Thing], frames: int, rng: Rng) -> Conversation:
+    """So many frames of a film in which these shapes, all of different kinds, are now here and now there."""
+    question = pick(FILMED if rng.random() < 0.5 else LISTING, rng)
+    told = Exchange(question, listing(things, frames - 1), tuple(range(frames)), bool(rng.random() < 0.25), film=True)
+    return Conversation(varied([told], rng))
+
+
+def all_different(things: Sequence[Thing]) -> bool:
+    return len({(thing.colour, thing.shape) for thing in things}) == len(things)
 
 
 def plain_talk(rng: Rng) -> Conversation:

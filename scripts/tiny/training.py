@@ -208,7 +208,7 @@ def spoken(model: Yasa, embeds: Tensor, batch: Batch, hints: float) -> Terms:
     said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["code"], hints)
     rows = tuple(batch["group_" + name] for name in ROWS)
     grouped, several = answer_loss(model, embeds, rows, batch["code"], hints)
-    return said + 0.2 * grouped, terms | {"several": several["answer"]}
+    return said + 0.4 * grouped, terms | {"several": several["answer"]}
 
 
 def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
