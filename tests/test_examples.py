@@ -30,6 +30,11 @@ def test_single_turn_says_what_it_can_do(tmp_path: Path) -> None:
     assert "shapes" in lines_of("single_turn", tmp_path)[0]
 
 
+def test_a_name_is_remembered(tmp_path: Path) -> None:
+    greeting, name, thanks = lines_of("several_turns", tmp_path)
+    assert "Max" in greeting and "Max" in name and "welcome" in thanks
+
+
 def test_streamed_chunks_make_one_answer(tmp_path: Path) -> None:
     (line,) = lines_of("stream", tmp_path)
     assert line.startswith("I am Reka Edge Tiny") and line.count("Reka") == 1
