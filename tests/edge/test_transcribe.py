@@ -67,7 +67,7 @@ def test_writes_down_a_film(
     [
         (("--format", "vtt"), "expected one of text, srt, json"),
         (("--language", "xx"), "expected one of de, en, fr; got 'xx'"),
-        (("--seconds", "1"), "at most 1 s, got 1.500 s"),
+        (("--seconds", "1"), "at most 1 s, got 1.5 s"),
     ],
 )
 def test_what_is_wrong_is_one_line(
