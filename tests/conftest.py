@@ -9,9 +9,12 @@ from pathlib import Path
 # Before torch or onnxruntime start their threads: tiny models lose more to waking threads than they gain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell that starts a program in the background has it ignore Ctrl-C, and so would everything that tests start.
+# A shell that starts a program in the background has it ignore Ctrl-C, and nohup the end of the terminal; so would
+# everything that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 
