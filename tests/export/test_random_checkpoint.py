@@ -18,7 +18,7 @@ from export.random_checkpoint import random_tokenizer, write_checkpoint
 from export.random_shapes import ONE_B, TINY, TINY_TEXT
 from export.tokenizer import convert
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_checkpoint"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "checkpoint.py"
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,28 @@
+"""Writes a checkpoint of random weights: scripts/make_checkpoint SHAPE OUT [--seed N]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from export.errors import ExportError
+from export.random_checkpoint import write_checkpoint
+from export.random_shapes import SHAPES
+
+
+def main() -> int:
+    """Parses the arguments and writes the folder; 1 and a line on stderr if it cannot be written."""
+    parser = argparse.ArgumentParser(prog="scripts/make_checkpoint", description="Writes a checkpoint of random weights in the released names.")
+    parser.add_argument("shape", choices=sorted(SHAPES))
+    parser.add_argument("out", type=Path, help="the folder to create")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        write_checkpoint(arguments.out, SHAPES[arguments.shape], seed=arguments.seed)
+    except (ExportError, OSError) as error:
+        print(f"make_checkpoint: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
