@@ -11,7 +11,7 @@ from export.random_shapes import SHAPES
 
 def main() -> int:
     """Parses the arguments and writes the folder; 1 and a line on stderr if it cannot be written."""
-    parser = argparse.ArgumentParser(prog="scripts/make_checkpoint", description="Writes a checkpoint of random weights in the released names.")
+    parser = argparse.ArgumentParser(prog="scripts/make_checkpoint", description=__doc__)
     parser.add_argument("shape", choices=sorted(SHAPES))
     parser.add_argument("out", type=Path, help="the folder to create")
     parser.add_argument("--seed", type=int, default=0)
