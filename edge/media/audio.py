@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edge.errors import MediaError, MemoryExhausted
 from edge.limits import SoundLimits
 from edge.media.decoded import Decoded, Options
+from edge.media.mp3 import with_length
 from edge.mel import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ def _opened(name: str, data: bytes, limits: SoundLimits) -> Iterator[Iterator[tu
         return
     import soundfile
 
+    if name == "MP3":
+        data = with_length(data, _tag_bytes(data), limits.seconds)
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if file.format not in _READERS:
             raise MediaError(f"audio: expected {FORMATS}, got {file.format}")

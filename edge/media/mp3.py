@@ -1,0 +1,90 @@
+"""How long an MP3 is, counted: libsndfile ends where the first frame says so, or where it guesses the end to be.
+
+Source: ISO 11172-3, 2.4.1.3 (headers), ISO 13818-3 (lower rates); Xing's frame, as LAME writes it.
+"""
+
+from dataclasses import dataclass
+
+_BITRATES = {  # in kbit/s, of layer III, by index from 1 on; the first are those of MPEG 1
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
+_MPEG_1, _LAYER_3, _MONO = 3, 1, 3
+_HEAD_BYTES = 4
+_INFO_BITRATE = 9  # an index: long enough for a frame that says how many follow
+_HAS_FRAMES = 1  # a flag of such a frame: the number of frames follows
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A header as one number, and what it says: lengths of the frame and its side information, samples."""
+
+    head: int
+    n_bytes: int
+    n_samples: int
+    n_side_bytes: int
+    rate_hz: int
+
+
+def with_length(data: bytes, at: int, max_s: float) -> bytes:
+    """Return an MP3, whose first frame is to be at `at`, so that its first frame says how many there are.
+
+    As it is where that is said rightly, or where every frame is as long as the others and nothing has to be said. No
+    more is counted than max_s seconds and one frame.
+    """
+    first = _frame(data, at)
+    if first is None:
+        return data
+    said = _said(data, at, first)
+    start = at if said is None else at + first.n_bytes
+    n_frames, varies = _count(data, start, max_s)
+    if n_frames == 0 or (not varies if said is None else said >= n_frames):
+        return data
+    return data[:at] + _info(first, n_frames) + data[start:]
+
+
+def _count(data: bytes, at: int, max_s: float) -> tuple[int, bool]:
+    """Return how many frames follow one another, and whether their bitrate varies."""
+    n_frames, seconds, bitrates = 0, 0.0, set()
+    while seconds <= max_s and (frame := _frame(data, at)) is not None:
+        n_frames += 1
+        seconds += frame.n_samples / frame.rate_hz
+        bitrates.add(frame.head >> 12 & 15)
+        at += frame.n_bytes
+    return n_frames, len(bitrates) > 1
+
+
+def _frame(data: bytes, at: int) -> _Frame | None:
+    """Return the frame whose header is there, None where there is none of layer III."""
+    head = int.from_bytes(data[at : at + _HEAD_BYTES], "big")
+    version, layer, bitrate, rate = head >> 19 & 3, head >> 17 & 3, head >> 12 & 15, head >> 10 & 3
+    if head >> 21 != 0x7FF or version not in _RATES_HZ or layer != _LAYER_3 or not 0 < bitrate < 15 or rate == 3:
+        return None
+    return _made(head)
+
+
+def _made(head: int) -> _Frame:
+    version, is_mono = head >> 19 & 3, head >> 6 & 3 == _MONO
+    rate_hz, is_first = _RATES_HZ[version][head >> 10 & 3], version == _MPEG_1
+    n_samples = 1152 if is_first else 576
+    bits_per_s = 1000 * _BITRATES[is_first][(head >> 12 & 15) - 1]
+    n_side_bytes = (17 if is_mono else 32) if is_first else (9 if is_mono else 17)
+    return _Frame(head, n_samples // 8 * bits_per_s // rate_hz + (head >> 9 & 1), n_samples, n_side_bytes, rate_hz)
+
+
+def _said(data: bytes, at: int, first: _Frame) -> int | None:
+    """Return how many frames the first one says there are, 0 where it does not; None for one that is sound itself."""
+    name = at + _HEAD_BYTES + first.n_side_bytes
+    if data[name : name + 4] not in (b"Xing", b"Info"):
+        return None
+    flags = int.from_bytes(data[name + 4 : name + 8], "big")
+    return int.from_bytes(data[name + 8 : name + 12], "big") if flags & _HAS_FRAMES else 0
+
+
+def _info(like: _Frame, n_frames: int) -> bytes:
+    """Return a frame without sound that says how many follow."""
+    head = like.head & ~(15 << 12) & ~(1 << 9) | _INFO_BITRATE << 12 | 1 << 16  # no padding, no checksum
+    said = b"Xing" + _HAS_FRAMES.to_bytes(4, "big") + n_frames.to_bytes(4, "big")
+    frame = _made(head)
+    return (head.to_bytes(_HEAD_BYTES, "big") + bytes(frame.n_side_bytes) + said).ljust(frame.n_bytes, b"\0")
