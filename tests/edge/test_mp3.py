@@ -22,7 +22,8 @@ def mp3(rate_hz: int, n_channels: int, mode: str = "VARIABLE") -> bytes:
     mono = np.where(at_s % 4 < 2, 0.1 * noise, 0.001 * np.sin(2000 * at_s))
     buffer = io.BytesIO()
     samples = np.repeat(mono[:, None], n_channels, 1)
-    soundfile.write(buffer, samples, rate_hz, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode)
+    how = {"bitrate_mode": mode, "compression_level": 0.5}  # without a level every mode is a variable one
+    soundfile.write(buffer, samples, rate_hz, format="MP3", subtype="MPEG_LAYER_III", **how)
     return buffer.getvalue()
 
 
@@ -56,7 +57,7 @@ def test_what_says_its_length_rightly_stays_as_it_is(rate_hz: int, n_channels: i
 
 def test_a_constant_bitrate_needs_no_word_of_its_length() -> None:
     data = mp3(44_100, 1, "CONSTANT")
-    data = data[417:]  # without the frame that says it
+    data = data[data.find(data[:2], 1) :]  # without the frame that says it
     assert with_length(data, 0, 600) is data
     assert heard_s(data) == pytest.approx(SECONDS, abs=0.15)
 
