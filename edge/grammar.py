@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edge.bounds import tightened
 from edge.completion import Completion, Place, allowed
-from edge.errors import RuntimeFailure, SchemaError
+from edge.errors import RuntimeFailure, SchemaError, shown
 from edge.pattern import match_of
 from edge.references import check_levels
 from edge.tokenizer import Tokenizer
@@ -433,14 +433,15 @@ def _check_divisors(divisors: Sequence[Decimal], field: str) -> None:
 
     Raises: SchemaError.
     """
+    got = shown(", ".join(map(str, divisors)))
     most = f"{field}: multipleOf: expected divisors of at most {_MAX_DIVISORS} in sum"
     finest = min((divisor.normalize().as_tuple().exponent for divisor in divisors if divisor.is_finite()), default=0)
     scale = -min(int(finest), 0)
     if scale > _MAX_DIGITS_OF_DIVISORS or sum(_coefficient(divisor) for divisor in divisors) > _MAX_DIVISORS:
-        raise SchemaError(f"{most} (0.01 counts as 1)")
+        raise SchemaError(f"{most} (0.01 counts as 1), got {got}")
     multiple = math.lcm(*{abs(int(divisor.scaleb(scale))) for divisor in divisors}) if len(divisors) > 1 else 1
     if multiple > _MAX_MULTIPLE:
-        raise SchemaError(f"{most}, and with a common multiple of at most {_MAX_MULTIPLE}")
+        raise SchemaError(f"{most}, and with a common multiple of at most {_MAX_MULTIPLE}, got {got}")
 
 
 def _coefficient(divisor: Decimal) -> int:

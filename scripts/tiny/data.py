@@ -126,8 +126,9 @@ class Writer:
             self.text(row, "human: ")
         if exchange.film:
             self.film(row, chosen, shown)
-        for picture in () if exchange.film else chosen:
-            self.picture(row, picture, shown[picture] if shown else range(self.tokens))
+        else:
+            for picture in chosen:
+                self.picture(row, picture, shown[picture] if shown else range(self.tokens))
         if chosen and not exchange.text_first:
             self.text(row, exchange.question)
 
@@ -529,16 +530,16 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         return range(batch * size + self.part[0], (batch + 1) * size, self.part[1])
 
     def pictures(self, shots: Sequence[Drawing]) -> dict[str, torch.Tensor]:
-        grid, seen = self.shape.grid, [shot.things for shot in shots]
+        grid, known = self.shape.grid, [shot.things for shot in shots]
         arrays = {
             "tiles": np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy(),
             "stretch": np.asarray([shot.stretch for shot in shots], np.float32),
-            "code": np.stack([code(things, grid)[0] for things in seen]),
-            "marks": np.stack([targets(things, grid) for things in seen]),
-            "middle": np.stack([cover(things, 2 * grid) for things in seen]),
-            "fine": np.stack([cover(things, 4 * grid) for things in seen]),
-            "rims": np.stack([rim(things, 8 * grid) for things in seen]),
-            "wide_rims": np.stack([rim(things, 4 * grid) for things in seen]),
+            "code": np.stack([code(things, grid)[0] for things in known]),
+            "marks": np.stack([targets(things, grid) for things in known]),
+            "middle": np.stack([cover(things, 2 * grid) for things in known]),
+            "fine": np.stack([cover(things, 4 * grid) for things in known]),
+            "rims": np.stack([rim(things, 8 * grid) for things in known]),
+            "wide_rims": np.stack([rim(things, 4 * grid) for things in known]),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
