@@ -1,10 +1,12 @@
 """All routes without a framework: method, raw path, headers and body in; status, headers and bytes out."""
 
+import asyncio
 import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -83,6 +85,19 @@ class Job:
             clock=app.clock,
         )
 
+    async def begun(self, threads: Executor) -> Generation | HttpResponse:
+        """As start, on a thread; whoever stops waiting for it stops it."""
+        try:
+            work = threads.submit(self.start)
+        except RuntimeError:  # closed: then nothing begins that could take long
+            return self.start()
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_stop)
+            self.give_up()
+            raise
+
     def _begin(self) -> Reply:
         app, engine = self._app, self._engine
         listener = app.models.listener(engine.manifest.id)
@@ -94,6 +109,14 @@ class Job:
             listener=listener,
             stopped=self._given_up.is_set,
         )
+
+
+def _stop(work: "Future[Generation | HttpResponse]") -> None:
+    """Stop what was begun for somebody who had left by then."""
+    if not work.cancelled() and work.exception() is None:
+        answer = work.result()
+        if isinstance(answer, Generation):
+            answer.cancel()
 
 
 class App:

@@ -9,11 +9,10 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
 
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
@@ -32,7 +31,6 @@ from edge.queueing import Queue
 from edge.types import ApiError
 
 _LOG = logging.getLogger("edge.server")
-T = TypeVar("T")
 OnReady = Callable[[str, Callable[[], None]], None]  # the address, and what stops the server
 
 BODY_S = 60.0
@@ -150,7 +148,8 @@ class Server:
     async def _work(self, request: HttpRequest, said: "_Said") -> Generation | None:
         # Whether the server is ready must be known while every thread is busy.
         is_health = request.path == "/health"
-        job = self.app.read(request) if is_health else await self._run(lambda: self.app.read(request))
+        reading = None if is_health else self._threads.submit(self.app.read, request)
+        job = self.app.read(request) if reading is None else await asyncio.wrap_future(reading)
         if isinstance(job, HttpResponse):
             await said.response(job)
             return None
@@ -162,11 +161,7 @@ class Server:
             return None
 
     async def _generate(self, job: Job, said: "_Said") -> Generation | None:
-        try:
-            answer = await self._run(job.start, abandon=_stop)
-        except asyncio.CancelledError:
-            job.give_up()
-            raise
+        answer = await job.begun(self._threads)
         if isinstance(answer, HttpResponse):
             await said.response(answer)
             return None
@@ -174,16 +169,6 @@ class Server:
         async with contextlib.aclosing(arriving(answer)) as coming:
             await _send_all(answer, coming, said)
         return answer
-
-    async def _run(self, act: Callable[[], T], abandon: Callable[["Future[T]"], None] | None = None) -> T:
-        """Run on a thread what takes longer than a loop may wait; `abandon` gets what nobody waits for any more."""
-        job = self._threads.submit(act)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            if abandon is not None:
-                job.add_done_callback(abandon)
-            raise
 
     def _report(self, scope: Scope, status: int | None, seconds: float, generation: Generation | None) -> None:
         """Count and log a request: what it was and cost, never what it said."""
@@ -311,14 +296,6 @@ async def _read_body(receive: Receive, *, max_bytes: int) -> bytes:
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _stop(job: "Future[Generation | HttpResponse]") -> None:
-    """Stop what was begun for a client that had left by then."""
-    if not job.cancelled() and job.exception() is None:
-        answer = job.result()
-        if isinstance(answer, Generation):
-            answer.cancel()
 
 
 class _Uvicorn(uvicorn.Server):

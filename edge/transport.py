@@ -1,10 +1,9 @@
 """`edge.Transport`: other people's clients in process, without a port; httpx carries their requests to the app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 
@@ -14,8 +13,6 @@ from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.limits import Limits
 from edge.models import Models
 from edge.opening import allowing
-
-T = TypeVar("T")
 
 _N_STARTERS = 2
 
@@ -48,8 +45,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request; the body of a stream arrives as it is generated."""
         request.read()
-        job = self._read(request)
-        answer = job.start() if isinstance(job, Job) else job
+        answer = self._begun_here(request)
         if isinstance(answer, HttpResponse):
             return _whole(request, answer)
         body = _Body(answer, self)
@@ -74,27 +70,16 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         await asyncio.to_thread(self.close)
 
     async def _begun(self, request: httpx.Request) -> Generation | HttpResponse:
-        job = await self._run(lambda: self._read(request))
-        if isinstance(job, HttpResponse):
-            return job
         try:
-            return await self._run(job.start, abandon=_abandon)
-        except asyncio.CancelledError:
-            job.give_up()
-            raise
-
-    async def _run(self, act: Callable[[], T], abandon: "Callable[[Future[T]], None] | None" = None) -> T:
-        """Run on a thread what takes longer than a loop may wait; `abandon` gets what nobody waits for any more."""
-        try:
-            work = self._starters.submit(act)
+            reading = self._starters.submit(self._read, request)
         except RuntimeError:  # closed: then nothing begins that could take long
-            return act()
-        try:
-            return await asyncio.wrap_future(work)
-        except asyncio.CancelledError:
-            if abandon is not None:
-                work.add_done_callback(abandon)
-            raise
+            return self._begun_here(request)
+        job = await asyncio.wrap_future(reading)
+        return job if isinstance(job, HttpResponse) else await job.begun(self._starters)
+
+    def _begun_here(self, request: httpx.Request) -> Generation | HttpResponse:
+        job = self._read(request)
+        return job if isinstance(job, HttpResponse) else job.start()
 
     def _read(self, request: httpx.Request) -> Job | HttpResponse:
         path = request.url.raw_path.decode("ascii").partition("?")[0]
@@ -160,11 +145,3 @@ def _whole(request: httpx.Request, answer: HttpResponse) -> httpx.Response:
         return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
     length = [("content-length", str(len(answer.body)))] if answer.body else []
     return httpx.Response(answer.status, headers=[*answer.headers, *length])
-
-
-def _abandon(job: "Future[Generation | HttpResponse]") -> None:
-    """Stop what a cancelled task had asked for, once it has begun."""
-    if not job.cancelled() and job.exception() is None:
-        answer = job.result()
-        if isinstance(answer, Generation):
-            answer.cancel()
