@@ -161,7 +161,8 @@ def test_what_was_not_said_before_is_looked_up_nowhere() -> None:
 
 
 def test_a_glimpse_shows_the_shapes_and_what_is_about_them() -> None:
-    codes, _ = data.code([square(0.5, 0.5), square(0.01, 0.01)], SHAPE.grid)
+    things = [square(0.5, 0.5), square(0.01, 0.01)]
+    codes = data.code(things, [data.seen(thing, SHAPE.grid) for thing in things], SHAPE.grid)
     cells = data.glimpse(codes, np.random.default_rng(0), about=1)
     assert {6 * 12 + 6, 5 * 12 + 5, 7 * 12 + 7, 0, 1, 12, 13} <= set(cells)
     assert cells == sorted(set(cells))
@@ -180,7 +181,9 @@ def test_shapes_know_which_of_their_kind_are_before_them(writer: data.Writer) ->
 
 
 def test_a_code_says_where_and_what_everything_is() -> None:
-    codes, weights = data.code([square(0.1, 0.9), square(0.12, 0.88, "blue")], SHAPE.grid)
+    things = [square(0.1, 0.9), square(0.12, 0.88, "blue")]
+    weights = [data.seen(thing, SHAPE.grid) for thing in things]
+    codes = data.code(things, weights, SHAPE.grid)
     assert codes.shape == (SHAPE.tokens, CODE)
     assert weights == [[(10 * 12 + 1, 1.0)], [(10 * 12 + 1, 1.0)]]
     assert codes[:, 1].sum() == 2
@@ -208,3 +211,50 @@ def test_orthogonal_matrices_have_singular_values_near_one(shape: tuple[int, ...
     values = torch.linalg.svdvals(turned)
     assert values.quantile(0.05) > 0.6
     assert values.max() < 1.3
+
+
+def test_a_shape_at_a_border_may_be_told_by_either_cell() -> None:
+    inside, at_edge = square(0.52, 0.52), square(0, 0.54)
+    at_left, at_top = square(4.05 / 12, 0.54), square(0.54, 6.95 / 12)
+    assert data.either(inside, 12) == [(6 * 12 + 6, 1.0)]
+    assert data.either(at_left, 12) == [(6 * 12 + 4, 0.5), (6 * 12 + 3, 0.5)]
+    assert data.either(at_top, 12) == [(6 * 12 + 6, 0.5), (7 * 12 + 6, 0.5)]
+    assert data.either(at_edge, 12) == [(6 * 12, 1.0)], "there is no cell beyond the picture's edge"
+    assert data.choices([inside, at_left], 12) == [(6 * 12 + 4, 6 * 12 + 3)]
+    assert data.choices([at_left, square(3.5 / 12, 0.54)], 12) == [], "the other cell has a shape of its own"
+    assert data.choices([at_left, square(4.5 / 12, 0.54)], 12) == [], "two shapes share the cell"
+
+
+def test_what_either_cell_may_tell_is_told_by_the_surer_one() -> None:
+    thing = square(4.05 / 12, 0.54)
+    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    marks = torch.from_numpy(data.targets([thing], 12))[None]
+    code = torch.from_numpy(data.code([thing], [data.seen(thing, 12)], 12))[None]
+    batch = {"marks": marks, "code": code, "either": torch.tensor([[0, cell, other]])}
+    model, last = Yasa(SHAPE), torch.zeros(1, SHAPE.tokens, SHAPE.dims[-1])
+    torch.nn.init.ones_(model.detector.weight)
+    last[0, cell] = 1
+    stayed = training.settled(model, last, batch)
+    assert torch.equal(stayed["marks"], marks)
+    assert torch.equal(stayed["code"], code)
+    last[0, other] = 2
+    moved = training.settled(model, last, batch)
+    assert moved["marks"][0, :, 0].nonzero().tolist() == [[other]]
+    assert moved["marks"][0, other, 3:5].tolist() == pytest.approx([1.05, 0.48], abs=1e-5)
+    assert torch.equal(moved["code"][0, other], code[0, cell])
+    assert torch.equal(moved["code"][0, cell], code[0, other])
+    assert torch.equal(batch["marks"], marks), "the batch itself stays as it was"
+
+
+def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer) -> None:
+    things = [square(0.1, 0.1), square(4.05 / 12, 0.54, "blue"), square(0.9, 0.9)]
+    row = writer.row(talk.Conversation((talk.Exchange("What do you see?", talk.listing(things), (0,)),)), [0])
+    weights = [data.either(thing, SHAPE.grid) for thing in things]
+    assert [kind[0] for kind in data.alike(row, 0, row.signs[0], weights, [1, 25, 1])] == [
+        row.cells[0, cells[0][0]] for cells in (weights[0], weights[2])
+    ]
+    _, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [[1, 25, 1]], 264)
+    words = [writer.tokenizer.decode([int(labels[0, position])]) for _, position in at]
+    known = {word: bool(aim[0].any()) for word, aim in zip(words, aims, strict=True)}
+    assert known[" red"]
+    assert not known[" blue"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,7 @@ EASY = 3  # sheets of the tower's that begin with easy pictures: all of the firs
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
 MOST_TOLD = 6  # shapes in a picture that is talked about
 MOST = 12  # shapes of a kind before another one
+DOUBT = 0.08  # of a cell: a shape whose centre is no farther from a border may be told of by either cell
 CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
 CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
 LENGTH, GROUP_LENGTH = 264, 520  # positions of one conversation, of one about several pictures
@@ -238,11 +240,21 @@ def likeliest(cells: Shares) -> int:
     return max(cells, key=lambda cell: cell[1])[0]
 
 
+def doubtful(cells: Shares) -> bool:
+    """Whether either of two cells may tell of a shape: where the guided heads should look is not known then."""
+    return max(share for _, share in cells) <= 0.5
+
+
 def alike(row: Row, picture: int, sign: int, weights: Weights, kinds: Sequence[int]) -> list[list[int]]:
-    """Of every shape of a picture its cell's position, that of <image>, and those of its kind before it."""
+    """Of every shape of a picture its cell's position, that of <image>, and those of its kind before it; none of a kind
+    that is in doubt.
+    """
     cells = [row.cells[picture, likeliest(some)] for some in weights]
+    unsure = {kind for some, kind in zip(weights, kinds, strict=True) if doubtful(some)}
     found = []
     for cell, kind in zip(cells, kinds, strict=True):
+        if kind in unsure:
+            continue
         before = sorted({c for c, k in zip(cells, kinds, strict=True) if k == kind and c < cell})
         found.append([cell, sign, *before[:MOST], *[-1] * (MOST - len(before))])
     return found
@@ -252,12 +264,12 @@ def aim(row: Row, look: tuple[talk.Part, int], weights: Sequence[Weights], lengt
     """(2, L): what a part of an answer is about, and what the answer will come to later: <image> if it is nothing.
 
     A listing looks at the last shape of a kind, which knows how many are before it; other answers at all alike; counts
-    also at <image>, as much as at one shape: what falls to it tells how many they are.
+    also at <image>, as much as at one shape: what falls to it tells how many they are. Nothing where one is in doubt.
     """
     part, picture = look
     out = np.zeros((2, length), np.float32)
     for i, things in enumerate((part.aim, part.later)):
-        if things is None:
+        if things is None or any(doubtful(weights[picture][thing]) for thing in things):
             continue
         cells = [(row.cells[picture, cell], weight) for thing in things for cell, weight in weights[picture][thing]]
         if part.after is not None and i == 0 and cells:
@@ -337,6 +349,24 @@ def seen(thing: Thing, grid: int) -> Shares:
     return [(row * grid + column, 1.0)]
 
 
+def either(thing: Thing, grid: int) -> Shares:
+    """The cell that a shape's centre is in, or that and the next, half each, where it is at the border of the two."""
+    ((cell, _),) = seen(thing, grid)
+    row, column = divmod(cell, grid)
+    across, down = thing.x * grid - column, thing.y * grid - row
+    near = min((abs(far), step) for far, step in ((across, -1), (across - 1, 1), (down, -grid), (down - 1, grid)))
+    inside = 0 <= cell + near[1] < grid * grid and (abs(near[1]) == grid or 0 <= column + near[1] < grid)
+    return [(cell, 0.5), (cell + near[1], 0.5)] if near[0] < DOUBT and inside else [(cell, 1.0)]
+
+
+def choices(things: Sequence[Thing], grid: int) -> list[tuple[int, int]]:
+    """Of the shapes that either of two cells may tell of, the one that they are in and the other, if it is free."""
+    told = [either(thing, grid) for thing in things]
+    taken = Counter(cells[0][0] for cells in told)
+    pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and taken[cells[0][0]] == 1}
+    return [(cell, other) for other, cell in pairs.items() if not taken[other]]
+
+
 def believed(thing: Thing, grid: int, rng: Rng) -> Shares:
     """The cells that a shape's centre may be in, to eyes that cannot tell exactly, and how likely."""
     if rng.random() < 0.5:
@@ -372,10 +402,9 @@ def described(thing: Thing, rng: Rng | None = None) -> F32:
     return np.asarray([*colours, *shapes, 2 * thing.x - 1, 2 * thing.y - 1, *waves, *logs], np.float32)
 
 
-def code(things: Sequence[Thing], grid: int, rng: Rng | None = None) -> tuple[F32, Weights]:
-    """(grid * grid, CODE) of what is in each cell, to perfect eyes or with rng to weak ones; and each shape's cells."""
+def code(things: Sequence[Thing], weights: Weights, grid: int, rng: Rng | None = None) -> F32:
+    """(grid * grid, CODE) of what is in each cell, given each shape's; with rng to weak eyes."""
     out = np.zeros((grid * grid, CODE), np.float32)
-    weights = [seen(thing, grid) if rng is None else believed(thing, grid, rng) for thing in things]
     for thing, cells in zip(things, weights, strict=True):
         about = described(thing, rng)
         for cell, weight in cells:
@@ -388,7 +417,7 @@ def code(things: Sequence[Thing], grid: int, rng: Rng | None = None) -> tuple[F3
             out[cell, 2:] += weight * described(ghost)
         out[:, 1:] += rng.normal(0, 0.04, (grid * grid, CODE - 1)) * np.minimum(out[:, 1:2], 1)
     out[:, 0] = 1 - np.minimum(out[:, 1], 1)
-    return out, weights
+    return out
 
 
 def glimpse(code: F32, rng: Rng, *, about: int) -> list[int]:
@@ -534,7 +563,10 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         arrays = {
             "tiles": np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy(),
             "stretch": np.asarray([shot.stretch for shot in shots], np.float32),
-            "code": np.stack([code(things, grid)[0] for things in known]),
+            "code": np.stack([code(things, [seen(t, grid) for t in things], grid) for things in known]),
+            "either": np.asarray(
+                [(i, *pair) for i, things in enumerate(known) for pair in choices(things, grid)], np.int64
+            ).reshape(-1, 3),
             "marks": np.stack([targets(things, grid) for things in known]),
             "middle": np.stack([cover(things, 2 * grid) for things in known]),
             "fine": np.stack([cover(things, 4 * grid) for things in known]),
@@ -559,9 +591,10 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         weak: told of as weak eyes would; whole: all cells of a picture; brief: lists alone, nothing about crowds.
         films: the pictures that are frames of one, of which only the first is talked about for itself.
         """
-        coded = [code(t, self.shape.grid, rng if weak else None) for t in things]
-        shown = () if whole else [glimpse(codes, rng, about=0 if weak else 1) for codes, _ in coded]
-        weights = [w for _, w in coded]
+        grid = self.shape.grid
+        weights = [[believed(t, grid, rng) if weak else either(t, grid) for t in some] for some in things]
+        codes = [code(t, w, grid, rng if weak else None) for t, w in zip(things, weights, strict=True)]
+        shown = () if whole else [glimpse(coded, rng, about=0 if weak else 1) for coded in codes]
         cells = shown if len(shown) else [range(self.shape.tokens)] * len(things)
         rows = [
             writer.row(talk.one_picture(t, rng, most=0 if brief else 3), [i], shown)
@@ -577,9 +610,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         for frames in films:
             order = sorted(frames * 2)[: int(rng.integers(FRAMES[0], FRAMES[1] + 1))] if not whole else frames
             groups.append(writer.row(talk.film(things[frames[0]], len(order), rng), order, shown))
-        codes = np.stack([c for c, _ in coded])
         kinds = [[COLOURS.index(t.colour) * len(SHAPES) + SHAPES.index(t.shape) for t in some] for some in things]
-        arrays = (codes, *padded(rows, weights, kinds, LENGTH), *padded(groups, weights, kinds, GROUP_LENGTH))
+        arrays = (np.stack(codes), *padded(rows, weights, kinds, LENGTH), *padded(groups, weights, kinds, GROUP_LENGTH))
         names = ("code", *ROWS, *(f"group_{name}" for name in ROWS))
         return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
 

@@ -23,7 +23,7 @@ def outline(shape: str, rng: Rng) -> F32:
     if shape == "square":
         return np.asarray([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32) / math.sqrt(2)
     if shape == "rectangle":
-        ratio = rng.uniform(1.4, 2.8)
+        ratio = math.exp(rng.uniform(math.log(1.4), math.log(3.2)))
         half = 1 / math.hypot(1, ratio)
         corners = np.asarray([[-ratio, -1], [ratio, -1], [ratio, 1], [-ratio, 1]], np.float32) * half
         return corners if rng.random() < 0.5 else corners[:, ::-1].copy()

@@ -32,18 +32,21 @@ def gradient(size: tuple[int, int], rng: Rng) -> U8:
         t = math.cos(angle) * (xs - 0.5) + math.sin(angle) * (ys - 0.5) + 0.5
     else:
         cx, cy = rng.uniform(0, 1, 2)
-        t = np.sqrt((xs - cx) ** 2 + (ys - cy) ** 2)
+        across, down = (width / max(size), height / max(size)) if rng.random() < 0.5 else (1.0, 1.0)
+        t = np.sqrt(((xs - cx) * across) ** 2 + ((ys - cy) * down) ** 2)
     t = np.clip(t, 0, 1)[..., None]
     return np.clip(first + t * (second - first), 0, 255).astype(np.uint8)
 
 
 def billows(size: tuple[int, int], rng: Rng, *, channels: int) -> F32:
-    """(H, W, channels) noise about zero of one to three octaves, as fine across as down."""
+    """(H, W, channels) noise about zero of one to four octaves; only half of it is as fine across as down, or its
+    grain alone would tell how a picture was stretched, which in a photograph it does not.
+    """
     width, height = size
-    across, down = width / min(size), height / min(size)
+    across, down = (width / min(size), height / min(size)) if rng.random() < 0.5 else (1.0, 1.0)
     total = np.zeros((height, width, channels), np.float32)
     coarsest = rng.uniform(1.5, 6)
-    for octave in range(int(rng.integers(1, 4))):
+    for octave in range(int(rng.integers(1, 5))):
         cells = coarsest * 2**octave
         grid = rng.normal(0, 0.6**octave, (round(cells * down) + 1, round(cells * across) + 1, channels))
         total += cv2.resize(grid.astype(np.float32), size, interpolation=cv2.INTER_CUBIC).reshape(total.shape)

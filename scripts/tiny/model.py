@@ -21,7 +21,7 @@ CODED = (
 )  # of a cell in data.code: nothing? and how many; places, sides
 CODE = sum(CODED)
 BRIGHT = 0.5  # the length of an embed for each unit of its code
-TWINS, AIM, LATER = (1, 2, 3), 4, 5  # the layers whose first head is shown where to look
+TWINS, AIM, LATER = (1, 2, 3, 4), 4, 5  # the layers whose first head is shown where to look, a shape's or an answer's
 NAMED, REMEMBERED = 0, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
 RIMS = 8  # no rim, curve, edge, and five kinds of corners
 KINDS = len(COLOURS) * len(SHAPES)

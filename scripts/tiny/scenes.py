@@ -69,11 +69,8 @@ def place(count: int, size: tuple[int, int], shrink: float, rng: Rng) -> list[tu
     gap = -0.1 if rng.random() < 0.06 else rng.uniform(0.0, 0.15)
     for _ in range(count):
         for attempt in range(40):
-            share = (
-                floor + (top - floor) * rng.random() ** (1.0 + attempt * 0.1)
-                if rng.random() < 0.7
-                else rng.uniform(floor, max(floor * 1.01, 0.22))
-            )
+            sizes = rng.random() ** (1.0 + attempt * 0.1)
+            share = floor + (top - floor) * sizes if rng.random() < 0.4 else floor * max(top / floor, 1.01) ** sizes
             radius = max(share * short / 2, 4.5 / shrink)
             if 2 * radius > short:
                 continue
@@ -89,14 +86,14 @@ def draw_things(rgb: U8, count: int, shrink: float, rng: Rng, *, hollow: float) 
     height, width = rgb.shape[:2]
     things = []
     smooth = int(rng.choice([0, 1, 1, 3]))
-    repeat = rng.random() < 0.35  # "two blue squares" must not be rare
+    alike = rng.random() if rng.random() < 0.5 else 0.0  # "two blue squares" must not be rare, nor five
     for x, y, radius in place(count, (width, height), shrink, rng):
         name, shape = COLOURS[rng.integers(11)], SHAPES[rng.integers(6)]
-        if repeat and things and rng.random() < 0.6:
+        if things and rng.random() < alike:
             twin = things[rng.integers(len(things))]
             name, shape = (
                 (twin.colour, twin.shape)
-                if rng.random() < 0.6
+                if rng.random() < 0.7
                 else (twin.colour, shape)
                 if rng.random() < 0.5
                 else (name, twin.shape)

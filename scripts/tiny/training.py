@@ -95,7 +95,7 @@ def classified(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def twins_loss(model: Yasa, states: list[Tensor], looks: list[Tensor], twins: Tensor) -> Tensor:
-    """How badly shapes know whether there are one, two, three of their kind before them, a layer for each.
+    """How badly shapes know whether there are one, two, three, four of their kind before them, a layer for each.
 
     The first looks for any of its kind, the next for those that found one, and so on: no layer has to weigh, only to
     tell something from nothing. twins: (M, 3 + MOST) as data.padded gives them.
@@ -178,9 +178,29 @@ def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, 
     }
 
 
+def settled(model: Yasa, last: Tensor, batch: Batch) -> Batch:
+    """The batch with each shape at the border of two cells told by the one that already says more clearly that it is
+    there: then one says all and the other nothing, instead of half each, which would look like two.
+    """
+    picture, cell, other = batch["either"].unbind(1)
+    sure = model.detector(last).detach()[..., 0]
+    moved = sure[picture, other] > sure[picture, cell]
+    picture, cell, other = picture[moved], cell[moved], other[moved]
+    grid = model.shape.grid
+    marks, code = batch["marks"].clone(), batch["code"].clone()
+    marks[picture, other] = marks[picture, cell]
+    marks[picture, other, 3] += cell % grid - other % grid
+    marks[picture, other, 4] += cell // grid - other // grid
+    marks[picture, cell] = 0
+    code[picture, other] = code[picture, cell]
+    code[picture, cell] = F.one_hot(torch.tensor(0), code.shape[-1]).to(code.dtype)
+    return batch | {"marks": marks, "code": code}
+
+
 def look_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
         maps = model.look(batch["tiles"])
+        batch = settled(model, maps[-1], batch)
         terms = seen_loss(model, maps, batch)
         apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
     on_the_way = sum((term for name, term in terms.items() if name != "detect"), start=torch.zeros(()))
