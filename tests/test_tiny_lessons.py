@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts" / "tiny"
 sys.path.append(str(SCRIPTS))
 
 import data  # noqa: E402
+import labelling  # noqa: E402
 import scenes  # noqa: E402
 import talk  # noqa: E402
 import training  # noqa: E402
@@ -88,7 +89,7 @@ def test_parts_of_a_listing_are_its_text_and_speak_of_every_shape_once() -> None
 def looked_at(writer: data.Writer, exchange: talk.Exchange, things: list[Thing]) -> dict[str, set[object]]:
     """Where each word of an answer looks: numbers of shapes, and `sign` for <image>."""
     row = writer.row(talk.Conversation((exchange,)), [0])
-    weights = [data.seen(thing, SHAPE.grid) for thing in things]
+    weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
     kinds = [COLOURS.index(thing.colour) * 6 + 1 for thing in things]
     ids, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [kinds], 264)
     assert np.allclose(aims[:, 0].sum(-1), 1)
@@ -118,7 +119,7 @@ def test_of_a_film_what_is_named_is_looked_at_in_the_last_frame(writer: data.Wri
     things = [square(0.1, 0.1), square(0.5, 0.5, "blue")]
     moved = [scenes.moved(thing, 3) for thing in things]
     row = writer.row(talk.film(things, 3, np.random.default_rng(seed)), [0, 0, 1])
-    weights = [[data.seen(thing, SHAPE.grid) for thing in frame] for frame in (things, moved)]
+    weights = [[labelling.seen(thing, SHAPE.grid) for thing in frame] for frame in (things, moved)]
     ids, labels, source, places, at, aims, _, twins = data.padded([row], weights, [[1, 25], [1, 25]], 600)
     tokens = SHAPE.tokens
     assert (ids[0] == writer.control["<video>"]).sum() == (ids[0] == writer.control["</video>"]).sum() == 1
@@ -162,8 +163,8 @@ def test_what_was_not_said_before_is_looked_up_nowhere() -> None:
 
 def test_a_glimpse_shows_the_shapes_and_what_is_about_them() -> None:
     things = [square(0.5, 0.5), square(0.01, 0.01)]
-    codes = data.code(things, [data.seen(thing, SHAPE.grid) for thing in things], SHAPE.grid)
-    cells = data.glimpse(codes, np.random.default_rng(0), about=1)
+    codes = labelling.code(things, [labelling.seen(thing, SHAPE.grid) for thing in things], SHAPE.grid)
+    cells = labelling.glimpse(codes, np.random.default_rng(0), about=1)
     assert {6 * 12 + 6, 5 * 12 + 5, 7 * 12 + 7, 0, 1, 12, 13} <= set(cells)
     assert cells == sorted(set(cells))
     assert len(cells) < 40
@@ -172,7 +173,7 @@ def test_a_glimpse_shows_the_shapes_and_what_is_about_them() -> None:
 def test_shapes_know_which_of_their_kind_are_before_them(writer: data.Writer) -> None:
     things = [square(0.9, 0.9), square(0.5, 0.5, "blue"), square(0.1, 0.1), square(0.5, 0.9)]
     row = writer.sight(0, range(SHAPE.tokens))
-    weights = [data.seen(thing, SHAPE.grid) for thing in things]
+    weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
     found = {one[0]: one[2:] for one in data.alike(row, 0, row.signs[0], weights, [1, 25, 1, 1])}
     first, middle, last = (row.cells[0, weights[i][0][0]] for i in (2, 3, 0))
     assert [cell for cell in found[first] if cell >= 0] == []
@@ -182,8 +183,8 @@ def test_shapes_know_which_of_their_kind_are_before_them(writer: data.Writer) ->
 
 def test_a_code_says_where_and_what_everything_is() -> None:
     things = [square(0.1, 0.9), square(0.12, 0.88, "blue")]
-    weights = [data.seen(thing, SHAPE.grid) for thing in things]
-    codes = data.code(things, weights, SHAPE.grid)
+    weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
+    codes = labelling.code(things, weights, SHAPE.grid)
     assert codes.shape == (SHAPE.tokens, CODE)
     assert weights == [[(10 * 12 + 1, 1.0)], [(10 * 12 + 1, 1.0)]]
     assert codes[:, 1].sum() == 2
@@ -216,20 +217,20 @@ def test_orthogonal_matrices_have_singular_values_near_one(shape: tuple[int, ...
 def test_a_shape_at_a_border_may_be_told_by_either_cell() -> None:
     inside, at_edge = square(0.52, 0.52), square(0, 0.54)
     at_left, at_top = square(4.05 / 12, 0.54), square(0.54, 6.95 / 12)
-    assert data.either(inside, 12) == [(6 * 12 + 6, 1.0)]
-    assert data.either(at_left, 12) == [(6 * 12 + 4, 0.5), (6 * 12 + 3, 0.5)]
-    assert data.either(at_top, 12) == [(6 * 12 + 6, 0.5), (7 * 12 + 6, 0.5)]
-    assert data.either(at_edge, 12) == [(6 * 12, 1.0)], "there is no cell beyond the picture's edge"
-    assert data.choices([inside, at_left], 12) == [(6 * 12 + 4, 6 * 12 + 3)]
-    assert data.choices([at_left, square(3.5 / 12, 0.54)], 12) == [], "the other cell has a shape of its own"
-    assert data.choices([at_left, square(4.5 / 12, 0.54)], 12) == [], "two shapes share the cell"
+    assert labelling.either(inside, 12) == [(6 * 12 + 6, 1.0)]
+    assert labelling.either(at_left, 12) == [(6 * 12 + 4, 0.5), (6 * 12 + 3, 0.5)]
+    assert labelling.either(at_top, 12) == [(6 * 12 + 6, 0.5), (7 * 12 + 6, 0.5)]
+    assert labelling.either(at_edge, 12) == [(6 * 12, 1.0)], "there is no cell beyond the picture's edge"
+    assert labelling.choices([inside, at_left], 12) == [(6 * 12 + 4, 6 * 12 + 3)]
+    assert labelling.choices([at_left, square(3.5 / 12, 0.54)], 12) == [], "the other cell has a shape of its own"
+    assert labelling.choices([at_left, square(4.5 / 12, 0.54)], 12) == [], "two shapes share the cell"
 
 
 def test_what_either_cell_may_tell_is_told_by_the_surer_one() -> None:
     thing = square(4.05 / 12, 0.54)
     cell, other = 6 * 12 + 4, 6 * 12 + 3
-    marks = torch.from_numpy(data.targets([thing], 12))[None]
-    code = torch.from_numpy(data.code([thing], [data.seen(thing, 12)], 12))[None]
+    marks = torch.from_numpy(labelling.targets([thing], 12))[None]
+    code = torch.from_numpy(labelling.code([thing], [labelling.seen(thing, 12)], 12))[None]
     batch = {"marks": marks, "code": code, "either": torch.tensor([[0, cell, other]])}
     model, last = Yasa(SHAPE), torch.zeros(1, SHAPE.tokens, SHAPE.dims[-1])
     torch.nn.init.ones_(model.detector.weight)
@@ -249,7 +250,7 @@ def test_what_either_cell_may_tell_is_told_by_the_surer_one() -> None:
 def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer) -> None:
     things = [square(0.1, 0.1), square(4.05 / 12, 0.54, "blue"), square(0.9, 0.9)]
     row = writer.row(talk.Conversation((talk.Exchange("What do you see?", talk.listing(things), (0,)),)), [0])
-    weights = [data.either(thing, SHAPE.grid) for thing in things]
+    weights = [labelling.either(thing, SHAPE.grid) for thing in things]
     assert [kind[0] for kind in data.alike(row, 0, row.signs[0], weights, [1, 25, 1])] == [
         row.cells[0, cells[0][0]] for cells in (weights[0], weights[2])
     ]
@@ -258,3 +259,25 @@ def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer
     known = {word: bool(aim[0].any()) for word, aim in zip(words, aims, strict=True)}
     assert known[" red"]
     assert not known[" blue"]
+
+
+def test_of_what_the_tower_has_looked_at_the_surer_cell_is_talked_about(writer: data.Writer) -> None:
+    thing = square(4.05 / 12, 0.54)
+    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0)
+    shown = data.Shown(0, [[thing]] * data.PICTURES, [])
+    for surest in (cell, other):
+        sure = np.zeros((data.PICTURES, SHAPE.tokens), np.float32)
+        sure[:, surest] = 1
+        told = lessons.told(shown, sure)
+        assert (told["code"][:, :, 1].nonzero()[:, 1] == surest).all()
+        assert (told["source"][told["twins"][:, 0], told["twins"][:, 1]] % SHAPE.tokens == surest).all()
+
+
+def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
+    batch = training.watched(Yasa(SHAPE), lessons, lessons[0])
+    assert batch["features"].shape == (len(batch["code"]), SHAPE.tokens, SHAPE.dims[-1])
+    loss, terms = training.tell_loss(Yasa(SHAPE), batch, 1.0)
+    assert loss.isfinite()
+    assert terms["twins"] > 0

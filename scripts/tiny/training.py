@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -232,11 +233,17 @@ def spoken(model: Yasa, embeds: Tensor, batch: Batch, hints: float) -> Terms:
 
 
 def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
-    """The tower stays as it is, which takes a third of the time."""
     with exactness():
-        with torch.no_grad():
-            features = model.look(batch["tiles"])[-1]
-        return spoken(model, model.project(features), batch, hints)
+        return spoken(model, model.project(batch["features"]), batch, hints)
+
+
+@torch.no_grad()
+def watched(model: Yasa, data: Batches, batch: dict[str, Any]) -> Batch:
+    """A batch of telling: what the tower, which stays as it is, sees in the pictures, and what is said about that."""
+    with exactness():
+        features = model.look(batch["tiles"])[-1]
+        sure = model.detector(features)[..., 0].float()
+    return {"features": features} | data.told(batch["shown"], sure.numpy())
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
@@ -391,7 +398,7 @@ def average(model: Yasa) -> None:
     torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
-def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[Batch]:
+def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[dict[str, Any]]:
     loader = DataLoader(
         Subset(data, range(start, stop)), batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
     )
@@ -402,6 +409,8 @@ def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> N
     """Goes on to step `until`, saving and noting on the way."""
     began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
     for batch in batches(data, run.step, until, workers):
+        if "shown" in batch:
+            batch = watched(run.model, data, batch)
         loss, terms = LOSSES[plan.phase(run.step)](run.model, batch, hinted(run.step, plan))
         run.learn(loss, plan)
         seen.append({name: float(term.detach()) for name, term in terms.items()})

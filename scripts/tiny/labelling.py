@@ -1,0 +1,203 @@
+"""What is known of a picture's shapes, cell by cell: what the tower has to find, and what embeds have to say."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from figures import SHAPES
+from model import CODE
+from paints import COLOURS, F32, Rng
+from scenes import Thing
+
+Shares = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
+Weights = list[Shares]
+DOUBT = 0.08  # of a cell: a shape whose centre is no farther from a border may be told of by either cell
+CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
+CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
+
+
+def likeliest(cells: Shares) -> int:
+    """The cell that most of a shape is in."""
+    return max(cells, key=lambda cell: cell[1])[0]
+
+
+def doubtful(cells: Shares) -> bool:
+    """Whether either of two cells may tell of a shape: where the guided heads should look is not known then."""
+    return max(share for _, share in cells) <= 0.5
+
+
+def targets(things: Sequence[Thing], grid: int) -> F32:
+    """(grid * grid, 7) for the detector: centre here?, colour, shape, x and y in the cell, log2 of both sides."""
+    out = np.zeros((grid * grid, 7), np.float32)
+    for thing in sorted(things, key=lambda t: t.width * t.height):  # where two share a cell the larger one stays
+        ((cell, _),) = seen(thing, grid)
+        row, column = divmod(cell, grid)
+        out[cell] = (
+            1, COLOURS.index(thing.colour), SHAPES.index(thing.shape), thing.x * grid - column, thing.y * grid - row,
+            np.log2(max(thing.width, 0.01)), np.log2(max(thing.height, 0.01)),
+        )  # fmt: skip
+    return out
+
+
+def cover(things: Sequence[Thing], side: int) -> F32:
+    """(side * side, 8) for a spotter: does a shape lie over this cell, its colour and shape, where its centre is seen
+    from here (tenths of the picture), log2 of both sides, and the cell's weight. Smaller shapes lie on top; the cells
+    of one shape weigh one together, so that small ones count as much as large ones.
+    """
+    owner = np.zeros((side, side), np.uint8)
+    order = sorted(things, key=lambda t: -t.width * t.height)
+    for number, thing in enumerate(order, 1):
+        corners = np.round((thing.corners * side - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(owner, [corners], number, cv2.LINE_8, 4)
+    table = np.zeros((len(order) + 1, 8), np.float32)
+    counts = np.bincount(owner.ravel(), minlength=len(order) + 1)
+    for number, t in enumerate(order, 1):
+        log_sides = np.log2(max(t.width, 0.01)), np.log2(max(t.height, 0.01))
+        kind = COLOURS.index(t.colour), SHAPES.index(t.shape)
+        table[number] = 1, *kind, 10 * t.x, 10 * t.y, *log_sides, 1 / max(counts[number], 1)
+    table[0, 7] = 25 / side**2
+    out = table[owner.ravel()]
+    rows, columns = np.divmod(np.arange(side**2), side)
+    out[:, 3] -= 10 * (columns + 0.5) / side
+    out[:, 4] -= 10 * (rows + 0.5) / side
+    return out
+
+
+def rim(things: Sequence[Thing], side: int) -> F32:
+    """(side * side, 2): what lies on the rims of shapes in this cell, 0 for no rim, and its weight.
+
+    Every shape weighs one, half of it in its corners: they are what tells the kinds apart, and where looking begins.
+    """
+    kinds, owner = np.zeros((side, side), np.uint8), np.zeros((side, side), np.uint8)
+    for number, thing in enumerate(sorted(things, key=lambda t: -t.width * t.height), 1):
+        points = np.round((thing.corners * side - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(owner, [points], number, cv2.LINE_8, 4)
+        cv2.fillPoly(kinds, [points], 0, cv2.LINE_8, 4)
+        round_one = thing.shape == "circle"
+        for picture, value in ((kinds, CURVE if round_one else EDGE), (owner, number)):
+            cv2.polylines(picture, [points], True, value, 1, cv2.LINE_8, 4)
+        if not round_one:
+            columns, rows = np.floor(thing.corners * side).astype(int).clip(0, side - 1).T
+            owner[rows, columns] = number
+            kinds[rows, columns] = CORNERS[thing.shape] + (np.arange(len(rows)) % 2 if thing.shape == "star" else 0)
+    flat, corner = kinds.ravel(), kinds.ravel() > EDGE
+    of = np.where(flat > 0, owner.ravel().astype(int) * 2 + corner, 0)
+    counts = np.bincount(of, minlength=2 * len(things) + 2)
+    weight = np.where(of > 0, 0.5 / counts[of].clip(min=1), 0.02 * len(things) / (flat == 0).sum().clip(min=1))
+    return np.stack([flat, weight], 1).astype(np.float32)
+
+
+def seen(thing: Thing, grid: int) -> Shares:
+    """The one cell that a shape's centre is in."""
+    column, row = min(int(thing.x * grid), grid - 1), min(int(thing.y * grid), grid - 1)
+    return [(row * grid + column, 1.0)]
+
+
+def either(thing: Thing, grid: int) -> Shares:
+    """The cell that a shape's centre is in, or that and the next, half each, where it is at the border of the two."""
+    ((cell, _),) = seen(thing, grid)
+    row, column = divmod(cell, grid)
+    across, down = thing.x * grid - column, thing.y * grid - row
+    near = min((abs(far), step) for far, step in ((across, -1), (across - 1, 1), (down, -grid), (down - 1, grid)))
+    inside = 0 <= cell + near[1] < grid * grid and (abs(near[1]) == grid or 0 <= column + near[1] < grid)
+    return [(cell, 0.5), (cell + near[1], 0.5)] if near[0] < DOUBT and inside else [(cell, 1.0)]
+
+
+def surer(cells: Shares, sure: F32) -> Shares:
+    """The one cell that tells of a shape, given how sure (G * G,) the tower is of each."""
+    return [(max(cells, key=lambda cell: sure[cell[0]])[0], 1.0)]
+
+
+def choices(things: Sequence[Thing], grid: int) -> list[tuple[int, int]]:
+    """Of the shapes that either of two cells may tell of, the one that they are in and the other, if it is free."""
+    told = [either(thing, grid) for thing in things]
+    taken = Counter(cells[0][0] for cells in told)
+    pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and taken[cells[0][0]] == 1}
+    return [(cell, other) for other, cell in pairs.items() if not taken[other]]
+
+
+def believed(thing: Thing, grid: int, rng: Rng) -> Shares:
+    """The cells that a shape's centre may be in, to eyes that cannot tell exactly, and how likely."""
+    if rng.random() < 0.5:
+        return seen(thing, grid)
+    blur = rng.uniform(0.01, 0.07)
+    across = [sides(place * grid + rng.normal(0, blur), blur, grid) for place in (thing.x, thing.y)]
+    both = [(row * grid + column, a * b) for column, a in across[0] for row, b in across[1]]
+    kept = [(cell, weight) for cell, weight in both if weight > 0.04]
+    return [(cell, weight / sum(w for _, w in kept)) for cell, weight in kept]
+
+
+def sides(place: float, blur: float, grid: int) -> Shares:
+    """Of one axis, the cell of a place and the one beyond its nearer border."""
+    place = min(max(place, 0.0), grid - 1e-6)
+    cell = int(place)
+    beyond, far = (cell - 1, place - cell) if place - cell < 0.5 else (cell + 1, cell + 1 - place)
+    share = 0.5 * math.erfc(far / blur / math.sqrt(2)) if 0 <= beyond < grid else 0.0
+    return [(cell, 1 - share), (beyond, share)]
+
+
+def described(thing: Thing, rng: Rng | None = None) -> F32:
+    """(CODE - 2,) colours, shapes, place and sides of a shape; with rng as weak eyes see it, not quite sure of them."""
+    colours, shapes = np.zeros(len(COLOURS)), np.zeros(len(SHAPES))
+    colours[COLOURS.index(thing.colour)] = shapes[SHAPES.index(thing.shape)] = 1
+    if rng is not None:
+        for names in (colours, shapes):
+            if rng.random() < 0.15:
+                doubt = rng.uniform(0, 0.42)
+                names *= 1 - doubt
+                names[rng.integers(len(names))] += doubt
+    waves = [f(math.pi * k * place) for place in (thing.x, thing.y) for k in (1, 2, 3, 4) for f in (math.sin, math.cos)]
+    logs = [(math.log2(max(side, 0.01)) + 3) / 2 for side in (thing.width, thing.height)]
+    return np.asarray([*colours, *shapes, 2 * thing.x - 1, 2 * thing.y - 1, *waves, *logs], np.float32)
+
+
+def code(things: Sequence[Thing], weights: Weights, grid: int, rng: Rng | None = None) -> F32:
+    """(grid * grid, CODE) of what is in each cell, given each shape's; with rng to weak eyes."""
+    out = np.zeros((grid * grid, CODE), np.float32)
+    for thing, cells in zip(things, weights, strict=True):
+        about = described(thing, rng)
+        for cell, weight in cells:
+            out[cell, 1] += weight
+            out[cell, 2:] += weight * about
+    if rng is not None:
+        for ghost in imagined(rng)[: int(rng.integers(0, 3))]:
+            cell, weight = seen(ghost, grid)[0][0], rng.uniform(0, 0.35)
+            out[cell, 1] += weight
+            out[cell, 2:] += weight * described(ghost)
+        out[:, 1:] += rng.normal(0, 0.04, (grid * grid, CODE - 1)) * np.minimum(out[:, 1:2], 1)
+    out[:, 0] = 1 - np.minimum(out[:, 1], 1)
+    return out
+
+
+def glimpse(code: F32, rng: Rng, *, about: int) -> list[int]:
+    """The cells with shapes in them, those so far about them and a few of the others: all that there is to read, in a
+    fraction of the time.
+    """
+    grid = math.isqrt(len(code))
+    near = cv2.dilate(code[:, 1].reshape(grid, grid), np.ones((2 * about + 1, 2 * about + 1), np.uint8))
+    held = np.flatnonzero(near)
+    return sorted({*held.tolist(), *rng.integers(0, len(code), int(rng.integers(2, 20))).tolist()})
+
+
+def imagined(rng: Rng) -> tuple[Thing, ...]:
+    """Shapes without a picture; they keep apart as those in pictures do, and are often alike."""
+    things: list[Thing] = []
+    alike = rng.random()
+    for _ in range(0 if rng.random() < 0.06 else int(rng.integers(1, 7))):
+        colour, shape = COLOURS[rng.integers(11)], SHAPES[rng.integers(6)]
+        if things and rng.random() < alike:
+            twin = things[rng.integers(len(things))]
+            kind = rng.random()
+            colour, shape = twin.colour if kind < 0.75 else colour, twin.shape if kind > 0.25 else shape
+        for _ in range(9):
+            x, y = rng.uniform(0.03, 0.97, 2)
+            if all(abs(x - t.x) + abs(y - t.y) > 0.11 for t in things):
+                break
+        size = 0.07 * math.exp(rng.uniform(0, 1.9))
+        things.append(Thing(colour, shape, x, y, size, size))
+    return tuple(things)
