@@ -344,7 +344,8 @@ class Shown:
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Batch i depends on the seed and i alone, so a run resumes where it stopped and repeats exactly.
+    """Batch i depends on the seed and i alone, and what is told of pictures on how the tower sees them (see told), so
+    a run resumes where it stopped and repeats exactly.
 
     The first `looking` batches are pictures, three of four crowded with shapes, the next `reading` ones talk about
     shapes without pictures, all others are pictures and talk. part: which part of each batch, of how many; skilled: for
