@@ -19,7 +19,7 @@ import labelling  # noqa: E402
 import scenes  # noqa: E402
 import talk  # noqa: E402
 import training  # noqa: E402
-from model import CODE, Shape, Yasa  # noqa: E402
+from model import CODE, TALLY, Shape, Yasa  # noqa: E402
 from paints import COLOURS  # noqa: E402
 from scenes import Thing  # noqa: E402
 
@@ -281,3 +281,36 @@ def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.W
     loss, terms = training.tell_loss(Yasa(SHAPE), batch, 1.0)
     assert loss.isfinite()
     assert terms["twins"] > 0
+
+
+def test_an_answer_learns_what_the_shape_is_like_that_it_looks_at() -> None:
+    thing = square(0.2, 0.9)
+    cell = 10 * 12 + 2
+    code = torch.from_numpy(labelling.code([thing], [labelling.seen(thing, 12)], 12))[None]
+    source = torch.tensor([[-1, cell, -1], [-1, cell, -1], [-1, cell, -1]])
+    aims = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    right = torch.from_numpy(labelling.described(thing)).expand(3, -1)
+    wrong = right + torch.tensor([[0.0], [5.0], [5.0]])
+    assert training.beheld_loss(wrong, aims, source, code) == 0, "only the first looks at one shape alone"
+    assert training.beheld_loss(right + 1, aims, source, code) > 0.1
+    assert training.beheld_loss(wrong, aims[1:2], source[1:2], code) == 0
+
+
+def test_a_count_learns_how_many_it_looks_at_beside_the_picture(writer: data.Writer) -> None:
+    things = [square(0.1, 0.1), square(0.5, 0.5, "blue"), square(0.9, 0.9)]
+    one, three = (talk.asked("How many?", "some", range(n), counts=True) for n in (1, 3))
+    listed = talk.Exchange("What do you see?", talk.listing(things))
+    row = writer.row(talk.Conversation((talk.replace(one, pictures=(0,)), three, listed)), [0])
+    weights = [labelling.seen(thing, 12) for thing in things]
+    _, _, source, _, at, aims, _, _ = map(torch.from_numpy, data.padded([row], [weights], [[1, 25, 1]], 400))
+    sources = source[at[:, 0]]
+    assert training.tallied_loss(torch.zeros(len(at), TALLY), aims[:, 0], sources) > 1
+    known = torch.stack([torch.nn.functional.one_hot(torch.tensor(n), TALLY) * 50.0 for n in (1, 3)])
+    counted = torch.cat([known[:1].expand(sum_of(row, one), -1), known[1:].expand(sum_of(row, three), -1)])
+    said = torch.cat([counted, torch.zeros(len(at) - len(counted), TALLY)])
+    assert training.tallied_loss(said, aims[:, 0], sources) < 1e-6
+
+
+def sum_of(row: data.Row, exchange: talk.Exchange) -> int:
+    """Of how many positions of a row an exchange's answer is."""
+    return sum(look is not None and look[0] is exchange.parts[0] for look in row.looks)

@@ -24,7 +24,6 @@ from labelling import (
     code,
     cover,
     doubtful,
-    either,
     glimpse,
     imagined,
     likeliest,
@@ -327,9 +326,11 @@ class Drawings:
 
     def draw(self, rng: Rng, number: int) -> Drawing:
         crowded = self.crowded and number // 2 % 4 < (3 if self.sheet < CROWDED else 1)
-        least, most = CROWD if crowded else (1, 6)
+        full = not self.crowded and number // 2 % 2
+        least, most = CROWD if crowded else (MOST_TOLD // 2 + 1 if full else 1, MOST_TOLD)
+        twins = 0.5 if self.crowded else 0.75  # counting is what listings fail at first
         easy = self.crowded and self.sheet <= number // 8 % EASY
-        shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy)
+        shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy, twins=twins)
         tile = scenes.tile(shot.rgb, tile_px=self.shape.tile_px, patch_px=self.shape.patch_px)
         return Drawing(tile, shot.things, shot.stretch)
 
@@ -379,7 +380,7 @@ class Batches(Dataset[dict[str, Any]]):
             brief = index % (4 if index - self.looking < 0.6 * self.reading else 2) > 0
             things = [imagined(rng) for _ in range(self.of(LISTS if brief else PICTURES))]
             things += [crowd(rng) for _ in range(self.of(CROWDS) if brief else 0)]
-            return self.talks(self.writer, things, rng, weak=True, whole=index % 8 == 0, brief=brief)
+            return self.talks(self.writer, things, rng, whole=index % 8 == 0, brief=brief)
         shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
         films = [[i, *range(len(shots) + 2 * n, len(shots) + 2 * n + 2)] for n, i in enumerate(self.filmed(shots, rng))]
         shots += [shots[i].turned(int(turn)) for i, *_ in films for turn in rng.permutation(7)[:2] + 1]
@@ -395,7 +396,7 @@ class Batches(Dataset[dict[str, Any]]):
         self.writer = writer
         rng = np.random.default_rng([self.seed, 5, shown.index, *self.part])
         whole = shown.index % 4 == 0
-        return self.talks(writer, shown.things, rng, weak=False, whole=whole, films=shown.films, sure=sure)
+        return self.talks(writer, shown.things, rng, whole=whole, films=shown.films, sure=sure)
 
     def filmed(self, shots: Sequence[Drawing], rng: Rng) -> list[int]:
         """The numbers of some of the pictures whose few shapes are all of different kinds."""
@@ -433,7 +434,6 @@ class Batches(Dataset[dict[str, Any]]):
         things: Sequence[Sequence[Thing]],
         rng: Rng,
         *,
-        weak: bool,
         whole: bool,
         brief: bool = False,
         films: Sequence[Sequence[int]] = (),
@@ -441,14 +441,16 @@ class Batches(Dataset[dict[str, Any]]):
     ) -> dict[str, torch.Tensor]:
         """Conversations about single pictures, about none, and about several.
 
-        weak: told of as weak eyes would; whole: all cells of a picture; brief: lists alone, nothing about crowds.
+        whole: all cells of a picture; brief: lists alone, nothing about crowds.
         films: the pictures that are frames of one, of which only the first is talked about for itself.
-        sure: as told has it, or None for perfect eyes.
+        sure: as told has it, or None to tell as weak eyes would.
         """
         grid = self.shape.grid
-        weights = [[believed(t, grid, rng) if weak else either(t, grid) for t in some] for some in things]
-        if sure is not None:
-            weights = [[surer(w, seen_there) for w in some] for some, seen_there in zip(weights, sure, strict=True)]
+        weak = sure is None
+        if sure is None:
+            weights = [[believed(t, grid, rng) for t in some] for some in things]
+        else:
+            weights = [surer(some, seen_there, grid) for some, seen_there in zip(things, sure, strict=True)]
         codes = [code(t, w, grid, rng if weak else None) for t, w in zip(things, weights, strict=True)]
         shown = () if whole else [glimpse(coded, rng, about=0 if weak else 1) for coded in codes]
         cells = shown if len(shown) else [range(self.shape.tokens)] * len(things)

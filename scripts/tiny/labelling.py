@@ -108,17 +108,19 @@ def either(thing: Thing, grid: int) -> Shares:
     return [(cell, 0.5), (cell + near[1], 0.5)] if near[0] < DOUBT and inside else [(cell, 1.0)]
 
 
-def surer(cells: Shares, sure: F32) -> Shares:
-    """The one cell that tells of a shape, given how sure (G * G,) the tower is of each."""
-    return [(max(cells, key=lambda cell: sure[cell[0]])[0], 1.0)]
-
-
 def choices(things: Sequence[Thing], grid: int) -> list[tuple[int, int]]:
     """Of the shapes that either of two cells may tell of, the one that they are in and the other, if it is free."""
     told = [either(thing, grid) for thing in things]
     taken = Counter(cells[0][0] for cells in told)
     pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and taken[cells[0][0]] == 1}
     return [(cell, other) for other, cell in pairs.items() if not taken[other]]
+
+
+def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
+    """The one cell that tells of each shape, given how sure (G * G,) the tower is that there is one in each cell."""
+    others = dict(choices(things, grid))
+    cells = [seen(thing, grid)[0][0] for thing in things]
+    return [[(max(cell, others.get(cell, cell), key=lambda c: sure[c]), 1.0)] for cell in cells]
 
 
 def believed(thing: Thing, grid: int, rng: Rng) -> Shares:

@@ -23,6 +23,7 @@ CODE = sum(CODED)
 BRIGHT = 0.5  # the length of an embed for each unit of its code
 TWINS, AIM, LATER = (1, 2, 3, 4), 4, 5  # the layers whose first head is shown where to look, a shape's or an answer's
 NAMED, REMEMBERED = 0, 2  # the layers that have to know of which kind a cell's shape is, and which was named last
+TALLY = 7  # how many of a picture's shapes an answer may be about, none to six
 RIMS = 8  # no rim, curve, edge, and five kinds of corners
 KINDS = len(COLOURS) * len(SHAPES)
 SAID = (1, len(COLOURS), len(SHAPES), 4)  # by detector and spotters of a cell: a shape?; its place and sides
@@ -260,6 +261,8 @@ class Yasa(nn.Module):
         self.namer = nn.Linear(shape.hidden_size, KINDS)
         self.rememberer = nn.Linear(shape.hidden_size, KINDS + 1)
         self.counters = nn.ModuleList([nn.Linear(shape.hidden_size, 2) for _ in TWINS])
+        self.describer = nn.Linear(shape.hidden_size, CODE - 2)
+        self.tallier = nn.Linear(shape.hidden_size, TALLY)
         self.register_buffer("basis", basis(shape.hidden_size), persistent=False)
         self.register_buffer("positions", position_table(shape.dims[-1])[: shape.tokens], persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

@@ -81,12 +81,12 @@ def place(count: int, size: tuple[int, int], shrink: float, rng: Rng) -> list[tu
     return placed
 
 
-def draw_things(rgb: U8, count: int, shrink: float, rng: Rng, *, hollow: float) -> tuple[Thing, ...]:
-    """hollow: how many of the shapes are outlines only."""
+def draw_things(rgb: U8, count: int, shrink: float, rng: Rng, *, hollow: float, twins: float) -> tuple[Thing, ...]:
+    """hollow: how many of the shapes are outlines only; twins: in how many of the pictures some are alike."""
     height, width = rgb.shape[:2]
     things = []
     smooth = int(rng.choice([0, 1, 1, 3]))
-    alike = rng.random() if rng.random() < 0.5 else 0.0  # "two blue squares" must not be rare, nor five
+    alike = rng.random() if rng.random() < twins else 0.0  # "two blue squares" must not be rare, nor five
     for x, y, radius in place(count, (width, height), shrink, rng):
         name, shape = COLOURS[rng.integers(11)], SHAPES[rng.integers(6)]
         if things and rng.random() < alike:
@@ -193,10 +193,11 @@ def weather(rgb: U8, shrink: float, things: Sequence[Thing], rng: Rng) -> U8:
     return rgb
 
 
-def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool = False) -> Scene:
+def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool = False, twins: float = 0.5) -> Scene:
     """One picture of so many shapes, if there is room; about one in eleven has nothing in it that the model knows.
 
     easy: hardly stretched, on a calm ground, few outlines, nothing blurred: what a tower learns its first shapes from.
+    twins: in how many of the pictures some shapes are alike.
     """
     width, height, shrink = picture_size(rng, tile_px=tile_px, widest=1.25 if easy else 3.05)
     rgb = background((width, height), rng, calm=easy)
@@ -209,7 +210,7 @@ def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool =
         return Scene(weather(rgb, shrink, (), rng), ())
     if rng.random() < 0.1:
         writing(rgb, rng)
-    things = draw_things(rgb, int(rng.integers(least, most + 1)), shrink, rng, hollow=0.1 if easy else 0.4)
+    things = draw_things(rgb, int(rng.integers(least, most + 1)), shrink, rng, hollow=0.1 if easy else 0.4, twins=twins)
     return Scene(rgb if easy else weather(rgb, shrink, things, rng), things)
 
 

@@ -422,7 +422,7 @@ def superlative(things: Sequence[Thing], rng: Rng) -> Exchange:
 
 
 def about(things: Sequence[Thing], rng: Rng) -> Exchange:
-    return (how_many, is_there, where, where, attribute, superlative)[int(rng.integers(6))](things, rng)
+    return (how_many, how_many, is_there, where, where, attribute, superlative)[int(rng.integers(7))](things, rng)
 
 
 def variant(question: str, rng: Rng) -> str:
@@ -440,10 +440,10 @@ def variant(question: str, rng: Rng) -> str:
 
 
 def one_picture(things: Sequence[Thing], rng: Rng, *, most: int = 3) -> Conversation:
-    """What is in a picture and up to so many other questions about it, most often in this order."""
+    """What is in a picture and up to so many other questions about it, more often than not in this order."""
     count = int(rng.integers(0, most + 1))
     exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(count)]
-    at = 0 if rng.random() < 0.6 else int(rng.integers(len(exchanges) + 1))
+    at = 0 if rng.random() < 0.3 else int(rng.integers(len(exchanges) + 1))
     question = pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0]
     exchanges.insert(at, Exchange(question, listing(things)))
     exchanges[0] = replace(exchanges[0], pictures=(0,), text_first=bool(rng.random() < 0.25))

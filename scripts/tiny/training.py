@@ -21,6 +21,7 @@ from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Sha
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
+KNOWN = ("twins", "named", "remembered", "beheld", "tallied")  # of the terms of an answer
 Batch = dict[str, Tensor]
 Terms = tuple[Tensor, dict[str, Tensor]]
 
@@ -76,8 +77,11 @@ def answer_loss(model: Yasa, embeds: Tensor, rows: tuple[Tensor, ...], code: Ten
         "twins": twins_loss(model, states, looks, twins),
         "named": named_loss(model.namer(states[NAMED][source >= 0]), code.flatten(0, 1)[source[source >= 0]]),
         "remembered": classified(model.rememberer(states[REMEMBERED][asked]), after),
+        "beheld": beheld_loss(model.describer(states[AIM][asked]), aims[:, 0], source[asked[0]], code),
+        "tallied": tallied_loss(model.tallier(states[AIM][asked]), aims[:, 0], source[asked[0]]),
     }
-    guided = terms["aim"] + terms["later"] + HINTS * (terms["twins"] + terms["named"] + terms["remembered"])
+    known = sum((terms[name] for name in KNOWN), start=torch.zeros(()))
+    guided = terms["aim"] + terms["later"] + HINTS * known
     return terms["answer"] + hints * guided, terms | {"right": (mistakes == 0).float().mean()}
 
 
@@ -86,6 +90,31 @@ def named_loss(found: Tensor, code: Tensor) -> Tensor:
     _, colours, shapes, *_ = code.split(CODED, -1)
     kinds = colours.argmax(-1) * shapes.shape[-1] + shapes.argmax(-1)
     return classified(found, torch.where(code[:, 1] > 0.5, kinds, -100))
+
+
+def beheld_loss(found: Tensor, aims: Tensor, source: Tensor, code: Tensor) -> Tensor:
+    """How badly answers know what the one shape is like that they look at, its place and size above all.
+
+    found: (N, CODE - 2); aims, source: (N, L) where they should look, and which of the pictures' cells lie there, or
+    -1; code: (B, G * G, CODE).
+    """
+    share, place = aims.max(-1)
+    cell = source.gather(1, place[:, None])[:, 0]
+    one = (share > 0.99) & (cell >= 0)
+    if not one.any():
+        return found.sum() * 0
+    missed = found[one].float() - code.flatten(0, 1)[cell[one]][:, 2:]
+    return 0.1 * missed.square().sum(-1).mean()
+
+
+def tallied_loss(found: Tensor, aims: Tensor, source: Tensor) -> Tensor:
+    """How badly answers know how many shapes they look at besides <image>, which has a share like each of theirs.
+
+    found: (N, TALLY); aims, source: as beheld_loss has them.
+    """
+    beside = (aims * (source < 0)).sum(-1)
+    counted = (beside > 0) & (beside < 0.99)
+    return classified(found, torch.where(counted, (1 / beside.clamp(min=0.1) - 1).round().long(), -100))
 
 
 def classified(found: Tensor, wanted: Tensor) -> Tensor:
