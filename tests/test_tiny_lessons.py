@@ -269,14 +269,16 @@ def test_of_what_the_tower_has_looked_at_the_surer_cell_is_talked_about(writer: 
     for surest in (cell, other):
         sure = np.zeros((data.PICTURES, SHAPE.tokens), np.float32)
         sure[:, surest] = 1
-        told = lessons.told(shown, sure)
+        told = lessons.told(0, shown, sure)
         assert (told["code"][:, :, 1].nonzero()[:, 1] == surest).all()
         assert (told["source"][told["twins"][:, 0], told["twins"][:, 1]] % SHAPE.tokens == surest).all()
 
 
 def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
-    batch = training.watched(Yasa(SHAPE), lessons, lessons[0])
+    gallery = training.Gallery(Yasa(SHAPE), lessons)
+    gallery.look(**lessons[0])
+    batch = gallery.told(0)
     assert batch["features"].shape == (len(batch["code"]), SHAPE.tokens, SHAPE.dims[-1])
     loss, terms = training.tell_loss(Yasa(SHAPE), batch, 1.0)
     assert loss.isfinite()
@@ -314,3 +316,16 @@ def test_a_count_learns_how_many_it_looks_at_beside_the_picture(writer: data.Wri
 def sum_of(row: data.Row, exchange: talk.Exchange) -> int:
     """Of how many positions of a row an exchange's answer is."""
     return sum(look is not None and look[0] is exchange.parts[0] for look in row.looks)
+
+
+def test_pictures_are_talked_about_several_times_and_a_run_that_goes_on_knows_which(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=3, reading=2)
+    first, span = 5, data.AGAIN * data.GAP * data.AGAIN
+    topics = [lessons.topic(index) for index in range(first, first + 3 * span)]
+    early = range(data.AGAIN * data.GAP)
+    assert all(topics.count(number) == data.AGAIN for number in early if number >= (data.AGAIN - 1) * data.GAP)
+    for index, topic in enumerate(topics, first):
+        shown_at = first + data.AGAIN * topic
+        assert lessons.earliest(index) <= shown_at <= index
+    assert [lessons.earliest(index) for index in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert lessons[first + 1] == {}

@@ -55,6 +55,7 @@ PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 2, 2  # in a batch of talk: pictures, ta
 FRAMES = (3, 6)  # of a film, of which three are different
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
+AGAIN, GAP = 4, 8  # a batch of pictures is talked about so often, each time so many batches later
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
 MOST_TOLD = 6  # shapes in a picture that is talked about
@@ -337,9 +338,9 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is in the pictures of a batch of telling, whose number is index, and which of them are frames of films."""
+    """What is in the pictures of a batch, the how manyth of telling, and which of them are frames of films."""
 
-    index: int
+    number: int
     things: Sequence[Sequence[Thing]]
     films: Sequence[Sequence[int]]
 
@@ -349,8 +350,9 @@ class Batches(Dataset[dict[str, Any]]):
     a run resumes where it stopped and repeats exactly.
 
     The first `looking` batches are pictures, three of four crowded with shapes, the next `reading` ones talk about
-    shapes without pictures, all others are pictures and talk. part: which part of each batch, of how many; skilled: for
-    a tower that has seen shapes before.
+    shapes without pictures, all others are of telling: new pictures, or nothing if talk is about earlier ones.
+
+    part: which part of each batch, of how many; skilled: for a tower that has seen shapes before.
     """
 
     def __init__(
@@ -365,7 +367,7 @@ class Batches(Dataset[dict[str, Any]]):
         skilled: bool = False,
     ) -> None:
         self.tokenizer, self.shape, self.seed, self.looking, self.reading = tokenizer, shape, seed, looking, reading
-        self.part, self.writer = part, None
+        self.part, self.writer, self.telling = part, None, looking + reading
         self.crowds = Drawings(shape, (seed, 3), crowded=True, first=CROWDED if skilled else 0)
         self.usual = Drawings(shape, (seed, 4), crowded=False)
 
@@ -381,21 +383,35 @@ class Batches(Dataset[dict[str, Any]]):
             things = [imagined(rng) for _ in range(self.of(LISTS if brief else PICTURES))]
             things += [crowd(rng) for _ in range(self.of(CROWDS) if brief else 0)]
             return self.talks(self.writer, things, rng, whole=index % 8 == 0, brief=brief)
-        shots = [self.usual[number] for number in self.numbers(index - self.looking - self.reading, PICTURES)]
+        number, again = divmod(index - self.telling, AGAIN)
+        return {} if again else self.gathered(number, rng)
+
+    def gathered(self, number: int, rng: Rng) -> dict[str, Any]:
+        """Pictures to be talked about, frames of films at the end."""
+        shots = [self.usual[n] for n in self.numbers(number, PICTURES)]
         films = [[i, *range(len(shots) + 2 * n, len(shots) + 2 * n + 2)] for n, i in enumerate(self.filmed(shots, rng))]
         shots += [shots[i].turned(int(turn)) for i, *_ in films for turn in rng.permutation(7)[:2] + 1]
         tiles = np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2)
-        shown = Shown(index, [shot.things for shot in shots], films)
-        return {"tiles": torch.from_numpy(tiles.copy()), "shown": shown}
+        return {"tiles": torch.from_numpy(tiles.copy()), "shown": Shown(number, [shot.things for shot in shots], films)}
 
-    def told(self, shown: Shown, sure: F32) -> dict[str, torch.Tensor]:
-        """Conversations about pictures that the tower has looked at. sure: (B, G * G), how sure it is that a shape has
-        its centre in a cell: of one at a border the surer cell tells.
+    def topic(self, index: int) -> int:
+        """Which pictures batch `index` of telling talks about: new ones, or those of GAP batches before, …"""
+        number, again = divmod(index - self.telling, AGAIN)
+        return number if again * GAP > number else number - again * GAP
+
+    def earliest(self, index: int) -> int:
+        """The first batch that batch `index` needs to have been looked at, or itself."""
+        number = (index - self.telling) // AGAIN
+        return index if index < self.telling else self.telling + AGAIN * max(0, number - (AGAIN - 1) * GAP)
+
+    def told(self, index: int, shown: Shown, sure: F32) -> dict[str, torch.Tensor]:
+        """Batch `index`: conversations about pictures that the tower has looked at. sure: (B, G * G), how sure it is
+        that a shape has its centre in a cell: of one at a border the surer cell tells.
         """
         writer = self.writer or Writer(Tokenizer.from_str(self.tokenizer), self.shape.tokens)
         self.writer = writer
-        rng = np.random.default_rng([self.seed, 5, shown.index, *self.part])
-        whole = shown.index % 4 == 0
+        rng = np.random.default_rng([self.seed, 5, index, *self.part])
+        whole = index % (AGAIN + 1) == 0
         return self.talks(writer, shown.things, rng, whole=whole, films=shown.films, sure=sure)
 
     def filmed(self, shots: Sequence[Drawing], rng: Rng) -> list[int]:

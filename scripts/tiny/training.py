@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from data import ROWS, Batches
+from data import AGAIN, GAP, ROWS, Batches, Shown
 from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Shape, Yasa
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
@@ -266,13 +266,28 @@ def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
         return spoken(model, model.project(batch["features"]), batch, hints)
 
 
-@torch.no_grad()
-def watched(model: Yasa, data: Batches, batch: dict[str, Any]) -> Batch:
-    """A batch of telling: what the tower, which stays as it is, sees in the pictures, and what is said about that."""
-    with exactness():
-        features = model.look(batch["tiles"])[-1]
-        sure = model.detector(features)[..., 0].float()
-    return {"features": features} | data.told(batch["shown"], sure.numpy())
+class Gallery:
+    """What the tower, which stays as it is while the decoder learns to tell, saw in the latest pictures.
+
+    Looking takes longer than talking about what was seen, so pictures are talked about several times.
+    """
+
+    def __init__(self, model: Yasa, data: Batches) -> None:
+        self.model, self.data = model, data
+        self.seen: dict[int, tuple[Shown, Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def look(self, tiles: Tensor, shown: Shown) -> None:
+        with exactness():
+            features = self.model.look(tiles)[-1]
+            sure = self.model.detector(features)[..., 0].float()
+        self.seen[shown.number] = shown, features, sure
+        self.seen.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
+
+    def told(self, index: int) -> Batch:
+        """Batch `index` of telling, whose pictures have been looked at."""
+        shown, features, sure = self.seen[self.data.topic(index)]
+        return {"features": features} | self.data.told(index, shown, sure.numpy())
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
@@ -437,9 +452,14 @@ def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[dict
 def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> None:
     """Goes on to step `until`, saving and noting on the way."""
     began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
-    for batch in batches(data, run.step, until, workers):
+    gallery, start = Gallery(run.model, data), data.earliest(run.step)
+    for index, batch in enumerate(batches(data, start, until, workers), start):
         if "shown" in batch:
-            batch = watched(run.model, data, batch)
+            gallery.look(**batch)
+        if index < run.step:
+            continue
+        if index >= data.telling:
+            batch = gallery.told(index)
         loss, terms = LOSSES[plan.phase(run.step)](run.model, batch, hinted(run.step, plan))
         run.learn(loss, plan)
         seen.append({name: float(term.detach()) for name, term in terms.items()})
