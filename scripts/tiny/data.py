@@ -30,6 +30,7 @@ from labelling import (
     rim,
     seen,
     surer,
+    taken,
     targets,
 )
 from model import Shape
@@ -404,15 +405,19 @@ class Batches(Dataset[dict[str, Any]]):
         number = (index - self.telling) // AGAIN
         return index if index < self.telling else self.telling + AGAIN * max(0, number - (AGAIN - 1) * GAP)
 
-    def told(self, index: int, shown: Shown, sure: F32) -> dict[str, torch.Tensor]:
-        """Batch `index`: conversations about pictures that the tower has looked at. sure: (B, G * G), how sure it is
-        that a shape has its centre in a cell: of one at a border the surer cell tells.
+    def told(self, index: int, shown: Shown, found: F32) -> dict[str, torch.Tensor]:
+        """Batch `index`: conversations about pictures that the tower has looked at, in which its detector has found
+        (B, G * G, FOUND): shapes are what it takes them for, and of one at a border the surer cell tells.
         """
         writer = self.writer or Writer(Tokenizer.from_str(self.tokenizer), self.shape.tokens)
         self.writer = writer
         rng = np.random.default_rng([self.seed, 5, index, *self.part])
         whole = index % (AGAIN + 1) == 0
-        return self.talks(writer, shown.things, rng, whole=whole, films=shown.films, sure=sure)
+        framed = {frame for frames in shown.films for frame in frames}  # the same shapes in all of a film's frames
+        things = [
+            some if i in framed else taken(some, found[i], self.shape.grid) for i, some in enumerate(shown.things)
+        ]
+        return self.talks(writer, things, rng, whole=whole, films=shown.films, sure=found[..., 0])
 
     def filmed(self, shots: Sequence[Drawing], rng: Rng) -> list[int]:
         """The numbers of some of the pictures whose few shapes are all of different kinds."""
@@ -459,7 +464,7 @@ class Batches(Dataset[dict[str, Any]]):
 
         whole: all cells of a picture; brief: lists alone, nothing about crowds.
         films: the pictures that are frames of one, of which only the first is talked about for itself.
-        sure: as told has it, or None to tell as weak eyes would.
+        sure: (B, G * G), how sure the tower is that a shape is in a cell, or None to tell as weak eyes would.
         """
         grid = self.shape.grid
         weak = sure is None

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from figures import SHAPES
-from model import CODE
+from model import CODE, SAID
 from paints import COLOURS, F32, Rng
 from scenes import Thing
 
 Shares = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
 Weights = list[Shares]
 DOUBT = 0.08  # of a cell: a shape whose centre is no farther from a border may be told of by either cell
+UNSEEN = -1.5  # the detector's logit of a shape that it does not see; of one that it sees where none is, the opposite
+SURE = 0.7  # a name of this probability is what the tower takes a shape for
 CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
 CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
 
@@ -121,6 +124,45 @@ def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
     others = dict(choices(things, grid))
     cells = [seen(thing, grid)[0][0] for thing in things]
     return [[(max(cell, others.get(cell, cell), key=lambda c: sure[c]), 1.0)] for cell in cells]
+
+
+def taken(things: Sequence[Thing], found: F32, grid: int) -> tuple[Thing, ...]:
+    """The shapes of a picture as the tower takes them, which is all that the decoder can tell of: without those that
+    it does not see, with those that it sees where none is, by the names that it is sure of.
+
+    found: (G * G, FOUND) as the detector says it.
+    """
+    cells = [cell for ((cell, _),) in surer(things, found[:, 0], grid)]
+    crowds = Counter(cells)
+    kept = [
+        thing if crowds[cell] > 1 else renamed(thing, found[cell])
+        for thing, cell in zip(things, cells, strict=True)
+        if crowds[cell] > 1 or found[cell, 0] > UNSEEN
+    ]
+    near = {cell + row * grid + column for cell in cells for row in (-1, 0, 1) for column in (-1, 0, 1)}
+    ghosts = [cell for cell in np.flatnonzero(found[:, 0] > -UNSEEN).tolist() if cell not in near]
+    return (*kept, *(ghost(cell, found[cell], grid) for cell in ghosts))
+
+
+def renamed(thing: Thing, said: F32) -> Thing:
+    """A shape by the colour and kind that the detector says (FOUND,), each if it is sure of that."""
+    _, colours, shapes, _ = np.split(said, np.cumsum(SAID)[:-1])
+    names = [(COLOURS, colours, thing.colour), (SHAPES, shapes, thing.shape)]
+    colour, shape = (all_of[said.argmax()] if likely(said) > SURE else name for all_of, said, name in names)
+    return replace(thing, colour=colour, shape=shape)
+
+
+def likely(logits: F32) -> float:
+    """The probability of the likeliest of some."""
+    return float(1 / np.exp(logits - logits.max()).sum())
+
+
+def ghost(cell: int, said: F32, grid: int) -> Thing:
+    """A shape that the detector says (FOUND,) is in a cell although there is none."""
+    _, colours, shapes, (x, y, width, height) = np.split(said, np.cumsum(SAID)[:-1])
+    row, column = divmod(cell, grid)
+    at = (column + float(np.clip(x, 0.1, 0.9))) / grid, (row + float(np.clip(y, 0.1, 0.9))) / grid
+    return Thing(COLOURS[colours.argmax()], SHAPES[shapes.argmax()], *at, float(2.0**width), float(2.0**height))
 
 
 def believed(thing: Thing, grid: int, rng: Rng) -> Shares:

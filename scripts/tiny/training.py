@@ -280,14 +280,14 @@ class Gallery:
     def look(self, tiles: Tensor, shown: Shown) -> None:
         with exactness():
             features = self.model.look(tiles)[-1]
-            sure = self.model.detector(features)[..., 0].float()
-        self.seen[shown.number] = shown, features, sure
+            found = self.model.detector(features).float()
+        self.seen[shown.number] = shown, features, found
         self.seen.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
 
     def told(self, index: int) -> Batch:
         """Batch `index` of telling, whose pictures have been looked at."""
-        shown, features, sure = self.seen[self.data.topic(index)]
-        return {"features": features} | self.data.told(index, shown, sure.numpy())
+        shown, features, found = self.seen[self.data.topic(index)]
+        return {"features": features} | self.data.told(index, shown, found.numpy())
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
