@@ -33,7 +33,7 @@ from labelling import (
     taken,
     targets,
 )
-from model import Shape
+from model import TALLY, Shape
 from paints import COLOURS, F32, U8, Rng
 from scenes import Thing
 
@@ -59,7 +59,7 @@ SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time
 AGAIN, GAP = 4, 8  # a batch of pictures is talked about so often, each time so many batches later
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
-MOST_TOLD = 6  # shapes in a picture that is talked about
+MOST_TOLD = TALLY - 1  # shapes in a picture that is talked about
 MOST = 12  # shapes of a kind before another one
 LENGTH, GROUP_LENGTH = 264, 520  # positions of one conversation, of one about several pictures
 

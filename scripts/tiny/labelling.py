@@ -114,9 +114,9 @@ def either(thing: Thing, grid: int) -> Shares:
 def choices(things: Sequence[Thing], grid: int) -> list[tuple[int, int]]:
     """Of the shapes that either of two cells may tell of, the one that they are in and the other, if it is free."""
     told = [either(thing, grid) for thing in things]
-    taken = Counter(cells[0][0] for cells in told)
-    pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and taken[cells[0][0]] == 1}
-    return [(cell, other) for other, cell in pairs.items() if not taken[other]]
+    held = Counter(cells[0][0] for cells in told)
+    pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and held[cells[0][0]] == 1}
+    return [(cell, other) for other, cell in pairs.items() if not held[other]]
 
 
 def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
@@ -148,7 +148,7 @@ def renamed(thing: Thing, said: F32) -> Thing:
     """A shape by the colour and kind that the detector says (FOUND,), each if it is sure of that."""
     _, colours, shapes, _ = np.split(said, np.cumsum(SAID)[:-1])
     names = [(COLOURS, colours, thing.colour), (SHAPES, shapes, thing.shape)]
-    colour, shape = (all_of[said.argmax()] if likely(said) > SURE else name for all_of, said, name in names)
+    colour, shape = (all_of[logits.argmax()] if likely(logits) > SURE else name for all_of, logits, name in names)
     return replace(thing, colour=colour, shape=shape)
 
 
