@@ -67,10 +67,10 @@ def test_two_processes_draw_what_one_would_and_never_the_same(monkeypatch: pytes
     monkeypatch.setattr(data, "SHEET", 8)
     blank = lambda self, rng, number: data.Drawing(np.full((2, 2, 3), number, np.uint8), (), 0.0)  # noqa: E731
     monkeypatch.setattr(data.Drawings, "draw", blank)
-    alone = [int(data.Drawings(SHAPE, (0, 3), crowded=True)[n].tile[0, 0, 0]) for n in range(32)]
+    alone = [int(data.Drawings(SHAPE, (0, 3), crowded=True, uses=4)[n].tile[0, 0, 0]) for n in range(32)]
     shares = []
     for part in (0, 1):
-        drawings = data.Drawings(SHAPE, (0, 3), crowded=True)
+        drawings = data.Drawings(SHAPE, (0, 3), crowded=True, uses=4)
         shares.append([int(drawings[n].tile[0, 0, 0]) for n in range(part, 32, 2)])
     assert [number for pair in zip(*shares, strict=True) for number in pair] == alone
     assert not set(shares[0]) & set(shares[1])
@@ -215,43 +215,67 @@ def test_orthogonal_matrices_have_singular_values_near_one(shape: tuple[int, ...
     assert values.max() < 1.3
 
 
-def test_a_shape_at_a_border_may_be_told_by_either_cell() -> None:
-    inside, at_edge = square(0.52, 0.52), square(0, 0.54)
-    at_left, at_top = square(4.05 / 12, 0.54), square(0.54, 6.95 / 12)
-    assert labelling.either(inside, 12) == [(6 * 12 + 6, 1.0)]
-    assert labelling.either(at_left, 12) == [(6 * 12 + 4, 0.5), (6 * 12 + 3, 0.5)]
-    assert labelling.either(at_top, 12) == [(6 * 12 + 6, 0.5), (7 * 12 + 6, 0.5)]
-    assert labelling.either(at_edge, 12) == [(6 * 12, 1.0)], "there is no cell beyond the picture's edge"
-    assert labelling.choices([inside, at_left], 12) == [(6 * 12 + 4, 6 * 12 + 3)]
-    assert labelling.choices([at_left, square(3.5 / 12, 0.54)], 12) == [], "the other cell has a shape of its own"
-    assert labelling.choices([at_left, square(4.5 / 12, 0.54)], 12) == [], "two shapes share the cell"
+def test_a_shape_near_a_border_may_be_told_by_the_cells_on_both_sides() -> None:
+    assert labelling.near(square(0.54, 0.54), 12) == [6 * 12 + 6]
+    assert labelling.near(square(4.05 / 12, 0.54), 12) == [6 * 12 + 4, 6 * 12 + 3]
+    assert labelling.near(square(0.54, 6.95 / 12), 12) == [6 * 12 + 6, 7 * 12 + 6]
+    assert labelling.near(square(0.5, 0.5), 12) == [6 * 12 + 6, 6 * 12 + 5, 5 * 12 + 6, 5 * 12 + 5], "at a corner all"
+    assert labelling.near(square(0, 0.54), 12) == [6 * 12], "there is no cell beyond the picture's edge"
+    assert labelling.near(square(1, 1), 12) == [11 * 12 + 11]
 
 
-def test_what_either_cell_may_tell_is_told_by_the_surer_one() -> None:
+def test_the_larger_a_shape_the_farther_its_centre_may_seem_from_where_it_is() -> None:
+    small, large = square(4.2 / 12, 0.54), Thing("red", "square", 4.2 / 12, 0.54, 0.5, 0.5)
+    assert labelling.near(small, 12) == [6 * 12 + 4]
+    assert labelling.near(large, 12) == [6 * 12 + 4, 6 * 12 + 3]
+
+
+def told_of(things: list[Thing], surest: int) -> list[int]:
+    sure = np.zeros(SHAPE.tokens, np.float32)
+    sure[surest] = 1
+    return [cell for ((cell, share),) in labelling.surer(things, sure, 12) if share == 1]
+
+
+def test_of_the_cells_that_may_tell_the_surest_one_does() -> None:
+    at_left, corner = square(4.05 / 12, 0.54), square(0.5, 0.5)
+    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    assert told_of([at_left], cell) == [cell]
+    assert told_of([at_left], other) == [other]
+    assert told_of([at_left], 0) == [cell], "where it is, if none is surer"
+    assert [told_of([corner], around) for around in (65, 66, 77, 78)] == [[65], [66], [77], [78]]
+    assert told_of([at_left, square(3.5 / 12, 0.54)], other) == [cell, other], "the other cell has a shape of its own"
+    assert told_of([at_left, square(4.5 / 12, 0.54)], other) == [cell, cell], "two shapes share the cell"
+    assert told_of([at_left, square(2.95 / 12, 0.54)], other) == [other, 6 * 12 + 2], "it can tell of one only"
+
+
+def test_the_tower_learns_to_tell_by_the_cell_that_already_is_surer() -> None:
     thing = square(4.05 / 12, 0.54)
     cell, other = 6 * 12 + 4, 6 * 12 + 3
-    marks = torch.from_numpy(labelling.targets([thing], 12))[None]
-    code = torch.from_numpy(labelling.code([thing], [labelling.seen(thing, 12)], 12))[None]
-    batch = {"marks": marks, "code": code, "either": torch.tensor([[0, cell, other]])}
-    model, last = Yasa(SHAPE), torch.zeros(1, SHAPE.tokens, SHAPE.dims[-1])
+    model, last = Yasa(SHAPE), torch.zeros(2, SHAPE.tokens, SHAPE.dims[-1])
     torch.nn.init.ones_(model.detector.weight)
-    last[0, cell] = 1
-    stayed = training.settled(model, last, batch)
-    assert torch.equal(stayed["marks"], marks)
-    assert torch.equal(stayed["code"], code)
-    last[0, other] = 2
-    moved = training.settled(model, last, batch)
-    assert moved["marks"][0, :, 0].nonzero().tolist() == [[other]]
-    assert moved["marks"][0, other, 3:5].tolist() == pytest.approx([1.05, 0.48], abs=1e-5)
-    assert torch.equal(moved["code"][0, other], code[0, cell])
-    assert torch.equal(moved["code"][0, cell], code[0, other])
-    assert torch.equal(batch["marks"], marks), "the batch itself stays as it was"
+    last[0, cell] = last[1, other] = 1
+    told = training.labelled(model, last, [[thing], [thing]])
+    assert told["marks"][..., 0].nonzero().tolist() == [[0, cell], [1, other]]
+    assert told["marks"][0, cell, 3:5].tolist() == pytest.approx([0.05, 0.48], abs=1e-5)
+    assert told["marks"][1, other, 3:5].tolist() == pytest.approx([1.05, 0.48], abs=1e-5)
+    assert told["code"][..., 1].nonzero().tolist() == [[0, cell], [1, other]]
+    assert torch.equal(told["code"][0, cell], told["code"][1, other])
+
+
+def test_a_batch_of_looking_is_labelled_once_the_tower_has_looked(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=1, reading=0, part=(0, 8))
+    batch = lessons[0]
+    assert "marks" not in batch
+    loss, terms = training.look_loss(Yasa(SHAPE), batch, 1.0)
+    assert loss.isfinite()
+    assert terms["detect"] > 0
 
 
 def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer) -> None:
     things = [square(0.1, 0.1), square(4.05 / 12, 0.54, "blue"), square(0.9, 0.9)]
     row = writer.row(talk.Conversation((talk.Exchange("What do you see?", talk.listing(things), (0,)),)), [0])
-    weights = [labelling.either(thing, SHAPE.grid) for thing in things]
+    weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
+    weights[1] = [(cell, 0.5) for cell in labelling.near(things[1], SHAPE.grid)]
     assert [kind[0] for kind in data.alike(row, 0, row.signs[0], weights, [1, 25, 1])] == [
         row.cells[0, cells[0][0]] for cells in (weights[0], weights[2])
     ]

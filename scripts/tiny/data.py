@@ -20,7 +20,6 @@ from figures import SHAPES
 from labelling import (
     Weights,
     believed,
-    choices,
     code,
     cover,
     doubtful,
@@ -28,10 +27,8 @@ from labelling import (
     imagined,
     likeliest,
     rim,
-    seen,
     surer,
     taken,
-    targets,
 )
 from model import TALLY, Shape
 from paints import COLOURS, F32, U8, Rng
@@ -55,8 +52,10 @@ CROWDED = 5  # sheets of which that holds, then one of four
 PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 2, 2  # in a batch of talk: pictures, talks about none, about several, films
 FRAMES = (3, 6)  # of a film, of which three are different
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
-SHEET, USES = 1024, 4  # so many pictures are drawn and used so often, each time turned or mirrored another way
-AGAIN, GAP = 4, 8  # a batch of pictures is talked about so often, each time so many batches later
+SHEET = 1024  # so many pictures are drawn at a time
+TURNS = 8  # ways to turn and mirror a picture
+LOOKS, USES = 4, 2  # how often each is learned from, turned or mirrored another way each time: in looking, in telling
+AGAIN, GAP = 4, 8  # and in telling each batch is talked about so often, each time so many batches later
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
 MOST_TOLD = TALLY - 1  # shapes in a picture that is talked about
@@ -306,15 +305,15 @@ class Drawing:
 
 class Drawings:
     """Pictures number 0, 1, … of a phase, as tiles. Each depends on seed, phase and number alone; SHEET at a time are
-    drawn as they are needed and used USES times, turned or mirrored another way and in another order each time.
+    drawn as they are needed and used `uses` times, turned or mirrored another way and in another order each time.
     """
 
-    def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool, first: int = 0) -> None:
-        self.shape, self.seed, self.crowded, self.first = shape, seed, crowded, first
+    def __init__(self, shape: Shape, seed: tuple[int, int], *, crowded: bool, uses: int, first: int = 0) -> None:
+        self.shape, self.seed, self.crowded, self.uses, self.first = shape, seed, crowded, uses, first
         self.sheet, self.drawn = -1, dict[int, Drawing]()
 
     def __getitem__(self, number: int) -> Drawing:
-        sheet, rest = divmod(number, SHEET * USES)
+        sheet, rest = divmod(number, SHEET * self.uses)
         sheet, (use, place) = sheet + self.first, divmod(rest, SHEET)
         if sheet != self.sheet:
             self.sheet, self.drawn = sheet, {}
@@ -322,8 +321,8 @@ class Drawings:
         order = np.random.default_rng([*self.seed, sheet, use]).permutation(SHEET // 2)
         picture = 2 * int(order[place // 2]) + place % 2
         if picture not in self.drawn:
-            self.drawn[picture] = self.draw(np.random.default_rng([*self.seed, sheet, USES, picture]), picture)
-        turn = np.random.default_rng([*self.seed, sheet, USES + 1, picture]).permutation(8)[use]
+            self.drawn[picture] = self.draw(np.random.default_rng([*self.seed, sheet, TURNS, picture]), picture)
+        turn = np.random.default_rng([*self.seed, sheet, TURNS + 1, picture]).permutation(TURNS)[use]
         return self.drawn[picture].turned(int(turn))
 
     def draw(self, rng: Rng, number: int) -> Drawing:
@@ -369,8 +368,8 @@ class Batches(Dataset[dict[str, Any]]):
     ) -> None:
         self.tokenizer, self.shape, self.seed, self.looking, self.reading = tokenizer, shape, seed, looking, reading
         self.part, self.writer, self.telling = part, None, looking + reading
-        self.crowds = Drawings(shape, (seed, 3), crowded=True, first=CROWDED if skilled else 0)
-        self.usual = Drawings(shape, (seed, 4), crowded=False)
+        self.crowds = Drawings(shape, (seed, 3), crowded=True, uses=LOOKS, first=CROWDED if skilled else 0)
+        self.usual = Drawings(shape, (seed, 4), crowded=False, uses=USES)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.writer is None:  # once in each worker
@@ -432,22 +431,17 @@ class Batches(Dataset[dict[str, Any]]):
         """The numbers of this part's pictures."""
         return range(batch * size + self.part[0], (batch + 1) * size, self.part[1])
 
-    def pictures(self, shots: Sequence[Drawing]) -> dict[str, torch.Tensor]:
+    def pictures(self, shots: Sequence[Drawing]) -> dict[str, Any]:
         grid, known = self.shape.grid, [shot.things for shot in shots]
         arrays = {
             "tiles": np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy(),
             "stretch": np.asarray([shot.stretch for shot in shots], np.float32),
-            "code": np.stack([code(things, [seen(t, grid) for t in things], grid) for things in known]),
-            "either": np.asarray(
-                [(i, *pair) for i, things in enumerate(known) for pair in choices(things, grid)], np.int64
-            ).reshape(-1, 3),
-            "marks": np.stack([targets(things, grid) for things in known]),
             "middle": np.stack([cover(things, 2 * grid) for things in known]),
             "fine": np.stack([cover(things, 4 * grid) for things in known]),
             "rims": np.stack([rim(things, 8 * grid) for things in known]),
             "wide_rims": np.stack([rim(things, 4 * grid) for things in known]),
         }
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {"known": known} | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def talks(
         self,

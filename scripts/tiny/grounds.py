@@ -208,8 +208,8 @@ def background(size: tuple[int, int], rng: Rng, *, calm: bool = False) -> U8:
     rgb = made(size, rng)
     if (made is not plain or rng.random() < 0.5) and rng.random() < 0.4:
         rgb = speckle(rgb, rng)
-    if rng.random() < 0.3:
-        clutter(rgb, rng, strength=1.0 if rng.random() < 0.7 else 2.5)
+    if rng.random() < 0.2:
+        clutter(rgb, rng, strength=1.0 if rng.random() < 0.8 else 2.5)
     if rng.random() < 0.08:
         curves(rgb, rng)
     return rgb

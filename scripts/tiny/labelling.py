@@ -17,7 +17,8 @@ from scenes import Thing
 
 Shares = list[tuple[int, float]]  # the cells of one shape, and how much of it is in each
 Weights = list[Shares]
-DOUBT = 0.08  # of a cell: a shape whose centre is no farther from a border may be told of by either cell
+DOUBT = (0.08, 0.4)  # of a cell, and that for each whole picture that a shape is wide or high: how far its centre may
+# seem to be from where it is, so that cells beyond a border which is no farther may tell of it as well
 UNSEEN = -1.5  # the detector's logit of a shape that it does not see; of one that it sees where none is, the opposite
 SURE = 0.7  # a name of this probability is what the tower takes a shape for
 CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
@@ -30,15 +31,18 @@ def likeliest(cells: Shares) -> int:
 
 
 def doubtful(cells: Shares) -> bool:
-    """Whether either of two cells may tell of a shape: where the guided heads should look is not known then."""
+    """Whether no cell has most of a shape: where the guided heads should look is not known then."""
     return max(share for _, share in cells) <= 0.5
 
 
-def targets(things: Sequence[Thing], grid: int) -> F32:
-    """(grid * grid, 7) for the detector: centre here?, colour, shape, x and y in the cell, log2 of both sides."""
+def targets(things: Sequence[Thing], weights: Weights, grid: int) -> F32:
+    """(grid * grid, 7) for the detector: a shape here?, colour, shape, x and y from the cell's corner, log2 of both
+    sides; given which cell tells of each shape.
+    """
     out = np.zeros((grid * grid, 7), np.float32)
-    for thing in sorted(things, key=lambda t: t.width * t.height):  # where two share a cell the larger one stays
-        ((cell, _),) = seen(thing, grid)
+    told = zip(things, weights, strict=True)
+    for thing, cells in sorted(told, key=lambda t: t[0].width * t[0].height):  # of two in a cell the larger one stays
+        cell = likeliest(cells)
         row, column = divmod(cell, grid)
         out[cell] = (
             1, COLOURS.index(thing.colour), SHAPES.index(thing.shape), thing.x * grid - column, thing.y * grid - row,
@@ -101,29 +105,38 @@ def seen(thing: Thing, grid: int) -> Shares:
     return [(row * grid + column, 1.0)]
 
 
-def either(thing: Thing, grid: int) -> Shares:
-    """The cell that a shape's centre is in, or that and the next, half each, where it is at the border of the two."""
-    ((cell, _),) = seen(thing, grid)
-    row, column = divmod(cell, grid)
-    across, down = thing.x * grid - column, thing.y * grid - row
-    near = min((abs(far), step) for far, step in ((across, -1), (across - 1, 1), (down, -grid), (down - 1, grid)))
-    inside = 0 <= cell + near[1] < grid * grid and (abs(near[1]) == grid or 0 <= column + near[1] < grid)
-    return [(cell, 0.5), (cell + near[1], 0.5)] if near[0] < DOUBT and inside else [(cell, 1.0)]
+def near(thing: Thing, grid: int) -> list[int]:
+    """The cells that may tell of a shape, up to four: first the one that its centre is in, then those across a border
+    that the centre is near.
+    """
+    doubt = DOUBT[0] + DOUBT[1] * max(thing.width, thing.height)
+    columns, rows = (within(place * grid, doubt, grid) for place in (thing.x, thing.y))
+    return [row * grid + column for row in rows for column in columns]
 
 
-def choices(things: Sequence[Thing], grid: int) -> list[tuple[int, int]]:
-    """Of the shapes that either of two cells may tell of, the one that they are in and the other, if it is free."""
-    told = [either(thing, grid) for thing in things]
-    held = Counter(cells[0][0] for cells in told)
-    pairs = {cells[1][0]: cells[0][0] for cells in told if len(cells) > 1 and held[cells[0][0]] == 1}
-    return [(cell, other) for other, cell in pairs.items() if not held[other]]
+def within(place: float, doubt: float, grid: int) -> list[int]:
+    """Of one axis, the cell of a place and those that are no farther from it than doubt."""
+    cell = min(max(int(place), 0), grid - 1)
+    before = [cell - 1] if cell > 0 and place - cell < doubt else []
+    after = [cell + 1] if cell < grid - 1 and cell + 1 - place < doubt else []
+    return [cell, *before, *after]
 
 
 def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
-    """The one cell that tells of each shape, given how sure (G * G,) the tower is that there is one in each cell."""
-    others = dict(choices(things, grid))
-    cells = [seen(thing, grid)[0][0] for thing in things]
-    return [[(max(cell, others.get(cell, cell), key=lambda c: sure[c]), 1.0)] for cell in cells]
+    """The one cell that tells of each shape: of those that may, the one of which the tower is surest already.
+
+    Then one says all and the others nothing; shared out among them a shape would look like two. A cell with another
+    shape's centre in it is none that may, and shapes that share a cell stay there.
+    sure: (G * G,) how sure the tower is that each cell tells of a shape.
+    """
+    able = [near(thing, grid) for thing in things]
+    held = Counter(cells[0] for cells in able)
+    told = []
+    for home, *others in able:
+        free = [cell for cell in others if not held[cell]] if held[home] == 1 else []
+        told.append(max([home, *free], key=lambda cell: float(sure[cell])))
+        held[told[-1]] += told[-1] != home
+    return [[(cell, 1.0)] for cell in told]
 
 
 def taken(things: Sequence[Thing], found: F32, grid: int) -> tuple[Thing, ...]:

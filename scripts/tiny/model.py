@@ -12,13 +12,7 @@ from torch.nn import functional as F
 from figures import SHAPES
 from paints import COLOURS
 
-CODED = (
-    2,
-    len(COLOURS),
-    len(SHAPES),
-    18,
-    2,
-)  # of a cell in data.code: nothing? and how many; places, sides
+CODED = (2, len(COLOURS), len(SHAPES), 18, 2)  # of a cell in labelling.code: nothing? and how many; places, sides
 CODE = sum(CODED)
 BRIGHT = 0.5  # the length of an embed for each unit of its code
 TWINS, AIM, LATER = (1, 2, 3, 4), 4, 5  # the layers whose first head is shown where to look, a shape's or an answer's
@@ -279,7 +273,7 @@ class Yasa(nn.Module):
         return self.model.language_projection(features.float() + self.positions)
 
     def imagine(self, code: Tensor) -> Tensor:
-        """code: (B, G * G, CODE) as data.code gives it. Returns the embeds (B, G * G, H) of perfect eyes."""
+        """code: (B, G * G, CODE) as labelling.code gives it. Returns the embeds (B, G * G, H) of perfect eyes."""
         return code @ self.basis
 
     def read(self, embeds: Tensor, places: Tensor) -> tuple[list[Tensor], list[Tensor]]:

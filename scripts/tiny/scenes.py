@@ -14,6 +14,7 @@ from figures import SHAPES, outline, stamp, turned
 from grounds import background, clutter, curves, speckle, strangers, writing
 from paints import COLOURS, F32, U8, Rng, apart, colour
 
+FINEST_PX = 7.0  # the circumscribed radius from which on an outline alone can still be told apart
 TRANSPOSED = 4  # the bit of a turn that makes columns of rows
 
 
@@ -103,7 +104,7 @@ def draw_things(rgb: U8, count: int, shrink: float, rng: Rng, *, hollow: float, 
         paint = visible(rgb, name, (x, y, radius), rng)
         if paint is None:
             name, paint = other_colour(rgb, (x, y, radius), rng)
-        draw_one(rgb, points, paint, radius, shape, smooth, rng, hollow=rng.random() < hollow)
+        draw_one(rgb, points, paint, radius, shape, smooth, rng, hollow=rng.random() < hollow and radius > FINEST_PX)
         low, high = points.min(0), points.max(0)
         centre, extent = (low + high) / 2, high - low
         size = np.asarray([width, height], np.float32)
@@ -208,7 +209,7 @@ def scene(rng: Rng, *, tile_px: int, least: int = 1, most: int = 6, easy: bool =
         if rng.random() < 0.3:
             clutter(rgb, rng, strength=2.0)
         return Scene(weather(rgb, shrink, (), rng), ())
-    if rng.random() < 0.1:
+    if rng.random() < 0.06:
         writing(rgb, rng)
     things = draw_things(rgb, int(rng.integers(least, most + 1)), shrink, rng, hollow=0.1 if easy else 0.4, twins=twins)
     return Scene(rgb if easy else weather(rgb, shrink, things, rng), things)

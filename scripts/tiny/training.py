@@ -11,23 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
+import labelling
 from data import AGAIN, GAP, ROWS, Batches, Shown
 from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Shape, Yasa
+from scenes import Thing
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
+BEHELD = 0.1  # how much of that what a shape is like, whose errors are many numbers' squares
 KNOWN = ("twins", "named", "remembered", "beheld", "tallied")  # of the terms of an answer
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 Terms = tuple[Tensor, dict[str, Tensor]]
 
 
 def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
-    """found: (B, G * G, FOUND); marks: (B, G * G, 7) as data.targets gives them."""
+    """found: (B, G * G, FOUND); marks: (B, G * G, 7) as labelling.targets gives them."""
     here = marks[..., 0]
     count = here.sum().clamp(min=1)
     objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, reduction="sum")
@@ -35,7 +39,7 @@ def detector_loss(found: Tensor, marks: Tensor) -> Tensor:
 
 
 def spotter_loss(found: Tensor, covers: Tensor) -> Tensor:
-    """found: (B, N, FOUND); covers: (B, N, 8) as data.cover gives them."""
+    """found: (B, N, FOUND); covers: (B, N, 8) as labelling.cover gives them."""
     here, weight = covers[..., 0], covers[..., 7]
     count = (here * weight).sum().clamp(min=1)
     objectness = F.binary_cross_entropy_with_logits(found[..., 0], here, weight=weight, reduction="sum")
@@ -103,8 +107,8 @@ def beheld_loss(found: Tensor, aims: Tensor, source: Tensor, code: Tensor) -> Te
     one = (share > 0.99) & (cell >= 0)
     if not one.any():
         return found.sum() * 0
-    missed = found[one].float() - code.flatten(0, 1)[cell[one]][:, 2:]
-    return 0.1 * missed.square().sum(-1).mean()
+    missed = found[one].float() - code.flatten(0, 1)[cell[one]][:, CODED[0] :]
+    return BEHELD * missed.square().sum(-1).mean()
 
 
 def tallied_loss(found: Tensor, aims: Tensor, source: Tensor) -> Tensor:
@@ -184,7 +188,7 @@ class Plan:
 
 
 def traced_loss(found: Tensor, rims: Tensor) -> Tensor:
-    """found: (B, N, RIMS); rims: (B, N, 2) as data.rim gives them."""
+    """found: (B, N, RIMS); rims: (B, N, 2) as labelling.rim gives them."""
     weight = rims[..., 1].flatten()
     missed = F.cross_entropy(found.flatten(0, 1), rims[..., 0].long().flatten(), reduction="none")
     return (missed * weight).sum() / weight.sum().clamp(min=1)
@@ -208,29 +212,19 @@ def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, 
     }
 
 
-def settled(model: Yasa, last: Tensor, batch: Batch) -> Batch:
-    """The batch with each shape at the border of two cells told by the one that already says more clearly that it is
-    there: then one says all and the other nothing, instead of half each, which would look like two.
-    """
-    picture, cell, other = batch["either"].unbind(1)
-    sure = model.detector(last).detach()[..., 0]
-    moved = sure[picture, other] > sure[picture, cell]
-    picture, cell, other = picture[moved], cell[moved], other[moved]
+def labelled(model: Yasa, last: Tensor, known: Sequence[Sequence[Thing]]) -> Batch:
+    """What detector and embeds should say of each cell, known once the tower has looked: (B, G * G, C) features."""
+    sure = model.detector(last).detach()[..., 0].float().numpy()
     grid = model.shape.grid
-    marks, code = batch["marks"].clone(), batch["code"].clone()
-    marks[picture, other] = marks[picture, cell]
-    marks[picture, other, 3] += cell % grid - other % grid
-    marks[picture, other, 4] += cell // grid - other // grid
-    marks[picture, cell] = 0
-    code[picture, other] = code[picture, cell]
-    code[picture, cell] = F.one_hot(torch.tensor(0), code.shape[-1]).to(code.dtype)
-    return batch | {"marks": marks, "code": code}
+    told = [(things, labelling.surer(things, there, grid)) for things, there in zip(known, sure, strict=True)]
+    marks, codes = (np.stack([label(*one, grid) for one in told]) for label in (labelling.targets, labelling.code))
+    return {"marks": torch.from_numpy(marks), "code": torch.from_numpy(codes)}
 
 
 def look_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
         maps = model.look(batch["tiles"])
-        batch = settled(model, maps[-1], batch)
+        batch = batch | labelled(model, maps[-1], batch["known"])
         terms = seen_loss(model, maps, batch)
         apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
     on_the_way = sum((term for name, term in terms.items() if name != "detect"), start=torch.zeros(()))
