@@ -35,7 +35,7 @@ class Shape:
     tile_px: int = 384
     patch_px: int = 4
     dims: tuple[int, ...] = (24, 48, 128, 256)
-    depths: tuple[int, ...] = (1, 2, 3, 2)
+    depths: tuple[int, ...] = (1, 2, 3, 3)
     hidden_size: int = 192
     layers: int = 6
     heads: int = 3
