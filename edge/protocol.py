@@ -23,13 +23,16 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Loop(asyncio.SelectorEventLoop):
     """An event loop for servers: TLS handshakes have no more time than headers, and a lack of descriptors is said once.
 
-    asyncio stops to accept for a second then, but says so for every connection that waits, every second.
+    asyncio stops to accept for a second then, but says so for every connection that waits, every second. A server that
+    is closed within that second is still asked to accept again, which is no error.
     """
 
     _next_said_s = 0.0
 
     def call_exception_handler(self, context: dict[str, object]) -> None:
         error = context.get("exception")
+        if isinstance(error, ValueError) and "._start_serving(" in str(context.get("message")):
+            return
         if not isinstance(error, OSError) or error.errno not in _SHORTAGES:
             super().call_exception_handler(context)
         elif self.time() >= self._next_said_s:

@@ -1,7 +1,9 @@
 """Clients that send by the byte, never read or come in crowds: they lose their connection, and others are served."""
 
+import asyncio
 import contextlib
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -255,3 +257,18 @@ def test_a_server_without_descriptors_serves_again_once_there_are_some(int8_bund
     assert [line["event"] for line in lines if line["level"] == "error"] == [
         "no further connection can be taken: Too many open files"
     ]
+
+
+def test_a_server_closed_while_it_waits_for_descriptors_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        listener = socket.socket(fileno=os.dup(server.sockets[0].fileno()))
+        listener.close()
+        server.close()
+        loop.call_soon(loop._start_serving, asyncio.Protocol, listener)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+
+    with asyncio.Runner(loop_factory=protocol.Loop) as runner:
+        runner.run(serve())
+    assert not caplog.records
