@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -241,7 +242,7 @@ def test_of_the_cells_that_may_tell_the_surest_one_does() -> None:
     cell, other = 6 * 12 + 4, 6 * 12 + 3
     assert told_of([at_left], cell) == [cell]
     assert told_of([at_left], other) == [other]
-    assert told_of([at_left], 0) == [cell], "where it is, if none is surer"
+    assert told_of([at_left], 0) == [other], "the first of two alike"
     assert [told_of([corner], around) for around in (65, 66, 77, 78)] == [[65], [66], [77], [78]]
     assert told_of([at_left, square(3.5 / 12, 0.54)], other) == [cell, other], "the other cell has a shape of its own"
     assert told_of([at_left, square(4.5 / 12, 0.54)], other) == [cell, cell], "two shapes share the cell"
@@ -292,11 +293,58 @@ def test_of_what_the_tower_has_looked_at_the_surer_cell_is_talked_about(writer: 
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0)
     shown = data.Shown(0, [[thing]] * data.PICTURES, [])
     for surest in (cell, other):
-        found = np.zeros((data.PICTURES, SHAPE.tokens, FOUND), np.float32)
+        found = np.full((data.PICTURES, SHAPE.tokens, FOUND), -1, np.float32)
         found[:, surest, 0] = 1
         told = lessons.told(0, shown, found)
         assert (told["code"][:, :, 1].nonzero()[:, 1] == surest).all()
         assert (told["source"][told["twins"][:, 0], told["twins"][:, 1]] % SHAPE.tokens == surest).all()
+
+
+def test_of_two_cells_that_are_sure_enough_the_first_is_talked_about(writer: data.Writer) -> None:
+    """The second can look back at it; which of two is a little surer no one can tell."""
+    thing = square(4.05 / 12, 0.54)
+    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0)
+    for logits, first in (((0.4, 0.9), other), ((0.9, 0.4), other), ((0.9, -0.4), cell)):
+        found = np.full((data.PICTURES, SHAPE.tokens, FOUND), -9, np.float32)
+        found[:, cell, 0], found[:, other, 0] = logits[::-1] if logits[1] > 0 else logits
+        told = lessons.told(0, data.Shown(0, [[thing]] * data.PICTURES, []), found)
+        assert (told["code"][:, :, 1].nonzero()[:, 1] == first).all()
+
+
+def said(**cells: tuple[float, float, float]) -> npt.NDArray[np.float32]:
+    """(144, FOUND) of a detector that says red squares: logit and place within the cell, of cells by number."""
+    found = np.full((144, FOUND), -5, np.float32)
+    for name, (sure, x, y) in cells.items():
+        found[int(name[1:]), [0, 1, 13, 18, 19]] = sure, 5, 5, x, y
+    return found
+
+
+def test_a_shape_that_two_neighbouring_cells_tell_of_is_seen_double() -> None:
+    assert labelling.doubled(said(c75=(0.5, 1.05, 0.5), c76=(-0.5, 0.02, 0.45)), 12)
+    assert labelling.doubled(said(c75=(0.5, 1.0, 1.1), c88=(0.5, 0.0, 0.0)), 12), "across a corner"
+    assert not labelling.doubled(said(c75=(0.5, 1.05, 0.5), c76=(-2.0, 0.02, 0.45)), 12), "one is not half sure"
+    assert not labelling.doubled(said(c75=(0.5, 0.2, 0.5), c76=(0.5, 0.8, 0.5)), 12), "they are at two places"
+    assert not labelling.doubled(said(c71=(0.5, 1.0, 0.5), c72=(0.5, 0.0, 0.5)), 12), "the ends of two rows"
+    other = said(c75=(0.5, 1.05, 0.5), c76=(0.5, 0.02, 0.45))
+    other[75, 3] = 9
+    assert not labelling.doubled(other, 12), "they are of two colours"
+
+
+def test_pictures_seen_double_are_talked_about_again(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 4))
+    gallery = training.Gallery(Yasa(SHAPE), lessons)
+    gallery.look(**lessons[0])
+    gallery.doubled[0] = []
+    plain = gallery.told(0)["code"]
+    strange = [square(0.01, 0.01, "brown")] * 3
+    gallery.doubled[0] = [(strange, torch.zeros(SHAPE.tokens, SHAPE.dims[-1]), torch.zeros(SHAPE.tokens, FOUND))] * 9
+    again = gallery.told(0)
+    changed = (again["code"] != plain).any(-1).any(-1)
+    assert changed.sum() == data.DOUBLED // 4
+    assert (again["code"][changed, 0, 1] == 3).all()
+    assert again["features"][changed].std() < 0.1 < again["features"][~changed].std()
+    assert torch.equal(gallery.told(0)["features"], again["features"])
 
 
 def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer) -> None:

@@ -27,6 +27,7 @@ from labelling import (
     imagined,
     likeliest,
     rim,
+    sure_enough,
     surer,
     taken,
 )
@@ -55,6 +56,7 @@ LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of tal
 SHEET = 1024  # so many pictures are drawn at a time
 TURNS = 8  # ways to turn and mirror a picture
 LOOKS, USES = 4, 2  # how often each is learned from, turned or mirrored another way each time: in looking, in telling
+SOUGHT, DOUBLED = 24, 6  # pictures looked at only to find such as are seen double; how many of those in a batch of talk
 AGAIN, GAP = 4, 8  # and in telling each batch is talked about so often, each time so many batches later
 EASY = 3  # sheets of the tower's that begin with easy pictures: all of the first, two thirds of the second, …
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
@@ -338,7 +340,10 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is in the pictures of a batch, the how manyth of telling, and which of them are frames of films."""
+    """What is in the pictures of a batch, the how manyth of telling, and which of them are frames of films.
+
+    The last SOUGHT of its pictures are not talked about unless they are seen double.
+    """
 
     number: int
     things: Sequence[Sequence[Thing]]
@@ -387,10 +392,12 @@ class Batches(Dataset[dict[str, Any]]):
         return {} if again else self.gathered(number, rng)
 
     def gathered(self, number: int, rng: Rng) -> dict[str, Any]:
-        """Pictures to be talked about, frames of films at the end."""
-        shots = [self.usual[n] for n in self.numbers(number, PICTURES)]
+        """Pictures to be talked about, frames of films, and further pictures of which some may be."""
+        shots = [self.usual[n] for n in self.numbers(number, PICTURES + SOUGHT)]
+        shots, sought = shots[: self.of(PICTURES)], shots[self.of(PICTURES) :][: self.of(SOUGHT)]
         films = [[i, *range(len(shots) + 2 * n, len(shots) + 2 * n + 2)] for n, i in enumerate(self.filmed(shots, rng))]
         shots += [shots[i].turned(int(turn)) for i, *_ in films for turn in rng.permutation(7)[:2] + 1]
+        shots += sought
         tiles = np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2)
         return {"tiles": torch.from_numpy(tiles.copy()), "shown": Shown(number, [shot.things for shot in shots], films)}
 
@@ -406,7 +413,8 @@ class Batches(Dataset[dict[str, Any]]):
 
     def told(self, index: int, shown: Shown, found: F32) -> dict[str, torch.Tensor]:
         """Batch `index`: conversations about pictures that the tower has looked at, in which its detector has found
-        (B, G * G, FOUND): shapes are what it takes them for, and of one at a border the surer cell tells.
+        (B, G * G, FOUND): shapes are what it takes them for, and of one at a border the surer cell tells, the first of
+        two that are sure enough.
         """
         writer = self.writer or Writer(Tokenizer.from_str(self.tokenizer), self.shape.tokens)
         self.writer = writer
@@ -416,7 +424,7 @@ class Batches(Dataset[dict[str, Any]]):
         things = [
             some if i in framed else taken(some, found[i], self.shape.grid) for i, some in enumerate(shown.things)
         ]
-        return self.talks(writer, things, rng, whole=whole, films=shown.films, sure=found[..., 0])
+        return self.talks(writer, things, rng, whole=whole, films=shown.films, sure=sure_enough(found))
 
     def filmed(self, shots: Sequence[Drawing], rng: Rng) -> list[int]:
         """The numbers of some of the pictures whose few shapes are all of different kinds."""

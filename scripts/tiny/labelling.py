@@ -20,6 +20,8 @@ Weights = list[Shares]
 DOUBT = (0.08, 0.4)  # of a cell, and that for each whole picture that a shape is wide or high: how far its centre may
 # seem to be from where it is, so that cells beyond a border which is no farther may tell of it as well
 UNSEEN = -1.5  # the detector's logit of a shape that it does not see; of one that it sees where none is, the opposite
+HALF_SURE = -1.0  # the logit from which on a cell may be one of two that tell of one shape
+SAME_PLACE = 0.7  # how far, in cells, two of them may disagree on where it is
 SURE = 0.7  # a name of this probability is what the tower takes a shape for
 CURVE, EDGE = 1, 2  # what the rim of a shape is made of, beside the corners of each kind; a star has tips and notches
 CORNERS = {"triangle": 3, "square": 4, "rectangle": 4, "hexagon": 5, "star": 6}
@@ -123,7 +125,8 @@ def within(place: float, doubt: float, grid: int) -> list[int]:
 
 
 def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
-    """The one cell that tells of each shape: of those that may, the one of which the tower is surest already.
+    """The one cell that tells of each shape: of those that may, the one of which the tower is surest already, the first
+    of several alike.
 
     Then one says all and the others nothing; shared out among them a shape would look like two. A cell with another
     shape's centre in it is none that may, and shapes that share a cell stay there.
@@ -134,9 +137,33 @@ def surer(things: Sequence[Thing], sure: F32, grid: int) -> Weights:
     told = []
     for home, *others in able:
         free = [cell for cell in others if not held[cell]] if held[home] == 1 else []
-        told.append(max([home, *free], key=lambda cell: float(sure[cell])))
+        told.append(max(sorted([home, *free]), key=lambda cell: float(sure[cell])))
         held[told[-1]] += told[-1] != home
     return [[(cell, 1.0)] for cell in told]
+
+
+def sure_enough(found: F32) -> F32:
+    """How sure the tower is that cells tell of a shape, alike of all that rather do: of two such that tell of one shape
+    the decoder can leave out the second, which looks back at the first.
+
+    found: (..., FOUND) as the detector says it.
+    """
+    return np.minimum(found[..., 0], 0)
+
+
+def doubled(found: F32, grid: int) -> bool:
+    """Whether two neighbouring cells seem to tell of one shape, each at least half sure of it.
+
+    found: (G * G, FOUND) as the detector says it.
+    """
+    cells = np.flatnonzero(found[:, 0] > HALF_SURE)
+    _, colours, shapes, sides = np.split(found[cells], np.cumsum(SAID)[:-1], axis=1)
+    corners = np.stack([cells % grid, cells // grid], 1)
+    kinds = colours.argmax(1) * len(SHAPES) + shapes.argmax(1)
+    centres = corners + sides[:, :2]
+    apart = np.abs(centres[:, None] - centres).sum(-1) + 9 * (kinds[:, None] != kinds)
+    beside = np.abs(corners[:, None] - corners).max(-1) == 1
+    return bool((beside & (apart < SAME_PLACE)).any())
 
 
 def taken(things: Sequence[Thing], found: F32, grid: int) -> tuple[Thing, ...]:
@@ -145,7 +172,7 @@ def taken(things: Sequence[Thing], found: F32, grid: int) -> tuple[Thing, ...]:
 
     found: (G * G, FOUND) as the detector says it.
     """
-    cells = [cell for ((cell, _),) in surer(things, found[:, 0], grid)]
+    cells = [cell for ((cell, _),) in surer(things, sure_enough(found), grid)]
     crowds = Counter(cells)
     kept = [
         thing if crowds[cell] > 1 else renamed(thing, found[cell])

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 import labelling
-from data import AGAIN, GAP, ROWS, Batches, Shown
+from data import AGAIN, DOUBLED, GAP, PICTURES, ROWS, SOUGHT, Batches, Shown
 from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Shape, Yasa
 from scenes import Thing
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
+ROUNDED = 0.02  # the noise that eight bits add to the tower's features, as a share of their standard deviation
 BEHELD = 0.1  # how much of that what a shape is like, whose errors are many numbers' squares
 KNOWN = ("twins", "named", "remembered", "beheld", "tallied")  # of the terms of an answer
 Batch = dict[str, Any]
+Sight = tuple[Sequence[Thing], Tensor, Tensor]  # a picture's shapes, features (G * G, C), what was found (G * G, FOUND)
 Terms = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -263,25 +265,43 @@ def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
 class Gallery:
     """What the tower, which stays as it is while the decoder learns to tell, saw in the latest pictures.
 
-    Looking takes longer than talking about what was seen, so pictures are talked about several times.
+    Looking takes longer than talking about what was seen, so pictures are talked about several times; those in which
+    two cells tell of one shape, which are rare and what lists fail at, far more often.
     """
 
     def __init__(self, model: Yasa, data: Batches) -> None:
         self.model, self.data = model, data
         self.seen: dict[int, tuple[Shown, Tensor, Tensor]] = {}
+        self.doubled: dict[int, list[Sight]] = {}
 
     @torch.no_grad()
     def look(self, tiles: Tensor, shown: Shown) -> None:
         with exactness():
             features = self.model.look(tiles)[-1]
             found = self.model.detector(features).float()
-        self.seen[shown.number] = shown, features, found
-        self.seen.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
+        told = len(tiles) - self.data.of(SOUGHT)
+        sights = zip(shown.things, features, found, strict=True)
+        self.doubled[shown.number] = [s for s in sights if labelling.doubled(s[2].numpy(), self.model.shape.grid)]
+        self.seen[shown.number] = replace(shown, things=shown.things[:told]), features[:told], found[:told]
+        for kept in (self.seen, self.doubled):
+            kept.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
 
     def told(self, index: int) -> Batch:
-        """Batch `index` of telling, whose pictures have been looked at."""
+        """Batch `index` of telling, whose pictures have been looked at, a few of them replaced by some seen double; all
+        as if the tower's products had been rounded.
+        """
         shown, features, found = self.seen[self.data.topic(index)]
-        return {"features": features} | self.data.told(index, shown, found.numpy())
+        things, features, found = list(shown.things), features.clone(), found.clone()
+        rng = np.random.default_rng([self.data.seed, 6, index, *self.data.part])
+        doubled = [sight for number in sorted(self.doubled) for sight in self.doubled[number]]
+        filmed = {frame for frames in shown.films for frame in frames}
+        places = [i for i in range(self.data.of(PICTURES)) if i not in filmed]
+        chosen = rng.permutation(len(doubled))[: self.data.of(DOUBLED)]
+        for place, which in zip(rng.permutation(places), chosen, strict=False):
+            things[place], features[place], found[place] = doubled[which]
+        told = self.data.told(index, replace(shown, things=things), found.numpy())
+        noise = torch.from_numpy(rng.standard_normal(features.shape, np.float32))
+        return {"features": features + ROUNDED * features.std() * noise} | told
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
