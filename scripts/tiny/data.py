@@ -49,7 +49,8 @@ SPECIAL = (
 )  # fmt: skip
 GLANCES = 16  # pictures in a batch while the tower trains alone
 CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
-CROWDED = 5  # sheets of which that holds, then one of four
+CROWDED = 5  # sheets of which that holds, then one of four, and two of four have hardly any shapes
+FEW = (1, 2)  # alone in its picture a shape must be known without others that tell how that was stretched
 PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 2, 2  # in a batch of talk: pictures, talks about none, about several, films
 FRAMES = (3, 6)  # of a film, of which three are different
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
@@ -330,7 +331,8 @@ class Drawings:
     def draw(self, rng: Rng, number: int) -> Drawing:
         crowded = self.crowded and number // 2 % 4 < (3 if self.sheet < CROWDED else 1)
         full = not self.crowded and number // 2 % 2
-        least, most = CROWD if crowded else (MOST_TOLD // 2 + 1 if full else 1, MOST_TOLD)
+        few = self.crowded and not crowded and number // 2 % 4 > 1
+        least, most = CROWD if crowded else FEW if few else (MOST_TOLD // 2 + 1 if full else 1, MOST_TOLD)
         twins = 0.5 if self.crowded else 0.75  # counting is what listings fail at first
         easy = self.crowded and self.sheet <= number // 8 % EASY
         shot = scenes.scene(rng, tile_px=self.shape.tile_px, least=least, most=most, easy=easy, twins=twins)

@@ -268,6 +268,12 @@ class Yasa(nn.Module):
         tiles = ((tiles.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return tuple(found.flatten(2).transpose(1, 2) for found in self.model.vision_model.backbone(tiles))
 
+    def deepen(self, third: Tensor) -> Tensor:
+        """third: (B, 4 * G * G, C), the map that the last stage begins with. Returns the last one: (B, G * G, C)."""
+        side = 2 * self.shape.grid
+        spread = third.transpose(1, 2).unflatten(2, (side, side)).contiguous(memory_format=torch.channels_last)
+        return self.model.vision_model.backbone.encoder.stages[-1](spread).flatten(2).transpose(1, 2)
+
     def project(self, features: Tensor) -> Tensor:
         """features: (B, G * G, C). Returns embeds (B, G * G, H)."""
         return self.model.language_projection(features.float() + self.positions)

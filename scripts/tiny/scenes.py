@@ -174,7 +174,10 @@ def draw_one(
 
 
 def weather(rgb: U8, shrink: float, things: Sequence[Thing], rng: Rng) -> U8:
-    """What lenses, sensors and JPEG do to a picture; the smallest shape stays readable."""
+    """What lenses, sensors and JPEG do to a picture; the smallest shape stays readable.
+
+    Of JPEG there are few traces left in a picture that was much larger.
+    """
     height, width = rgb.shape[:2]
     if rng.random() < 0.38:
         finest = min((min(t.width * width, t.height * height) for t in things), default=60.0)
@@ -186,7 +189,7 @@ def weather(rgb: U8, shrink: float, things: Sequence[Thing], rng: Rng) -> U8:
         rgb = np.clip(
             (rgb.astype(np.float32) - 128) * rng.uniform(0.9, 1.05) + 128 + rng.uniform(-8, 8), 0, 255
         ).astype(np.uint8)
-    if rng.random() < 0.45:
+    if rng.random() < (0.6 if shrink < 1.5 else 0.2):
         low = 35 if shrink < 1.3 else 60
         quality = int(rng.uniform(low, 97))
         data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

@@ -20,15 +20,17 @@ from torch.utils.data import DataLoader, Subset
 import labelling
 from data import AGAIN, DOUBLED, GAP, PICTURES, ROWS, SOUGHT, Batches, Shown
 from model import AIM, BRIGHT, CODED, LATER, NAMED, REMEMBERED, SAID, TWINS, Shape, Yasa
+from paints import Rng
 from scenes import Thing
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
+SEEN = 0.3  # how much it counts in telling what the detector misses
 ROUNDED = 0.02  # the noise that eight bits add to the tower's features, as a share of their standard deviation
 BEHELD = 0.1  # how much of that what a shape is like, whose errors are many numbers' squares
 KNOWN = ("twins", "named", "remembered", "beheld", "tallied")  # of the terms of an answer
 Batch = dict[str, Any]
-Sight = tuple[Sequence[Thing], Tensor, Tensor]  # a picture's shapes, features (G * G, C), what was found (G * G, FOUND)
+Sight = tuple[Sequence[Thing], Tensor]  # a picture's shapes, and the map (4 * G * G, C) that the last stage begins with
 Terms = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -158,7 +160,7 @@ def look_apart(drawn: Tensor, aims: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase: the tower learns to see, the decoder to talk of what it is told, then of what is seen.
+    """Steps of each phase: the tower learns to see, the decoder to talk of what it is told, then both of what is seen.
 
     skilled: the tower has learned before.
     """
@@ -259,11 +261,14 @@ def spoken(model: Yasa, embeds: Tensor, batch: Batch, hints: float) -> Terms:
 
 def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
-        return spoken(model, model.project(batch["features"]), batch, hints)
+        loss, terms = spoken(model, model.project(batch["features"]), batch, hints)
+        detect = detector_loss(batch["found"], batch["marks"])
+    return loss + SEEN * detect, terms | {"detect": detect}
 
 
 class Gallery:
-    """What the tower, which stays as it is while the decoder learns to tell, saw in the latest pictures.
+    """What the tower saw in the latest pictures, up to its last stage, which goes on learning while the decoder learns
+    to tell.
 
     Looking takes longer than talking about what was seen, so pictures are talked about several times; those in which
     two cells tell of one shape, which are rare and what lists fail at, far more often.
@@ -271,18 +276,18 @@ class Gallery:
 
     def __init__(self, model: Yasa, data: Batches) -> None:
         self.model, self.data = model, data
-        self.seen: dict[int, tuple[Shown, Tensor, Tensor]] = {}
+        self.seen: dict[int, tuple[Shown, Tensor]] = {}
         self.doubled: dict[int, list[Sight]] = {}
 
     @torch.no_grad()
     def look(self, tiles: Tensor, shown: Shown) -> None:
         with exactness():
-            features = self.model.look(tiles)[-1]
-            found = self.model.detector(features).float()
-        told = len(tiles) - self.data.of(SOUGHT)
-        sights = zip(shown.things, features, found, strict=True)
-        self.doubled[shown.number] = [s for s in sights if labelling.doubled(s[2].numpy(), self.model.shape.grid)]
-        self.seen[shown.number] = replace(shown, things=shown.things[:told]), features[:told], found[:told]
+            _, _, third, last = self.model.look(tiles)
+            found = self.model.detector(last).float().numpy()
+        told, grid = len(tiles) - self.data.of(SOUGHT), self.model.shape.grid
+        sights = zip(shown.things, third, found, strict=True)
+        self.doubled[shown.number] = [(things, t.clone()) for things, t, f in sights if labelling.doubled(f, grid)]
+        self.seen[shown.number] = replace(shown, things=shown.things[:told]), third[:told].clone()
         for kept in (self.seen, self.doubled):
             kept.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
 
@@ -290,18 +295,28 @@ class Gallery:
         """Batch `index` of telling, whose pictures have been looked at, a few of them replaced by some seen double; all
         as if the tower's products had been rounded.
         """
-        shown, features, found = self.seen[self.data.topic(index)]
-        things, features, found = list(shown.things), features.clone(), found.clone()
         rng = np.random.default_rng([self.data.seed, 6, index, *self.data.part])
+        shown, third = self.chosen(index, rng)
+        with exactness():
+            features = self.model.deepen(third)
+            found = self.model.detector(features).float()
+        marks = labelled(self.model, features, shown.things)["marks"]
+        told = self.data.told(index, shown, found.detach().numpy())
+        noise = torch.from_numpy(rng.standard_normal(features.shape, np.float32))
+        rounded = features + ROUNDED * features.detach().std() * noise
+        return {"features": rounded, "found": found, "marks": marks} | told
+
+    def chosen(self, index: int, rng: Rng) -> tuple[Shown, Tensor]:
+        """The pictures that batch `index` of telling talks about, and what the last stage begins with in them."""
+        shown, third = self.seen[self.data.topic(index)]
+        things, third = list(shown.things), third.clone()
         doubled = [sight for number in sorted(self.doubled) for sight in self.doubled[number]]
         filmed = {frame for frames in shown.films for frame in frames}
         places = [i for i in range(self.data.of(PICTURES)) if i not in filmed]
-        chosen = rng.permutation(len(doubled))[: self.data.of(DOUBLED)]
-        for place, which in zip(rng.permutation(places), chosen, strict=False):
-            things[place], features[place], found[place] = doubled[which]
-        told = self.data.told(index, replace(shown, things=things), found.numpy())
-        noise = torch.from_numpy(rng.standard_normal(features.shape, np.float32))
-        return {"features": features + ROUNDED * features.std() * noise} | told
+        picked = rng.permutation(len(doubled))[: self.data.of(DOUBLED)]
+        for place, which in zip(rng.permutation(places), picked, strict=False):
+            things[place], third[place] = doubled[which]
+        return replace(shown, things=things), third
 
 
 LOSSES = (look_loss, read_loss, tell_loss)
