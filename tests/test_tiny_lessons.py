@@ -368,6 +368,34 @@ def test_in_telling_the_last_stage_of_the_tower_learns_and_no_other(writer: data
     assert all(p.grad is not None for p in stages[-1].parameters())
 
 
+def test_what_was_seen_double_stays_known_though_the_tower_goes_on_learning(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
+    gallery = training.Gallery(Yasa(SHAPE), lessons, {0: [1, 3]})
+    batch = lessons[0]
+    gallery.look(**batch)
+    assert [things for things, _ in gallery.doubled[0]] == [batch["shown"].things[1], batch["shown"].things[3]]
+    assert gallery.known == {0: [1, 3]}
+
+
+def test_an_interrupted_run_of_telling_goes_on_as_if_nothing_had_been(writer: data.Writer, tmp_path: Path) -> None:
+    text, plan = writer.tokenizer.to_str(), training.Plan(0, 0, 6)
+
+    def go(folder: Path, *stops: int) -> training.Run:
+        for stop in stops:
+            run = training.Run(folder, SHAPE, seed=0, peak=1e-3)
+            run.resume()
+            lessons = data.Batches(text, SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
+            training.train(run, lessons, plan, until=stop, workers=0)
+        return run
+
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    whole, halves = go(tmp_path / "whole", 6), go(tmp_path / "halves", 3, 6)
+    assert halves.step == whole.step == 6
+    assert halves.doubled == whole.doubled
+    assert all(torch.equal(halves.slow[name], value) for name, value in whole.slow.items())
+
+
 def test_the_last_stage_makes_the_last_map_of_the_one_before() -> None:
     model = Yasa(SHAPE)
     tiles = torch.randint(0, 255, (2, 3, SHAPE.tile_px, SHAPE.tile_px), dtype=torch.uint8)

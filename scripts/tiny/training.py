@@ -274,8 +274,9 @@ class Gallery:
     two cells tell of one shape, which are rare and what lists fail at, far more often.
     """
 
-    def __init__(self, model: Yasa, data: Batches) -> None:
-        self.model, self.data = model, data
+    def __init__(self, model: Yasa, data: Batches, known: dict[int, list[int]] | None = None) -> None:
+        """known: which of the pictures of some batches were seen double by the tower as it was when it looked."""
+        self.model, self.data, self.known = model, data, dict(known or {})
         self.seen: dict[int, tuple[Shown, Tensor]] = {}
         self.doubled: dict[int, list[Sight]] = {}
 
@@ -285,10 +286,11 @@ class Gallery:
             _, _, third, last = self.model.look(tiles)
             found = self.model.detector(last).float().numpy()
         told, grid = len(tiles) - self.data.of(SOUGHT), self.model.shape.grid
-        sights = zip(shown.things, third, found, strict=True)
-        self.doubled[shown.number] = [(things, t.clone()) for things, t, f in sights if labelling.doubled(f, grid)]
+        if shown.number not in self.known:
+            self.known[shown.number] = [i for i, there in enumerate(found) if labelling.doubled(there, grid)]
+        self.doubled[shown.number] = [(shown.things[i], third[i].clone()) for i in self.known[shown.number]]
         self.seen[shown.number] = replace(shown, things=shown.things[:told]), third[:told].clone()
-        for kept in (self.seen, self.doubled):
+        for kept in (self.seen, self.doubled, self.known):
             kept.pop(shown.number - (AGAIN - 1) * GAP - 1, None)
 
     def told(self, index: int) -> Batch:
@@ -407,11 +409,15 @@ def optimizers(model: Yasa, peak: float) -> list[torch.optim.Optimizer]:
 
 
 class Run:
-    """A training run: the model, its slow average, the optimizer, and where they are kept."""
+    """A training run: the model, its slow average, the optimizer, and where they are kept.
+
+    doubled: of each process, which pictures of which batches were seen double (see Gallery).
+    """
 
     def __init__(self, folder: Path, shape: Shape, *, seed: int, peak: float) -> None:
         torch.manual_seed(seed)
         self.folder, self.peak, self.step = folder, peak, 0
+        self.doubled: list[dict[int, list[int]]] = []
         self.model = Yasa(shape)
         self.slow = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimizers = optimizers(self.model, peak)
@@ -426,6 +432,7 @@ class Run:
             "model": self.model.state_dict(),
             "slow": self.slow,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "doubled": self.doubled,
         }
         partial = self.file.with_suffix(".partial")
         torch.save(state, partial)
@@ -441,7 +448,7 @@ class Run:
     def resume(self) -> None:
         if self.file.exists():
             state = torch.load(self.file, weights_only=True)
-            self.step, self.slow = state["step"], state["slow"]
+            self.step, self.slow, self.doubled = state["step"], state["slow"], state["doubled"]
             self.model.load_state_dict(state["model"])
             for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
@@ -480,8 +487,9 @@ def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[dict
 
 def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> None:
     """Goes on to step `until`, saving and noting on the way."""
-    began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
-    gallery, start = Gallery(run.model, data), data.earliest(run.step)
+    began, seen, (part, _) = time.monotonic(), list[dict[str, float]](), data.part
+    gallery = Gallery(run.model, data, run.doubled[part] if run.doubled else None)
+    first, start = part == 0, data.earliest(run.step)
     for index, batch in enumerate(batches(data, start, until, workers), start):
         if "shown" in batch:
             gallery.look(**batch)
@@ -497,5 +505,16 @@ def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> N
             run.note(time.monotonic() - began, seen)
         if due:
             seen = []
-        if first and (run.step % 250 == 0 or run.step in (*plan.starts, until)):
-            run.save()
+        if run.step % 250 == 0 or run.step in (*plan.starts, until):
+            run.doubled = of_all(gallery.known)
+            if first:
+                run.save()
+
+
+def of_all(known: dict[int, list[int]]) -> list[dict[int, list[int]]]:
+    """What each of the processes knows that share this run."""
+    if not distributed.is_initialized():
+        return [known]
+    all_known: list[dict[int, list[int]]] = [{}] * distributed.get_world_size()
+    distributed.all_gather_object(all_known, known)
+    return all_known
