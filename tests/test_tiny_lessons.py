@@ -255,7 +255,7 @@ def test_the_tower_learns_to_tell_by_the_cell_that_already_is_surer() -> None:
     model, last = Yasa(SHAPE), torch.zeros(2, SHAPE.tokens, SHAPE.dims[-1])
     torch.nn.init.ones_(model.detector.weight)
     last[0, cell] = last[1, other] = 1
-    told = training.labelled(model, last, [[thing], [thing]])
+    told = training.labelled(model.detector(last), [[thing], [thing]], SHAPE.grid)
     assert told["marks"][..., 0].nonzero().tolist() == [[0, cell], [1, other]]
     assert told["marks"][0, cell, 3:5].tolist() == pytest.approx([0.05, 0.48], abs=1e-5)
     assert told["marks"][1, other, 3:5].tolist() == pytest.approx([1.05, 0.48], abs=1e-5)
@@ -312,28 +312,28 @@ def test_of_two_cells_that_are_sure_enough_the_first_is_talked_about(writer: dat
         assert (told["code"][:, :, 1].nonzero()[:, 1] == first).all()
 
 
-def said(**cells: tuple[float, float, float]) -> npt.NDArray[np.float32]:
+def said(cells: dict[int, tuple[float, float, float]]) -> npt.NDArray[np.float32]:
     """(144, FOUND) of a detector that says red squares: logit and place within the cell, of cells by number."""
     found = np.full((144, FOUND), -5, np.float32)
-    for name, (sure, x, y) in cells.items():
-        found[int(name[1:]), [0, 1, 13, 18, 19]] = sure, 5, 5, x, y
+    for cell, (sure, x, y) in cells.items():
+        found[cell, [0, 1, 13, 18, 19]] = sure, 5, 5, x, y
     return found
 
 
 def test_a_shape_that_two_neighbouring_cells_tell_of_is_seen_double() -> None:
-    assert labelling.doubled(said(c75=(0.5, 1.05, 0.5), c76=(-0.5, 0.02, 0.45)), 12)
-    assert labelling.doubled(said(c75=(0.5, 1.0, 1.1), c88=(0.5, 0.0, 0.0)), 12), "across a corner"
-    assert not labelling.doubled(said(c75=(0.5, 1.05, 0.5), c76=(-2.0, 0.02, 0.45)), 12), "one is not half sure"
-    assert not labelling.doubled(said(c75=(0.5, 0.2, 0.5), c76=(0.5, 0.8, 0.5)), 12), "they are at two places"
-    assert not labelling.doubled(said(c71=(0.5, 1.0, 0.5), c72=(0.5, 0.0, 0.5)), 12), "the ends of two rows"
-    other = said(c75=(0.5, 1.05, 0.5), c76=(0.5, 0.02, 0.45))
+    assert labelling.doubled(said({75: (0.5, 1.05, 0.5), 76: (-0.5, 0.02, 0.45)}), 12)
+    assert labelling.doubled(said({75: (0.5, 1.0, 1.1), 88: (0.5, 0.0, 0.0)}), 12), "across a corner"
+    assert not labelling.doubled(said({75: (0.5, 1.05, 0.5), 76: (-2.0, 0.02, 0.45)}), 12), "one is not half sure"
+    assert not labelling.doubled(said({75: (0.5, 0.2, 0.5), 76: (0.5, 0.8, 0.5)}), 12), "they are at two places"
+    assert not labelling.doubled(said({71: (0.5, 1.0, 0.5), 72: (0.5, 0.0, 0.5)}), 12), "the ends of two rows"
+    other = said({75: (0.5, 1.05, 0.5), 76: (0.5, 0.02, 0.45)})
     other[75, 3] = 9
     assert not labelling.doubled(other, 12), "they are of two colours"
 
 
 def test_pictures_seen_double_are_talked_about_again(writer: data.Writer) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 4))
-    gallery = training.Gallery(Yasa(SHAPE), lessons)
+    gallery = training.Gallery(Yasa(SHAPE), lessons, {})
     gallery.look(**lessons[0])
     gallery.doubled[0] = []
     plain = gallery.told(0)["code"]
@@ -348,10 +348,13 @@ def test_pictures_seen_double_are_talked_about_again(writer: data.Writer) -> Non
 
 def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
-    gallery = training.Gallery(Yasa(SHAPE), lessons)
+    gallery = training.Gallery(Yasa(SHAPE), lessons, {})
     gallery.look(**lessons[0])
     batch = gallery.told(0)
     assert batch["features"].shape == (len(batch["code"]), SHAPE.tokens, SHAPE.dims[-1])
+    plain = gallery.model.deepen(gallery.seen[0][1])
+    noise = (batch["features"] - plain).std() / plain.std()
+    assert noise.item() == pytest.approx(training.ROUNDED, rel=0.01)
     loss, terms = training.tell_loss(gallery.model, batch, 1.0)
     assert loss.isfinite()
     assert terms["twins"] > 0
@@ -360,7 +363,7 @@ def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.W
 
 def test_in_telling_the_last_stage_of_the_tower_learns_and_no_other(writer: data.Writer) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
-    gallery = training.Gallery(Yasa(SHAPE), lessons)
+    gallery = training.Gallery(Yasa(SHAPE), lessons, {})
     gallery.look(**lessons[0])
     training.tell_loss(gallery.model, gallery.told(0), 1.0)[0].backward()
     stages = gallery.model.model.vision_model.backbone.encoder.stages
@@ -394,6 +397,22 @@ def test_an_interrupted_run_of_telling_goes_on_as_if_nothing_had_been(writer: da
     assert halves.step == whole.step == 6
     assert halves.doubled == whole.doubled
     assert all(torch.equal(halves.slow[name], value) for name, value in whole.slow.items())
+
+
+def test_what_other_processes_saw_double_is_forgotten(tmp_path: Path) -> None:
+    run = training.Run(tmp_path, SHAPE, seed=0, peak=1e-3)
+    run.doubled = [{0: [1]}, {0: [2]}]
+    assert run.seen_double((1, 2)) == {0: [2]}
+    assert run.seen_double((0, 1)) == run.seen_double((2, 3)) == {}
+
+
+def test_half_of_the_later_pictures_of_looking_have_hardly_any_shapes() -> None:
+    drawings = data.Drawings(SHAPE, (0, 3), crowded=True, uses=1)
+    drawings.sheet = data.CROWDED
+    counts = [len(drawings.draw(np.random.default_rng(seed), seed).things) for seed in range(32)]
+    few = [count for seed, count in enumerate(counts) if seed // 2 % 4 > 1]
+    assert max(few) <= 2
+    assert max(counts) >= 7
 
 
 def test_the_last_stage_makes_the_last_map_of_the_one_before() -> None:

@@ -26,7 +26,7 @@ from scenes import Thing
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
 SEEN = 0.3  # how much it counts in telling what the detector misses
-ROUNDED = 0.02  # the noise that eight bits add to the tower's features, as a share of their standard deviation
+ROUNDED = 0.02  # noise on the tower's features, a share of their spread; eight bits move embeds about as much
 BEHELD = 0.1  # how much of that what a shape is like, whose errors are many numbers' squares
 KNOWN = ("twins", "named", "remembered", "beheld", "tallied")  # of the terms of an answer
 Batch = dict[str, Any]
@@ -216,10 +216,9 @@ def seen_loss(model: Yasa, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, 
     }
 
 
-def labelled(model: Yasa, last: Tensor, known: Sequence[Sequence[Thing]]) -> Batch:
-    """What detector and embeds should say of each cell, known once the tower has looked: (B, G * G, C) features."""
-    sure = model.detector(last).detach()[..., 0].float().numpy()
-    grid = model.shape.grid
+def labelled(found: Tensor, known: Sequence[Sequence[Thing]], grid: int) -> Batch:
+    """What detector and embeds should say of each cell, known once the tower has looked: (B, G * G, FOUND) found."""
+    sure = found.detach()[..., 0].float().numpy()
     told = [(things, labelling.surer(things, there, grid)) for things, there in zip(known, sure, strict=True)]
     marks, codes = (np.stack([label(*one, grid) for one in told]) for label in (labelling.targets, labelling.code))
     return {"marks": torch.from_numpy(marks), "code": torch.from_numpy(codes)}
@@ -228,7 +227,7 @@ def labelled(model: Yasa, last: Tensor, known: Sequence[Sequence[Thing]]) -> Bat
 def look_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
     with exactness():
         maps = model.look(batch["tiles"])
-        batch = batch | labelled(model, maps[-1], batch["known"])
+        batch = batch | labelled(model.detector(maps[-1]), batch["known"], model.shape.grid)
         terms = seen_loss(model, maps, batch)
         apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
     on_the_way = sum((term for name, term in terms.items() if name != "detect"), start=torch.zeros(()))
@@ -274,9 +273,9 @@ class Gallery:
     two cells tell of one shape, which are rare and what lists fail at, far more often.
     """
 
-    def __init__(self, model: Yasa, data: Batches, known: dict[int, list[int]] | None = None) -> None:
+    def __init__(self, model: Yasa, data: Batches, known: dict[int, list[int]]) -> None:
         """known: which of the pictures of some batches were seen double by the tower as it was when it looked."""
-        self.model, self.data, self.known = model, data, dict(known or {})
+        self.model, self.data, self.known = model, data, dict(known)
         self.seen: dict[int, tuple[Shown, Tensor]] = {}
         self.doubled: dict[int, list[Sight]] = {}
 
@@ -302,7 +301,7 @@ class Gallery:
         with exactness():
             features = self.model.deepen(third)
             found = self.model.detector(features).float()
-        marks = labelled(self.model, features, shown.things)["marks"]
+        marks = labelled(found, shown.things, self.model.shape.grid)["marks"]
         told = self.data.told(index, shown, found.detach().numpy())
         noise = torch.from_numpy(rng.standard_normal(features.shape, np.float32))
         rounded = features + ROUNDED * features.detach().std() * noise
@@ -453,6 +452,11 @@ class Run:
             for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
 
+    def seen_double(self, part: tuple[int, int]) -> dict[int, list[int]]:
+        """What a process knew of its pictures; nothing if there were more or fewer, for they had others then."""
+        number, of = part
+        return self.doubled[number] if len(self.doubled) == of else {}
+
     def learn(self, loss: Tensor, plan: Plan) -> None:
         loss.backward()
         average(self.model)
@@ -487,9 +491,9 @@ def batches(data: Batches, start: int, stop: int, workers: int) -> Iterator[dict
 
 def train(run: Run, data: Batches, plan: Plan, *, until: int, workers: int) -> None:
     """Goes on to step `until`, saving and noting on the way."""
-    began, seen, (part, _) = time.monotonic(), list[dict[str, float]](), data.part
-    gallery = Gallery(run.model, data, run.doubled[part] if run.doubled else None)
-    first, start = part == 0, data.earliest(run.step)
+    began, seen, first = time.monotonic(), list[dict[str, float]](), data.part[0] == 0
+    gallery = Gallery(run.model, data, run.seen_double(data.part))
+    start = data.earliest(run.step)
     for index, batch in enumerate(batches(data, start, until, workers), start):
         if "shown" in batch:
             gallery.look(**batch)
