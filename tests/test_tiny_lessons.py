@@ -17,6 +17,7 @@ sys.path.append(str(SCRIPTS))
 
 import data  # noqa: E402
 import labelling  # noqa: E402
+import save  # noqa: E402
 import scenes  # noqa: E402
 import talk  # noqa: E402
 import training  # noqa: E402
@@ -397,6 +398,18 @@ def test_an_interrupted_run_of_telling_goes_on_as_if_nothing_had_been(writer: da
     assert halves.step == whole.step == 6
     assert halves.doubled == whole.doubled
     assert all(torch.equal(halves.slow[name], value) for name, value in whole.slow.items())
+
+
+def test_a_run_that_goes_on_writes_its_checkpoint_anew(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    run = training.Run(tmp_path, SHAPE, seed=0, peak=1e-3)
+    written = []
+    for change in (0, 1):
+        run.slow["lm_head.weight"] += change
+        run.save()
+        save.save(tmp_path, tmp_path / "checkpoint")
+        written.append((tmp_path / "checkpoint" / "model.safetensors").read_bytes())
+    assert written[0] != written[1]
 
 
 def test_what_other_processes_saw_double_is_forgotten(tmp_path: Path) -> None:

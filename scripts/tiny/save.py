@@ -51,7 +51,9 @@ def configuration(shape: Shape) -> dict[str, object]:
 
 
 def save(run: Path, folder: Path) -> None:
-    """Writes the slow average of the run's weights, which answers better than the last step's."""
+    """Writes the slow average of the run's weights, which answers better than the last step's, over what an earlier end
+    of the run left.
+    """
     state = torch.load(run / "run.pt", weights_only=True)
     shape = Shape(vocab_size=state["model"]["lm_head.weight"].shape[0])
     model = Yasa(shape)
@@ -61,7 +63,7 @@ def save(run: Path, folder: Path) -> None:
         for k, v in model.state_dict().items()
         if k.startswith(("model.", "lm_head."))
     }
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     preprocessor = {"image_mean": list(MEAN), "image_std": list(STD), "resample": 2}
     for name, content in (("config.json", configuration(shape)), ("preprocessor_config.json", preprocessor)):
