@@ -27,6 +27,7 @@ from paints import COLOURS  # noqa: E402
 from scenes import Thing  # noqa: E402
 
 SHAPE = Shape(vocab_size=2112)
+GRID = SHAPE.grid
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def looked_at(writer: data.Writer, exchange: talk.Exchange, things: list[Thing])
     row = writer.row(talk.Conversation((exchange,)), [0])
     weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
     kinds = [COLOURS.index(thing.colour) * 6 + 1 for thing in things]
-    ids, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [kinds], 264)
+    ids, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [kinds], data.LENGTH)
     assert np.allclose(aims[:, 0].sum(-1), 1)
     assert (ids[0, list(row.cells.values())] == writer.control["<REKA_IMG_TOKEN>"]).all()
     names: dict[int, object] = {row.cells[0, cell]: i for i, ((cell, _),) in enumerate(weights)}
@@ -123,7 +124,7 @@ def test_of_a_film_what_is_named_is_looked_at_in_the_last_frame(writer: data.Wri
     moved = [scenes.moved(thing, 3) for thing in things]
     row = writer.row(talk.film(things, 3, np.random.default_rng(seed)), [0, 0, 1])
     weights = [[labelling.seen(thing, SHAPE.grid) for thing in frame] for frame in (things, moved)]
-    ids, labels, source, places, at, aims, _, twins = data.padded([row], weights, [[1, 25], [1, 25]], 600)
+    ids, labels, source, places, at, aims, _, twins = data.padded([row], weights, [[1, 25], [1, 25]], data.GROUP_LENGTH)
     tokens = SHAPE.tokens
     assert (ids[0] == writer.control["<video>"]).sum() == (ids[0] == writer.control["</video>"]).sum() == 1
     assert (ids[0] == writer.control["<image>"]).sum() == 0
@@ -148,7 +149,7 @@ def test_a_name_is_looked_up_where_it_was_said(writer: data.Writer, seed: int) -
     exchanges = talk.acquainted(np.random.default_rng(seed))
     name = exchanges[0].parts[1].text
     row = writer.row(talk.Conversation(exchanges), [])
-    ids, labels, _, _, at, aims, after, _ = data.padded([row], [], [], 264)
+    ids, labels, _, _, at, aims, after, _ = data.padded([row], [], [], data.LENGTH)
     assert np.allclose(aims[:, 0].sum(-1), 1)
     assert not aims[:, 1].any()
     assert (after == -100).all()
@@ -168,7 +169,9 @@ def test_a_glimpse_shows_the_shapes_and_what_is_about_them() -> None:
     things = [square(0.5, 0.5), square(0.01, 0.01)]
     codes = labelling.code(things, [labelling.seen(thing, SHAPE.grid) for thing in things], SHAPE.grid)
     cells = labelling.glimpse(codes, np.random.default_rng(0), about=1)
-    assert {6 * 12 + 6, 5 * 12 + 5, 7 * 12 + 7, 0, 1, 12, 13} <= set(cells)
+    middle = GRID // 2
+    about = {(middle + step) * GRID + middle + step for step in (-1, 0, 1)}
+    assert about | {0, 1, GRID, GRID + 1} <= set(cells)
     assert cells == sorted(set(cells))
     assert len(cells) < 40
 
@@ -189,7 +192,8 @@ def test_a_code_says_where_and_what_everything_is() -> None:
     weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
     codes = labelling.code(things, weights, SHAPE.grid)
     assert codes.shape == (SHAPE.tokens, CODE)
-    assert weights == [[(10 * 12 + 1, 1.0)], [(10 * 12 + 1, 1.0)]]
+    cell = 12 * GRID + 1
+    assert weights == [[(cell, 1.0)], [(cell, 1.0)]]
     assert codes[:, 1].sum() == 2
     assert codes[:, 0].sum() == SHAPE.tokens - 1
 
@@ -251,8 +255,8 @@ def test_of_the_cells_that_may_tell_the_surest_one_does() -> None:
 
 
 def test_the_tower_learns_to_tell_by_the_cell_that_already_is_surer() -> None:
-    thing = square(4.05 / 12, 0.54)
-    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    thing = square(4.05 / GRID, 6.48 / GRID)
+    cell, other = 6 * GRID + 4, 6 * GRID + 3
     model, last = Yasa(SHAPE), torch.zeros(2, SHAPE.tokens, SHAPE.dims[-1])
     torch.nn.init.ones_(model.detector.weight)
     last[0, cell] = last[1, other] = 1
@@ -274,14 +278,14 @@ def test_a_batch_of_looking_is_labelled_once_the_tower_has_looked(writer: data.W
 
 
 def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer) -> None:
-    things = [square(0.1, 0.1), square(4.05 / 12, 0.54, "blue"), square(0.9, 0.9)]
+    things = [square(0.1, 0.1), square(4.05 / GRID, 6.48 / GRID, "blue"), square(0.9, 0.9)]
     row = writer.row(talk.Conversation((talk.Exchange("What do you see?", talk.listing(things), (0,)),)), [0])
     weights = [labelling.seen(thing, SHAPE.grid) for thing in things]
     weights[1] = [(cell, 0.5) for cell in labelling.near(things[1], SHAPE.grid)]
     assert [kind[0] for kind in data.alike(row, 0, row.signs[0], weights, [1, 25, 1])] == [
         row.cells[0, cells[0][0]] for cells in (weights[0], weights[2])
     ]
-    _, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [[1, 25, 1]], 264)
+    _, labels, _, _, at, aims, _, _ = data.padded([row], [weights], [[1, 25, 1]], data.LENGTH)
     words = [writer.tokenizer.decode([int(labels[0, position])]) for _, position in at]
     known = {word: bool(aim[0].any()) for word, aim in zip(words, aims, strict=True)}
     assert known[" red"]
@@ -289,8 +293,8 @@ def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer
 
 
 def test_of_what_the_tower_has_looked_at_the_surer_cell_is_talked_about(writer: data.Writer) -> None:
-    thing = square(4.05 / 12, 0.54)
-    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    thing = square(4.05 / GRID, 6.48 / GRID)
+    cell, other = 6 * GRID + 4, 6 * GRID + 3
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0)
     shown = data.Shown(0, [[thing]] * data.PICTURES, [])
     for surest in (cell, other):
@@ -303,8 +307,8 @@ def test_of_what_the_tower_has_looked_at_the_surer_cell_is_talked_about(writer: 
 
 def test_of_two_cells_that_are_sure_enough_the_first_is_talked_about(writer: data.Writer) -> None:
     """The second can look back at it; which of two is a little surer no one can tell."""
-    thing = square(4.05 / 12, 0.54)
-    cell, other = 6 * 12 + 4, 6 * 12 + 3
+    thing = square(4.05 / GRID, 6.48 / GRID)
+    cell, other = 6 * GRID + 4, 6 * GRID + 3
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0)
     for logits, first in (((0.4, 0.9), other), ((0.9, 0.4), other), ((0.9, -0.4), cell)):
         found = np.full((data.PICTURES, SHAPE.tokens, FOUND), -9, np.float32)
@@ -410,6 +414,35 @@ def test_a_run_that_goes_on_writes_its_checkpoint_anew(tmp_path: Path) -> None:
         save.save(tmp_path, tmp_path / "checkpoint")
         written.append((tmp_path / "checkpoint" / "model.safetensors").read_bytes())
     assert written[0] != written[1]
+
+
+def test_the_mean_of_two_runs_lies_between_them_and_goes_on_as_the_second(tmp_path: Path) -> None:
+    states = []
+    for seed, step in ((0, 3), (1, 5)):
+        (tmp_path / str(seed)).mkdir()
+        run = training.Run(tmp_path / str(seed), SHAPE, seed=seed, peak=1e-3)
+        run.step = step
+        run.save()
+        states.append(torch.load(run.file, weights_only=True))
+    first, second = states
+    made = training.mean(first, second, 0.25)
+    assert made["step"] == 5
+    for name, weight in made["slow"].items():
+        assert torch.allclose(weight, 0.75 * first["slow"][name] + 0.25 * second["slow"][name], atol=1e-6)
+        assert torch.equal(made["model"][name], weight)
+    (tmp_path / "mean").mkdir()
+    gone_on = training.Run(tmp_path / "mean", SHAPE, seed=2, peak=1e-3)
+    torch.save(made, gone_on.file)
+    gone_on.resume()
+    assert torch.equal(gone_on.model.lm_head.weight, made["slow"]["lm_head.weight"])
+
+
+def test_a_mean_of_runs_of_other_sizes_names_what_differs() -> None:
+    first, second = ({"slow": {"head": torch.zeros(size)}, "model": {}} for size in (3, 4))
+    with pytest.raises(SystemExit, match=r"head: expected \(4,\) in both runs, found \(3,\) in the first"):
+        training.mean(first, second, 0.5)
+    with pytest.raises(SystemExit, match="head: expected .* found none in the first"):
+        training.mean({"slow": {}}, second, 0.5)
 
 
 def test_what_other_processes_saw_double_is_forgotten(tmp_path: Path) -> None:

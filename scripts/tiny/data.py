@@ -63,7 +63,7 @@ EASY = 3  # sheets of the tower's that begin with easy pictures: all of the firs
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
 MOST_TOLD = TALLY - 1  # shapes in a picture that is talked about
 MOST = 12  # shapes of a kind before another one
-LENGTH, GROUP_LENGTH = 264, 520  # positions of one conversation, of one about several pictures
+LENGTH, GROUP_LENGTH = 320, 680  # positions of one conversation, of one about several pictures
 
 
 def train_tokenizer(*, seed: int, size: int = 2048) -> str:

@@ -32,7 +32,7 @@ class Shape:
     """The sizes of the model; tile_px / (8 * patch_px) is the side of its feature map, one token a cell."""
 
     vocab_size: int
-    tile_px: int = 384
+    tile_px: int = 448
     patch_px: int = 4
     dims: tuple[int, ...] = (24, 48, 128, 256)
     depths: tuple[int, ...] = (1, 2, 3, 3)

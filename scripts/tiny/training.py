@@ -471,6 +471,21 @@ class Run:
         torch._foreach_lerp_(list(self.slow.values()), [p.detach() for p in self.model.parameters()], 1 - keep)
 
 
+def mean(first: Batch, second: Batch, share: float) -> Batch:
+    """The state of a run as Run.save writes it: `second` with the mean of both's slow weights, of which it has `share`.
+
+    Raises: SystemExit naming a weight that is not of the same shape in both.
+    """
+    slow = {}
+    for name, weight in second["slow"].items():
+        other = first["slow"].get(name)
+        if other is None or other.shape != weight.shape:
+            found = "none" if other is None else tuple(other.shape)
+            raise SystemExit(f"{name}: expected {tuple(weight.shape)} in both runs, found {found} in the first")
+        slow[name] = torch.lerp(other, weight, share)
+    return second | {"slow": slow, "model": second["model"] | slow}
+
+
 def average(model: Yasa) -> None:
     """The mean of the gradients over the processes that share this run, in place."""
     if not distributed.is_initialized():
