@@ -35,6 +35,13 @@ def writer() -> data.Writer:
     return data.Writer(Tokenizer.from_str(data.train_tokenizer(seed=0)), SHAPE.tokens)
 
 
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
+def halved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """As on a processor that multiplies bfloat16 natively, and as on one that does not."""
+    monkeypatch.setattr(training, "has_bfloat16", lambda: request.param)
+    return bool(request.param)
+
+
 def square(x: float, y: float, colour: str = "red") -> Thing:
     corners = np.asarray([[x - 0.05, y - 0.1], [x + 0.05, y - 0.1], [x + 0.05, y + 0.1], [x - 0.05, y + 0.1]])
     return Thing(colour, "square", x, y, 0.1, 0.2, corners.astype(np.float32))
@@ -268,13 +275,14 @@ def test_the_tower_learns_to_tell_by_the_cell_that_already_is_surer() -> None:
     assert torch.equal(told["code"][0, cell], told["code"][1, other])
 
 
-def test_a_batch_of_looking_is_labelled_once_the_tower_has_looked(writer: data.Writer) -> None:
+def test_a_batch_of_looking_is_labelled_once_the_tower_has_looked(writer: data.Writer, halved: bool) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=1, reading=0, part=(0, 8))
     batch = lessons[0]
     assert "marks" not in batch
     loss, terms = training.look_loss(Yasa(SHAPE), batch, 1.0)
     assert loss.isfinite()
     assert terms["detect"] > 0
+    loss.backward()
 
 
 def test_no_head_is_shown_where_to_look_for_what_is_in_doubt(writer: data.Writer) -> None:
@@ -351,13 +359,15 @@ def test_pictures_seen_double_are_talked_about_again(writer: data.Writer) -> Non
     assert torch.equal(gallery.told(0)["features"], again["features"])
 
 
-def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer) -> None:
+def test_a_batch_of_telling_is_written_after_the_tower_has_looked(writer: data.Writer, halved: bool) -> None:
     lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
     gallery = training.Gallery(Yasa(SHAPE), lessons, {})
     gallery.look(**lessons[0])
     batch = gallery.told(0)
     assert batch["features"].shape == (len(batch["code"]), SHAPE.tokens, SHAPE.dims[-1])
-    plain = gallery.model.deepen(gallery.seen[0][1])
+    with training.exactness():
+        plain = gallery.model.deepen(gallery.seen[0][1])
+    assert (plain.dtype == torch.bfloat16) == halved
     noise = (batch["features"] - plain).std() / plain.std()
     assert noise.item() == pytest.approx(training.ROUNDED, rel=0.01)
     loss, terms = training.tell_loss(gallery.model, batch, 1.0)

@@ -240,7 +240,7 @@ def look_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
 def named_right(model: Yasa, last: Tensor, marks: Tensor) -> dict[str, Tensor]:
     """The shares of shapes whose colour and whose kind the detector names rightly."""
     here = marks[..., 0] > 0
-    _, colours, shapes, _ = model.detector(last)[here].split(SAID, -1)
+    _, colours, shapes, _ = model.detector(last[here].float()).split(SAID, -1)
     colour, shape = (names.argmax(-1) == marks[here][:, i] for i, names in ((1, colours), (2, shapes)))
     return {"colour": colour.float().mean(), "shape": shape.float().mean()}
 
