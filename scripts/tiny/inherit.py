@@ -1,7 +1,9 @@
-"""Takes the tower out of an exported bundle, for a training run that goes on from it."""
+"""Takes the weights out of an exported INT8 bundle, for a training run that goes on from them."""
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from model import Yasa
+from model import Shape, Yasa
 
 WORDS = (
     ("embeddings.patch_embeddings.", "patch."),
@@ -28,8 +30,7 @@ def inherit_tower(model: Yasa, bundle: Path) -> None:
 
     Raises: SystemExit naming the tensor that the bundle has in another shape or not at all.
     """
-    graph = onnx.load(bundle / "vision.onnx").graph
-    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kept = weights(bundle / "vision.onnx")
     with torch.no_grad():
         for name, parameter in model.model.vision_model.backbone.named_parameters():
             if name.startswith("layernorm."):
@@ -37,10 +38,73 @@ def inherit_tower(model: Yasa, bundle: Path) -> None:
             if name.endswith("grn.bias"):
                 parameter.zero_()  # the exporter has put it into the bias of the layer that follows
                 continue
-            found = tensor(kept, f"vision.{translated(name)}")
-            if found.numel() != parameter.numel():
-                raise SystemExit(f"{bundle}: {name}: expected {tuple(parameter.shape)}, found {tuple(found.shape)}")
-            parameter.copy_(found.reshape(parameter.shape))
+            put(parameter, tensor(kept, f"vision.{translated(name)}"), f"{bundle}: {name}")
+
+
+def inherit_all(model: Yasa, bundle: Path) -> None:
+    """Sets the model's tower, projector and decoder to those of a bundle of the same sizes, as inherit_tower does."""
+    inherit_tower(model, bundle)
+    seen, said = weights(bundle / "vision.onnx"), weights(bundle / "decoder.onnx")
+    decoder = model.model.language_model
+    told = {model.lm_head.weight: tensor(said, "decoder.head.weight"), decoder.norm.weight: tensor(said, "text.norm")}
+    for i in (0, 2):
+        for kind in ("weight", "bias"):
+            told[getattr(model.model.language_projection[i], kind)] = tensor(seen, f"projection.{i}.{kind}")
+    for n, layer in enumerate(decoder.layers):
+        own, mlp = layer.self_attn, layer.mlp
+        fused = {
+            "qkv": (own.q_proj, own.k_proj, own.v_proj), "o": (own.o_proj,), "gate_up": (mlp.gate_proj, mlp.up_proj),
+            "down": (mlp.down_proj,),
+        }  # fmt: skip
+        for path, parts in fused.items():
+            rows = tensor(said, f"decoder.layers.{n}.{path}.weight").split([part.out_features for part in parts])
+            told |= {part.weight: some for part, some in zip(parts, rows, strict=True)}
+        told[layer.input_layernorm.weight] = tensor(said, f"text.layers.{n}.norm1.weight")
+        told[layer.post_attention_layernorm.weight] = tensor(said, f"text.layers.{n}.norm2.weight")
+    told[decoder.embed_tokens.weight] = embeddings(bundle / "embedding.bin", *decoder.embed_tokens.weight.shape)
+    with torch.no_grad():
+        for parameter, value in told.items():
+            put(parameter, value, str(bundle))
+
+
+def opened(bundle: Path) -> tuple[Yasa, str]:
+    """A model with all of a bundle's weights, what only serves the training as it begins, and its tokenizer.json.
+
+    Raises: SystemExit where the bundle is of other sizes than scripts/tiny trains.
+    """
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    torch.manual_seed(0)
+    model = Yasa(Shape(vocab_size=manifest["text"]["vocab_size"]))
+    inherit_all(model, bundle)
+    return model, (bundle / "tokenizer.json").read_text()
+
+
+def with_tower(model: Yasa, looked: dict[str, Tensor]) -> Yasa:
+    """A model with the decoder and projector of this one, and for all else the weights of a run that has looked."""
+    other = copy.deepcopy(model)
+    spoken = ("model.language_model.", "model.language_projection.", "lm_head.")
+    other.load_state_dict({name: w for name, w in looked.items() if not name.startswith(spoken)}, strict=False)
+    return other
+
+
+def weights(graph: Path) -> dict[str, np.ndarray]:
+    """All tensors that a graph keeps, by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer}
+
+
+def embeddings(table: Path, rows: int, width: int) -> Tensor:
+    """(rows, width) float32 of an embedding.bin in int8, whose rows' scales follow all of them."""
+    expected, kept = rows * (width + 4), np.fromfile(table, np.int8)
+    if len(kept) != expected:
+        raise SystemExit(f"{table}: expected {rows} rows of {width} int8 and their scales, found {len(kept)} bytes")
+    scales = kept[rows * width :].view("<f4")
+    return torch.from_numpy(kept[: rows * width].reshape(rows, width).astype(np.float32) * scales[:, None])
+
+
+def put(parameter: Tensor, value: Tensor, name: str) -> None:
+    if value.numel() != parameter.numel():
+        raise SystemExit(f"{name}: expected {tuple(parameter.shape)}, found {tuple(value.shape)}")
+    parameter.copy_(value.reshape(parameter.shape))
 
 
 def translated(name: str) -> str:
@@ -52,8 +116,10 @@ def translated(name: str) -> str:
 def tensor(kept: dict[str, np.ndarray], name: str) -> Tensor:
     """One tensor as float32, in the direction in which torch keeps it."""
     if name not in kept:
-        raise SystemExit(f"{name}: the bundle's vision.onnx has no such tensor")
+        raise SystemExit(f"{name}: the bundle has no such tensor")
     value = kept[name]
     if value.dtype == np.int8:
         value = (value.astype(np.float32) * kept[name.replace(".weight", ".scales")]).T
+    elif value.ndim == 2:
+        raise SystemExit(f"{name}: expected a bundle of the recipe int8, found a matrix in {value.dtype}")
     return torch.from_numpy(np.array(value, np.float32, order="C"))

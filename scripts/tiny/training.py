@@ -425,6 +425,14 @@ class Run:
     def file(self) -> Path:
         return self.folder / "run.pt"
 
+    @classmethod
+    def of(cls, model: Yasa, folder: Path) -> Run:
+        """A run that is about to begin with a model's weights."""
+        run = cls(folder, model.shape, seed=0, peak=0.0)
+        run.model.load_state_dict(model.state_dict())
+        run.slow = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+        return run
+
     def save(self) -> None:
         state = {
             "step": self.step,

@@ -1,0 +1,99 @@
+"""Fits to a model that has learned already what a bundle does not keep, while all that it does keep stands still."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data import GLANCES, USES, Batches, Drawings
+from model import Yasa
+from training import Gallery, batches, exactness, labelled, seen_loss, tell_loss, understood_loss
+
+HASTE = 2e-2  # the learning rate of what is fitted: single linear layers, mostly
+CAREFUL = 0.2  # of that for the projector, which is deeper, and of that again where it nearly says it already
+SHOWN = 0.5  # how much the cells with shapes count besides all cells
+
+
+def fit_eyes(model: Yasa, data: Batches, steps: int) -> None:
+    """All that answers for the tower alone, and the projector, which is to say the code: a tower that goes on looking.
+
+    data: batches of looking.
+    """
+    answering = [model.detector, model.spotters, model.tracers, model.stretchers]
+    projector = model.model.language_projection
+    shown = batches(data, 0, steps, 0)
+
+    def missed() -> Tensor:
+        batch = next(shown)
+        with torch.no_grad(), exactness():
+            maps = tuple(found.float() for found in model.look(batch["tiles"]))
+        batch |= labelled(model.detector(maps[-1]), batch["known"], model.shape.grid)
+        apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
+        return apart + sum(seen_loss(model, maps, batch).values(), start=torch.zeros(()))
+
+    fit(model, [(HASTE, weights(*answering)), (HASTE * CAREFUL, weights(projector))], steps, missed)
+
+
+def fit_projector(model: Yasa, other: Yasa, seed: int, steps: int) -> None:
+    """The projector, which begins as the other's: to say with this tower what the other one says with its own."""
+    model.model.language_projection.load_state_dict(other.model.language_projection.state_dict())
+    pictures = Drawings(model.shape, (seed, 4), crowded=False, uses=USES)
+    numbers = iter(range(steps))
+
+    def missed() -> Tensor:
+        first = GLANCES * next(numbers)
+        shots = [pictures[first + i] for i in range(GLANCES)]
+        tiles = torch.from_numpy(np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy())
+        with torch.no_grad(), exactness():
+            seen, wanted = model.look(tiles)[-1].float(), other.project(other.look(tiles)[-1]).float()
+        here = labelled(model.detector(seen), [shot.things for shot in shots], model.shape.grid)["marks"][..., 0]
+        off = (model.project(seen) - wanted).square().mean(-1)
+        return off.mean() + SHOWN * (off * here).sum() / here.sum().clamp(min=1)
+
+    fit(model, [(HASTE * CAREFUL**2, weights(model.model.language_projection))], steps, missed)
+
+
+def fit_hints(model: Yasa, data: Batches, steps: int) -> None:
+    """All that answers for the decoder on the way. data: batches of telling."""
+    answering = [model.namer, model.rememberer, model.counters, model.describer, model.tallier]
+    gallery, shown = Gallery(model, data, {}), enumerate(batches(data, 0, steps, 0))
+
+    def missed() -> Tensor:
+        index, batch = next(shown)
+        if "shown" in batch:
+            gallery.look(**batch)
+        return tell_loss(model, gallery.told(index), 1.0)[0]
+
+    fit(model, [(HASTE, weights(*answering))], steps, missed)
+
+
+def weights(*parts: nn.Module) -> list[nn.Parameter]:
+    return list(chain.from_iterable(part.parameters() for part in parts))
+
+
+def fit(
+    model: Yasa, groups: Iterable[tuple[float, list[nn.Parameter]]], steps: int, missed: Callable[[], Tensor]
+) -> None:
+    """So many steps of Adam for some groups of the model's parameters, each with its rate at its highest."""
+    kept = [{"params": some, "highest": rate} for rate, some in groups]
+    optimizer = torch.optim.Adam(kept, betas=(0.9, 0.98))
+    model.requires_grad_(False)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    for step in range(steps):
+        loss = missed()
+        for group in optimizer.param_groups:
+            group["lr"] = group["highest"] * min(1, (step + 1) / 20, 2 * (1 - step / steps))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if sys.stderr.isatty() or (step + 1) % 50 == 0:
+            print(f"\r{step + 1} of {steps}, loss {loss.item():.4g} ", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    model.requires_grad_(True)

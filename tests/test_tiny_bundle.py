@@ -1,0 +1,86 @@
+"""What training takes out of a bundle is what the runtime says, and fitting moves only what is fitted."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "scripts" / "tiny"))
+
+import data  # noqa: E402
+import fitting  # noqa: E402
+import inherit  # noqa: E402
+import scenes  # noqa: E402
+import talk  # noqa: E402
+from edge import Engine  # noqa: E402
+from model import Shape, Yasa  # noqa: E402
+
+BUNDLE = ROOT / "models" / "reka-edge-tiny"
+SHAPE = Shape(vocab_size=2112)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[Yasa, str]:
+    return inherit.opened(BUNDLE)
+
+
+def test_a_bundle_that_is_opened_says_what_the_runtime_says(bundled: tuple[Yasa, str]) -> None:
+    model, tokenizer = bundled
+    rgb = cv2.cvtColor(cv2.imread(str(BUNDLE.parent / "sample.png")), cv2.COLOR_BGR2RGB)
+    writer, row, question = data.Writer(Tokenizer.from_str(tokenizer), SHAPE.tokens), data.Row(), "What do you see?"
+    writer.question(row, talk.Exchange(question, (talk.Part(""),), (0,)), [0], ())
+    writer.mark(row, "<sep>")
+    writer.text(row, "assistant:")
+    tile = scenes.tile(rgb, tile_px=SHAPE.tile_px, patch_px=SHAPE.patch_px).transpose(2, 0, 1)
+    with torch.no_grad():
+        seen = model.project(model.look(torch.from_numpy(tile[None].copy()))[-1])[0]
+        embeds, source = model.model.language_model.embed_tokens(torch.tensor(row.ids)), torch.tensor(row.source)
+        embeds[source >= 0] = seen[source[source >= 0]]
+        ours = model.lm_head(model.read(embeds[None], torch.tensor([row.places]))[0][-1][0, -1]).numpy()
+    message = {"role": "user", "content": [{"type": "image", "image": rgb}, {"type": "text", "text": question}]}
+    with Engine.open(BUNDLE) as engine:
+        theirs = engine.next_logits([message])
+    assert ours.argmax() == theirs.argmax()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.999
+
+
+def test_a_bundle_of_another_recipe_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"decoder\.head\.weight: expected a bundle of the recipe int8.*float32"):
+        inherit.tensor({"decoder.head.weight": np.zeros((2, 3), np.float32)}, "decoder.head.weight")
+
+
+def moved(before: dict[str, torch.Tensor], model: Yasa) -> set[str]:
+    """The parts of a model that are no longer what they were."""
+    assert all(p.requires_grad for p in model.parameters())
+    changed = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    return {".".join(name.split(".")[: 2 if name.startswith("model.") else 1]) for name in changed}
+
+
+def test_fitting_moves_only_what_is_fitted(bundled: tuple[Yasa, str]) -> None:
+    model, tokenizer = copy.deepcopy(bundled[0]), bundled[1]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fitting.fit_eyes(model, data.Batches(tokenizer, SHAPE, seed=0, looking=1, reading=0, part=(0, 8)), 1)
+    eyes = {"detector", "spotters", "tracers", "stretchers", "model.language_projection"}
+    assert moved(before, model) == eyes
+    model = inherit.with_tower(bundled[0], dict(model.named_parameters()))
+    assert moved(before, model) == eyes - {"model.language_projection"}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fitting.fit_hints(model, data.Batches(tokenizer, SHAPE, seed=0, looking=0, reading=0, part=(0, 12)), 1)
+    assert moved(before, model) == {"namer", "rememberer", "counters", "describer", "tallier"}
+
+
+def test_a_projector_is_fitted_to_a_tower_that_sees_otherwise(bundled: tuple[Yasa, str]) -> None:
+    model = copy.deepcopy(bundled[0])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        model.model.vision_model.backbone.encoder.stages[-1].layers[-1].pwconv2.bias.add_(0.05)
+    fitting.fit_projector(model, bundled[0], 0, 1)
+    assert moved(before, model) == {"model.vision_model", "model.language_projection"}
