@@ -57,6 +57,15 @@ def test_a_bundle_of_another_recipe_is_refused() -> None:
         inherit.tensor({"decoder.head.weight": np.zeros((2, 3), np.float32)}, "decoder.head.weight")
 
 
+def test_a_folder_that_is_no_bundle_and_a_bundle_of_other_sizes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="expected a bundle, found no manifest.json in it"):
+        inherit.opened(tmp_path)
+    manifest = (BUNDLE / "manifest.json").read_text()
+    (tmp_path / "manifest.json").write_text(manifest.replace('"n_layers": 6', '"n_layers": 8'))
+    with pytest.raises(SystemExit, match="n_layers: expected 6, found 8"):
+        inherit.opened(tmp_path)
+
+
 def moved(before: dict[str, torch.Tensor], model: Yasa) -> set[str]:
     """The parts of a model that are no longer what they were."""
     assert all(p.requires_grad for p in model.parameters())
@@ -82,5 +91,11 @@ def test_a_projector_is_fitted_to_a_tower_that_sees_otherwise(bundled: tuple[Yas
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():
         model.model.vision_model.backbone.encoder.stages[-1].layers[-1].pwconv2.bias.add_(0.05)
-    fitting.fit_projector(model, bundled[0], 0, 1)
+    fitting.fit_projector(model, bundled[0], 0, 12)
     assert moved(before, model) == {"model.vision_model", "model.language_projection"}
+    rgb = cv2.cvtColor(cv2.imread(str(BUNDLE.parent / "sample.png")), cv2.COLOR_BGR2RGB)
+    tile = scenes.tile(rgb, tile_px=SHAPE.tile_px, patch_px=SHAPE.patch_px).transpose(2, 0, 1)
+    with torch.no_grad():
+        ours, theirs = (one.look(torch.from_numpy(tile[None].copy()))[-1] for one in (model, bundled[0]))
+        wanted, unfitted = bundled[0].project(theirs), bundled[0].project(ours)
+        assert (model.project(ours) - wanted).square().mean() < 0.8 * (unfitted - wanted).square().mean()

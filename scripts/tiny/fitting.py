@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ def fit_eyes(model: Yasa, data: Batches, steps: int) -> None:
 
     data: batches of looking.
     """
-    answering = [model.detector, model.spotters, model.tracers, model.stretchers]
+    answering = nn.ModuleList([model.detector, model.spotters, model.tracers, model.stretchers])
     projector = model.model.language_projection
     shown = batches(data, 0, steps, 0)
 
@@ -36,7 +35,7 @@ def fit_eyes(model: Yasa, data: Batches, steps: int) -> None:
         apart = understood_loss(model.project(maps[-1]), model.imagine(batch["code"]), batch["code"])
         return apart + sum(seen_loss(model, maps, batch).values(), start=torch.zeros(()))
 
-    fit(model, [(HASTE, weights(*answering)), (HASTE * CAREFUL, weights(projector))], steps, missed)
+    fit(model, [(HASTE, answering), (HASTE * CAREFUL, projector)], steps, missed)
 
 
 def fit_projector(model: Yasa, other: Yasa, seed: int, steps: int) -> None:
@@ -55,12 +54,12 @@ def fit_projector(model: Yasa, other: Yasa, seed: int, steps: int) -> None:
         off = (model.project(seen) - wanted).square().mean(-1)
         return off.mean() + SHOWN * (off * here).sum() / here.sum().clamp(min=1)
 
-    fit(model, [(HASTE * CAREFUL**2, weights(model.model.language_projection))], steps, missed)
+    fit(model, [(HASTE * CAREFUL**2, model.model.language_projection)], steps, missed)
 
 
 def fit_hints(model: Yasa, data: Batches, steps: int) -> None:
     """All that answers for the decoder on the way. data: batches of telling."""
-    answering = [model.namer, model.rememberer, model.counters, model.describer, model.tallier]
+    answering = nn.ModuleList([model.namer, model.rememberer, model.counters, model.describer, model.tallier])
     gallery, shown = Gallery(model, data, {}), enumerate(batches(data, 0, steps, 0))
 
     def missed() -> Tensor:
@@ -69,23 +68,16 @@ def fit_hints(model: Yasa, data: Batches, steps: int) -> None:
             gallery.look(**batch)
         return tell_loss(model, gallery.told(index), 1.0)[0]
 
-    fit(model, [(HASTE, weights(*answering))], steps, missed)
+    fit(model, [(HASTE, answering)], steps, missed)
 
 
-def weights(*parts: nn.Module) -> list[nn.Parameter]:
-    return list(chain.from_iterable(part.parameters() for part in parts))
-
-
-def fit(
-    model: Yasa, groups: Iterable[tuple[float, list[nn.Parameter]]], steps: int, missed: Callable[[], Tensor]
-) -> None:
-    """So many steps of Adam for some groups of the model's parameters, each with its rate at its highest."""
-    kept = [{"params": some, "highest": rate} for rate, some in groups]
-    optimizer = torch.optim.Adam(kept, betas=(0.9, 0.98))
+def fit(model: Yasa, parts: Sequence[tuple[float, nn.Module]], steps: int, missed: Callable[[], Tensor]) -> None:
+    """So many steps of Adam for some parts of the model, each with its learning rate at its highest."""
     model.requires_grad_(False)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(True)
+    for _, part in parts:
+        part.requires_grad_(True)
+    kept = [{"params": list(part.parameters()), "highest": rate} for rate, part in parts]
+    optimizer = torch.optim.Adam(kept, betas=(0.9, 0.98))
     for step in range(steps):
         loss = missed()
         for group in optimizer.param_groups:

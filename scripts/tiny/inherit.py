@@ -62,9 +62,10 @@ def inherit_all(model: Yasa, bundle: Path) -> None:
         told[layer.input_layernorm.weight] = tensor(said, f"text.layers.{n}.norm1.weight")
         told[layer.post_attention_layernorm.weight] = tensor(said, f"text.layers.{n}.norm2.weight")
     told[decoder.embed_tokens.weight] = embeddings(bundle / "embedding.bin", *decoder.embed_tokens.weight.shape)
+    names = {parameter: name for name, parameter in model.named_parameters()}
     with torch.no_grad():
         for parameter, value in told.items():
-            put(parameter, value, str(bundle))
+            put(parameter, value, f"{bundle}: {names[parameter]}")
 
 
 def opened(bundle: Path) -> tuple[Yasa, str]:
@@ -72,9 +73,15 @@ def opened(bundle: Path) -> tuple[Yasa, str]:
 
     Raises: SystemExit where the bundle is of other sizes than scripts/tiny trains.
     """
-    manifest = json.loads((bundle / "manifest.json").read_text())
+    text = json.loads(held(bundle / "manifest.json").read_text())["text"]
+    shape = Shape(vocab_size=text["vocab_size"])
+    sizes = {"n_layers": shape.layers, "n_heads": shape.heads, "n_kv_heads": shape.kv_heads}
+    sizes |= {"hidden_size": shape.hidden_size, "intermediate_size": shape.intermediate_size}
+    for name, size in sizes.items():
+        if text[name] != size:
+            raise SystemExit(f"{bundle}: {name}: expected {size}, found {text[name]}")
     torch.manual_seed(0)
-    model = Yasa(Shape(vocab_size=manifest["text"]["vocab_size"]))
+    model = Yasa(shape)
     inherit_all(model, bundle)
     return model, (bundle / "tokenizer.json").read_text()
 
@@ -83,13 +90,23 @@ def with_tower(model: Yasa, looked: dict[str, Tensor]) -> Yasa:
     """A model with the decoder and projector of this one, and for all else the weights of a run that has looked."""
     other = copy.deepcopy(model)
     spoken = ("model.language_model.", "model.language_projection.", "lm_head.")
-    other.load_state_dict({name: w for name, w in looked.items() if not name.startswith(spoken)}, strict=False)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if not name.startswith(spoken):
+                put(parameter, looked[name], f"the run that has looked: {name}")
     return other
+
+
+def held(file: Path) -> Path:
+    """A file of a bundle. Raises: SystemExit where there is none."""
+    if not file.exists():
+        raise SystemExit(f"{file.parent}: expected a bundle, found no {file.name} in it")
+    return file
 
 
 def weights(graph: Path) -> dict[str, np.ndarray]:
     """All tensors that a graph keeps, by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer}
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(held(graph)).graph.initializer}
 
 
 def embeddings(table: Path, rows: int, width: int) -> Tensor:

@@ -425,14 +425,6 @@ class Run:
     def file(self) -> Path:
         return self.folder / "run.pt"
 
-    @classmethod
-    def of(cls, model: Yasa, folder: Path) -> Run:
-        """A run that is about to begin with a model's weights."""
-        run = cls(folder, model.shape, seed=0, peak=0.0)
-        run.model.load_state_dict(model.state_dict())
-        run.slow = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-        return run
-
     def save(self) -> None:
         state = {
             "step": self.step,
@@ -477,6 +469,16 @@ class Run:
         self.step += 1
         keep = min(0.999, self.step / (self.step + 20))
         torch._foreach_lerp_(list(self.slow.values()), [p.detach() for p in self.model.parameters()], 1 - keep)
+
+
+def begin(folder: Path, model: Yasa, tokenizer: str) -> None:
+    """Makes a folder with a run that is about to begin with a model's weights."""
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text(tokenizer)
+    run = Run(folder, model.shape, seed=0, peak=0.0)  # whoever goes on sets the rate anew at every step
+    run.model.load_state_dict(model.state_dict())
+    run.slow = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    run.save()
 
 
 def mean(first: Batch, second: Batch, share: float) -> Batch:
