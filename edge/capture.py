@@ -33,6 +33,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _CHUNK_BYTES = 1 << 16
 _LISTEN_S = 0.5  # how long standard input is waited for at a time
 _MAX_BROKEN = 20  # pictures one after another that cannot be decoded: it is no camera then
+_CV2_SILENT = 0  # cv2.utils.logging.LOG_LEVEL_SILENT, which not every 4.x has in Python
 
 
 class NothingYet(Exception):
@@ -323,10 +324,9 @@ def _quiet() -> Iterator[None]:
     """Keep OpenCV from writing to stderr: what failed is raised."""
     import cv2
 
-    logging = cv2.utils.logging
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(_CV2_SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        cv2.setLogLevel(level)

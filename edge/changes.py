@@ -84,4 +84,5 @@ class TileMemory:
         sums = np.add.reduceat(np.add.reduceat(tile, edges, axis=2), edges, axis=1)
         sides = np.diff(np.append(edges, tile.shape[1])).astype(np.float32)
         grey = 255 * np.array(self._spec.std, np.float32)[:, None, None]
-        return (sums / np.outer(sides, sides) * grey).astype(np.float32)
+        blocks: F32 = (sums / np.outer(sides, sides) * grey).astype(np.float32)
+        return blocks

@@ -50,7 +50,7 @@ def log_mel(samples: F32, *, n_mels: int) -> F32:
 def mel_filters(n_mels: int) -> F64:
     """Return Slaney's triangles from 0 to 8 kHz, each of area 1: (201 frequencies, n_mels)."""
     frequencies = np.linspace(0, SAMPLE_RATE_HZ / 2, _WINDOW_SAMPLES // 2 + 1)
-    corners = _hz(np.linspace(0, _mels(SAMPLE_RATE_HZ / 2), n_mels + 2))
+    corners = _hz(np.linspace(0, _mels(SAMPLE_RATE_HZ / 2), n_mels + 2, dtype=np.float64))
     widths = np.diff(corners)
     distance = corners[None, :] - frequencies[:, None]  # (201, n_mels + 2)
     rising, falling = -distance[:, :-2] / widths[:-1], distance[:, 2:] / widths[1:]

@@ -245,7 +245,7 @@ def _stream(stream: BinaryIO) -> Iterator[F32]:
             head = b""
         resampler = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32") if rate_hz != RATE_HZ else None
         n_bytes = 2 * n_channels * max(1, round(rate_hz * BLOCK_S))
-        held = np.zeros(0, np.float32)
+        held: F32 = np.zeros(0, np.float32)
         while data := head + stream.read(n_bytes - len(head)):
             head = b""
             wide = np.frombuffer(data[: len(data) // (2 * n_channels) * 2 * n_channels], "<i2").reshape(-1, n_channels)

@@ -61,7 +61,7 @@ class _Softmax:
     def __init__(self, n_positions: int) -> None:
         self.peak: F64 = np.full(n_positions, -np.inf)
         self.total: F64 = np.zeros(n_positions)
-        self.top = np.zeros(n_positions, np.int64)
+        self.top: npt.NDArray[np.int64] = np.zeros(n_positions, np.int64)
         self._n_seen = 0
 
     def add(self, run: F32) -> tuple[F64, F64]:

@@ -24,7 +24,8 @@ def head_order(config: TextConfig) -> npt.NDArray[np.int64] | None:
     if rotated % KERNEL_MULTIPLE == 0:
         return None
     turned, rest = np.arange(rotated).reshape(2, -1), np.arange(rotated, head).reshape(2, -1)
-    return np.concatenate([turned[0], rest[0], turned[1], rest[1]])
+    order: npt.NDArray[np.int64] = np.concatenate([turned[0], rest[0], turned[1], rest[1]])
+    return order
 
 
 def tables(config: TextConfig) -> tuple[F32, F32]:

@@ -199,7 +199,8 @@ class _Rewriting:
         weight = self._traced.tensor(node.input[1]).astype(np.float32)  # (in, out)
         parts = [np.ascontiguousarray(weight.T)]
         path = _path(node.output[0])
-        out = self._linears.add(self._value(node.input[0]), path, parts, shape=weight.shape[::-1], bias=None)
+        n_in, n_out = weight.shape
+        out = self._linears.add(self._value(node.input[0]), path, parts, shape=(n_out, n_in), bias=None)
         called = self._names.get(node.output[0], node.output[0])
         if called in self._traced.outputs:
             self._graph.node("Identity", [out], called)

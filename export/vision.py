@@ -105,7 +105,8 @@ class _Tower:
         shift = self._weights.tensor(f"{name}.grn.bias").astype(np.float64)
         # Not a matrix product: its last bits would depend on the machine's BLAS.
         sums = [(block * shift).sum(axis=1) for block in runs(self._weights, f"{name}.pwconv2.weight")]
-        return (np.concatenate(sums) + self._weights.tensor(f"{name}.pwconv2.bias")).astype(np.float32)
+        bias: F32 = (np.concatenate(sums) + self._weights.tensor(f"{name}.pwconv2.bias")).astype(np.float32)
+        return bias
 
     def _pool(self, x: str) -> str:
         """Add the position table and average down to the tokens of a tile. x: (N, g, g, C) -> (N, tokens, C)."""
@@ -158,4 +159,5 @@ def position_table(n_rows: int, channels: int) -> F32:
     omega = POSITION_BASE ** (-np.arange(quarter) / quarter)
     row, column = np.divmod(np.arange(n_rows), POSITION_GRID)
     parts = [wave(place[:, None] * omega) for place in (column, row) for wave in (np.sin, np.cos)]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    table: F32 = np.concatenate(parts, axis=1).astype(np.float32)
+    return table

@@ -87,4 +87,5 @@ def _blocks(weight: F32) -> F32:
 def _levels(blocks: F32, scales: F32) -> F32:
     """The nearest of -8 .. 7 for each weight; blocks of zeros have the scale 0 and the level 0."""
     divisors = np.where(scales != 0, scales, np.float32(1))
-    return np.clip(np.rint(blocks / divisors), -ZERO_POINT, ZERO_POINT - 1)
+    levels: F32 = np.clip(np.rint(blocks / divisors), -ZERO_POINT, ZERO_POINT - 1)
+    return levels
