@@ -9,6 +9,7 @@ from collections.abc import Generator as GeneratorType
 from dataclasses import replace
 
 from edge.chat import Reply, api_errors
+from edge.errors import EngineClosed
 from edge.exchange import Headers, HttpResponse, Writer, json_response, refusal
 from edge.handle import Handle, Progress
 from edge.limits import Limits
@@ -70,25 +71,25 @@ class Generation:
         return self._writer.streams
 
     def poll(self) -> bytes | None:
-        """Return what is to be sent next, None when there is nothing new; `done` says whether more can come."""
-        if self.done:
-            return None
-        if self.left_s <= self._hurry_s:
-            self.handle.hurry()
-        try:
-            with api_errors():
-                progress = self.handle.poll()
-        except ApiError as error:
-            return self._fail(error)
-        if progress is None and self.handle.done:
-            self.done = True
-            return None
-        if progress is not None:
-            self._note(progress)
-        if self.left_s == 0 and (progress is None or progress.finish_reason is None):
-            self.handle.cancel()
-            progress = replace(self.newest, finish_reason="length")
-        return None if progress is None else self._send(progress)
+        """Return what is to be sent next, None when there is nothing new; `done` says whether more can come.
+
+        None says that the handle has nothing more: a failure or an end right behind a token that sends nothing is
+        answered now, for nothing further would announce it.
+        """
+        while not self.done:
+            if self.left_s <= self._hurry_s:
+                self.handle.hurry()
+            try:
+                with api_errors():
+                    progress = self._taken()
+            except ApiError as error:
+                return self._fail(error)
+            if progress is None:
+                return None
+            part = self._send(progress)
+            if part is not None:
+                return part
+        return None
 
     @property
     def left_s(self) -> float:
@@ -106,6 +107,17 @@ class Generation:
         self.cancel()
         self.broken = True
         return self._writer.broken(self._reply, self.newest, error)
+
+    def _taken(self) -> Progress | None:
+        """Take the handle's news, the answer's end when its time is over. Raises: EdgeError."""
+        progress = self._noted(self.handle.poll())
+        if self.left_s == 0 and (progress is None or progress.finish_reason is None):
+            self.handle.cancel()
+            # What the engine said just before is still there to be taken; what was cancelled says nothing more.
+            progress = self._noted(self.handle.poll()) or replace(self.newest, finish_reason="length")
+        elif progress is None and self.handle.done:
+            raise EngineClosed("the generation was stopped before its end")
+        return progress
 
     def _send(self, progress: Progress) -> bytes | None:
         self.newest = progress
@@ -130,11 +142,15 @@ class Generation:
         self.status, self.headers = response.status, response.headers
         return response.body
 
-    def _note(self, progress: Progress) -> None:
+    def _noted(self, progress: Progress | None) -> Progress | None:
+        """Return what the handle gave, with the time of its first token noted."""
+        if progress is None:
+            return None
         if self._first_s is None:
             self._first_s, self._n_first = self._clock(), progress.output_tokens
             self._metrics.first_token(self._first_s - self._begun_s)
         self.newest = progress
+        return progress
 
     def _count(self, end: str) -> None:
         if self._counted:

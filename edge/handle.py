@@ -62,11 +62,10 @@ class Handle:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_news or self._ended)
-            progress = self.poll()
-            if progress is not None:
-                yield progress
-            elif self._ended:
+                progress = self.poll()  # in the same hold: an error that came in between would not be seen
+            if progress is None:
                 return
+            yield progress
 
     def poll(self) -> Progress | None:
         """Take the newest progress without waiting; None when there is nothing new. Raises as iterating does."""
