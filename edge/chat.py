@@ -84,7 +84,7 @@ class Request:
     @property
     def has_paper(self) -> bool:
         """Whether any message names a PDF."""
-        parts = (part for message in self.messages for part in message.parts)
+        parts = (part for message in self.messages for part in message.all_parts)
         return any(isinstance(part, MediaPart) and part.kind == "pdf" for part in parts)
 
 

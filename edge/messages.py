@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, takewhile
 from typing import cast
 
 from edge.errors import TextError
@@ -39,14 +40,28 @@ class MediaPart:
     is_url: bool = True
 
 
+class Unparsed(str):
+    """What a model wrote for the arguments of a call, where that is no JSON object."""
+
+
+Result = str | tuple[str | MediaPart, ...]  # what a tool answered: text, or parts where it has media
+
+
 @dataclass(frozen=True)
 class Message:
-    """A message whose shape is right."""
+    """A message whose shape is right; call_ids: of its calls, or of the calls that its results belong to."""
 
     role: Role
     parts: tuple[str | MediaPart, ...] = ()
     calls: tuple[Call, ...] = ()
-    results: tuple[str, ...] = ()
+    results: tuple[Result, ...] = ()
+    call_ids: tuple[str, ...] = ()
+
+    @property
+    def all_parts(self) -> tuple[str | MediaPart, ...]:
+        """Its parts, and those of its results."""
+        of_results = (part for result in self.results for part in ((result,) if isinstance(result, str) else result))
+        return (*self.parts, *of_results)
 
 
 class Problems:
@@ -87,7 +102,37 @@ def read_messages(messages: object, problems: Problems, limits: Limits) -> list[
         return []
     read = [_read_message(item, (*loc, i), problems) for i, item in enumerate(items)]
     _count(read, problems, limits)
-    return read
+    return _in_order_of_calls(read)
+
+
+def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
+    """Order each run of results as the calls before it, by id; one that does not answer each call once stays as it is.
+
+    The prompt tells results by their order alone.
+    """
+    ordered: list[Message] = []
+    for role, group in groupby(messages, key=lambda message: message.role):
+        run = list(group)
+        if role == "tool_output":
+            before = takewhile(lambda message: message.role == "assistant", reversed(ordered))
+            wanted = [call_id for message in reversed(list(before)) for call_id in message.call_ids]
+            run = _ordered(run, wanted)
+        ordered += run
+    return ordered
+
+
+def _ordered(run: Sequence[Message], wanted: Sequence[str]) -> list[Message]:
+    """Return messages of results with the results in the order of the ids that are wanted."""
+    results = [pair for message in run for pair in zip(message.call_ids, message.results, strict=True)]
+    by_id = dict(results)
+    if len(by_id) != len(results) or len(wanted) != len(results) or set(wanted) != by_id.keys():
+        return list(run)
+    coming = iter(wanted)
+    ids = [tuple(islice(coming, len(message.results))) for message in run]
+    return [
+        replace(message, results=tuple(by_id[call_id] for call_id in here), call_ids=here)
+        for message, here in zip(run, ids, strict=True)
+    ]
 
 
 def shown(value: object) -> str:
@@ -109,17 +154,19 @@ def _read_message(item: object, loc: Loc, problems: Problems) -> Message:
         problems.add((*loc, "role"), f"expected one of {', '.join(_ROLES)}, got {shown(role)}", "literal_error")
         return Message("user")
     if role == "system" and loc[-1] != 0:
-        problems.add((*loc, "role"), f"expected a system message only first, got one at index {loc[-1]}", "value_error")
-    calls = _read_calls(fields.get("tool_calls"), role, (*loc, "tool_calls"), problems)
+        msg = f"expected a system message only first, got one at index {problems.place(loc)[-1]}: "
+        problems.add((*loc, "role"), f"{msg}a later one is not supported; put its text into the first", "value_error")
+    calls, call_ids = _read_calls(fields.get("tool_calls"), role, (*loc, "tool_calls"), problems)
     content, content_loc = fields.get("content"), (*loc, "content")
     if content is None and not fields.get("tool_calls"):
         problems.add(content_loc, "field required", "missing")
     if role == "tool_output":
-        return Message("tool_output", results=_read_results(content, content_loc, problems))
+        results, result_ids = _read_results(content, content_loc, problems)
+        return Message("tool_output", results=results, call_ids=result_ids)
     parts = _read_parts(content, content_loc, problems)
     if role == "system" and any(isinstance(part, MediaPart) for part in parts):
         problems.add(content_loc, "expected text only in a system message", "value_error")
-    return Message(cast(Role, role), parts, calls)
+    return Message(cast(Role, role), parts, calls, call_ids=call_ids)
 
 
 def _read_parts(content: object, loc: Loc, problems: Problems) -> tuple[str | MediaPart, ...]:
@@ -169,31 +216,38 @@ def _text(text: str, loc: Loc, problems: Problems) -> str:
     return text
 
 
-def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[str, ...]:
+def _read_results(content: object, loc: Loc, problems: Problems) -> tuple[tuple[Result, ...], tuple[str, ...]]:
+    """Return the results of a message and the ids of their calls."""
     if content is None:
-        return ()
+        return (), ()
     if not isinstance(content, list | tuple) or not content:
         problems.add(loc, f"expected a list of tool_call_id and output, got {shown(content)}", "list_type")
-        return ()
-    results = []
+        return (), ()
+    results: list[Result] = []
+    ids = []
     for i, item in enumerate(content):
         fields = fields_of(item)
         values = fields if isinstance(fields, Mapping) else {}
-        for key in ("tool_call_id", "output"):
-            if not isinstance(values.get(key), str):
-                problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
-        results.append(_text(str(values.get("output")), (*loc, i, "output"), problems))
-    return tuple(results)
+        call_id, output = values.get("tool_call_id"), values.get("output")
+        for key, value in (("tool_call_id", call_id), ("output", output)):
+            if not isinstance(value, str) and not (key == "output" and isinstance(value, list | tuple)):
+                problems.add((*loc, i, key), f"expected a string, got {shown(value)}", "string_type")
+        ids.append(str(call_id))
+        place = (*loc, i, "output")
+        is_text = not isinstance(output, list | tuple)
+        results.append(_text(str(output), place, problems) if is_text else _read_parts(output, place, problems))
+    return tuple(results), tuple(ids)
 
 
-def _read_calls(calls: object, role: object, loc: Loc, problems: Problems) -> tuple[Call, ...]:
+def _read_calls(calls: object, role: object, loc: Loc, problems: Problems) -> tuple[tuple[Call, ...], tuple[str, ...]]:
+    """Return the calls of a message and their ids."""
     if calls is None or calls == []:
-        return ()
+        return (), ()
     if role != "assistant" or not isinstance(calls, list | tuple):
         msg = "a list of calls" if role == "assistant" else f"none in a message of role {role}"
         problems.add(loc, f"expected {msg}, got {shown(calls)}", "list_type")
-        return ()
-    read = []
+        return (), ()
+    read, ids = [], []
     for i, item in enumerate(calls):
         fields = fields_of(item)
         values = fields if isinstance(fields, Mapping) else {}
@@ -201,11 +255,14 @@ def _read_calls(calls: object, role: object, loc: Loc, problems: Problems) -> tu
             if not isinstance(values.get(key), str) or not values[key]:
                 problems.add((*loc, i, key), f"expected a string, got {shown(values.get(key))}", "string_type")
         parameters = values.get("parameters")
-        if isinstance(parameters, Mapping) and _is_json(parameters):
+        ids.append(str(values.get("id")))
+        if isinstance(parameters, Unparsed):
+            read.append(Call(str(values.get("name")), {}, parameters))
+        elif isinstance(parameters, Mapping) and _is_json(parameters):
             read.append(Call(str(values.get("name")), parameters))
         else:
             problems.add((*loc, i, "parameters"), f"expected a JSON object, got {shown(parameters)}", "dict_type")
-    return tuple(read)
+    return tuple(read), tuple(ids)
 
 
 def _is_json(value: object) -> bool:
@@ -218,11 +275,11 @@ def _is_json(value: object) -> bool:
 
 def _count(messages: Sequence[Message], problems: Problems, limits: Limits) -> None:
     loc: Loc = ("body", "messages")
-    n_parts = sum(len(message.parts) + len(message.results) for message in messages)
+    n_parts = sum(len(message.all_parts) for message in messages)
     if n_parts > limits.parts:
         problems.add(loc, f"expected at most {limits.parts} parts in all, got {n_parts}", "too_long")
     for kind, name, most_here, most in limits.counts():
-        counts = [sum(isinstance(p, MediaPart) and p.kind == kind for p in message.parts) for message in messages]
+        counts = [sum(isinstance(p, MediaPart) and p.kind == kind for p in message.all_parts) for message in messages]
         for i, count in enumerate(counts):
             if count > most_here:
                 msg = f"expected at most {most_here} {name} in a message, got {count}"

@@ -9,6 +9,7 @@ from edge.chat import Reply
 from edge.exchange import event, openai_error, refused
 from edge.handle import Progress, TokenScore
 from edge.messages import Loc, Problems, shown
+from edge.openai_messages import read_messages
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
@@ -17,8 +18,9 @@ _SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
     "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool_output"}
 _PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
+_NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
+_CHOICES = "expected auto, none, required, allowed_tools or one of the tools"
 _REFUSED = {
     "audio": "there is no audio output",
     "functions": "expected tools in their place",
@@ -50,8 +52,9 @@ class Completion:
         Parts have other names there.
         """
         match loc:
-            case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key):
-                return ("body", "messages", self.places[i] + j, "content" if key == "output" else key)
+            case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key, *rest):
+                named = [_PARTS.get(part, part) if isinstance(part, str) else part for part in rest]
+                return ("body", "messages", self.places[i] + j, "content" if key == "output" else key, *named)
             case ("body", "messages", int(i), "content", int(j), str(key)):
                 return ("body", "messages", self.places[i], "content", j, _PARTS.get(key, key))
             case ("body", "messages", int(i), *rest):
@@ -130,9 +133,11 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     fields: Fields = {name: body.get(name) for name in _SAME}
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     fields["max_tokens"] = body.get(limit)
+    if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
+        fields["top_k"] = _NO_TOP_K
     stop = body.get("stop")
     fields["stop"] = [stop] if isinstance(stop, str) else stop
-    fields["messages"], places = _messages(body.get("messages"), problems)
+    fields["messages"], places = read_messages(body.get("messages"), problems)
     fields["tools"] = _tools(body.get("tools"), problems)
     fields["tool_choice"], fields["tools"] = _choice(body.get("tool_choice"), fields["tools"], problems)
     response_format = body.get("response_format")
@@ -158,7 +163,7 @@ def _refuse(body: Mapping[str, object]) -> None:
     if isinstance(modalities, list) and "audio" in modalities:
         raise refused(400, "modalities: there is no audio output; expected ['text']")
     for name, reason in _REFUSED.items():
-        if body.get(name) is not None:
+        if body.get(name) not in (None, [], "none"):
             raise refused(400, f"{name}: {reason}")
 
 
@@ -167,106 +172,6 @@ def _flag(body: Mapping[str, object], name: str, problems: Problems) -> bool:
     if value is not None and not isinstance(value, bool):
         problems.add(("body", name), f"expected true or false, got {shown(value)}", "bool_type")
     return value is True
-
-
-def _messages(messages: object, problems: Problems) -> tuple[object, tuple[int, ...]]:
-    """Return messages as ours; what is not a list of them is left for the chat's own check."""
-    if not isinstance(messages, list):
-        return messages, ()
-    read: list[Fields] = []
-    places: list[int] = []
-    for i, message in enumerate(messages):
-        loc: Loc = ("body", "messages", i)
-        if not isinstance(message, Mapping):
-            problems.add(loc, f"expected a message, got {shown(message)}", "dict_type")
-            continue
-        role = message.get("role")
-        if not isinstance(role, str) or role not in _ROLES:
-            problems.add((*loc, "role"), f"expected one of {', '.join(_ROLES)}, got {shown(role)}", "literal_error")
-        elif role == "tool":
-            output = {"tool_call_id": message.get("tool_call_id"), "output": _joined(message.get("content"))}
-            if read and read[-1]["role"] == "tool_output":
-                read[-1] = {"role": "tool_output", "content": [*_listed(read[-1]["content"]), output]}
-                continue
-            read.append({"role": "tool_output", "content": [output]})
-            places.append(i)
-        else:
-            content = _content(message.get("content"), (*loc, "content"), problems)
-            calls = _past_calls(message.get("tool_calls"), (*loc, "tool_calls"), problems)
-            read.append({"role": _ROLES[role], "content": content, "tool_calls": calls})
-            places.append(i)
-    return read, tuple(places)
-
-
-def _content(content: object, loc: Loc, problems: Problems) -> object:
-    if not isinstance(content, list):
-        return content
-    parts = [_part(part, (*loc, i), problems) for i, part in enumerate(content)]
-    return [part for part in parts if part is not None]
-
-
-def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
-    """Return one part as ours; what is wrong goes to `problems`."""
-    fields = part if isinstance(part, Mapping) else {}
-    kind = fields.get("type")
-    value = fields.get(str(kind))
-    if kind in ("text", "refusal"):
-        if isinstance(value, str):
-            return {"type": "text", "text": value}
-        problems.add((*loc, str(kind)), f"expected a string, got {shown(value)}", "string_type")
-    elif kind in ("image_url", "video_url"):
-        url = value.get("url") if isinstance(value, Mapping) else value
-        if isinstance(url, str):
-            return {"type": str(kind), str(kind): url}
-        problems.add((*loc, str(kind), "url"), f"expected a string, got {shown(url)}", "string_type")
-    elif kind == "input_audio" and isinstance(value, Mapping):
-        data, form = value.get("data"), value.get("format")
-        if isinstance(data, str) and isinstance(form, str):
-            return {"type": "audio_url", "audio_url": f"data:audio/{form};base64,{data}"}
-        problems.add((*loc, "input_audio"), "expected data and format, both strings", "string_type")
-    elif kind == "file" and isinstance(value, Mapping):
-        data = value.get("file_data")
-        if isinstance(data, str):
-            url = data if data.startswith("data:") else f"data:application/pdf;base64,{data}"
-            return {"type": "pdf_url", "pdf_url": url}
-        problems.add((*loc, "file", "file_data"), f"expected a string, got {shown(data)}", "string_type")
-    else:
-        taken = "text, image_url, video_url, input_audio or file"
-        problems.add((*loc, "type"), f"expected {taken}, got {shown(kind)}", "literal_error")
-    return None
-
-
-def _joined(content: object) -> object:
-    """Return a tool message's content as one text, anything else as it is."""
-    if not isinstance(content, list):
-        return content
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-    return "".join(str(text) for text in texts) if all(isinstance(text, str) for text in texts) else content
-
-
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
-
-
-def _past_calls(calls: object, loc: Loc, problems: Problems) -> object:
-    """Return an assistant's calls as ours, their arguments parsed."""
-    if not isinstance(calls, list):
-        return calls
-    read: list[Fields] = []
-    for i, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, Mapping) else None
-        fields = function if isinstance(function, Mapping) else {}
-        text = fields.get("arguments")
-        try:
-            parameters = json.loads(text) if isinstance(text, str) and text.strip() else {} if text == "" else None
-        except (ValueError, RecursionError):
-            parameters = None
-        if not isinstance(parameters, dict):
-            problems.add((*loc, i, "function", "arguments"), "expected a JSON object as a string", "json_invalid")
-            continue
-        call_id = call.get("id") if isinstance(call, Mapping) else None
-        read.append({"id": call_id, "name": fields.get("name"), "parameters": parameters})
-    return read
 
 
 def _tools(tools: object, problems: Problems) -> object:
@@ -283,24 +188,50 @@ def _tools(tools: object, problems: Problems) -> object:
 
 
 def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, object]:
-    """Return tool_choice as ours, and the tools it leaves: one, where it names one."""
+    """Return tool_choice as ours, and the tools it leaves: those that it names, where it names some."""
     if choice == "required":
         return "tool", tools
     if choice is None or choice in ("auto", "none"):
         return choice, tools
-    if not isinstance(choice, Mapping):
-        msg = f"expected auto, none, required or one of the tools, got {shown(choice)}"
-        problems.add(("body", "tool_choice"), msg, "literal_error")
+    kind = choice.get("type") if isinstance(choice, Mapping) else None
+    if isinstance(choice, Mapping) and kind == "allowed_tools":
+        return _allowed(choice, tools, problems)
+    if not isinstance(choice, Mapping) or kind != "function":
+        got = f"type {shown(kind)}" if isinstance(choice, Mapping) else shown(choice)
+        problems.add(("body", "tool_choice"), f"{_CHOICES}, got {got}", "literal_error")
         return None, tools
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, Mapping) else None
-    named = [tool for tool in tools if tool["name"] == name] if isinstance(tools, list) else []
-    kind = choice.get("type")
-    if kind != "function" or not named:
-        got = f"type {shown(kind)}" if kind != "function" else shown(name)
-        msg = f"expected auto, none, required or one of the tools, got {got}"
-        problems.add(("body", "tool_choice"), msg, "value_error")
-    return "tool", named
+    return "tool", _named([choice], tools, problems)
+
+
+def _allowed(choice: Mapping[str, object], tools: object, problems: Problems) -> tuple[object, object]:
+    """Return what a choice of type allowed_tools says: its mode, and the tools that it allows."""
+    inner = choice.get("allowed_tools")
+    fields = inner if isinstance(inner, Mapping) else choice
+    mode, wanted = fields.get("mode"), fields.get("tools")
+    loc = ("body", "tool_choice", "allowed_tools")
+    if mode not in ("auto", "required"):
+        problems.add((*loc, "mode"), f"expected auto or required, got {shown(mode)}", "literal_error")
+    if not isinstance(wanted, list) or not wanted:
+        problems.add((*loc, "tools"), f"expected a list of tools, got {shown(wanted)}", "list_type")
+        return None, tools
+    return "tool" if mode == "required" else "auto", _named(wanted, tools, problems)
+
+
+def _named(wanted: Sequence[object], tools: object, problems: Problems) -> object:
+    """Return the tools that are wanted by name, in their order among the tools."""
+    names = [_name(item) for item in wanted]
+    known = [tool["name"] for tool in tools] if isinstance(tools, list) else []
+    for name in names:
+        if name not in known:
+            problems.add(("body", "tool_choice"), f"{_CHOICES}, got {shown(name)}", "value_error")
+    return [tool for tool in tools if tool["name"] in names] if isinstance(tools, list) else tools
+
+
+def _name(item: object) -> object:
+    """Return the name of a function that a choice holds, in it or beside its type."""
+    fields = item if isinstance(item, Mapping) else {}
+    function = fields.get("function")
+    return function.get("name") if isinstance(function, Mapping) else fields.get("name")
 
 
 def _calls(message: ChatMessage | ChatMessageChunk) -> list[Fields]:

@@ -144,10 +144,14 @@ class _Opener:
     def turn(self, message: Message) -> Turn:
         """Open the media of a message. Raises: MediaError."""
         self._left_pages_here = self._limits.pages_per_message
+        results = tuple(result if isinstance(result, str) else self._parts(result) for result in message.results)
+        return Turn(message.role, self._parts(message.parts), message.calls, results)
+
+    def _parts(self, given: Iterable[str | MediaPart]) -> tuple[Part, ...]:
         parts: list[Part] = []
-        for part in message.parts:
+        for part in given:
             parts.extend(self._open(part) if isinstance(part, MediaPart) else [part])
-        return Turn(message.role, tuple(parts), message.calls, message.results)
+        return tuple(parts)
 
     def _open(self, part: MediaPart) -> Sequence[Part]:
         place = ".".join(map(str, part.loc[1:]))

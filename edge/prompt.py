@@ -107,10 +107,11 @@ _KINDS: Mapping[type, str] = {Picture: "image", Clip: "video", Sound: "audio"}
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call that the assistant made earlier."""
+    """A tool call that the assistant made earlier; text: what it wrote for arguments, where that is no JSON object."""
 
     name: str
     arguments: Mapping[str, object]
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,12 @@ class Tool:
 
 @dataclass(frozen=True)
 class Turn:
-    """One message: its parts in order, an assistant's calls, or (role tool_output) the results."""
+    """One message: its parts in order, an assistant's calls, or (role tool_output) the results: texts, or parts."""
 
     role: Role
     parts: tuple[Part, ...] = ()
     calls: tuple[Call, ...] = ()
-    results: tuple[str, ...] = ()
+    results: tuple[str | tuple[Part, ...], ...] = ()
 
 
 # Our own words: here, and only here, the tool_call tags stand for control tokens.
@@ -293,14 +294,17 @@ class _Layout:
             self.text("\n")
         for call in turn.calls:
             self.control("<tool_call>")
-            self.text("\n" + json.dumps({"name": call.name, "arguments": call.arguments}, default=dict))
+            arguments = call.arguments if call.text is None else call.text
+            self.text("\n" + json.dumps({"name": call.name, "arguments": arguments}, default=dict))
             self.control("</tool_call>")
 
-    def results(self, results: Sequence[str]) -> None:
+    def results(self, results: Sequence[str | tuple[Part, ...]]) -> None:
         self.text("human: ")
         for result in results:
             self.control("<tool_response>")
-            self.text(f"\n{result}\n")
+            self.text("\n")
+            self.parts((result,) if isinstance(result, str) else result)
+            self.text("\n")
             self.control("</tool_response>")
         self.control("<sep>")
 

@@ -164,15 +164,18 @@ def test_an_error_says_what_the_request_itself_holds_and_where(client: openai.Op
     ):
         error = refused(client, [*ASK, *outputs, {"role": "user", "content": [{"type": name, name: value}]}])
         assert f"messages.4.content.0.{name}: " in error.message
-    silent = {"role": "tool", "tool_call_id": "c", "content": None}
+    silent = {"role": "tool", "tool_call_id": "c", "content": 5}
     assert refused(client, [*ASK, *outputs, silent]).param == "messages.4.content"
     assert refused(client, [*ASK, *outputs, {"role": "tool", "content": "5"}]).param == "messages.4.tool_call_id"
     odd = {"type": "function", "function": {"name": "two words"}}
     assert refused(client, tools=[TOOL, odd]).param == "tools.1.function.name"
     error = refused(client, tool_choice={"type": "allowed_tools", "allowed_tools": {}}, tools=[TOOL])
-    assert "got type 'allowed_tools'" in error.message
+    assert "tool_choice.allowed_tools.mode: expected auto or required, got None" in error.message
+    assert "tool_choice.allowed_tools.tools: expected a list of tools, got None" in error.message
+    error = refused(client, tool_choice={"type": "custom", "custom": {"name": "count"}}, tools=[TOOL])
+    assert "got type 'custom'" in error.message
     error = refused(client, tool_choice="any", tools=[TOOL])
-    assert "tool_choice: expected auto, none, required or one of the tools, got 'any'" in error.message
+    assert "tool_choice: expected auto, none, required, allowed_tools or one of the tools, got 'any'" in error.message
     for name in ("max_tokens", "max_completion_tokens"):
         most: dict[str, object] = {"max_tokens": None, "max_completion_tokens": None, name: 2}
         error = refused(client, tool_choice="required", tools=[TOOL], **most)
