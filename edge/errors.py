@@ -30,7 +30,17 @@ class BundleError(EdgeError):
 
 
 class UnknownModelError(EdgeError):
-    """No bundle answers to the name asked for."""
+    """No bundle answers to the name asked for; the message is for programs, what follows for who has another way out.
+
+    found: what is wrong and what is installed, in one sentence; name: what was asked for; target: a name that would do,
+    None when nothing is installed.
+    """
+
+    def __init__(self, message: str, *, found: str = "", name: str = "", target: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found or message
+        self.name = name
+        self.target = target
 
 
 class ParameterError(EdgeError):

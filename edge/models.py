@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge import aliases as naming
 from edge import store
 from edge.bundle import MANIFEST
 from edge.engine import Engine
@@ -119,7 +120,8 @@ class Models:
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
     aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time. speech: an id, or the folder,
     of the speech bundle that listens for them; None: the companion that `edge models companion` names for each.
-    Raises: UnknownModelError, BundleError; ParameterError when a bundle is open with other settings.
+    EDGE_ALIAS and `edge models alias` give further names. Raises: UnknownModelError, BundleError; ParameterError when a
+    bundle is open with other settings, and for an EDGE_ALIAS that is not one.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Models:
         slots: int | None = None,
         speech: str | Path | None = None,
     ) -> None:
+        naming.of_environment()  # one that is wrong is told now, and not to every request
         self._aliases = dict(aliases)
         self._speech = None if speech is None else _speech_bundle(speech)
         self._listeners: dict[Path, Listener] = {}

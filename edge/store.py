@@ -4,9 +4,7 @@ Installed bundles are immutable: they appear by one rename after every byte was 
 """
 
 import contextlib
-import fcntl
 import functools
-import json
 import os
 import re
 import secrets
@@ -17,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge import bundle
+from edge import aliases as naming
+from edge import bundle, choices
 from edge.bundle import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
-from edge.errors import BundleError, UnknownModelError
+from edge.choices import aliases, change_aliases, companions, locked, set_companions, sync_folder
+from edge.choices import default_id as default_id
+from edge.choices import models_folder as models_folder
+from edge.errors import BundleError, ParameterError, UnknownModelError
 
 Progress = Callable[[int, int], None]  # bytes copied, bytes in all
 Kind = Literal["chat", "speech"]
@@ -27,8 +29,6 @@ Kind = Literal["chat", "speech"]
 _PACKAGE = Path(__file__).resolve().parent
 _DATED = re.compile(r"-\d{8}$")
 _PARTIAL = ".partial-"
-_DEFAULT = ".default"
-_COMPANIONS = ".companions"
 _CHUNK_BYTES = 4 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
 _NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
@@ -61,18 +61,6 @@ class Stored:
         return sum(entry.bytes for entry in self.manifest.files.values())
 
 
-def models_folder() -> Path:
-    """Return the folder of installed bundles: $EDGE_MODELS, else ~/.local/share/edge/models; it may not exist yet.
-
-    Raises: BundleError when there is neither the variable nor a home folder.
-    """
-    chosen = os.environ.get("EDGE_MODELS")
-    try:
-        return Path(chosen or "~/.local/share/edge/models").expanduser().absolute()
-    except RuntimeError as error:
-        raise BundleError("no home folder for installed bundles: set EDGE_MODELS") from error
-
-
 def bundles(kind: Kind | None = "chat") -> list[Stored]:
     """Return every readable bundle of a kind (None: of both), the one that wins shared names first.
 
@@ -84,14 +72,6 @@ def bundles(kind: Kind | None = "chat") -> list[Stored]:
 def broken() -> list[tuple[Path, str]]:
     """Return the folders that look like bundles and cannot be read, each with the reason."""
     return _scan()[1]
-
-
-def default_id() -> str | None:
-    """Return the id chosen by `edge models default`, None without one."""
-    try:
-        return (models_folder() / _DEFAULT).read_text("utf-8", "replace").strip() or None
-    except (OSError, BundleError):
-        return None
 
 
 def at(path: Path) -> Stored:
@@ -107,14 +87,15 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
     """Return the bundle that answers to a model name.
 
     name: an id, an alias, or either with a date behind it (`reka-edge-20240208`).
-    aliases: the caller's own names for models; they are looked at before everything else.
+    aliases: the caller's own names for models; they are looked at before everything else, then those of EDGE_ALIAS,
+    then ids, then those of `set_aliases`, then the bundles' own. A name may stand for a name.
     first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
-    Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle.
+    Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle,
+    ParameterError for an EDGE_ALIAS that is not one.
     Source: chat-api, 5.
     """
     candidates = [*([first] if first else []), *bundles(kind)]
-    undated = _DATED.sub("", name)
-    wanted = aliases.get(name) or aliases.get(undated) or name
+    wanted = _followed(name, aliases, ids={stored.id for stored in candidates})
     for spelling in dict.fromkeys((wanted, _DATED.sub("", wanted))):
         for names in (lambda stored: (stored.id,), lambda stored: stored.names):
             found = next((stored for stored in candidates if spelling in names(stored)), None)
@@ -123,7 +104,29 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
     for path, reason in broken():
         if path.name == wanted:
             raise BundleError(reason)
-    raise UnknownModelError(_way_out(name, candidates) if kind != "speech" else _speech_way_out(name, candidates))
+    raise _unknown_speech(name, candidates) if kind == "speech" else _unknown(name, wanted, candidates)
+
+
+def _followed(name: str, given: Mapping[str, str], *, ids: set[str]) -> str:
+    """Return what a name stands for in the end; a ring of names ends where it closes."""
+    layers = [given, naming.of_environment()]
+    wanted, seen = name, {name}
+    while True:
+        target = _stands_for(wanted, layers)
+        if target is None and wanted not in ids:
+            target = _stands_for(wanted, [aliases()])
+        if target is None:
+            return wanted
+        wanted = target
+        if target in seen:
+            return wanted
+        seen.add(target)
+
+
+def _stands_for(name: str, layers: list[Mapping[str, str]]) -> str | None:
+    """Return what the first layer that knows a name, with or without its date, has for it."""
+    spellings = dict.fromkeys((name, _DATED.sub("", name)))
+    return next((layer[spelling] for layer in layers for spelling in spellings if layer.get(spelling)), None)
 
 
 def named(name: str, kind: Kind | None = "chat") -> Stored:
@@ -141,10 +144,10 @@ def install(source: Path, *, progress: Progress | None = None) -> Stored:
     try:
         manifest = _source_manifest(source)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             _drop_partials(folder)
             _install(source, manifest, folder, progress)
-            _sync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
         raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
     return at(folder / manifest.id)
@@ -158,68 +161,66 @@ def remove(name: str) -> None:
         what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
         raise BundleError(f"{name} cannot be removed: it {what}")
     try:
-        with _locked(folder):
+        with locked(folder):
             doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
             (folder / name).rename(doomed)
-            _sync_folder(folder)
+            sync_folder(folder)
             shutil.rmtree(doomed)
             if default_id() == name:
-                (folder / _DEFAULT).unlink()
+                choices.forget_default()
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
-    companions = _companions()
-    left = {chat: ears for chat, ears in companions.items() if name not in (chat, ears)}
-    if left != companions:
-        _write_companions(left)
+    known = companions()
+    left = {chat: ears for chat, ears in known.items() if name not in (chat, ears)}
+    if left != known:
+        set_companions(left)
 
 
 def set_default(name: str) -> Stored:
     """Make a bundle the one that wins the names it shares with others. Raises: UnknownModelError, BundleError."""
     stored = named(name)
-    _write_setting(_DEFAULT, stored.id, "the default cannot be set")
+    choices.set_default(stored.id)
     return stored
 
 
 def companion(name: str) -> str | None:
     """Return the id of the speech bundle that listens for a chat bundle, by the chat bundle's id; None without one."""
-    return _companions().get(name)
+    return companions().get(name)
 
 
 def set_companion(name: str, speech: str | None) -> tuple[Stored, Stored | None]:
     """Have a speech bundle listen for a chat bundle, or none; returns both. Raises: UnknownModelError, BundleError."""
     stored, listening = named(name), None if speech is None else named(speech, "speech")
-    companions = {chat: ears for chat, ears in _companions().items() if chat != stored.id}
+    known = {chat: ears for chat, ears in companions().items() if chat != stored.id}
     if listening is not None:
-        companions[stored.id] = listening.id
-    _write_companions(companions)
+        known[stored.id] = listening.id
+    set_companions(known)
     return stored, listening
 
 
-def _companions() -> dict[str, str]:
-    """Return speech ids by chat ids; a file that cannot be read names none."""
-    try:
-        found = json.loads((models_folder() / _COMPANIONS).read_bytes()[:_MAX_MANIFEST_BYTES])
-    except (OSError, BundleError, ValueError, RecursionError):
-        return {}
-    return {str(chat): str(ears) for chat, ears in found.items()} if isinstance(found, dict) else {}
+def set_aliases(added: Mapping[str, str]) -> dict[str, Stored]:
+    """Have further names stand for models; returns the bundle that answers to each.
+
+    Raises: UnknownModelError, BundleError; ParameterError for the id of an installed bundle, which would still win.
+    """
+    answering = {}
+    for name, target in added.items():
+        if any(stored.id == name for stored in bundles(None)):
+            msg = f"alias {name!r:.200}: a bundle of this id is installed, and wins; expected another name"
+            raise ParameterError(msg, field="alias")
+        answering[name] = resolve(target, aliases=added, first=None, kind=None)
+    change_aliases(lambda known: {**known, **added})
+    return answering
 
 
-def _write_companions(companions: Mapping[str, str]) -> None:
-    _write_setting(_COMPANIONS, json.dumps(companions, sort_keys=True, indent=1), "the companion cannot be set")
-
-
-def _write_setting(name: str, text: str, failure: str) -> None:
-    """Replace one of the folder's own files by a rename. Raises: BundleError."""
-    folder = models_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            fresh = folder / f"{name}-{secrets.token_hex(4)}"
-            fresh.write_text(f"{text}\n", "utf-8")
-            fresh.replace(folder / name)
-            _sync_folder(folder)
-    except OSError as error:
-        raise BundleError(f"{failure}: {error.strerror}") from error
+def remove_alias(name: str) -> None:
+    """Let a name stand for nothing any more. Raises: ParameterError when it does not, BundleError."""
+    known = aliases()
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none"
+        msg = f"alias {name!r:.200}: no such alias is stored; expected one of: {there} (edge models alias list)"
+        raise ParameterError(msg, field="alias")
+    change_aliases(lambda known: {other: target for other, target in known.items() if other != name})
 
 
 def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
@@ -272,25 +273,28 @@ def _source_manifest(path: Path) -> AnyManifest:
     return parse_manifest(data, file=str(file))
 
 
-def _way_out(name: str, candidates: list[Stored]) -> str:
+def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelError:
+    """Return the error for a name that no chat bundle answers to; wanted: what it stands for."""
     shown = repr(name[:200])
-    if any(name in stored.names for stored in bundles("speech")):
-        return f"{shown} turns speech into text and does not chat: edge models companion CHAT {name[:100]}"
+    if any(wanted in stored.names for stored in bundles("speech")):
+        way = f"edge models companion CHAT {name[:100]}"
+        return UnknownModelError(f"{shown} turns speech into text and does not chat: {way}", name=name)
+    missing = f"model {shown} is not installed"
+    if wanted != name:
+        missing = f"model {shown} stands for {wanted[:200]!r}, which is not installed"
     if not candidates:
-        return f"model {shown} is not installed, and no other: edge models install DIR"
+        return UnknownModelError(f"{missing}, and no other: edge models install DIR", name=name)
     described = [f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates]
-    installed = ", ".join(dict.fromkeys(described))
-    target = candidates[0].names[-1]
-    short = name[:60]
-    return (
-        f"model {shown} is not installed; installed: {installed}. To answer under that name: "
-        f'Reka(aliases={{"{short}": "{target}"}}) or --alias {short}={target}'
-    )
+    found = f"{missing}; installed: {', '.join(dict.fromkeys(described))}"
+    target, short = candidates[0].names[-1], name[:60]
+    ways = f'Reka(aliases={{"{short}": "{target}"}}) or --alias {short}={target}'
+    return UnknownModelError(f"{found}. To answer under that name: {ways}", found=found, name=name, target=target)
 
 
-def _speech_way_out(name: str, candidates: list[Stored]) -> str:
+def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:
     installed = ", ".join(stored.id for stored in candidates) or "none"
-    return f"speech bundle {name[:200]!r} is not installed; installed: {installed}. To add one: edge models install DIR"
+    found = f"speech bundle {name[:200]!r} is not installed; installed: {installed}"
+    return UnknownModelError(f"{found}. To add one: edge models install DIR", name=name)
 
 
 def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None) -> None:
@@ -315,7 +319,7 @@ def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progre
                 n_done += n_bytes
                 if progress is not None:
                     progress(min(n_done, n_needed), n_needed)
-        _sync_folder(partial)
+        sync_folder(partial)
         problems = [problem.replace(str(partial), str(source)) for problem in bundle.verify(partial)]
         if problems:
             raise BundleError("; ".join(problems))
@@ -342,26 +346,7 @@ def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
         os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: one install, removal or choice at a time."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _drop_partials(folder: Path) -> None:
     """Remove what a killed install left; the caller holds the lock, so nobody is writing it."""
     for path in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
-    ("errors", "strict", "bundle", "graph", "mel"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "store", "recent", "sound",
+    ("errors", "aliases", "strict", "bundle", "graph", "mel"),
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.reading", "media.mp3", "limits", "completion", "pattern", "bounds", "references"),
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",

@@ -1,13 +1,17 @@
 """edge models: what is installed, looked at, verified, installed, removed and preferred."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from edge.bundle import Manifest
 from edge.commands.console import AsJson
+from edge.errors import BundleError, UnknownModelError
 
 if TYPE_CHECKING:
     from edge.store import Stored
@@ -128,6 +132,75 @@ def companion(
         chat = store.named(name)
         chosen = store.companion(chat.id)
     print(f"{chosen} listens for {chat.id}" if chosen else f"nothing listens for {chat.id}")
+
+
+class _AliasGroup(TyperGroup):
+    """The commands of `edge models alias`; NAME=MODEL alone is set, and nothing at all lists."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Put the command in front that is meant."""
+        if not args or args[0] == "--json":
+            args = ["list", *args]
+        elif args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["set", *args]
+        return super().parse_args(ctx, args)
+
+
+alias = typer.Typer(cls=_AliasGroup, help="Further names for models: set NAME=MODEL, list, remove NAME.")
+models.add_typer(alias, name="alias")
+
+
+@alias.command("set")
+def set_alias(
+    pairs: Annotated[list[str], typer.Argument(metavar="NAME=MODEL...", help="MODEL is an id or an alias.")],
+) -> None:
+    """Have further names stand for models, in every program on this device."""
+    from edge import store
+    from edge.aliases import parse
+
+    if len(pairs) == 2 and not any("=" in word for word in pairs):
+        pairs = ["=".join(pairs)]
+    added = parse(",".join(pairs), field="alias")
+    for name, stored in store.set_aliases(added).items():
+        print(f"{name} stands for {added[name]}: {stored.id} answers")
+
+
+@alias.command("list")
+def list_aliases(as_json: AsJson = False) -> None:
+    """List the further names and who answers to them: those of EDGE_ALIAS, then those that are stored."""
+    import json
+
+    rows = list(_aliased())
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        answers = row["answers"] or "nothing that is installed"
+        print(f"{row['name']}={row['model']}: {answers} answers ({row['where']})")
+    if not rows:
+        print("edge: no alias is set: edge models alias set NAME=MODEL", file=sys.stderr)
+
+
+@alias.command("remove")
+def remove_alias(names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
+    """Let further names stand for nothing any more."""
+    from edge import store
+
+    for name in names:
+        store.remove_alias(name)
+        print(f"{name} is removed")
+
+
+def _aliased() -> Iterator[dict[str, str | None]]:
+    """Yield every alias with its model, the id of the bundle that answers, None without one, and where it is set."""
+    from edge import aliases, choices, store
+
+    for where, named in ((aliases.VARIABLE, aliases.of_environment()), ("stored", choices.aliases())):
+        for name, model in sorted(named.items()):
+            answers = None
+            with contextlib.suppress(UnknownModelError, BundleError):
+                answers = store.named(name, None).id
+            yield {"name": name, "model": model, "answers": answers, "where": where}
 
 
 def _taken(stored: "Stored") -> list[str]:

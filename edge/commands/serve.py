@@ -33,12 +33,13 @@ def serve(
         from edge.server import serve as run
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: the extra `server` brings it")
+    from edge.aliases import parse
     from edge.limits import Limits
     from edge.logs import log_to_stderr
 
     if media_folder is not None and not media_folder.is_dir():
         fail(f"--media-folder {media_folder}: no such folder")
-    aliases = dict(_alias(text) for text in alias or ())
+    aliases = parse(",".join(alias or ()), field="--alias")
     key = _key(api_key, api_key_file)
     hosts = tuple(allowed_host or ())
     media_hosts = tuple(allow_media or ())
@@ -60,13 +61,6 @@ def serve(
     )
     log_to_stderr()
     run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))
-
-
-def _alias(text: str) -> tuple[str, str]:
-    name, separator, target = text.partition("=")
-    if not (name and separator and target):
-        fail(f"--alias {text!r:.200}: expected NAME=MODEL")
-    return name, target
 
 
 def _key(given: str | None, file: Path | None) -> str | None:
