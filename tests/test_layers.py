@@ -17,7 +17,7 @@ EDGE_ROWS = (
     ("errors", "aliases", "strict", "bundle", "graph", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
-     "media.reading", "media.mp3", "limits", "completion", "pattern", "bounds", "references"),
+     "media.allowance", "media.reading", "media.mp3", "limits", "completion", "pattern", "bounds", "references"),
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",
      "media.worker", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",

@@ -1,21 +1,20 @@
 """The decoding process: limits itself, then decodes what it is sent, until its input ends or is long in coming."""
 
+import contextlib
 import ctypes
 import os
-import resource
 import select
 import signal
 from typing import BinaryIO
 
-from edge.errors import EdgeError, MemoryExhausted
+from edge.errors import EdgeError, MediaError, MemoryExhausted
 from edge.media import wire
+from edge.media.allowance import Allowance, Job, limit_of, shortage
 from edge.media.decoded import Json
 from edge.media.decoding import decode, prepare
 
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # unshare(2)
-_MAX_FILES = 64
-_MAX_FILE_BYTES = 64 << 20  # what is sent may have to stand in a file, one without a name
 
 
 def main() -> None:
@@ -27,7 +26,12 @@ def main() -> None:
     jobs = os.fdopen(os.dup(0), "rb")
     os.dup2(null, 0)
     os.close(null)
-    _confine()
+    allowance = Allowance()
+    try:
+        _confine(allowance)
+    except (OSError, ValueError) as error:
+        wire.send(answers, {"failed": f"it cannot be confined: {error}"})
+        return
     wire.send(answers, {"ready": True})
     idle_s = float(os.environ["EDGE_IDLE_S"])
     while select.select([jobs], [], [], idle_s)[0]:
@@ -36,60 +40,78 @@ def main() -> None:
         except wire.WireError:
             return
         data = wire.take(jobs, int(head["n_bytes"]))
-        wire.send(answers, {"heard": True})
-        _do(head, data, answers)
+        if not _do(head, data, answers, allowance):
+            return
         del data
 
 
-def _do(head: dict[str, Json], data: bytes, answers: BinaryIO) -> None:
-    """Do one job and answer it; only what is ours goes out as words."""
-    kind = str(head["kind"])
+def _do(head: dict[str, Json], data: bytes, answers: BinaryIO, allowance: Allowance) -> bool:
+    """Do one job and answer it; return whether another may follow. Only what is ours goes out as words."""
+    kind, cpu_s = str(head["kind"]), _cpu_s(float(head["limit_s"]))
+    # Before the job counts as heard: what fails here is not the data's fault.
     try:
-        prepare(kind)
-        _limit(int(head["memory_bytes"]), float(head["limit_s"]))
-        decoded = decode(kind, data, head["options"])
-    except EdgeError as error:
-        message = f"{kind}: decoding it takes too much memory" if isinstance(error, MemoryExhausted) else str(error)
-        wire.send(answers, {"error": message, "detail": repr(error.__cause__)})
-    except MemoryError:
-        wire.send(answers, {"error": f"{kind}: decoding it takes too much memory"})
+        _load(kind)
+        job = allowance.begin(memory_bytes=int(head["memory_bytes"]), cpu_s=cpu_s)
     except Exception as error:
-        wire.send(answers, {"error": f"{kind}: the data is damaged", "detail": repr(error)})
+        wire.send(answers, {"failed": f"{kind}: {_unprepared(error)}", "detail": repr(error)})
+        return False
+    wire.send(answers, {"heard": True, "short": job.said(), "tight": job.is_tight})
+    try:
+        decoded = decode(kind, data, head["options"])
+    except Exception as error:
+        allowance.end()
+        is_spent = allowance.is_spent(cpu_s)
+        wire.send(answers, {**_refusal(kind, error, job), "last": is_spent})
     else:
-        wire.send_decoded(answers, decoded)
-    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        allowance.end()
+        is_spent = allowance.is_spent(cpu_s)
+        wire.send_decoded(answers, decoded, is_last=is_spent)
+    return not is_spent
 
 
-def _confine() -> None:
+def _cpu_s(limit_s: float) -> float:
+    return limit_s * min(4, os.cpu_count() or 1) + 1
+
+
+def _load(kind: str) -> None:
+    """Import what a job needs; decoding tells who asks for a kind that there is not."""
+    with contextlib.suppress(MediaError):
+        prepare(kind)
+
+
+def _unprepared(error: Exception) -> str:
+    if isinstance(error, MemoryExhausted):
+        return str(error)
+    lacking = shortage(error) or "memory"  # a library that cannot be mapped is an ImportError
+    return f"the decoder cannot be loaded: not enough {lacking}"
+
+
+def _refusal(kind: str, error: Exception, job: Job) -> dict[str, Json]:
+    """Return the answer for a failure: `error` where the data is to blame, `failed` where this process's limits are."""
+    detail = repr(error.__cause__ if isinstance(error, EdgeError) else error)
+    lacking = shortage(error)
+    if lacking == "memory":
+        if job.short:
+            return {"failed": f"{kind}: not enough memory to decode it: {job.said()}", "detail": detail}
+        return {"error": f"{kind}: decoding it takes too much memory", "detail": detail}
+    if lacking is not None:
+        limits = f": {limit_of(lacking)}" if limit_of(lacking) else ""
+        return {"failed": f"{kind}: not enough {lacking} to decode it{limits}", "detail": detail}
+    message = str(error) if isinstance(error, EdgeError) else f"{kind}: the data is damaged"
+    if job.is_tight and "damaged" in message:
+        return {"failed": f"{message}, or it needs more memory: {job.said()}", "detail": detail}
+    return {"error": message, "detail": detail}
+
+
+def _confine(allowance: Allowance) -> None:
     """Give up what no decoder needs: large files, many descriptors, dumps of memory, gaining rights, the network."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
+    allowance.confine()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     # A network of its own, with nothing in it; where the system does not give one, the rest has to do.
     if libc.unshare(_NEW_NETWORK):
         libc.unshare(_NEW_USER | _NEW_NETWORK)
-
-
-def _limit(memory_bytes: int, limit_s: float) -> None:
-    """Allow so much memory and processor time beyond what was used so far."""
-    held_bytes, mapped_bytes = _held()
-    resource.setrlimit(resource.RLIMIT_DATA, (held_bytes + memory_bytes, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes + memory_bytes, resource.RLIM_INFINITY))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    n_threads = min(4, os.cpu_count() or 1)
-    cpu_s = used.ru_utime + used.ru_stime + limit_s * n_threads + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s) + 1, resource.RLIM_INFINITY))
-
-
-def _held() -> tuple[int, int]:
-    """Return the bytes of writable memory and of all mappings this process has."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (as small as it gets)
-        fields = file.read().split()
-    page_bytes = os.sysconf("SC_PAGE_SIZE")
-    return int(fields[5]) * page_bytes, int(fields[0]) * page_bytes
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def take(stream: BinaryIO, n_bytes: int) -> bytes:
     return data
 
 
-def send_decoded(stream: BinaryIO, decoded: Decoded) -> None:
-    """Write what decoding gave."""
+def send_decoded(stream: BinaryIO, decoded: Decoded, *, is_last: bool = False) -> None:
+    """Write what decoding gave. is_last: whether the process ends after it."""
     arrays = [np.ascontiguousarray(array) for array in decoded.arrays]
     shapes = [{"dtype": array.dtype.name, "shape": array.shape} for array in arrays]
     # An array without elements has no bytes, and cannot be seen as such.
     parts = [array.data.cast("B") for array in arrays if array.size]
-    send(stream, {"arrays": shapes, "info": decoded.info}, parts)
+    send(stream, {"arrays": shapes, "info": decoded.info, "last": is_last}, parts)
 
 
 def receive_decoded(stream: BinaryIO, head: Mapping[str, Json], *, max_bytes: int) -> Decoded:

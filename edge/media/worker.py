@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from edge.errors import MediaError, MemoryExhausted
 from edge.media import wire
+from edge.media.allowance import inherited
 from edge.media.decoded import Decoded, Json, Options
 
 _LOG = logging.getLogger("edge")
@@ -50,7 +51,7 @@ class Worker:
     memory_bytes: what one job may take beyond the process itself (default: MEMORY_BYTES, at most a quarter of the
     machine's). seconds: by kind, how long one may take.
     Jobs wait for each other. Raises on decode: MediaError for what is damaged, bombs, crashes and hangs;
-    MemoryExhausted when no process can be started.
+    MemoryExhausted when no process can be started, or the resource limits of this one are in the way.
     """
 
     def __init__(self, *, memory_bytes: int | None = None, seconds: Mapping[str, float] = SECONDS) -> None:
@@ -130,10 +131,13 @@ class _Child:
         self._finalizer = weakref.finalize(self, _end, self._process, self.owner_pid)
         try:
             with self._deadline(_START_S):
-                wire.receive(self._from)
+                answer = wire.receive(self._from)
         except (wire.WireError, OSError) as error:
             self.end()
-            raise MemoryExhausted("the decoder of media cannot be started") from error
+            raise MemoryExhausted(_unstarted(inherited())) from error
+        if "failed" in answer:
+            self.end()
+            raise MemoryExhausted(_unstarted(_said(answer, "failed")))
 
     @property
     def pid(self) -> int:
@@ -147,28 +151,33 @@ class _Child:
         """Do one job. Raises: MediaError, and is not usable after a crash or at the limit."""
         self.n_jobs += 1
         self.usable = False
-        decoded = None
+        decoded, heard = None, {}
         head = {"kind": kind, "options": dict(options), "n_bytes": len(data), "memory_bytes": memory_bytes}
         try:
             with self._deadline(limit_s):
-                self._ask({**head, "limit_s": limit_s}, data)
-                answer = wire.receive(self._from)
-                if "error" not in answer:
+                heard = self._ask({**head, "limit_s": limit_s}, data)
+                answer = heard if "failed" in heard else wire.receive(self._from)
+                if "error" not in answer and "failed" not in answer:
                     decoded = wire.receive_decoded(self._from, answer, max_bytes=memory_bytes)
         except (wire.WireError, OSError) as error:
-            raise MediaError(self._ended(kind, limit_s)) from error
+            raise self._ended(kind, limit_s, heard) from error
         except MemoryError as error:
             raise MemoryExhausted(f"{kind}: no memory left to hold it") from error
-        self.usable = not self._late
+        self.usable = not (self._late or answer.get("last") or "failed" in heard)
+        if "failed" in answer:
+            raise MemoryExhausted(_said(answer, "failed"))
         if decoded is None:
-            raise MediaError(_said(answer))
+            raise MediaError(_said(answer, "error"))
         return decoded
 
-    def _ask(self, head: Mapping[str, Json], data: bytes) -> None:
-        """Send a job. Raises: _Unheard when the process ended before it had the data, which is not to blame then."""
+    def _ask(self, head: Mapping[str, Json], data: bytes) -> dict[str, Json]:
+        """Send a job; return what was said when it was heard.
+
+        Raises: _Unheard when the process ended before it had the data, which is not to blame then.
+        """
         try:
             wire.send(self._to, head, [data])
-            wire.receive(self._from)
+            return wire.receive(self._from)
         except (wire.WireError, OSError) as error:
             if self._late:
                 raise
@@ -195,7 +204,11 @@ class _Child:
         """Kill the process after so many seconds: whoever waits for it then reads the end of its pipe."""
         timer = threading.Timer(limit_s, self._too_late)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:  # nothing is decoded that nobody could end
+            self.kill()
+            raise MemoryExhausted(_unstarted("not enough threads or memory")) from error
         try:
             yield
         finally:
@@ -206,16 +219,19 @@ class _Child:
         self._late = True
         self._process.kill()
 
-    def _ended(self, kind: str, limit_s: float) -> str:
+    def _ended(self, kind: str, limit_s: float, heard: Mapping[str, Json]) -> MediaError | MemoryExhausted:
         """Say why there is no answer; what ended the process stays in the log."""
         if self._late:
-            return f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer"
+            return MediaError(f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer")
         self._process.kill()
         status = self._process.wait()
         _LOG.warning("%s: the decoding process ended with status %d", kind, status)
-        if -status == signal.SIGXCPU:
-            return f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer"
-        return f"{kind}: the data is damaged: decoding it failed"
+        short = " ".join(str(heard.get("short") or "")[:_MAX_MESSAGE_CHARS].split())
+        if -status == signal.SIGXCPU and "RLIMIT_CPU" not in short:
+            return MediaError(f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer")
+        if -status == signal.SIGXCPU or heard.get("tight"):
+            return MemoryExhausted(f"{kind}: the decoder was ended by the resource limits of this process: {short}")
+        return MediaError(f"{kind}: the data is damaged: decoding it failed")
 
 
 def _start() -> "subprocess.Popen[bytes]":
@@ -234,7 +250,7 @@ def _start() -> "subprocess.Popen[bytes]":
             start_new_session=True,  # Ctrl-C in a terminal is for this process; it ends the other one
         )
     except OSError as error:
-        raise MemoryExhausted("the decoder of media cannot be started") from error
+        raise MemoryExhausted(_unstarted(error.strerror)) from error
     for stream in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
             fcntl.fcntl(_open(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -259,9 +275,13 @@ def _open(stream: object) -> BinaryIO:
     return stream  # type: ignore[return-value]
 
 
-def _said(answer: Mapping[str, Json]) -> str:
+def _unstarted(reason: str | None) -> str:
+    return "the decoder of media cannot be started" + (f": {reason}" if reason else "")
+
+
+def _said(answer: Mapping[str, Json], key: str) -> str:
     """Return the error the other process sent: one line, not long, for it may not be itself any more."""
     detail = answer.get("detail")
     if detail:
         _LOG.debug("decoding: %s", str(detail)[:_MAX_MESSAGE_CHARS])
-    return " ".join(str(answer["error"])[:_MAX_MESSAGE_CHARS].split())
+    return " ".join(str(answer[key])[:_MAX_MESSAGE_CHARS].split())
