@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edge.chat import Reply
 from edge.exchange import detail_of, event, refused
 from edge.handle import Progress
+from edge.media.sniff import sniff
 from edge.messages import Loc, Problems, shown
 from edge.types import ApiError
 
@@ -24,7 +25,7 @@ _RENAMED = {
     "messages": "conversation_history",
 }
 _ROLES = {"human": "user", "model": "assistant"}
-_SNIFFED_CHARS = 64
+_SNIFFED_CHARS = 8 << 10
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,5 @@ def _kind(url: str) -> str:
         first = base64.b64decode(data[:_SNIFFED_CHARS])
     except (binascii.Error, ValueError):
         return "image_url"
-    if first.startswith(b"%PDF"):
-        return "pdf_url"
-    if first[4:8] == b"ftyp" or first.startswith(b"\x1aE\xdf\xa3") or first[8:12] == b"AVI ":
-        return "video_url"
-    is_sound = first.startswith((b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3")) or first[8:12] == b"WAVE"
-    return "audio_url" if is_sound else "image_url"
+    found = sniff(first)
+    return f"{found.kinds[0]}_url" if found is not None and found.kinds else "image_url"

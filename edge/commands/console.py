@@ -68,34 +68,25 @@ def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
     """Return a question with the text that is piped in behind it, and what else is piped in, as parts of a message."""
     import select
 
+    from edge.media.sniff import is_text, is_utf16, sniff
+
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return question or "", []
     with contextlib.suppress(OSError, ValueError):
         if question and not select.select([sys.stdin], [], [], 2.0)[0]:
             print("edge: waiting for standard input (without any: < /dev/null)", file=sys.stderr)
     data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
-    kind = _kind(data)
-    if kind is not None:
+    found = None if is_text(data) else sniff(data)
+    if found is not None:
+        if not found.is_supported:
+            fail(f"standard input: {found.refusal()}")
+        kind = found.kinds[0]
         url = f"data:application/octet-stream;base64,{base64.b64encode(data).decode('ascii')}"
         return question or "", [{"type": f"{kind}_url", f"{kind}_url": url}]
-    for encoding in ("utf-8", sys.stdin.encoding or "utf-8"):
+    for encoding in ("utf-16" if is_utf16(data) else "utf-8-sig", sys.stdin.encoding or "utf-8"):
         with contextlib.suppress(UnicodeDecodeError):
             return "\n\n".join(part for part in (question, data.decode(encoding).strip()) if part), []
-    fail("standard input: expected text, or a picture, a sound, a film or a paper")
-
-
-def _kind(data: bytes) -> str | None:
-    """Tell from the first bytes what is piped in, None for text."""
-    head, brand = data[:4], data[8:12]
-    if head[:3] == b"\xff\xd8\xff" or head == b"\x89PNG" or head == b"GIF8" or (head == b"RIFF" and brand == b"WEBP"):
-        return "image"
-    if head == b"%PDF":
-        return "pdf"
-    if head in (b"fLaC", b"OggS") or head[:3] == b"ID3" or (head == b"RIFF" and brand == b"WAVE"):
-        return "audio"
-    if data[4:8] == b"ftyp" or head == b"\x1a\x45\xdf\xa3" or (head == b"RIFF" and brand == b"AVI "):
-        return "video"
-    return None
+    fail("standard input: expected text, or an image, audio, a video or a PDF")
 
 
 def harmless(text: str) -> str:

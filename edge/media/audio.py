@@ -13,7 +13,9 @@ import numpy.typing as npt
 from edge.errors import MediaError, MemoryExhausted
 from edge.limits import SoundLimits
 from edge.media.decoded import Decoded, Options
+from edge.media.formats import FORMATS
 from edge.media.mp3 import with_length
+from edge.media.sniff import expect, tag_bytes
 from edge.mel import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 F32 = npt.NDArray[np.float32]
 
-FORMATS = "WAV, FLAC, OGG (Opus, Vorbis) or MP3; M4A, AAC and WebM with the extra `av`"
 LOWEST_HZ, HIGHEST_HZ = 1_000, 768_000
 
 _LOG = logging.getLogger("edge")
@@ -31,12 +32,16 @@ _BLOCK_FRAMES = 1 << 16
 _UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was written into a pipe, and then cannot read
 _SAMPLE_BYTES = 2  # of PCM as it is counted: 16 bits
 _SAMPLE_TYPES = ("float16", "float32", "float64", "int16")
-_ID3_HEAD_BYTES = 10
-_ADTS = (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9")
 # What libsndfile calls its readers: whatever else it can read is not taken, however the data begins.
 _READERS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 # By name for the demuxer, so that a playlist in disguise never opens a file or an address.
-_DEMUXERS = {"M4A": "mp4", "AAC": "aac", "WebM": "matroska", "AVI": "avi"}
+_DEMUXERS = {
+    **dict.fromkeys(("M4A", "MP4", "MOV", "3GP"), "mp4"),
+    **dict.fromkeys(("WebM", "Matroska"), "matroska"),
+    **dict.fromkeys(("Ogg FLAC", "Ogg Speex"), "ogg"),
+    "AAC": "aac",
+    "AVI": "avi",
+}
 
 
 class _NoTrack(MediaError):
@@ -76,9 +81,7 @@ def open_audio(data: bytes, limits: SoundLimits) -> F32:
     The format is told by the data. Everything is counted while it is decoded, and only mono at 16 kHz is kept.
     Raises: MediaError with a text of ours, naming the extra a format needs; MemoryExhausted.
     """
-    name = _format(data)
-    if name is None:
-        raise MediaError(f"audio: expected {FORMATS}, got something else")
+    name = expect("audio", data).name
     try:
         with _opened(name, data, limits) as blocks:
             return _gathered(blocks, limits)
@@ -93,8 +96,7 @@ def open_audio(data: bytes, limits: SoundLimits) -> F32:
 
 def open_track(data: bytes, limits: SoundLimits) -> F32 | None:
     """Decode the sound track of a film as open_audio does, None for a film without one. Raises: as open_audio."""
-    name = _format(data)
-    if name not in _DEMUXERS:
+    if expect("video", data).name not in _DEMUXERS:
         return None  # GIF, and whatever else has pictures alone
     try:
         return open_audio(data, limits)
@@ -122,35 +124,6 @@ def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
     return _gathered(blocks, limits)
 
 
-def _format(data: bytes) -> str | None:
-    """Tell a sound's format from its first bytes."""
-    head, brand, at = data[:4], data[8:12], _tag_bytes(data)
-    if head == b"RIFF" and brand in (b"WAVE", b"AVI "):
-        return "WAV" if brand == b"WAVE" else "AVI"
-    if head == b"fLaC":
-        return "FLAC"
-    if head == b"OggS":
-        return "OGG"
-    if data[4:8] == b"ftyp":
-        return "M4A"
-    if head == b"\x1a\x45\xdf\xa3":
-        return "WebM"
-    if data[at : at + 2] in _ADTS:
-        return "AAC"
-    is_mpeg = len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0
-    return "MP3" if data[:3] == b"ID3" or is_mpeg else None
-
-
-def _tag_bytes(data: bytes) -> int:
-    """Return how long the ID3 tag before a sound is, 0 without one: MP3 may follow it, and AAC."""
-    if data[:3] != b"ID3" or len(data) < _ID3_HEAD_BYTES:
-        return 0
-    size = 0
-    for byte in data[6:_ID3_HEAD_BYTES]:  # seven bits each
-        size = size << 7 | byte & 0x7F
-    return _ID3_HEAD_BYTES + size
-
-
 @contextlib.contextmanager
 def _opened(name: str, data: bytes, limits: SoundLimits) -> Iterator[Iterator[tuple[_Form, F32]]]:
     """Open a sound for its blocks: what a block is like and its samples, (frames, channels)."""
@@ -161,10 +134,10 @@ def _opened(name: str, data: bytes, limits: SoundLimits) -> Iterator[Iterator[tu
     import soundfile
 
     if name == "MP3":
-        data = with_length(data, _tag_bytes(data), limits.seconds)
+        data = with_length(data, tag_bytes(data), limits.seconds)
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if file.format not in _READERS:
-            raise MediaError(f"audio: expected {FORMATS}, got {file.format}")
+            raise MediaError(f"audio: expected {FORMATS['audio']}, got {file.format}")
         form = _Form(int(file.samplerate), int(file.channels))
         # A header may say anything: what it says too much is refused here, what it hides is counted later.
         if file.frames == _UNKNOWN_FRAMES:
@@ -186,7 +159,7 @@ def _container(name: str, data: bytes) -> Iterator["av.container.InputContainer"
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MediaError(f"audio: {name} is not taken without the extra `av`; expected {FORMATS}") from error
+        raise MediaError(f"audio: {name} is not taken without the extra `av`; expected {FORMATS['audio']}") from error
     av.logging.set_level(None)
     with av.open(io.BytesIO(data), mode="r", format=_DEMUXERS[name]) as container:
         yield container

@@ -15,11 +15,10 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from edge.bundle import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
 from edge.media.decoded import Decoded, Options
+from edge.media.sniff import expect
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
-
-FORMATS = "JPEG, PNG, WebP, GIF or BMP"
 
 _LOG = logging.getLogger("edge")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -41,9 +40,7 @@ def open_image(data: bytes, *, max_px: int) -> U8:
     The format is told by the data, its pixels are counted from the header before anything is decoded.
     Raises: MediaError with a text of ours; MemoryExhausted. Source: reka-edge.md, 4.
     """
-    name = _format(data)
-    if name is None:
-        raise MediaError(f"image: expected {FORMATS}, got something else")
+    name = expect("image", data).name
     try:
         if name == "PNG" and len(data) >= 24:
             width, height = struct.unpack_from(">II", data, 16)
@@ -189,19 +186,6 @@ def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampli
     if width * height > _MAX_RESIZED_PX:
         raise MediaError(f"image: too thin: resizing it takes {width} x {height} pixels, at most {_MAX_RESIZED_PX}")
     return image.resize(size, resample)
-
-
-def _format(data: bytes) -> str | None:
-    """Tell a picture's format from its first bytes."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(_PNG_MAGIC):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    return "BMP" if data[:2] == b"BM" else None
 
 
 def _file(name: str, data: bytes) -> ImageFile.ImageFile:

@@ -88,3 +88,9 @@ def _info(like: _Frame, n_frames: int) -> bytes:
     said = b"Xing" + _HAS_FRAMES.to_bytes(4, "big") + n_frames.to_bytes(4, "big")
     frame = _made(head)
     return (head.to_bytes(_HEAD_BYTES, "big") + bytes(frame.n_side_bytes) + said).ljust(frame.n_bytes, b"\0")
+
+
+def frame_bytes(data: bytes, at: int) -> int:
+    """Return how long the frame of layer III at `at` is, in bytes; 0 where there is none."""
+    frame = _frame(data, at)
+    return 0 if frame is None else frame.n_bytes

@@ -16,6 +16,7 @@ import pypdfium2.raw as pdfium_c
 from edge.errors import MediaError
 from edge.media.decoded import Decoded, Options
 from edge.media.reading import Line, in_order
+from edge.media.sniff import expect
 
 U8 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -25,7 +26,6 @@ MAX_CHARS = 400_000  # of a whole paper: 20 pages of 20 000
 
 _LOG = logging.getLogger("edge")
 _LOCK = threading.Lock()  # pdfium takes one thread at a time
-_MAGIC_WITHIN = 1024  # readers look for it that far, as writers put other things before it
 _MAX_LINES = 5000
 _MAX_PAGE_CHARS = 30_000  # what has more is read as it is stored
 _APART = 0.7  # of the largest letter near by: what is further away is another line, or another column
@@ -38,8 +38,7 @@ def decode(data: bytes, options: Options) -> Decoded:
     options: max_pages, area_px, max_bytes (of all pages decoded). info: texts, one a page, "" where there is none.
     Nothing outside of the data is read, nothing in it is run. Raises: MediaError. Source: limits.md.
     """
-    if b"%PDF-" not in data[:_MAGIC_WITHIN]:
-        raise MediaError("pdf: expected a PDF, got something else")
+    expect("pdf", data)
     with _LOCK:
         try:
             return _decode(data, *(int(options[name] or 0) for name in ("max_pages", "area_px", "max_bytes")))

@@ -16,10 +16,10 @@ from edge.errors import MediaError
 from edge.media.decoded import Decoded, Options
 from edge.media.frames import small, spread
 from edge.media.image import from_array
+from edge.media.sniff import expect
 
 U8 = npt.NDArray[np.uint8]
 
-FORMATS = "MP4, MOV, MKV, WebM, AVI or GIF"
 CODECS = "H.264, HEVC, VP8, VP9, MPEG-4 or Motion JPEG"
 
 _LOG = logging.getLogger("edge")
@@ -83,27 +83,14 @@ def decode(data: bytes, options: Options) -> Decoded:
     share = options.get("crop_share")
     shape = _Shape(int(_number(options, "side")), None if share is None else float(share), str(options["resample"]))
     wanted = int(_number(options, "frames"))
-    kind = sniff(data)
-    if kind is None:
-        raise MediaError(f"video: expected {FORMATS}, got something else")
+    name = expect("video", data).name
     try:
-        if kind == "GIF":
+        if name == "GIF":
             return _decode_gif(data, wanted, limits, shape)
         return _decode_film(data, wanted, limits, shape)
     except cv2.error as error:
         _LOG.debug("video: not decoded", exc_info=True)
         raise MediaError("video: the data is damaged or cut off") from error
-
-
-def sniff(data: bytes) -> str | None:
-    """Tell a film's container from its first bytes, None for anything that is not taken."""
-    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "MP4"
-    if data.startswith(b"\x1aE\xdf\xa3"):
-        return "Matroska"
-    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
-        return "AVI"
-    return "GIF" if data[:6] in (b"GIF87a", b"GIF89a") else None
 
 
 def _decode_film(data: bytes, wanted: int, limits: _Limits, shape: _Shape) -> Decoded:

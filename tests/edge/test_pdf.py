@@ -230,7 +230,9 @@ def test_encrypted_papers_say_so_and_those_with_an_empty_password_open() -> None
 
 @pytest.mark.parametrize("data", [b"", b"x" * 2000, b"\x89PNG\r\n\x1a\n", b" " * 2000 + b"%PDF-1.4"])
 def test_what_is_no_pdf_is_refused_by_its_first_bytes(data: bytes) -> None:
-    assert refused(data) == "pdf: expected a PDF, got something else"
+    message = refused(data)
+    assert "expected a PDF" in message
+    assert "damaged" not in message
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])

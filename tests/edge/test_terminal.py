@@ -202,7 +202,7 @@ def test_a_picture_may_be_piped_in() -> None:
 def test_noise_piped_in_is_refused() -> None:
     done = piped(b"\xfe\xfd\xfc" * 99, "What is it?", before="sys.stdin.reconfigure(encoding='utf-8')\n")
     assert done.returncode == 1
-    assert done.stderr.startswith(b"edge: standard input: expected text, or a picture")
+    assert done.stderr.startswith(b"edge: standard input: expected text, or an image")
 
 
 @pytest.mark.parametrize("arguments", [("--json",), ("--camera", "nowhere.mp4", "x"), ("--mic", "x")])

@@ -204,7 +204,9 @@ def playlist() -> bytes:
      b"OggS" + bytes(60)],
 )  # fmt: skip
 def test_what_is_no_film_is_refused_by_its_first_bytes(data: bytes) -> None:
-    assert refused(data) == "video: expected MP4, MOV, MKV, WebM, AVI or GIF, got something else"
+    message = refused(data)
+    assert "expected MP4, MOV, MKV, WebM, AVI or GIF" in message
+    assert "damaged" not in message
 
 
 @pytest.mark.parametrize("head", [b"\0\0\0\x18ftypisom", b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0AVI ", b"GIF89a"])
