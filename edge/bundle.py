@@ -256,7 +256,7 @@ def checked(path: Path) -> AnyManifest:
     """
     path = Path(path)
     try:
-        manifest = parse_manifest(_read_small(path / MANIFEST), file=str(path / MANIFEST))
+        manifest = parse_manifest(read_small(path / MANIFEST), file=str(path / MANIFEST))
         problems = list(_entry_problems(path, manifest))
         # The graphs and the tokenizer are small and decide everything else, so every open reads them whole.
         problems = problems or list(_content_problems(path, manifest, only_small=True))
@@ -490,7 +490,8 @@ def _graph_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
                 yield str(error)
 
 
-def _read_small(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
+    """Return a manifest or certificate, which must be a regular file. Raises: BundleError, OSError."""
     with _open_plain(path) as file:
         data = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(data) > _MAX_MANIFEST_BYTES:

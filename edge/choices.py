@@ -82,12 +82,15 @@ def _write(name: str, text: Callable[[], str], failure: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             fresh = folder / f"{name}-{secrets.token_hex(4)}"
-            with fresh.open("x", encoding="utf-8") as file:
-                file.write(f"{text()}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(folder / name)
-            sync_folder(folder)
+            try:
+                with fresh.open("x", encoding="utf-8") as file:
+                    file.write(f"{text()}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                fresh.replace(folder / name)
+            finally:
+                fresh.unlink(missing_ok=True)
+            settle(folder, f"{folder / name} is written")
     except OSError as error:
         raise BundleError(f"{failure}: {error.strerror}") from error
 
@@ -101,6 +104,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def settle(folder: Path, done: str) -> None:
+    """Sync a folder after a rename in it; done: what is true by then. Raises: BundleError saying so."""
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        reason = f"{folder} cannot be synced: {error.strerror or error}"
+        raise BundleError(f"{done}, but a power cut may undo that: {reason}. To be sure, do it again") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,14 +11,14 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edge import aliases as naming
-from edge import bundle, choices
+from edge import bundle, choices, index
 from edge.bundle import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
-from edge.choices import aliases, change_aliases, companions, locked, set_companions, sync_folder
+from edge.choices import aliases, change_aliases, companions, locked, set_companions, settle, sync_folder
 from edge.choices import default_id as default_id
 from edge.choices import models_folder as models_folder
 from edge.errors import BundleError, ParameterError, UnknownModelError
@@ -31,6 +31,7 @@ _DATED = re.compile(r"-\d{8}$")
 _PARTIAL = ".partial-"
 _CHUNK_BYTES = 4 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
+_WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
 _NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
 
 
@@ -80,6 +81,7 @@ def at(path: Path) -> Stored:
     try:
         return Stored(path, _manifest(path, (path / MANIFEST).stat().st_mtime_ns), embedded=False)
     except OSError as error:
+        _refuse_checkpoint(path)
         raise BundleError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
 
 
@@ -137,7 +139,8 @@ def named(name: str, kind: Kind | None = "chat") -> Stored:
 def install(source: Path, *, progress: Progress | None = None) -> Stored:
     """Copy a bundle folder (its files may be links) into the models folder, verified byte by byte.
 
-    Raises: BundleError; nothing that looks like a bundle is left behind then.
+    Raises: BundleError; nothing that looks like a bundle is left behind then, unless the error says that it is
+    installed and only the last sync failed: then the same install again verifies it and syncs.
     """
     source = Path(source).expanduser().absolute()
     folder = models_folder()
@@ -146,9 +149,11 @@ def install(source: Path, *, progress: Progress | None = None) -> Stored:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             _drop_partials(folder)
-            _install(source, manifest, folder, progress)
-            sync_folder(folder)
+            if not _waits_for_sync(source, manifest.id, folder):
+                _install(source, manifest, folder, progress)
+            _settle(manifest.id, folder)
     except OSError as error:
+        _refuse_checkpoint(source)
         raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
     return at(folder / manifest.id)
 
@@ -164,16 +169,38 @@ def remove(name: str) -> None:
         with locked(folder):
             doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
             (folder / name).rename(doomed)
-            sync_folder(folder)
-            shutil.rmtree(doomed)
-            if default_id() == name:
-                choices.forget_default()
+            shutil.rmtree(doomed, ignore_errors=True)  # what is left of it goes with the next install
+            with contextlib.suppress(OSError):  # it is gone all the same, and the next install of this id sets it right
+                index.record(folder, name, None)
+                if default_id() == name:
+                    choices.forget_default()
+            settle(folder, f"{name} is removed")
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
     known = companions()
     left = {chat: ears for chat, ears in known.items() if name not in (chat, ears)}
     if left != known:
         set_companions(left)
+
+
+def verify(stored: Stored) -> tuple[list[str], bool]:
+    """Read every byte of a bundle: return what is wrong with it, and whether its manifest and certificate are covered.
+
+    They are where the bundle is installed: the index has a digest of them. For the embedded bundle and for any other
+    folder, only what the manifest lists is. Writes nothing.
+    """
+    problems = bundle.verify(stored.path)
+    folder = None if stored.embedded else stored.path.parent
+    if folder is None or folder != models_folder():
+        return problems, False
+    try:
+        known = index.entry(folder, stored.path.name)
+        changed = known is not None and index.digest(stored.path) != known.sha256
+    except (BundleError, OSError) as error:
+        return [*problems, str(error)], False
+    if changed:
+        problems.append(f"{stored.path}: {MANIFEST} or {CERTIFICATE} is not as it was installed")
+    return problems, known is not None
 
 
 def set_default(name: str) -> Stored:
@@ -323,9 +350,47 @@ def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progre
         problems = [problem.replace(str(partial), str(source)) for problem in bundle.verify(partial)]
         if problems:
             raise BundleError("; ".join(problems))
+        index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _settle(bundle_id: str, folder: Path) -> None:
+    """Have a bundle that is in place outlast a power cut. Raises: BundleError saying that it is installed."""
+    known = index.entry(folder, bundle_id)
+    try:
+        settle(folder, f"{bundle_id} is installed in {folder / bundle_id}")
+    except BundleError:
+        if known is not None:
+            with contextlib.suppress(OSError):
+                index.record(folder, bundle_id, replace(known, synced=False))
+        raise
+    if known is not None and not known.synced:
+        index.record(folder, bundle_id, replace(known, synced=True))
+
+
+def _waits_for_sync(source: Path, bundle_id: str, folder: Path) -> bool:
+    """Return whether the same bundle is in place, every byte of it, and only the sync of its folder had failed."""
+    target, known = folder / bundle_id, None
+    with contextlib.suppress(BundleError):
+        known = index.entry(folder, bundle_id)
+    if known is None or known.synced or not target.exists():
+        return False
+    return known.sha256 == index.digest(target) == index.digest(source) and not bundle.verify(target)
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    """Say of a checkpoint that it is one, and what makes a bundle of it. Raises: BundleError."""
+    files = [path] if path.is_file() else list(path.glob("*")) if path.is_dir() else []
+    known = [file for file in files if file.suffix in _WEIGHTS or file.name == "config.json"]
+    if not known or (path / MANIFEST).exists():
+        return
+    folder = path.parent if path.is_file() else path
+    way = f"edge-export {folder} --out OUT makes one of it, then edge models install OUT"
+    if not any(file.suffix == ".safetensors" or file.name == "config.json" for file in known):
+        way = "edge-export makes one of a checkpoint's folder with config.json and safetensors"
+    raise BundleError(f"{path} is a checkpoint, not a bundle: {way}")
 
 
 def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "aliases", "strict", "bundle", "graph", "mel"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "recent", "sound",
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff", "limits",
      "completion", "pattern", "bounds", "references"),

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +65,7 @@ def write_bundle(path: Path, bundle_id: str, *aliases: str) -> Path:
 
 
 def visible(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.name not in (".lock", ".default"))
+    return sorted(p.name for p in folder.iterdir() if p.name not in (".lock", ".default", ".index"))
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +233,7 @@ def test_everything_is_synced_before_the_rename(made: Path, folder: Path, monkey
     monkeypatch.setattr(store.os, "fsync", note)
     monkeypatch.setattr(Path, "rename", move)
     store.install(made)
-    assert seen == [MANIFEST, *sorted(CONTENT), ".partial", "rename", folder.name]
+    assert seen == [MANIFEST, *sorted(CONTENT), ".partial", ".index", "rename", folder.name]
 
 
 def test_an_interrupt_leaves_nothing(made: Path, folder: Path) -> None:
@@ -381,3 +383,169 @@ def test_a_changed_manifest_is_read_again(made: Path) -> None:
     time.sleep(0.01)
     (made / MANIFEST).write_bytes(dump_manifest(dataclasses.replace(manifest("x"), id="other")))
     assert store.at(made).id == "other"
+
+
+# --- the index, and what outlasts a power cut ---------------------------------------------------------------------
+
+
+def test_a_sync_that_fails_leaves_one_truth_and_a_retry_works(
+    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    sync = os.fsync
+    said: set[bool] = set()
+
+    def fail(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    for failing in range(1, 20):
+        calls = 0
+        monkeypatch.setattr(store.os, "fsync", fail)
+        reason = ""
+        try:
+            store.install(made)
+        except BundleError as error:
+            reason = str(error)
+        monkeypatch.setattr(store.os, "fsync", sync)
+        if reason:
+            is_there = visible(folder) == ["reka-edge-2603"]
+            assert is_there or visible(folder) == []
+            truth = "reka-edge-2603 is installed in .*, but a power cut may undo" if is_there else "cannot be installed"
+            assert re.search(truth, reason)
+            assert "Input/output error" in reason
+            said.add(is_there)
+            assert store.verify(store.install(made)) == ([], True)
+            with pytest.raises(BundleError, match="installed already"):
+                store.install(made)
+        else:
+            assert calls < failing
+        store.remove("reka-edge-2603")
+    assert said == {False, True}
+
+
+def test_a_retry_does_not_accept_another_bundle_or_a_damaged_one(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    sync = os.fsync
+    synced: list[str] = []
+
+    def fail(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        if synced[-1] == folder.name:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(store.os, "fsync", fail)
+    with pytest.raises(BundleError, match="is installed in"):
+        store.install(made)
+    monkeypatch.setattr(store.os, "fsync", sync)
+    with pytest.raises(BundleError, match="installed already"):
+        store.install(write_bundle(tmp_path / "other", "reka-edge-2603", "another-alias"))
+    weights = folder / "reka-edge-2603" / "decoder.bin"
+    weights.chmod(0o644)
+    weights.write_bytes(b"x" * 5000)
+    with pytest.raises(BundleError, match="installed already"):
+        store.install(made)
+
+
+def test_a_removal_whose_sync_fails_says_that_it_is_removed(
+    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.install(made)
+    sync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == folder:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(store.os, "fsync", fail)
+    with pytest.raises(BundleError, match="reka-edge-2603 is removed, but a power cut may undo that"):
+        store.remove("reka-edge-2603")
+    assert visible(folder) == []
+    with pytest.raises(BundleError, match="is written, but a power cut may undo that"):
+        store.set_default("reka-edge-tiny")
+    assert store.default_id() == "reka-edge-tiny"
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Data with one of the faults of storage: a bit, a byte, a block, an end, something more."""
+    at = rng.randrange(len(data))
+    kind = rng.randrange(6)
+    if kind == 0:
+        return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+    if kind == 1:
+        return data[:at] + bytes([(data[at] + rng.randrange(1, 256)) % 256]) + data[at + 1 :]
+    if kind == 2:
+        return data[:at]
+    if kind == 3:
+        return data + bytes([rng.choice(b"\x00\n x")]) * rng.randrange(1, 9)
+    if kind == 4:
+        return data[:at] + data[at + 1 :]
+    block = bytes(min(64, len(data) - at))
+    changed = data[:at] + block + data[at + len(block) :]
+    return changed if changed != data else data + b"\x00"
+
+
+def test_every_mutation_of_any_file_of_an_installed_bundle_is_found(made: Path) -> None:
+    (made / CERTIFICATE).write_text('{"kl": 0.25, "level": "full"}\n')
+    stored = store.install(made)
+    assert store.verify(stored) == ([], True)
+    rng = random.Random(7)
+    files = sorted(stored.path.iterdir())
+    for path in (stored.path, *files):
+        path.chmod(0o755)
+    missed = []
+    for n in range(600):
+        path = files[n % len(files)]
+        data = path.read_bytes()
+        path.write_bytes(mutated(data, rng))
+        try:
+            if not store.verify(stored)[0]:
+                missed.append((n, path.name))
+        finally:
+            path.write_bytes(data)
+    assert missed == []
+    assert store.verify(stored) == ([], True)
+
+
+def test_a_certificate_that_is_gone_or_new_is_found(made: Path, tmp_path: Path) -> None:
+    (made / CERTIFICATE).write_text("{}")
+    stored = store.install(made)
+    stored.path.chmod(0o755)
+    (stored.path / CERTIFICATE).unlink()
+    assert "not as it was installed" in store.verify(stored)[0][0]
+    other = store.install(write_bundle(tmp_path / "other", "reka-edge-2701"))
+    other.path.chmod(0o755)
+    (other.path / CERTIFICATE).write_text("{}")
+    assert "not as it was installed" in store.verify(other)[0][0]
+
+
+def test_a_folder_and_the_embedded_bundle_are_covered_by_their_manifest_alone(made: Path) -> None:
+    assert store.verify(store.at(made)) == ([], False)
+    assert store.verify(store.named("reka-edge-tiny")) == ([], False)
+
+
+def test_an_index_that_is_damaged_is_told_and_begun_anew(made: Path, folder: Path, tmp_path: Path) -> None:
+    stored = store.install(made)
+    (folder / ".index").write_text("{")
+    assert "not a JSON document" in store.verify(stored)[0][0]
+    other = store.install(write_bundle(tmp_path / "other", "reka-edge-2701"))
+    assert store.verify(other) == ([], True)
+    assert store.verify(stored) == ([], False)
+
+
+@pytest.mark.parametrize("names", [("config.json", "model.safetensors"), ("model.safetensors",), ("weights.gguf",)])
+def test_a_checkpoint_is_told_from_a_bundle(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    for source in (folder, folder / names[-1]):
+        for look in (store.install, store.at):
+            with pytest.raises(BundleError, match=r"is a checkpoint, not a bundle: edge-export"):
+                look(source)
