@@ -84,7 +84,7 @@ def serving(bundle: str, log: Path) -> Iterator[tuple[int, str]]:
     command = [sys.executable, "-m", "edge.cli", "serve", "--model", bundle, "--port", "0", "--slots", "4"]
     with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
         try:
-            yield process.pid, _address(process, log)
+            yield process.pid, address_of(process, log)
         finally:
             process.send_signal(signal.SIGTERM)
             status = process.wait(timeout=60)
@@ -92,7 +92,7 @@ def serving(bundle: str, log: Path) -> Iterator[tuple[int, str]]:
         raise SystemExit(f"the server ended with status {status}")
 
 
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+def address_of(process: subprocess.Popen[bytes], log: Path) -> str:
     while process.poll() is None:
         found = re.search(r"serving at (https?://\S+)\n", log.read_text("utf-8"))
         if found is not None:
