@@ -76,6 +76,17 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def network(host: str) -> str:
+    """Return what counts as one address: of IPv6 the 64 bits that name a network, whose rest its owner may choose."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4 or address.ipv4_mapped is not None:
+        return str(address)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
 def _host_name(host: str) -> str | None:
     """Return the name or address in a Host header, in lower case; None for what is not one."""
     name, port = host, ""

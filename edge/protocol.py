@@ -2,32 +2,48 @@
 
 import asyncio
 import errno
-import ipaddress
+import functools
 import logging
+import ssl
+from collections.abc import Callable
+from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import get_remote_addr
 
+from edge.connections import Connections
 from edge.exchange import RETRY_AFTER_S, dumped
+from edge.guard import network
 
 HEADER_S = 10.0
 UNREAD_S = 30.0
 MAX_CONNECTIONS = 256
 MAX_PER_ADDRESS = 64
+CROWD = "crowd"  # in a scope's state: why its connection has only a spare place, which is for asking for /health
 
+Factory = Callable[[], asyncio.BaseProtocol]
+
+_GOODBYE_S = 2.0  # for TLS to be closed in order
 _LOG = logging.getLogger("edge.server")
 _SAID_AGAIN_S = 60.0
+_LATER = (f"retry-after: {RETRY_AFTER_S}",)
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop for servers: TLS handshakes have no more time than headers, and a lack of descriptors is said once.
+    """An event loop for servers: it knows its connections, those too whose TLS handshake is not done.
 
-    asyncio stops to accept for a second then, but says so for every connection that waits, every second. A server that
-    is closed within that second is still asked to accept again, which is no error.
+    A lack of descriptors is said once, and costs some that did not ask for anything yet their connection. asyncio stops
+    to accept for a second then, but says so for every connection that waits, every second. A server that is closed
+    within that second is still asked to accept again, which is no error.
     """
 
     _next_said_s = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections = Connections(most=lambda: MAX_CONNECTIONS, most_per_address=lambda: MAX_PER_ADDRESS)
 
     def call_exception_handler(self, context: dict[str, object]) -> None:
         error = context.get("exception")
@@ -35,33 +51,126 @@ class Loop(asyncio.SelectorEventLoop):
             return
         if not isinstance(error, OSError) or error.errno not in _SHORTAGES:
             super().call_exception_handler(context)
-        elif self.time() >= self._next_said_s:
+            return
+        self.connections.relieve()
+        if self.time() >= self._next_said_s:
             self._next_said_s = self.time() + _SAID_AGAIN_S
             _LOG.error("no further connection can be taken: %s", error.strerror)
 
-    async def create_server(self, *arguments: object, **named: object) -> asyncio.Server:
-        if named.get("ssl") is not None:
-            named.setdefault("ssl_handshake_timeout", HEADER_S)
-        return await super().create_server(*arguments, **named)  # type: ignore[call-overload,no-any-return]
+    async def create_server(self, protocol_factory: Factory, *arguments: object, **named: object) -> asyncio.Server:
+        context = named.pop("ssl", None)
+        if isinstance(context, ssl.SSLContext):
+            protocol_factory = functools.partial(Handshake, self, context, protocol_factory)
+        return await super().create_server(protocol_factory, *arguments, **named)  # type: ignore[call-overload,no-any-return]
+
+
+class Handshake(asyncio.Protocol):
+    """A TLS connection until its handshake is done: it holds a place from the first, as one without headers does."""
+
+    def __init__(self, loop: Loop, context: ssl.SSLContext, factory: Factory) -> None:
+        self._loop = loop
+        self._context = context
+        self._factory = factory
+        self._came: list[bytes] = []  # right behind the handshake
+        self._lost = False
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.network: str | None = None
+        self.waiting_since_s = loop.time()
+        self.is_slow = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.pause_reading()  # until somebody is there who understands it
+        self.network = _network(get_remote_addr(self._transport))
+        self._loop.connections.admit(self)
+        if self not in self._loop.connections:
+            self._transport.abort()
+            return
+        self._task = self._loop.create_task(self._shake(self._transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._came.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._loop.connections.discard(self)
+
+    def give_way(self, reason: str | None) -> None:
+        """Close; before the handshake nothing can be said."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _shake(self, transport: asyncio.Transport) -> None:
+        try:
+            secure = await self._loop.start_tls(
+                transport,
+                self,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=HEADER_S,
+                ssl_shutdown_timeout=_GOODBYE_S,
+            )
+        except OSError:  # TLS's own errors are among them
+            return
+        finally:
+            self._loop.connections.discard(self)
+        if secure is None or self._lost or secure.is_closing():
+            return
+        connection = self._factory()
+        secure.set_protocol(connection)
+        connection.connection_made(secure)
+        for data in self._came:
+            connection.data_received(data)  # type: ignore[attr-defined]
 
 
 class Connection(H11Protocol):
     """A connection that is closed when its headers take too long or when what was sent to it is not read."""
 
+    network: str | None = None
+    _idle_s = 0.0
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Since when it has had no complete headers: after its last answer, too."""
+        return self._idle_s if self.conn.their_state is h11.IDLE else None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a body is on its way, or what was sent is not read."""
+        return self.conn.their_state is h11.SEND_BODY or self._read_timer is not None
+
+    def give_way(self, reason: str | None) -> None:
+        """Close at once; a client that has sent something, and was sent nothing, is told why."""
+        began = self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        if reason is not None and began and (self.waiting_since_s is None or self.conn.trailing_data[0]):
+            self._say(503, reason, _LATER)
+        self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        self._idle_s = self.loop.time()
+        super().on_response_complete()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # However little stays unsent, it is known: a few bytes that nobody takes hold a connection like many.
         transport.set_write_buffer_limits(high=1, low=0)
-        crowd = self._crowd()
-        if crowd is not None:
-            self._say(503, crowd, (f"retry-after: {RETRY_AFTER_S}",))
+        self.network = _network(self.client)
+        self._idle_s = self.loop.time()
+        crowd = self._all.admit(self)
+        if self not in self._all:
+            self._say(503, str(crowd), _LATER)
             return
+        if crowd is not None:
+            self.app_state = {**self.app_state, CROWD: crowd}
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
         self._stop_timers()
         super().connection_lost(exc)
 
@@ -89,15 +198,9 @@ class Connection(H11Protocol):
             self._read_timer.cancel()
             self._read_timer = None
 
-    def _crowd(self) -> str | None:
-        """Return which number of connections is too large with this one, None when none is."""
-        if len(self.connections) > MAX_CONNECTIONS:
-            return f"{MAX_CONNECTIONS} connections are open"
-        here = _network(self.client)
-        others = (other for other in self.connections if isinstance(other, Connection))
-        if sum(_network(other.client) == here for other in others) > MAX_PER_ADDRESS:
-            return f"{MAX_PER_ADDRESS} connections from one address are open"
-        return None
+    @property
+    def _all(self) -> Connections:
+        return cast(Loop, self.loop).connections
 
     def _watch_head(self) -> None:
         """Give a request's first line and headers their time: from the connection's start, or from their first byte."""
@@ -132,13 +235,4 @@ class Connection(H11Protocol):
 
 
 def _network(client: tuple[str, int] | None) -> str | None:
-    """Return what counts as one address: of IPv6 the 64 bits that name a network, whose rest its owner may choose."""
-    if client is None:
-        return None
-    try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-    except ValueError:
-        return client[0]
-    if address.version == 4 or address.ipv4_mapped is not None:
-        return str(address)
-    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return None if client is None else network(client[0])

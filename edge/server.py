@@ -26,7 +26,7 @@ from edge.guard import Guard, is_loopback
 from edge.limits import Limits, is_small_board
 from edge.models import Models
 from edge.opening import allowing
-from edge.protocol import Connection
+from edge.protocol import CROWD, Connection
 from edge.queueing import Queue
 from edge.types import ApiError
 
@@ -83,7 +83,7 @@ class Server:
         if scope["type"] != "http":
             return
         begun_s = time.monotonic()
-        said = _Said(send)
+        said = _Said(send, closes=CROWD in scope.get("state", {}))
         generation = None
         try:
             generation = await self._answer(scope, receive, said)
@@ -130,6 +130,9 @@ class Server:
 
     def _refused_early(self, scope: Scope, path: str) -> HttpResponse | None:
         """Return the response for what need not be read to its end, None for what is let in."""
+        crowd = scope.get("state", {}).get(CROWD)
+        if crowd is not None and path != "/health":
+            return refusal(path, refused(503, crowd))
         reached = scope["server"][0] if scope.get("server") else None
         refusing = self._guard.check(scope["method"], path, scope["headers"], reached=reached)
         refusing = refusing or route_error(scope["method"], path)
@@ -188,16 +191,18 @@ class _Gone(Exception):
 
 
 class _Said:
-    """What was sent to one client."""
+    """What was sent to one client; closes: whether its connection ends with this answer."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, closes: bool = False) -> None:
         self._send = send
+        self.closes = closes
         self.status: int | None = None
         self.generation: Generation | None = None
 
     async def head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
         self.status = status
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        closing = (("connection", "close"),) if self.closes else ()
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*headers, *closing)]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def body(self, data: bytes, *, more: bool) -> None:
@@ -250,8 +255,8 @@ async def _send_all(generation: Generation, coming: AsyncGenerator[bytes, None],
 async def _send_early(response: HttpResponse, scope: Scope, receive: Receive, said: _Said) -> None:
     """Answer before the body was read, then take in what is on its way, or the client could not read the answer."""
     headers = header_map(scope["headers"])
-    length = (("content-length", str(len(response.body))), ("connection", "close"))
-    await said.head(response.status, (*response.headers, *length))
+    said.closes = True
+    await said.head(response.status, (*response.headers, ("content-length", str(len(response.body)))))
     await said.body(response.body, more=True)
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         await _drain(receive)

@@ -26,7 +26,7 @@ EDGE_ROWS = (
     ("worker", "engine"),
     ("models", "chat"),
     ("body", "exchange", "generation", "openai", "openai_messages", "reka", "openapi", "page", "metrics",
-     "guard", "queueing", "logs"),
+     "guard", "queueing", "logs", "connections"),
     ("app",),
     ("client", "checkup", "protocol", "server", "transport", "watcher"),
     ("commands", "commands.console", "commands.chat", "commands.asking", "commands.conversation", "commands.screen",

@@ -297,8 +297,11 @@ def test_too_many_connections_are_told_so(open_to_all: Served, monkeypatch: pyte
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(socket.create_connection(open_to_all.place, timeout=20))
-        answer = talk(open_to_all, b"")
+            one = stack.enter_context(socket.create_connection(open_to_all.place, timeout=20))
+            one.sendall(f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}Expect: 100-continue\r\n".encode())
+            one.sendall(b"Content-Length: 9\r\n\r\n")
+            assert status(one.recv(1000)) == 100  # it is at the body, which does not come
+        answer = talk(open_to_all, chat())
         assert status(answer) == 503 and b"retry-after" in answer.lower()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from edge.limits import Limits
 from edge.models import Models
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
-from tests.hostile.test_raw_http import CHAT, JSON, received, request, status, talk
+from tests.hostile.test_raw_http import CHAT, JSON, chat, received, request, status, talk
 
 HEAD = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}"
 
@@ -85,19 +86,102 @@ def test_no_rate_gives_a_body_more_than_its_time(served: Served, monkeypatch: py
     assert status(trickled(served, head + b" " * 8_000_000, piece=200_000, pause_s=0.05)) == 408
 
 
-def test_one_address_has_so_many_connections_and_others_have_theirs(
+def begun(served: Served, address: str = "127.0.0.1") -> socket.socket:
+    """Return a connection whose headers were read, and whose body does not come."""
+    connection = socket.create_connection(served.place, timeout=30, source_address=(address, 0))
+    connection.sendall(f"{HEAD}Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n".encode())
+    assert status(connection.recv(1000)) == 100
+    return connection
+
+
+def asked(served: Served, data: bytes, address: str = "127.0.0.1") -> bytes:
+    with socket.create_connection(served.place, timeout=30, source_address=(address, 0)) as connection:
+        connection.sendall(data)
+        return received(connection)
+
+
+def test_one_address_has_so_many_requests_at_a_time_and_others_have_theirs(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(socket.create_connection(served.place, timeout=20))
-        answer = talk(served, b"")
+            stack.enter_context(begun(served))
+        answer = asked(served, chat())
         assert status(answer) == 503 and b"one address" in answer and b"retry-after" in answer.lower()
-        with socket.create_connection(served.place, timeout=20, source_address=("127.0.0.2", 0)) as other:
-            other.sendall(request("GET", "/health"))
-            assert status(received(other)) == 200
-    eventually(lambda: status(talk(served, request("GET", "/health"))) == 200)
+        assert status(asked(served, request("GET", "/health"))) == 200
+        assert status(asked(served, chat(), "127.0.0.2")) == 200
+    eventually(lambda: status(talk(served, request("GET", "/models"))) == 200)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nX-", request("GET", "/health").replace(b"close", b"keep-alive")]
+)
+def test_an_address_at_its_number_gives_up_its_oldest_connection_without_headers(
+    sent: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
+    with contextlib.ExitStack() as stack:
+        ours = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(3)]
+        for connection in ours:
+            connection.sendall(sent)
+            if sent.endswith(b"\r\n\r\n"):
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += connection.recv(10_000)
+        assert status(asked(served, chat())) == 200
+        last = received(ours[0])
+        assert last == b"" if not sent.endswith(b"X-") else status(last) == 503 and b"retry-after" in last
+        ours[1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours[1].recv(1)
+
+
+def test_slow_headers_from_all_sides_shut_nobody_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 4)
+    with contextlib.ExitStack() as stack:
+        for n in range(40):
+            source = (f"127.0.0.{n % 5 + 2}", 0)
+            one = stack.enter_context(socket.create_connection(served.place, timeout=30, source_address=source))
+            with contextlib.suppress(ConnectionError):
+                one.sendall(b"GET / HTTP/1.1\r\nX-")
+            if n % 4 == 3:
+                assert status(asked(served, chat())) == 200
+
+
+def test_when_all_are_taken_health_is_answered_and_an_address_with_less_has_a_place(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 4)
+    with contextlib.ExitStack() as stack:
+        theirs = [stack.enter_context(begun(served, "127.0.0.2")) for _ in range(2)]
+        others = [stack.enter_context(begun(served, "127.0.0.3")) for _ in range(2)]
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(served.place, timeout=30, source_address=("127.0.0.2", 0)))
+        answer = asked(served, chat(), "127.0.0.3")
+        assert status(answer) == 503 and b"4 connections are open" in answer
+        answer = asked(served, request("GET", "/health"), "127.0.0.3")
+        assert status(answer) == 200 and b"connection: close" in answer.lower()
+        assert status(asked(served, chat())) == 200  # in the place of one of theirs, which are more
+        assert status(received(theirs[0])) == 503
+        others[0].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            others[0].recv(1)
+
+
+def test_handshakes_that_do_not_come_hold_no_place(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with serving(int8_bundle, tls=context) as served, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(4)]
+        assert received(silent[0]) == b""
+        address = f"https://localhost:{served.place[1]}"
+        assert httpx.post(f"{address}/v1/chat", json=CHAT, timeout=60, verify=trusting).status_code == 200
+        assert received(silent[1]) == b""
 
 
 @pytest.mark.parametrize(
@@ -126,8 +210,6 @@ def test_a_crowd_that_trickles_headers_leaves_room_for_others(served: Served, mo
 
 
 def test_a_handshake_that_does_not_come_ends_in_time(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ssl
-
     monkeypatch.setattr(protocol, "HEADER_S", 0.5)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
@@ -205,9 +287,7 @@ def test_half_an_hour_ends_an_answer_with_length(
     app.close()
 
 
-def test_the_time_ends_an_answer_before_its_first_token_too(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_ends_an_answer_before_its_first_token_too(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edge.decoder import Decoder
 
     gate, read = threading.Event(), Decoder.read
