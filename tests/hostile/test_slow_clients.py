@@ -121,14 +121,21 @@ def test_an_address_at_its_number_gives_up_its_oldest_connection_without_headers
     sent: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
+    read, take = threading.Semaphore(0), protocol.Connection.data_received
+
+    def taken(self: protocol.Connection, data: bytes) -> None:
+        take(self, data)
+        read.release()
+
+    monkeypatch.setattr(protocol.Connection, "data_received", taken)
     with contextlib.ExitStack() as stack:
         ours = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(3)]
         for connection in ours:
             connection.sendall(sent)
-            if sent.endswith(b"\r\n\r\n"):
-                answer = b""
-                while not answer.endswith(b"}"):
-                    answer += connection.recv(10_000)
+            if sent:
+                assert read.acquire(timeout=30)
+            while sent.endswith(b"\r\n\r\n") and not connection.recv(10_000).endswith(b"}"):
+                pass
         assert status(asked(served, chat())) == 200
         last = received(ours[0])
         assert last == b"" if not sent.endswith(b"X-") else status(last) == 503 and b"retry-after" in last
