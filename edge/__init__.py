@@ -121,7 +121,13 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'edge' has no attribute {name!r}")
     if name in _MODULES:
         return importlib.import_module(f"edge.{name}")
-    return getattr(importlib.import_module(f"edge.{_HOMES.get(name, 'types')}"), name)
+    try:
+        home = importlib.import_module(f"edge.{_HOMES.get(name, 'types')}")
+    except ModuleNotFoundError as error:
+        from edge.extras import missing
+
+        raise ModuleNotFoundError(missing(error.name, need=f"edge.{name}"), name=error.name) from error
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -241,6 +241,8 @@ def api_errors() -> Iterator[None]:
     """Turn the package's errors into the API's: the status of errors.STATUS, the body of chat-api, 3."""
     try:
         yield
+    except ApiError:
+        raise
     except ParameterError as error:
         detail = ValidationError(loc=["body", error.field], msg=str(error), type="value_error")
         raise UnprocessableEntityError(HttpValidationError(detail=[detail])) from error

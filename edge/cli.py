@@ -13,7 +13,7 @@ import typer
 from edge.bundle import RUNTIME_VERSION
 from edge.commands.chat import chat
 from edge.commands.checkup import bench, doctor
-from edge.commands.console import fail
+from edge.commands.console import fail, reason
 from edge.commands.detect import detect
 from edge.commands.models import models
 from edge.commands.serve import serve
@@ -47,7 +47,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # at exit nobody could say that it failed
     except EdgeError as error:
-        fail(str(error))
+        fail(reason(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

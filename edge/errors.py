@@ -13,7 +13,9 @@ EdgeError
 ├── NonFiniteError       the model produced NaN or infinity; names the step
 ├── RuntimeFailure       onnxruntime failed while computing
 ├── MemoryExhausted      an allocation failed; the engine goes on serving
-└── EngineClosed         the engine was closed while or before the request ran
+├── EngineClosed         the engine was closed while or before the request ran
+└── ApiError             what clients raise: status and body, as the SDK's (in edge.types)
+    └── UnprocessableEntityError    a 422
 """
 
 from collections.abc import Mapping

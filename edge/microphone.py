@@ -17,6 +17,7 @@ import numpy.typing as npt
 import soxr
 
 from edge.errors import DeviceError, MediaError, MemoryExhausted
+from edge.extras import missing
 from edge.limits import SoundLimits
 from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
 from edge.voice import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
@@ -224,7 +225,7 @@ def _sounddevice() -> "_Library":
     try:
         library = importlib.import_module("sounddevice")
     except ImportError as error:
-        raise DeviceError("microphone: sounddevice is not installed: the extra `mic` brings it") from error
+        raise DeviceError(missing("sounddevice", need="a microphone")) from error
     except OSError as error:
         raise DeviceError("microphone: PortAudio is not installed: expected the system's libportaudio2") from error
     try:

@@ -314,7 +314,8 @@ def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelEr
     described = [f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates]
     found = f"{missing}; installed: {', '.join(dict.fromkeys(described))}"
     target, short = candidates[0].names[-1], name[:60]
-    ways = f'Reka(aliases={{"{short}": "{target}"}}) or --alias {short}={target}'
+    pair = f"{short}={target}"
+    ways = f'Reka(aliases={{"{short}": "{target}"}}), edge serve --alias {pair}, or edge models alias set {pair}'
     return UnknownModelError(f"{found}. To answer under that name: {ways}", found=found, name=name, target=target)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal, NoReturn, Self
 import pydantic
 import pydantic_core
 
+from edge.errors import EdgeError
+
 ChatRole = Literal["user", "assistant", "system", "tool_output"] | Any
 FinishReason = Literal["stop", "length", "context"] | Any
 MediaType = Literal["image_url", "video_url", "audio_url", "pdf_url"] | Any
@@ -225,7 +227,7 @@ class HttpValidationError(_Type):
     detail: list[ValidationError] | None = None
 
 
-class ApiError(Exception):
+class ApiError(EdgeError):
     """A request that failed: the status and the body the service would have answered with."""
 
     status_code: int | None

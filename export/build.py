@@ -28,6 +28,7 @@ from edge.errors import BundleError
 from export import certify, pack, speech
 from export.audio import write_audio
 from export.checkpoint import Checkpoint
+from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
 from export.config import ModelConfig, VisionConfig
 from export.errors import OutputError
 from export.files import has_file, plain_file, read_bytes
@@ -42,10 +43,6 @@ from export.towers import SiglipConfig
 from export.vision import write_vision
 from export.whisper import is_whisper
 
-CertificateLevel = Literal["off", "quick", "full"]
-
-RECIPE: Final = "int8"
-CERTIFICATE_LEVEL: Final[CertificateLevel] = "quick"
 MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
 FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to

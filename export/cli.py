@@ -6,16 +6,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from edge.bundle import CERTIFICATE, MANIFEST, parse_manifest
-from export.build import CERTIFICATE_LEVEL, RECIPE, CertificateLevel, Step, build
+from edge.extras import check, missing
+from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
 from export.errors import ExportError
 from export.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from export.build import Step
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -38,6 +42,11 @@ def main() -> None:
     except ExportError as error:
         print(f"edge-export: {error}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        print(f"edge-export: {missing(error.name, need='edge-export')}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @app.command()
@@ -55,6 +64,9 @@ def export(
     ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
+    check("export", need="edge-export")  # not after an hour
+    from export.build import build
+
     started = time.monotonic()
     with PeakMemory() as memory, _Bars(memory) as bars:
         build(
@@ -90,7 +102,7 @@ class _Bars:
         if self._tasks:
             self._progress.stop()
 
-    def step(self, step: Step) -> None:
+    def step(self, step: "Step") -> None:
         """Show how far a stage is."""
         if not self._tasks:
             self._progress.start()  # not earlier: an error before the first step is one line and nothing else

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
-    ("errors", "aliases", "strict", "bundle", "graph", "mel"),
+    ("errors", "extras", "aliases", "strict", "bundle", "graph", "mel"),
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff", "limits",
@@ -33,11 +33,12 @@ EDGE_ROWS = (
      "commands.transcript", "commands.detect", "commands.transcribe", "commands.watch", "commands.serve",
      "commands.models", "commands.checkup"),
     ("cli",),
+    ("__main__",),
     ("",),
 )  # fmt: skip
 EXPORT_ROWS = (
-    ("errors", "files", "fields", "memory", "shards", "checkpoint", "config", "towers", "names", "encoder_names",
-     "recipe", "graph", "rope",
+    ("errors", "choices", "files", "fields", "memory", "shards", "checkpoint", "config", "towers", "names",
+     "encoder_names", "recipe", "graph", "rope",
      "quantize", "quantize.distance", "quantize.int8", "quantize.int4", "compare"),
     ("reference", "encoder_reference", "encoder", "projection", "random_shapes", "pack", "plan", "tokenizer", "ranks",
      "prompts", "rotary", ""),
@@ -53,7 +54,7 @@ ROWS = {
     for name in names
 }
 DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
-FROM_EDGE = {"edge.bundle", "edge.errors"}
+FROM_EDGE = {"edge.bundle", "edge.errors", "edge.extras"}
 # What runs a bundle to certify it.
 MEASURING = {"export.verify", "export.measure", "export.answers", "export.speech_certificate"}
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes", "optimum-onnx": "optimum"}

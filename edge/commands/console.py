@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from edge.errors import EdgeError, UnknownModelError
+
 if TYPE_CHECKING:
     from edge.camera import Camera
-    from edge.types import ApiError
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -26,17 +27,24 @@ def fail(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def api_failures() -> Iterator[None]:
-    """End with an API error's own words; the reader owns the machine, so its cause is shown with its paths."""
-    from edge.types import ApiError
-
+    """End with an error's own words; the reader owns the machine, so its cause is shown with its paths."""
     try:
         yield
-    except ApiError as error:
+    except EdgeError as error:
         fail(reason(error))
 
 
-def reason(error: "ApiError") -> str:
-    """Return why a request failed, in one line."""
+def reason(error: EdgeError) -> str:
+    """Return why something failed, in one line, with the way out that a command line has."""
+    from edge.types import ApiError
+
+    if isinstance(error, UnknownModelError) and error.target is not None:
+        answer = f"edge models alias set {error.name[:100]}={error.target}"
+        return f"{error.found}; to add a bundle: edge models install DIR; to have one answer to that name: {answer}"
+    if not isinstance(error, ApiError):
+        return str(error)
+    if isinstance(error.__cause__, EdgeError):
+        return reason(error.__cause__)
     if error.__cause__ is not None:
         return str(error.__cause__)
     body = error.body

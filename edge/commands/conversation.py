@@ -129,7 +129,7 @@ class Conversation:
             question = user(text, [*self._next, *parts])
             answer, _ = self._asker.ask([*self._first(), *said, question])
         except (ApiError, DeviceError) as error:
-            _say(f"edge: {reason(error) if isinstance(error, ApiError) else error}")
+            _say(f"edge: {reason(error)}")
             return
         finally:
             self._next.clear()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge.commands.console import ModelName, fail
+from edge.extras import missing
 
 
 def serve(
@@ -32,7 +33,7 @@ def serve(
         from edge.server import Settings
         from edge.server import serve as run
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: the extra `server` brings it")
+        fail(missing(error.name, need="edge serve"))
     from edge.aliases import parse
     from edge.limits import Limits
     from edge.logs import log_to_stderr

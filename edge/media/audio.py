@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import MediaError, MemoryExhausted
+from edge.extras import missing
 from edge.limits import SoundLimits
 from edge.media.decoded import Decoded, Options
 from edge.media.formats import FORMATS
@@ -159,7 +160,7 @@ def _container(name: str, data: bytes) -> Iterator["av.container.InputContainer"
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MediaError(f"audio: {name} is not taken without the extra `av`; expected {FORMATS['audio']}") from error
+        raise MediaError(missing("av", need=f"audio: {name}")) from error
     av.logging.set_level(None)
     with av.open(io.BytesIO(data), mode="r", format=_DEMUXERS[name]) as container:
         yield container

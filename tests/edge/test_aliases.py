@@ -94,10 +94,14 @@ def test_stored_aliases_are_listed_changed_and_removed(folder: Path, monkeypatch
     ran("set", "a=reka-edge", "b=a")
     ran("a", "reka-edge-tiny")
     monkeypatch.setenv("EDGE_ALIAS", "z=nowhere")
-    assert ran() == ran("list") == (
-        "z=nowhere: nothing that is installed answers (EDGE_ALIAS)\n"
-        "a=reka-edge-tiny: reka-edge-tiny answers (stored)\n"
-        "b=a: reka-edge-tiny answers (stored)\n"
+    assert (
+        ran()
+        == ran("list")
+        == (
+            "z=nowhere: nothing that is installed answers (EDGE_ALIAS)\n"
+            "a=reka-edge-tiny: reka-edge-tiny answers (stored)\n"
+            "b=a: reka-edge-tiny answers (stored)\n"
+        )
     )
     assert json.loads(ran("--json"))[1] == {
         "name": "a", "model": "reka-edge-tiny", "answers": "reka-edge-tiny", "where": "stored",

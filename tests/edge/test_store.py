@@ -343,7 +343,8 @@ def test_the_message_says_what_is_installed_and_the_way_out() -> None:
         find("reka-core")
     assert str(caught.value) == (
         "model 'reka-core' is not installed; installed: reka-edge-tiny (reka-edge). To answer under that name: "
-        'Reka(aliases={"reka-core": "reka-edge"}) or --alias reka-core=reka-edge'
+        'Reka(aliases={"reka-core": "reka-edge"}), edge serve --alias reka-core=reka-edge, '
+        "or edge models alias set reka-core=reka-edge"
     )
 
 

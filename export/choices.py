@@ -1,0 +1,8 @@
+"""What whoever exports chooses, and the defaults: known to the command line before anything heavy is imported."""
+
+from typing import Final, Literal
+
+CertificateLevel = Literal["off", "quick", "full"]
+
+RECIPE: Final = "int8"
+CERTIFICATE_LEVEL: Final[CertificateLevel] = "quick"
