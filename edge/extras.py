@@ -31,7 +31,9 @@ def missing(library: str | None, *, need: str) -> str:
     library: as it is imported, `onnx.helper` as `onnx`; need: what cannot be done without it, such as `edge serve`.
     """
     name = (library or "a library").partition(".")[0]
-    return f"{need} needs {name}, which is not installed; in the project's folder: {install_command(EXTRAS.get(name))}"
+    extra = EXTRAS.get(name)
+    part = "" if extra is None else f"part of the extra `{extra}` and "
+    return f"{need} needs {name}, which is {part}not installed; in the project's folder: {install_command(extra)}"
 
 
 def check(extra: str, *, need: str) -> None:

@@ -73,7 +73,8 @@ def test_an_api_error_passes_through_the_translation_as_it_is() -> None:
         },
     ],
 )
-def test_what_a_client_raises_is_caught(fields: dict[str, object]) -> None:
+def test_what_a_client_raises_is_caught(wrong: dict[str, object]) -> None:
+    fields = {"messages": [{"role": "user", "content": "x"}], "model": "reka-edge", **wrong}
     with edge.Reka() as client, pytest.raises(edge.EdgeError):
         client.chat.create(**fields)  # type: ignore[arg-type]
 
