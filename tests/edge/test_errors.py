@@ -61,16 +61,13 @@ def test_an_api_error_passes_through_the_translation_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    "wrong",
     [
-        {"messages": [], "model": "reka-edge"},
-        {"messages": [{"role": "user", "content": "x"}], "model": "nonsense"},
-        {"messages": [{"role": "user", "content": "x"}], "model": "reka-edge", "top_p": 7},
-        {"messages": [{"role": "user", "content": "x"}], "model": "reka-edge", "use_search_engine": True},
-        {
-            "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "no.png"}]}],
-            "model": "reka-edge",
-        },
+        {"messages": []},
+        {"model": "nonsense"},
+        {"top_p": 7},
+        {"use_search_engine": True},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "no.png"}]}]},
     ],
 )
 def test_what_a_client_raises_is_caught(wrong: dict[str, object]) -> None:
