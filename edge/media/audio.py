@@ -160,7 +160,7 @@ def _container(name: str, data: bytes) -> Iterator["av.container.InputContainer"
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MediaError(missing("av", need=f"audio: {name}")) from error
+        raise MediaError(missing("av", need=f"audio: found {name}; decoding M4A, AAC, MP4 and WebM")) from error
     av.logging.set_level(None)
     with av.open(io.BytesIO(data), mode="r", format=_DEMUXERS[name]) as container:
         yield container
