@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
+from edge.media.data_url import of_base64
 from edge.messages import Loc, Problems, Unparsed, shown
 
 Fields = dict[str, object]
@@ -145,8 +146,7 @@ def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
     if kind == "input_audio" and isinstance(value, Mapping):
         data, form = value.get("data"), value.get("format")
         if isinstance(data, str) and isinstance(form, str):
-            url = data if data.startswith("data:") else f"data:audio/{form};base64,{data}"
-            return {"type": "audio_url", "audio_url": url}
+            return {"type": "audio_url", "audio_url": of_base64(data, "audio/wav")}  # its format is told by the data
         problems.add((*loc, "input_audio"), "expected data and format, both strings", "string_type")
     elif (kind == "file" and isinstance(value, Mapping)) or kind == "input_file":
         return _file(value if isinstance(value, Mapping) else fields, loc, problems)
@@ -166,10 +166,7 @@ def _file(fields: Mapping[str, object], loc: Loc, problems: Problems) -> Fields 
     """Return a file as a PDF, the one kind of file that there is; a file that is stored elsewhere is not."""
     data = fields.get("file_data")
     if isinstance(data, str):
-        return {
-            "type": "pdf_url",
-            "pdf_url": data if data.startswith("data:") else f"data:application/pdf;base64,{data}",
-        }
+        return {"type": "pdf_url", "pdf_url": of_base64(data, "application/pdf")}
     problems.add((*loc, "file", "file_data"), f"expected a string, got {shown(data)}", "string_type")
     return None
 

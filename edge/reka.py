@@ -1,13 +1,12 @@
 """Reka's own routes: v1 as the SDK speaks it, and v0 as the SDK before 2.0 did, which spells everything otherwise."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge.chat import Reply
 from edge.exchange import detail_of, event, refused
 from edge.handle import Progress
+from edge.media.data_url import first_bytes
 from edge.media.sniff import sniff
 from edge.messages import Loc, Problems, shown
 from edge.types import ApiError
@@ -126,12 +125,5 @@ def _legacy_messages(history: object) -> object:
 
 def _kind(url: str) -> str:
     """Tell the kind of media by its first bytes: the v0 client calls every file an octet-stream."""
-    head, _, data = url[: 256 + _SNIFFED_CHARS].partition(",")
-    if not head.lower().startswith("data:"):
-        return "image_url"
-    try:
-        first = base64.b64decode(data[:_SNIFFED_CHARS])
-    except (binascii.Error, ValueError):
-        return "image_url"
-    found = sniff(first)
+    found = sniff(first_bytes(url, _SNIFFED_CHARS))
     return f"{found.kinds[0]}_url" if found is not None and found.kinds else "image_url"

@@ -13,6 +13,7 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 
 from edge.errors import MediaError, ParameterError
+from edge.media.data_url import is_data_url
 
 Message = dict[str, object]
 
@@ -78,7 +79,7 @@ def _check_media(path: Path, content: object) -> None:
     for part in content if isinstance(content, list) else []:
         for key, value in part.items():
             is_media = key.endswith("_url") and value is not None
-            if is_media and not (isinstance(value, str) and value.startswith("data:")):
+            if is_media and not (isinstance(value, str) and is_data_url(value)):
                 raise ParameterError(f"{path}: {key}: expected a data: URL", field="file")
 
 
@@ -98,7 +99,7 @@ def _held_part(part: Mapping[str, object]) -> Mapping[str, object]:
 def _held_url(url: str) -> str:
     from edge.media.fetch import read_url
 
-    if url.startswith("data:"):
+    if is_data_url(url):
         return url
     return _data_url("application/octet-stream", read_url(url, files=True))
 

@@ -1,6 +1,5 @@
 """The one place that opens media a message names: data: URLs and, where allowed, local files and other hosts."""
 
-import binascii
 import io
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import MediaError, shown
+from edge.media.data_url import is_data_url, read_data_url
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 40 << 20
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_MAX_HEADER_CHARS = 256
-_CHUNK_CHARS = 1 << 20  # a multiple of 4: base64 is decoded in whole groups
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -29,10 +27,10 @@ def read_url(url: str, *, files: bool | Path, remote: "Remote | None" = None, ma
     relative paths then belong. remote: what may be fetched, None for nothing. The declared type of a data: URL is
     ignored. Raises: MediaError, which shows the URL cut at 200 characters and no other path or address.
     """
+    if is_data_url(url):
+        return read_data_url(url, max_bytes=max_bytes)
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else ""
-    if scheme == "data":
-        return _data(url, max_bytes)
     if scheme in ("http", "https"):
         return _remote(url, scheme, remote)
     if scheme not in ("", "file"):
@@ -50,32 +48,6 @@ def _remote(url: str, scheme: str, remote: "Remote | None") -> bytes:
     from edge.media.remote import read_remote  # httpcore is loaded where something is fetched
 
     return read_remote(url, remote)
-
-
-def _data(url: str, max_bytes: int) -> bytes:
-    """Decode data:<type>;base64,<data>: nothing is decoded before its length is known to be allowed."""
-    comma = url.find(",", 0, _MAX_HEADER_CHARS)
-    if comma < 0 or not url[:comma].lower().endswith(";base64"):
-        raise MediaError(f"{shown(url[:64])}: expected data:<type>;base64,<data>")
-    n_chars = len(url) - comma - 1
-    padding = len(url) - len(url.rstrip("="))
-    n_bytes = n_chars // 4 * 3 - min(padding, 2)
-    if n_bytes > max_bytes:
-        raise MediaError(f"{shown(url[:64])}: expected at most {max_bytes} bytes, got {n_bytes}")
-    if n_chars == 0 or n_chars % 4 or padding > 2:
-        raise MediaError(
-            f"{shown(url[:64])}: expected base64 in groups of four characters, at most two of them padding"
-        )
-    decoded = io.BytesIO()
-    try:
-        for start in range(comma + 1, len(url), _CHUNK_CHARS):
-            chunk = url[start : start + _CHUNK_CHARS].encode("ascii")
-            if b"=" in chunk and start + _CHUNK_CHARS < len(url):
-                raise MediaError(f"{shown(url[:64])}: expected base64 padding only at the end")
-            decoded.write(binascii.a2b_base64(chunk, strict_mode=True))
-    except ValueError as error:
-        raise MediaError(f"{shown(url[:64])}: not base64") from error
-    return decoded.getvalue()
 
 
 def _path(url: str) -> str:

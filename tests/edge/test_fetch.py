@@ -56,14 +56,14 @@ GOOD = base64.b64encode(b"some bytes here").decode()
     "url",
     [
         "data:", "data:,", "data:,abc", "data:image/png", "data:image/png,abc", "data:image/png;base64",
-        "data:image/png;base64,", f"data:image/png;base65,{GOOD}", f"data:image/png;base64 ,{GOOD}",
+        "data:image/png;base64,", f"data:image/png;base65,{GOOD}", "data:image/png;base64, \n",
         f"data:image/png;base64;x,{GOOD}", f"data:{'x' * 300};base64,{GOOD}", "data:image/png;base64,A",
-        "data:image/png;base64,AA", "data:image/png;base64,AAA", "data:image/png;base64,=",
-        "data:image/png;base64,====", "data:image/png;base64,AAAA=",
+        "data:image/png;base64,AAAAA", "data:image/png;base64,=", "data:image/png;base64,AA=",
+        "data:image/png;base64,====", "data:image/png;base64,AAAA=", "data:image/png;base64,AAAA%3D",
         "data:image/png;base64,A===", "data:image/png;base64,AA=A", "data:image/png;base64,AA==AAAA",
-        "data:image/png;base64,AAA=AAA=", "data:image/png;base64,AAAA====", "data:image/png;base64,AA-_",
-        "data:image/png;base64,AA A", "data:image/png;base64,AAA\n", "data:image/png;base64,AAA\nAAAA",
-        "data:image/png;base64, AAA", "data:image/png;base64,AA%3D%3D", "data:image/png;base64,AAA\u00e9",
+        "data:image/png;base64,AAA=AAA=", "data:image/png;base64,AAAA====", "data:image/png;base64,A%",
+        "data:image/png;base64,AAA%4", "data:image/png;base64,AAA%zz", "data:image/png;base64,AAA%00",
+        "data:image/png;base64,AAA\\x41", "data:image/png;base64,%\\41A", "data:image/png;base64,AAA\u00e9",
         "data:image/png;base64,AAA\ud800", "data:image/png;base64,AAA\x00", "data:image/png;base64,AAAA,AAAA",
         f"data:video/jpeg;base64,{GOOD},{GOOD}", "data:image/png;base64,\uff21\uff21\uff21\uff21",
     ],
@@ -72,6 +72,52 @@ def test_malformed_data_urls_are_refused(url: str) -> None:
     message = refused(url)
     assert "base64" in message or "data:<type>" in message
     assert len(message) < 300
+
+
+BYTES = b"\xfb\xef\xbe\xff\xff\xff byte"
+PLAIN = base64.b64encode(BYTES).decode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"data:image/png;base64 ,{PLAIN}", f"data:image/png; base64,{PLAIN}", f" data:image/png;base64,{PLAIN}\n",
+        f"data:image/png;base64,{PLAIN.rstrip('=')}", f"data:image/png;base64, {' '.join(PLAIN)} ",
+        "data:image/png;base64," + "\r\n".join(PLAIN[at : at + 5] for at in range(0, len(PLAIN), 5)) + "\r\n",
+        f"data:image/png;base64,{PLAIN[:5]}\t\f{PLAIN[5:]}", f"data:image/png;base64,{PLAIN}#top",
+        "data:image/png;base64," + PLAIN.replace("=", "%3D").replace("+", "%2B").replace("/", "%2f"),
+        "data:image/png;base64,%0A" + "".join(f"%{ord(c):02x}" for c in PLAIN) + "%20",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(BYTES).decode()}",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(BYTES).decode().rstrip('=')}",
+    ],
+)  # fmt: skip
+def test_data_urls_are_decoded_as_browsers_do(url: str) -> None:
+    assert "=" in PLAIN and "+" in PLAIN and "/" in PLAIN
+    assert read_url(url, files=False) == BYTES
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 10**9))
+def test_spelling_of_base64_changes_nothing(data: bytes, seed: int) -> None:
+    rng = random.Random(seed)
+    letters = base64.b64encode(data).decode()
+    letters = letters if rng.random() < 0.5 else letters.rstrip("=")
+    spelt = "".join(rng.choice((c, c, f"%{ord(c):02X}", f" {c}", f"{c}\n")) for c in letters)
+    assert read_url(f"data:;base64,{spelt}", files=False) == data
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_escapes_and_spaces_at_the_borders_of_chunks_change_nothing(shift: int) -> None:
+    data = random.Random(shift).randbytes(1_700_001)
+    lines = base64.encodebytes(data).decode().replace("+", "%2B").replace("\n", "\r\n")
+    assert read_url(f"data:;base64,{' ' * shift}{lines}", files=False) == data
+
+
+def test_the_length_cap_counts_bytes_however_they_are_spelt() -> None:
+    spelt = base64.encodebytes(bytes(300)).decode()
+    escaped = "".join(f"%{ord(c):02x}" for c in base64.b64encode(bytes(300)).decode())
+    for url in (f"data:;base64,{spelt}", f"data:;base64,{escaped}"):
+        assert read_url(url, files=False, max_bytes=300) == bytes(300)
+        assert "expected at most 299 bytes, got 300" in refused(url, max_bytes=299)
 
 
 def test_padding_inside_a_long_url_is_refused_at_a_chunk_border() -> None:
