@@ -5,9 +5,10 @@ import functools
 import logging
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,18 @@ from edge import openapi, page
 from edge.body import read_json
 from edge.chat import Reply, Request, api_errors, read_request, start
 from edge.engine import Engine
-from edge.exchange import Headers, HttpRequest, HttpResponse, Writer, json_response, refusal, refused
+from edge.exchange import (
+    MODELS_PATH,
+    Headers,
+    HttpRequest,
+    HttpResponse,
+    Writer,
+    is_reka,
+    json_response,
+    refusal,
+    refused,
+    route_path,
+)
 from edge.generation import Clock, Generation, parts
 from edge.limits import Limits
 from edge.metrics import Metrics
@@ -36,6 +48,7 @@ T = TypeVar("T")
 ROUTES: Mapping[str, str] = {
     "/v1/chat": "POST",
     "/v1/models": "GET",
+    "/v1/models/{model}": "GET",
     "/v1/chat/completions": "POST",
     "/chat": "POST",
     "/models": "GET",
@@ -72,7 +85,7 @@ class Job:
     def start(self) -> Generation | HttpResponse:
         """Open the media, hand the prompt to the engine, and return the answer on its way or what was wrong."""
         app = self._app
-        reply = _answered(self._path, self._begin)
+        reply = _answered(self._path, self._begin, {})
         if isinstance(reply, HttpResponse):
             return reply
         return Generation(
@@ -147,22 +160,25 @@ class App:
         }
         self._pages: Mapping[str, Callable[[HttpRequest], HttpResponse]] = {
             "/v1/models": self._list_models,
+            "/v1/models/{model}": self._show_model,
             "/models": lambda _: json_response(self.models.ids()),
             "/health": lambda _: json_response({"status": "ok"}),
             "/metrics": self._show_metrics,
             "/openapi.json": lambda _: json_response(openapi.document()),
-            **dict.fromkeys(page.FILES, page.answer),
+            "/": page.answer,
         }
 
     def read(self, request: HttpRequest) -> Job | HttpResponse:
         """Check a request; return the answer it asks for, not begun, or the response where there is one already."""
         begun_s = self.clock()
-        unrouted = route_error(request.method, request.path)
+        request = replace(request, path=route_path(request.path))
+        unrouted = route_error(request.method, request.path, request.headers)
         if unrouted is not None:
             return unrouted
-        if request.path in self._pages:
-            return _answered(request.path, functools.partial(self._pages[request.path], request))
-        return _answered(request.path, functools.partial(self._job, request, begun_s))
+        page_of = self._pages.get(route_of(request.path) or "")
+        if page_of is not None:
+            return _answered(request.path, functools.partial(page_of, request), request.headers)
+        return _answered(request.path, functools.partial(self._job, request, begun_s), request.headers)
 
     def respond(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -203,32 +219,46 @@ class App:
         return Asked(request, completion.writer)
 
     def _list_models(self, request: HttpRequest) -> HttpResponse:
-        """List models as Reka does, to clients that show themselves as OpenAI's do as those expect it."""
+        """List models as OpenAI does, to Reka's own clients as Reka does."""
         ids = self.models.ids()
-        bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
-        if not bearer or "x-api-key" in request.headers:
+        if is_reka(request.headers):
             return json_response([{"id": name} for name in ids])
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "edge"} for name in ids]
-        return json_response({"object": "list", "data": data})
+        return json_response({"object": "list", "data": [_model(name) for name in ids]})
+
+    def _show_model(self, request: HttpRequest) -> HttpResponse:
+        """Describe the model that answers to a name, as OpenAI does."""
+        name = urllib.parse.unquote(request.path.removeprefix(f"{MODELS_PATH}/"))
+        return json_response(_model(self.models.id_of(name)))
 
     def _show_metrics(self, _: HttpRequest) -> HttpResponse:
         headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
         return HttpResponse(200, headers, self.metrics.text().encode())
 
 
+def route_of(path: str) -> str | None:
+    """Return which of ROUTES a path belongs to, None where there is no route; the page's own files belong to it."""
+    if path in page.FILES:
+        return "/"
+    if "{" not in path and path in ROUTES:
+        return path
+    return "/v1/models/{model}" if path.startswith(f"{MODELS_PATH}/") else None
+
+
 def method_of(path: str) -> str | None:
-    """Return the method that a route takes, None where there is no route; the page's own files belong to it."""
-    return ROUTES.get("/" if path in page.FILES else path)
+    """Return the method that a route supports, None where there is no route."""
+    return ROUTES.get(route_of(path) or "")
 
 
-def route_error(method: str, path: str) -> HttpResponse | None:
-    """Return the 404 or 405 of a request that no route takes; HEAD is taken where GET is."""
+def route_error(method: str, path: str, asked: Mapping[str, str]) -> HttpResponse | None:
+    """Return the 404 or 405 of a request that no route supports; HEAD is supported where GET is."""
     allowed = method_of(path)
     if allowed is None:
-        return refusal(path, refused(404, f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"))
+        detail = f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"
+        return refusal(path, refused(404, detail), asked=asked)
     if method != allowed and (method, allowed) != ("HEAD", "GET"):
-        detail = f"{path}: expected {allowed}, got {method[:20]}"
-        return refusal(path, refused(405, detail), headers=(("allow", "GET, HEAD" if allowed == "GET" else allowed),))
+        detail = f"{path[:200]}: expected {allowed}, got {method[:20]}"
+        allow = (("allow", "GET, HEAD" if allowed == "GET" else allowed),)
+        return refusal(path, refused(405, detail), asked=asked, headers=allow)
     return None
 
 
@@ -242,18 +272,25 @@ def check_content_type(headers: Mapping[str, str]) -> None:
         raise refused(415, f"content-encoding: expected none, got {coding[:200]!r}")
 
 
-def _answered(path: str, act: Callable[[], T]) -> T | HttpResponse:
-    """Return what `act` does, or the response that its error is; an unexpected one stays in the log."""
+def _model(name: str) -> Fields:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "edge"}
+
+
+def _answered(path: str, act: Callable[[], T], asked: Mapping[str, str]) -> T | HttpResponse:
+    """Return what `act` does, or the response that its error is; an unexpected one stays in the log.
+
+    asked: the request's headers.
+    """
     try:
         with api_errors():
             return act()
     except ApiError as error:
-        return refusal(path, error)
+        return refusal(path, error, asked=asked)
     except MemoryError:
-        return refusal(path, refused(503, "out of memory"))
+        return refusal(path, refused(503, "out of memory"), asked=asked)
     except Exception as error:
         _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
-        return refusal(path, refused(500, "the request failed"))
+        return refusal(path, refused(500, "the request failed"), asked=asked)
 
 
 def _rest(first: bytes, arriving: Iterator[bytes]) -> Iterator[bytes]:

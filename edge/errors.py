@@ -80,6 +80,7 @@ class ContextLengthError(EdgeError):
         super().__init__(f"the prompt needs {'at least ' * at_least}{needed} positions, the context holds {limit}")
         self.needed = needed
         self.limit = limit
+        self.at_least = at_least
 
 
 class NonFiniteError(EdgeError):

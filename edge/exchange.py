@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from edge.chat import Reply
@@ -12,10 +13,18 @@ from edge.types import ApiError, HttpValidationError
 
 Headers = tuple[tuple[str, str], ...]
 
-OPENAI_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models"
 RETRY_AFTER_S = 5
 
-_ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+_REKA_PATH = "/v1/chat"
+_SLASHED = ("/chat", "/models")  # API routes outside /v1
+_ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "overloaded"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +77,36 @@ def event(value: object) -> bytes:
     return b"data: " + dumped(value) + b"\n\n"
 
 
-def refusal(path: str, error: ApiError, *, headers: Headers = ()) -> HttpResponse:
-    """Return the response for an error, in the form that the clients of this path read. Source: chat-api, 3."""
+def route_path(path: str) -> str:
+    """Return a path without the slashes at its end, which make no other route of the API. path: as it was sent."""
+    bare = path.rstrip("/")
+    return bare if bare.startswith("/v1/") or bare in _SLASHED else path
+
+
+def is_reka(headers: Mapping[str, str]) -> bool:
+    """Tell Reka's own clients, which read another list of models, by the headers that the SDK sends."""
+    return "x-api-key" in headers or headers.get("x-fern-sdk-name", "").lower().startswith("reka")
+
+
+def speaks_openai(path: str, headers: Mapping[str, str]) -> bool:
+    """Return whether a request is OpenAI's, as all below /v1 are but Reka's chat and its list of models."""
+    path = route_path(path)
+    if path == MODELS_PATH:
+        return not is_reka(headers)
+    return path.startswith("/v1/") and path != _REKA_PATH
+
+
+def refusal(
+    path: str, error: ApiError, *, asked: Mapping[str, str] = MappingProxyType({}), headers: Headers = ()
+) -> HttpResponse:
+    """Return the response for an error, in the form that the clients of this path read. Source: chat-api, 3.
+
+    asked: the request's headers; on /v1/models they tell whose client it is. headers: further ones of the response.
+    """
     status = error.status_code or 500
     if status == 503:
         headers = (("retry-after", str(RETRY_AFTER_S)), *headers)
-    if path == OPENAI_PATH:
+    if speaks_openai(path, asked):
         return json_response(openai_error(error), status=400 if status == 422 else status, headers=headers)
     return json_response({"detail": detail_of(error)}, status=status, headers=headers)
 
@@ -98,6 +131,8 @@ def openai_error(error: ApiError) -> dict[str, object]:
         places = [".".join(map(str, problem["loc"][1:])) for problem in detail]
         param = places[0] if places else None
         message = "; ".join(f"{place}: {problem['msg']}" for place, problem in zip(places, detail, strict=True))
+    if isinstance(error.__cause__, ContextLengthError):
+        param, message = "messages", _too_long(error.__cause__)
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": _code(error)}}
 
@@ -116,4 +151,11 @@ def _code(error: ApiError) -> str | None:
         return "context_length_exceeded"
     if isinstance(error.__cause__, UnknownModelError):
         return "model_not_found"
-    return {401: "invalid_api_key", 503: "overloaded"}.get(error.status_code or 500)
+    return _CODES.get(error.status_code or 500)
+
+
+def _too_long(error: ContextLengthError) -> str:
+    """Say that a prompt does not fit in the words that OpenAI's clients look for."""
+    needed = f"at least {error.needed}" if error.at_least else str(error.needed)
+    limit = f"This model's maximum context length is {error.limit} tokens."
+    return f"{limit} However, your messages resulted in {needed} tokens: please shorten them."

@@ -34,7 +34,7 @@ class Guard:
             self._check(method, path, headers, reached)
         except ApiError as error:
             asks = (("www-authenticate", "Bearer"),) if error.status_code == 401 else ()
-            return refusal(path, error, headers=asks)
+            return refusal(path, error, asked=header_map(headers), headers=asks)
         return None
 
     def _check(self, method: str, path: str, headers: RawHeaders, reached: str | None) -> None:

@@ -156,6 +156,12 @@ class Models:
         first = [self._first] if self._first else []
         return list(dict.fromkeys(stored.id for stored in [*first, *store.bundles()]))
 
+    def id_of(self, name: str) -> str:
+        """Return the id of the bundle that answers to a name; nothing is opened. Raises: as engine."""
+        if self._closed:
+            raise EngineClosed("the client is closed")
+        return store.resolve(name, aliases=self._aliases, first=self._first).id
+
     def engine(self, name: str) -> Engine:
         """Return the engine of the bundle that answers to a name, opened if need be.
 

@@ -38,6 +38,7 @@ _OPENAI_ERROR: Fields = {
         }
     },
 }
+_EITHER_ERROR: Fields = {"anyOf": [_TEXT_DETAIL, _OPENAI_ERROR]}
 _STATUSES = {
     400: "not JSON or too deep; media that cannot be read or taken; a prompt longer than the context; no such feature",
     401: "the key is missing or wrong",
@@ -64,11 +65,12 @@ def document() -> Fields:
     models = {"anyOf": [_listed(_closed({"id": _STRING})), _named("OpenaiModels")]}
     this = _object({"openapi": {"const": "3.1.0"}, "info": _ANY, "paths": _ANY}, "openapi", "info", "paths")
     health = _closed({"status": {"const": "ok"}})
-    paths = {
+    paths: dict[str, Fields] = {
         "/v1/chat": _post("A chat, as Reka's SDK asks for it", _chat_request(), chat),
         "/v1/chat/completions": _post("A chat, as OpenAI's clients ask", _completion_request(), completion, True),
         "/chat": _post("A chat, as Reka's SDK before 2.0", _legacy_request(), turn),
-        "/v1/models": _get("The models that answer here", {"application/json": _schema(models)}),
+        "/v1/models": _get("The models that answer here", {"application/json": _schema(models)}, _EITHER_ERROR),
+        "/v1/models/{model}": _model_route(),
         "/models": _get("Their names", {"application/json": _schema(_listed(_STRING))}),
         "/metrics": _get("Counters, in Prometheus' text form", {"text/plain": _schema(_STRING)}),
         "/openapi.json": _get("This document", {"application/json": _schema(this)}),
@@ -98,9 +100,18 @@ def _post(summary: str, request: Fields, ok: Fields, openai: bool = False) -> Fi
     return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _get(summary: str, content: Mapping[str, object]) -> Fields:
-    errors = {str(status): _error(status, _TEXT_DETAIL) for status in _EVERYWHERE}
+def _get(summary: str, content: Mapping[str, object], error: Fields = _TEXT_DETAIL) -> Fields:
+    errors = {str(status): _error(status, error) for status in _EVERYWHERE}
     return {"get": {"summary": summary, "responses": {"200": _ok(content), **errors}}}
+
+
+def _model_route() -> Fields:
+    """Return the route of one model."""
+    statuses = (*_EVERYWHERE, 404)
+    responses: Fields = {str(status): _error(status, _OPENAI_ERROR) for status in statuses}
+    responses["200"] = _ok({"application/json": _schema(_named("OpenaiModel"))})
+    name = {"name": "model", "in": "path", "required": True, "schema": {**_STRING, "minLength": 1}}
+    return {"get": {"summary": "One model", "parameters": [name], "responses": responses}}
 
 
 def _open(item: Fields) -> Fields:
@@ -206,7 +217,8 @@ def _answer_schemas() -> Fields:
         "CompletionUsage": _closed(dict.fromkeys(counts, _COUNT), papers),
         "Completion": _completion(),
         "CompletionChunk": _completion_chunk(),
-        "OpenaiModels": _closed({"object": {"const": "list"}, "data": _listed(_closed(model))}),
+        "OpenaiModel": _closed(model),
+        "OpenaiModels": _closed({"object": {"const": "list"}, "data": _listed(_named("OpenaiModel"))}),
     }
 
 

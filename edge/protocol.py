@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 
 from edge.connections import Connections
-from edge.exchange import RETRY_AFTER_S, dumped
+from edge.exchange import RETRY_AFTER_S, dumped, openai_error, refused
 from edge.guard import network
 
 HEADER_S = 10.0
@@ -219,7 +219,9 @@ class Connection(H11Protocol):
 
     def _say(self, status: int, detail: str, headers: tuple[str, ...]) -> None:
         """Answer without a request that could be answered properly, and close."""
-        body = dumped({"detail": detail})
+        # The route is not known: this is both Reka's form of an error and OpenAI's.
+        error = refused(status, detail)
+        body = dumped({"detail": detail, **openai_error(error)})
         lines = ("content-type: application/json", *headers, f"content-length: {len(body)}", "connection: close")
         self.transport.write("\r\n".join([f"HTTP/1.1 {status} Refused", *lines, "", ""]).encode("ascii") + body)
         if self._head_timer is not None:

@@ -17,10 +17,9 @@ from types import FrameType
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from edge import page
-from edge.app import ROUTES, App, Job, check_content_type, method_of, route_error
+from edge.app import App, Job, check_content_type, method_of, route_error, route_of
 from edge.errors import EdgeError, ParameterError
-from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused
+from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused, route_path
 from edge.generation import Generation, StreamBroken, arriving
 from edge.guard import Guard, is_loopback
 from edge.limits import Limits, is_small_board
@@ -90,11 +89,11 @@ class Server:
         except (StreamBroken, _Gone):
             pass  # the connection closes without a proper end
         except asyncio.CancelledError:  # the server ends, and has waited long enough
-            await said.broken_off(raw_path(scope), refused(503, "the server is ending"))
+            await said.broken_off(scope, refused(503, "the server is ending"))
         except Exception as error:
             _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
             if said.status is None:
-                await said.response(refusal(raw_path(scope), refused(500, "the request failed")))
+                await said.response(_refusal(scope, refused(500, "the request failed")))
         finally:
             self._report(scope, said.status, time.monotonic() - begun_s, generation or said.generation)
 
@@ -112,7 +111,7 @@ class Server:
         try:
             body = await _read_body(receive, max_bytes=self.app.limits.body_bytes)
         except ApiError as error:
-            await _send_early(refusal(path, error), scope, receive, said)
+            await _send_early(_refusal(scope, error), scope, receive, said)
             return None
         request = HttpRequest(scope["method"], path, header_map(scope["headers"]), body)
         work = asyncio.ensure_future(self._work(request, said))
@@ -135,7 +134,7 @@ class Server:
             return refusal(path, refused(503, crowd))
         reached = scope["server"][0] if scope.get("server") else None
         refusing = self._guard.check(scope["method"], path, scope["headers"], reached=reached)
-        refusing = refusing or route_error(scope["method"], path)
+        refusing = refusing or route_error(scope["method"], path, header_map(scope["headers"]))
         if refusing is not None or method_of(path) != "POST":
             return refusing
         headers = header_map(scope["headers"])
@@ -145,7 +144,7 @@ class Server:
             if length.isdigit() and int(length) > self.app.limits.body_bytes:
                 raise refused(413, f"body: expected at most {self.app.limits.body_bytes} bytes, got {length[:20]}")
         except ApiError as error:
-            return refusal(path, error)
+            return _refusal(scope, error)
         return None
 
     async def _work(self, request: HttpRequest, said: "_Said") -> Generation | None:
@@ -176,7 +175,7 @@ class Server:
     def _report(self, scope: Scope, status: int | None, seconds: float, generation: Generation | None) -> None:
         """Count and log a request: what it was and cost, never what it said."""
         path = raw_path(scope)
-        route = path if path in ROUTES else "/" if path in page.FILES else "other"
+        route = route_of(path) or "other"
         self.app.metrics.request(route, status or 499)  # 499: the client left before there was a status
         fields: dict[str, object] = {"route": route, "status": status, "seconds": round(seconds, 3)}
         if generation is not None:
@@ -214,10 +213,10 @@ class _Said:
         await self.head(response.status, (*response.headers, *length))
         await self.body(response.body, more=False)
 
-    async def broken_off(self, path: str, error: ApiError) -> None:
+    async def broken_off(self, scope: Scope, error: ApiError) -> None:
         """Say what ended a request too early: in its status, or as the last event of a stream that has begun."""
         if self.status is None:
-            await self.response(refusal(path, error))
+            await self.response(_refusal(scope, error))
         elif self.generation is not None and self.generation.streams:
             await self.body(self.generation.break_off(error), more=True)
 
@@ -238,9 +237,14 @@ def _threads(n_threads: int) -> ThreadPoolExecutor:
 
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as it was sent: nothing decoded, so nothing is spelt in two ways."""
+    """Return the path as it was sent, nothing decoded, without the slashes at its end that make no other route."""
     raw = scope.get("raw_path")
-    return raw.decode("latin-1") if isinstance(raw, bytes) else str(scope["path"])
+    return route_path(raw.decode("latin-1") if isinstance(raw, bytes) else str(scope["path"]))
+
+
+def _refusal(scope: Scope, error: ApiError) -> HttpResponse:
+    """Return the response for an error, in the form that the client of this request reads."""
+    return refusal(raw_path(scope), error, asked=header_map(scope["headers"]))
 
 
 async def _send_all(generation: Generation, coming: AsyncGenerator[bytes, None], said: _Said) -> None:

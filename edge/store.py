@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # bytes copied, bytes in all
 Kind = Literal["chat", "speech"]
 
 _PACKAGE = Path(__file__).resolve().parent
-_DATED = re.compile(r"-\d{8}$")
+_DATED = re.compile(r"-\d{8}$|(?<=^reka-edge)-\d{4}$|(?<=^reka-flash)-\d(\.\d)?$")  # and versions of Reka's
 _PARTIAL = ".partial-"
 _CHUNK_BYTES = 4 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
@@ -88,7 +88,7 @@ def at(path: Path) -> Stored:
 def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind: Kind | None = "chat") -> Stored:
     """Return the bundle that answers to a model name.
 
-    name: an id, an alias, or either with a date behind it (`reka-edge-20240208`).
+    name: an id, an alias, or either with a date or a version behind it (`reka-edge-20240208`, `reka-flash-3.1`).
     aliases: the caller's own names for models; they are looked at before everything else, then those of EDGE_ALIAS,
     then ids, then those of `set_aliases`, then the bundles' own. A name may stand for a name.
     first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
@@ -103,9 +103,9 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
             found = next((stored for stored in candidates if spelling in names(stored)), None)
             if found is not None:
                 return found
-    for path, reason in broken():
-        if path.name == wanted:
-            raise BundleError(reason)
+        for path, reason in broken() if spelling == wanted else ():
+            if path.name == spelling:
+                raise BundleError(reason)
     raise _unknown_speech(name, candidates) if kind == "speech" else _unknown(name, wanted, candidates)
 
 

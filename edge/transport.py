@@ -1,9 +1,13 @@
-"""`edge.Transport`: other people's clients in process, without a port; httpx carries their requests to the app."""
+"""`edge.Transport`: other people's clients in process, without a port; httpx or httpx2 carries their requests."""
 
 import asyncio
+import functools
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import httpx
 
@@ -18,7 +22,7 @@ _N_STARTERS = 2
 
 
 class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers httpx requests in process: `httpx.Client(transport=edge.Transport())`, or `httpx.AsyncClient`.
+    """Answers requests in process: `httpx.Client(transport=edge.Transport())`, or `AsyncClient`, or httpx2's clients.
 
     model, aliases, threads, context, limits, speech: as Reka takes them. files: which local files messages may name;
     none unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
@@ -43,22 +47,27 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request; the body of a stream arrives as it is generated."""
+        """Answer a request of httpx or httpx2, in its own classes; the body of a stream arrives as it is generated.
+
+        Raises: TypeError for another library's request.
+        """
+        library = _library(request)
         request.read()
         answer = self._begun_here(request)
         if isinstance(answer, HttpResponse):
-            return _whole(request, answer)
-        body = _Body(answer, self)
-        return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
+            return _whole(library, request, answer)
+        body = _bodies(library)[0](answer, self, library)
+        return _response(library, answer.status or 500, headers=list(answer.headers), stream=body)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request without blocking the event loop."""
+        """Answer a request without blocking the event loop. Raises: as handle_request."""
+        library = _library(request)
         await request.aread()
         answer = await self._begun(request)
         if isinstance(answer, HttpResponse):
-            return _whole(request, answer)
-        body = await _AsyncBody.begun(answer, self)
-        return httpx.Response(answer.status or 500, headers=list(answer.headers), stream=body)
+            return _whole(library, request, answer)
+        body = await _bodies(library)[1].begun(answer, self, library)
+        return _response(library, answer.status or 500, headers=list(answer.headers), stream=body)
 
     def close(self) -> None:
         """Give the engine up; it is freed when nobody else uses it."""
@@ -87,14 +96,15 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self._app.read(HttpRequest(request.method, path, headers, request.content))
 
 
-class _Body(httpx.SyncByteStream):
+class _Body:
     """A body that is generated while it is read; its first part is there already, and with it the status.
 
     It keeps its transport: an engine that nobody else uses would be closed with it.
     """
 
-    def __init__(self, generation: Generation, transport: Transport) -> None:
+    def __init__(self, generation: Generation, transport: Transport, library: ModuleType) -> None:
         self._transport = transport
+        self._library = library
         self._generation = generation
         self._arriving = parts(generation)
         self._first = next(self._arriving, b"")
@@ -104,25 +114,26 @@ class _Body(httpx.SyncByteStream):
         try:
             yield from self._arriving
         except StreamBroken as error:
-            raise httpx.RemoteProtocolError("the answer failed on its way") from error
+            raise _broken(self._library) from error
 
     def close(self) -> None:
         self._arriving.close()
         self._generation.cancel()
 
 
-class _AsyncBody(httpx.AsyncByteStream):
+class _AsyncBody:
     """As _Body, for asyncio."""
 
-    def __init__(self, generation: Generation, transport: Transport) -> None:
+    def __init__(self, generation: Generation, transport: Transport, library: ModuleType) -> None:
         self._transport = transport
+        self._library = library
         self._generation = generation
         self._arriving = arriving(generation)
         self._first = b""
 
     @classmethod
-    async def begun(cls, generation: Generation, transport: Transport) -> "_AsyncBody":
-        body = cls(generation, transport)
+    async def begun(cls, generation: Generation, transport: Transport, library: ModuleType) -> "_AsyncBody":
+        body = cls(generation, transport, library)
         body._first = await anext(body._arriving, b"")
         return body
 
@@ -132,16 +143,44 @@ class _AsyncBody(httpx.AsyncByteStream):
             async for part in self._arriving:
                 yield part
         except StreamBroken as error:
-            raise httpx.RemoteProtocolError("the answer failed on its way") from error
+            raise _broken(self._library) from error
 
     async def aclose(self) -> None:
         await self._arriving.aclose()
         self._generation.cancel()
 
 
-def _whole(request: httpx.Request, answer: HttpResponse) -> httpx.Response:
+def _library(request: object) -> ModuleType:
+    """Return the library that a request is of: httpx, or httpx2, which is loaded where it is used. Raises: TypeError.
+
+    Each of them wants answers of its own classes.
+    """
+    for library in (httpx, sys.modules.get("httpx2")):
+        if library is not None and isinstance(request, library.Request):
+            return library
+    kind = f"{type(request).__module__}.{type(request).__qualname__}"
+    raise TypeError(f"edge.Transport: expected a request of httpx or httpx2, got {kind:.200}")
+
+
+@functools.cache
+def _bodies(library: ModuleType) -> tuple[type[_Body], type[_AsyncBody]]:
+    """Return the bodies as streams of a library, whose clients take no others."""
+    here = {"__module__": __name__}
+    waiting = type("_BodyStream", (_Body, library.SyncByteStream), here)
+    return waiting, type("_AsyncBodyStream", (_AsyncBody, library.AsyncByteStream), here)
+
+
+def _broken(library: ModuleType) -> Exception:
+    return cast(Exception, library.RemoteProtocolError("the answer failed on its way"))
+
+
+def _response(library: ModuleType, status: int, **fields: object) -> httpx.Response:
+    return cast(httpx.Response, library.Response(status, **fields))
+
+
+def _whole(library: ModuleType, request: httpx.Request, answer: HttpResponse) -> httpx.Response:
     """Return a response that is there already; of one to HEAD the headers alone."""
     if request.method != "HEAD":
-        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+        return _response(library, answer.status, headers=list(answer.headers), content=answer.body)
     length = [("content-length", str(len(answer.body)))] if answer.body else []
-    return httpx.Response(answer.status, headers=[*answer.headers, *length])
+    return _response(library, answer.status, headers=[*answer.headers, *length])

@@ -5,7 +5,8 @@ import { Failure, detailOf } from "./failure.js";
 /** The names of the models that answer. Throws: Failure. */
 export async function models(key) {
   const response = await ask("v1/models", { headers: headers(key) });
-  return (await response.json()).map((model) => model.id);
+  const list = await response.json();
+  return (list.data ?? list).map((model) => model.id); // its form depends on the key's header
 }
 
 /** Whether the server is there. */

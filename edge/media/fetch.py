@@ -42,7 +42,8 @@ def read_url(url: str, *, files: bool | Path, remote: "Remote | None" = None, ma
 
 def _remote(url: str, scheme: str, remote: "Remote | None") -> bytes:
     if remote is None:
-        raise MediaError(f"{shown(url)}: remote media is off here; expected a data: URL or a local file")
+        way_out = "allow_media=[HOST] or --allow-media HOST allows a host; else expected a data: URL or a local file"
+        raise MediaError(f"{shown(url)}: remote media is off here: {way_out}")
     if scheme != "https":
         raise MediaError(f"{shown(url)}: expected https, got plain {scheme}")
     from edge.media.remote import read_remote  # httpcore is loaded where something is fetched

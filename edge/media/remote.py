@@ -141,7 +141,8 @@ def _place(url: str, remote: Remote, asked: str) -> _Place:
     if not remote.allows(host, port):
         place = host if port == _PORT else f"{host}:{port}"
         what = f"media from {shown(place)} are" if url == asked else "redirects to a host that is"
-        raise MediaError(f"{shown(asked)}: {what} not allowed here")
+        name = place if url == asked else "HOST"
+        raise MediaError(f"{shown(asked)}: {what} not allowed here: allow_media=[{name!r}] or --allow-media {name}")
     target = match[3]
     return _Place(host, port, target if target.startswith("/") else f"/{target}")
 

@@ -168,9 +168,9 @@ def test_a_host_that_is_none_is_refused_when_it_is_allowed(host: str) -> None:
 
 def test_media_from_other_hosts_are_not_allowed() -> None:
     network = net()
-    assert "media from 'other.example.com' are not allowed here" in refused(
-        "https://other.example.com/a", over(network)
-    )
+    said = refused("https://other.example.com/a", over(network))
+    assert "media from 'other.example.com' are not allowed here" in said
+    assert said.endswith("allow_media=['other.example.com'] or --allow-media other.example.com")
     assert network.dialled == []
 
 

@@ -320,12 +320,32 @@ def test_a_loaded_bundle_wins_the_names_it_shares(made: Path, tmp_path: Path) ->
     assert store.resolve("reka-edge-2603", aliases={}, first=first).id == "reka-edge-2603"
 
 
-@pytest.mark.parametrize("name", ["reka-edge-20240208", "reka-edge-tiny-20261231"])
-def test_dated_ids_resolve(name: str) -> None:
+@pytest.mark.parametrize("name", ["reka-edge-20240208", "reka-edge-tiny-20261231", "reka-edge-2603"])
+def test_dated_and_versioned_ids_resolve(name: str) -> None:
     assert find(name) == "reka-edge-tiny"
 
 
-@pytest.mark.parametrize("name", ["reka-edge-2024020", "reka-edge-202402081", "reka", "", "Reka-Edge", "reka-core"])
+@pytest.mark.parametrize("name", ["reka-flash-3", "reka-flash-3.1", "reka-flash-20240226"])
+def test_versions_of_flash_are_a_flash_bundle_or_an_alias_of_one(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError):
+        find(name)
+    assert find(name, **{"reka-flash": "reka-edge"}) == "reka-edge-tiny"
+    first = store.at(write_bundle(tmp_path / "mine", "my-flash", "reka-flash"))
+    assert store.resolve(name, aliases={}, first=first) is first
+
+
+def test_a_bundle_of_that_very_id_comes_before_the_name_without_a_version(made: Path, tmp_path: Path) -> None:
+    first = store.at(write_bundle(tmp_path / "mine", "my-edge", "reka-edge"))
+    assert store.resolve("reka-edge-2603", aliases={}, first=first) is first
+    store.install(made)
+    assert store.resolve("reka-edge-2603", aliases={}, first=first).id == "reka-edge-2603"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reka-edge-2024020", "reka-edge-202402081", "reka", "", "Reka-Edge", "reka-core", "reka-edge-tiny-2603",
+     "reka-edge-3", "reka-flash-3.", "reka-flash-31", "x-reka-edge-2603"],
+)  # fmt: skip
 def test_other_ids_are_unknown(name: str) -> None:
     with pytest.raises(UnknownModelError):
         find(name)
