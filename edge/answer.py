@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from edge.decode import ByteTokenizer, TextDecoder
 from edge.errors import NonFiniteError, ParameterError
-from edge.grammar import Constraint, Format
+from edge.format import Format
+from edge.grammar import Constraint
 from edge.handle import FinishReason, Handle, Progress, TokenScore
 from edge.sampling import log_probabilities, make_sampler
 

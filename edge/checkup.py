@@ -19,7 +19,7 @@ from edge.store import Stored
 
 if TYPE_CHECKING:
     from edge.engine import Engine
-    from edge.grammar import Format
+    from edge.format import Format
 
 LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "pillow", "pydantic")
 Figures = dict[str, str | int | float | None]
@@ -129,7 +129,7 @@ def _hold(engine: "Engine", n_answer: int) -> float | None:
     Free and held answers take turns, and the median of their rounds counts: how fast a machine decodes changes.
     """
     from edge.errors import SchemaError
-    from edge.grammar import schema_format
+    from edge.format import schema_format
 
     form = schema_format(_HELD_SCHEMA, field="schema")
     n_held = min(_HELD_TOKENS, engine.context // 2)

@@ -4,7 +4,9 @@ Nothing here knows a schema: what may follow, llguidance says. JSON's structure 
 is open, take a number before a string before an object), and where several ways lead on, each is tried to its end.
 """
 
+import functools
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -13,11 +15,12 @@ if TYPE_CHECKING:
 
 Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in word", "after", "twice"]
 
+MAX_DEPTH = 64  # of an instance; limits.md allows no deeper JSON in a request either
+MAX_DIGITS = 64  # of a number: a model that repeats itself must not make one that no reader takes
 _NUMBER = b"-+.eE0123456789"
 _CHOICES = 24  # a mask of more bytes than this is free text
 _BEAM = 32  # ways kept side by side inside one string or number
 _STEPS = 2000  # bytes tried before only the first choice is followed
-_MAX_STEPS = 12_000  # bytes tried before the search is given up
 _SCALAR_STEPS = 4000  # bytes tried before a string or number is given up
 _CLOSERS = b"}],"
 
@@ -33,6 +36,13 @@ class Place(NamedTuple):
     keys: tuple[frozenset[str], ...] = ()
     part: bytes = b""
     escaped: bool = False
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether readers of JSON accept what is written so far: no key twice, not too deep, no endless number."""
+        if self.mode == "in number":
+            return is_readable(self.part)
+        return self.mode != "twice" and len(self.open) <= MAX_DEPTH
 
     def after(self, byte: int) -> "Place":
         """Return the place one byte on; the text is taken to be JSON."""
@@ -77,7 +87,8 @@ class Completion:
     """A search from one state of a matcher over bytes (ids 0 to 255).
 
     names: keys that schemas require, tried before other keys; texts: ends of strings to try, without quotes;
-    unions: one string may decide what the rest must be. The matcher is left as it was.
+    unions: one string may decide what the rest must be; n_most_steps: bytes tried before the search is given up. The
+    matcher is left as it was.
     """
 
     def __init__(
@@ -88,6 +99,7 @@ class Completion:
         names: Sequence[bytes] = (),
         texts: Sequence[bytes] = (),
         unions: bool = False,
+        n_most_steps: int = 12_000,
     ) -> None:
         self._matcher = matcher.deep_copy()
         self._places = [place]
@@ -96,6 +108,7 @@ class Completion:
         self._texts = texts
         self._unions = unions
         self._n_steps = 0
+        self._n_most_steps = n_most_steps
         self._classes: dict[bytes, bytes] = {}  # of a mask: one byte for each way on
 
     def shortest(self, *, most: int) -> bytes | None:
@@ -111,7 +124,7 @@ class Completion:
         start = len(self._taken)
         while not self._is_whole(depth):
             left = most - (len(self._taken) - start)
-            taken = self._next(left) if left > 0 and self._n_steps < _MAX_STEPS else None
+            taken = self._next(left) if left > 0 and self._n_steps < self._n_most_steps else None
             if taken is None or len(taken) > left or not self._take(taken, depth):
                 self._go_back(start)
                 return None
@@ -135,7 +148,7 @@ class Completion:
             self._n_steps += 1
             self._taken.append(byte)
             self._places.append(self._place.after(byte))
-            if self._place.mode == "twice":
+            if not self._place.is_allowed:
                 return False
         return True
 
@@ -230,12 +243,15 @@ class Completion:
         if goal == b'"' and ord(goal) in first and self._is_end(self._matcher, b"", goal):
             return goal
         ways = [(self._matcher, b"")]
+        begun = self._place.part if self._place.mode == "in number" else b""
         n_most_steps = self._n_steps + _SCALAR_STEPS
         for n in range(most):
             following: dict[tuple[bytes, ...], tuple[LLMatcher, bytes]] = {}
             for matcher, text in ways:
                 options = first if n == 0 else allowed(matcher)
                 for byte in self._ways_on(matcher, options, goal, deep=deep):
+                    if goal != b'"' and byte in _NUMBER and not is_readable(begun + text + bytes((byte,))):
+                        continue
                     after = self._tried(matcher, byte)
                     if after is None:
                         continue
@@ -283,13 +299,22 @@ class Completion:
 
 def allowed(matcher: "LLMatcher") -> bytes:
     """Return the bytes that may follow; the end, which a matcher over bytes counts as id 256, is none of them."""
-    bits = int.from_bytes(matcher.compute_bitmask(), "little") & ((1 << 256) - 1)
-    found = bytearray()
-    while bits:
-        lowest = bits & -bits
-        found.append(lowest.bit_length() - 1)
-        bits ^= lowest
-    return bytes(found)
+    return _members(matcher.compute_bitmask())
+
+
+@functools.lru_cache(4096)
+def _members(mask: bytes) -> bytes:
+    return bytes(byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1)
+
+
+def is_readable(number: bytes) -> bool:
+    """Tell whether a number, or the beginning of one, stays within what readers of JSON accept."""
+    if len(number) > MAX_DIGITS:
+        return False
+    try:
+        return math.isfinite(float(number))
+    except ValueError:  # "-", "1.", "1e": not a number yet
+        return True
 
 
 def _look(matcher: "LLMatcher") -> tuple[bytes, ...]:

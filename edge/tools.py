@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from edge.grammar import Format, call_format, schema_format
+from edge.format import Format, call_format, schema_format
 from edge.messages import Problems, shown
 from edge.prompt import Tool
 from edge.types import fields_of
@@ -107,7 +107,7 @@ def _read_format(value: object, problems: Problems) -> Mapping[str, object] | No
     inner = value.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if isinstance(schema, bool):
-        schema = {} if schema else {"enum": []}
+        schema = {} if schema else {"anyOf": [False]}
     return _read_schema(schema, (*loc, "json_schema", "schema"), problems)
 
 

@@ -12,7 +12,9 @@ from llguidance import LLMatcher
 from edge.bounds import tightened
 from edge.chat import read_request
 from edge.errors import SchemaError
-from edge.grammar import _inline, _vocabulary
+from edge.format import inline, prepare
+from edge.grammar import _vocabulary
+from edge.keywords import Where
 from edge.limits import Limits
 from edge.types import ApiError
 
@@ -21,7 +23,7 @@ KEYS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
 def takes(schema: dict[str, object], text: str, *, raw: bool = False) -> bool:
-    grammar = "%json " + json.dumps(schema) if raw else _inline(schema, "f")
+    grammar = "%json " + json.dumps(schema) if raw else inline(prepare(schema, Where("f")))
     matcher = LLMatcher(BYTES, f"start: {grammar}\n", log_level=0)
     assert not matcher.is_error(), matcher.get_error()
     return bool(matcher.try_consume_tokens([*text.encode()]) == len(text) and matcher.is_accepting())
@@ -96,7 +98,8 @@ def test_names_of_hosts_and_mail_have_their_longest(form: str, longest: str) -> 
 
 
 def test_every_date_is_taken_and_no_other() -> None:
-    matcher = LLMatcher(BYTES, f"start: {_inline({'format': 'date', 'type': 'string'}, 'f')}\n", log_level=0)
+    date = prepare({"format": "date", "type": "string"}, Where("f"))
+    matcher = LLMatcher(BYTES, f"start: {inline(date)}\n", log_level=0)
     for year in (1, 4, 99, 100, 400, 1582, 1900, 1999, 2000, 2023, 2024, 2100, 9996, 9999):
         for month, day in itertools.product(range(14), range(33)):
             state, text = matcher.deep_copy(), f"{year:04}-{month:02}-{day:02}"
@@ -132,7 +135,7 @@ def test_random_bounds_hold() -> None:
     for _ in range(150):
         low, high = sorted(rng.sample(values, 2))
         schema: dict[str, object] = {"type": "number", rng.choice(KEYS[:2]): low, rng.choice(KEYS[2:]): high}
-        matcher = LLMatcher(BYTES, f"start: {_inline(schema, 'f')}\n", log_level=0)
+        matcher = LLMatcher(BYTES, f"start: {inline(prepare(schema, Where('f')))}\n", log_level=0)
         for bound in (Decimal(repr(low)), Decimal(repr(high)), Decimal(0)):
             for step in ("0", "1e-12", "-1e-12", "0.001", "-0.001", "1", "-1"):
                 text = format(bound + Decimal(step), "f")

@@ -13,7 +13,7 @@ import pytest
 from edge import sampling
 from edge.engine import Engine, Handle, Options, Progress
 from edge.errors import SchemaError
-from edge.grammar import Format, call_format, schema_format
+from edge.format import Format, call_format, schema_format
 from tests.edge.asking import ask
 from tests.edge.schemas import FORMATS, random_schema
 

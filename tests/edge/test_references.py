@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from edge.errors import SchemaError
-from edge.grammar import schema_format
+from edge.format import schema_format
 from edge.references import MAX_LEVELS, check_levels
 
 Schema = dict[str, object]

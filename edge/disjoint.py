@@ -1,0 +1,132 @@
+"""Whether no instance fits two of several schemas, told from what the schemas say without looking at instances.
+
+What is not seen is taken to overlap. Schemas are as `edge.closing` leaves them: references point into `$defs`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+Definitions = Mapping[str, object]
+
+_MAX_LEVELS = 12
+_MAX_COMPARED = 50_000
+_TYPES = frozenset({"null", "boolean", "number", "string", "array", "object"})
+# Of each type: the keywords of its smallest and largest.
+_RANGES = {
+    "number": ("minimum", "maximum"),
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+    "object": ("minProperties", "maxProperties"),
+}
+
+
+class Comparison:
+    """Compares schemas in pairs; gives up, which is to say that they overlap, where it takes long."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._n_compared = 0
+
+    def are_disjoint(self, options: Sequence[object]) -> bool:
+        """Tell whether it is certain that no instance fits two of the options."""
+        return all(self.disjoint(a, b) for i, a in enumerate(options) for b in options[i + 1 :])
+
+    def disjoint(self, a: object, b: object, level: int = 0) -> bool:
+        """Tell whether it is certain that no instance fits both."""
+        self._n_compared += 1
+        if level > _MAX_LEVELS or self._n_compared > _MAX_COMPARED:
+            return False
+        if a is False or b is False:
+            return True
+        if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+            return False
+        return self._by_parts(a, b, level) or self._by_parts(b, a, level) or self._by_own(a, b, level)
+
+    def _by_parts(self, a: Mapping[str, object], b: Mapping[str, object], level: int) -> bool:
+        """Tell by what a schema is made of: one that must hold is disjoint, or all alternatives are."""
+        reference = a.get("$ref")
+        if isinstance(reference, str):
+            target = self._definitions.get(reference.removeprefix("#/$defs/"))
+            if self.disjoint(target, b, level + 1):
+                return True
+        if any(self.disjoint(part, b, level + 1) for part in _listed(a.get("allOf"))):
+            return True
+        choices = [_listed(a[key]) for key in ("anyOf", "oneOf") if key in a]
+        return any(all(self.disjoint(part, b, level + 1) for part in options) for options in choices)
+
+    def _by_own(self, a: Mapping[str, object], b: Mapping[str, object], level: int) -> bool:
+        """Tell by the keywords of two schemas themselves: by values, types, ranges and properties."""
+        values_a, values_b = _values(a), _values(b)
+        if values_a is not None and values_b is not None and not values_a & values_b:
+            return True
+        common = _types(a) & _types(b)
+        return all(_apart(a, b, kind) or (kind == "object" and self._by_key(a, b, level)) for kind in common)
+
+    def _by_key(self, a: Mapping[str, object], b: Mapping[str, object], level: int) -> bool:
+        """Tell whether two objects differ in a key that one of them requires."""
+        required = dict.fromkeys(str(name) for node in (a, b) for name in _listed(node.get("required")))
+        return any(self.disjoint(_property(a, name), _property(b, name), level + 1) for name in required)
+
+
+def _property(node: Mapping[str, object], name: str) -> object:
+    properties = node.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return properties[name]
+    return True if "patternProperties" in node else node.get("additionalProperties", True)
+
+
+def _values(node: Mapping[str, object]) -> frozenset[str] | None:
+    """Return the only values of a schema, written alike where they are equal; None where it lists none."""
+    values = [node["const"]] if "const" in node else node.get("enum")
+    return frozenset(map(_written, values)) if isinstance(values, list | tuple) else None
+
+
+def _written(value: object) -> str:
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    """Return a value whose numbers are floats, for 1 and 1.0 are one number."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _types(node: Mapping[str, object]) -> frozenset[str]:
+    values = [node["const"]] if "const" in node else node.get("enum")
+    if isinstance(values, list | tuple):
+        return frozenset(map(_type_of, values))
+    said = node.get("type")
+    names = [said] if isinstance(said, str) else said if isinstance(said, list) else _TYPES
+    return frozenset("number" if name == "integer" else str(name) for name in names)
+
+
+def _type_of(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        ((int, float), "number"), (str, "string"), ((list, tuple), "array"),
+    )  # fmt: skip
+    return next((name for kind, name in kinds if isinstance(value, kind)), "object")
+
+
+def _apart(a: Mapping[str, object], b: Mapping[str, object], kind: str) -> bool:
+    """Tell whether the ranges of two schemas for one type have nothing in common."""
+    keys = _RANGES.get(kind)
+    return keys is not None and any(
+        _bound(x, keys[1], math.inf) < _bound(y, keys[0], -math.inf) for x, y in ((a, b), (b, a))
+    )
+
+
+def _bound(node: Mapping[str, object], key: str, default: float) -> float:
+    value = node.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
