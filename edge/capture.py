@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import mmap
 import os
 import select
 import time
@@ -15,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import DeviceError, MediaError, MemoryExhausted
+from edge.media import opencv
 from edge.media.fetch import MAX_BYTES
 from edge.media.image import open_image
+from edge.media.tracks import Data, turn_of
 from edge.mjpeg import Jpegs
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ Size = tuple[int, int]  # width, height
 _LOG = logging.getLogger("edge.capture")
 _MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
 _PICTURE_S = 1.0  # how long a picture of a folder is shown
+_LONGEST_STILL_S = 60.0  # between two frames of a video; more is no time that a file means
 _MAX_PX = 32_000_000
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _CHUNK_BYTES = 1 << 16
@@ -156,32 +160,48 @@ class _PiCamera:
 
 
 class _Film:
-    """A film's frames, each shown when it is due."""
+    """A video file's frames, each shown when it is due."""
 
     def __init__(self, path: Path) -> None:
         import cv2
 
+        if (fault := opencv.fault()) is not None:
+            raise DeviceError(f"{path}: {fault}")
         self._path = path
         with _quiet():
-            self._film = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        fps = self._film.get(cv2.CAP_PROP_FPS)
+            self._video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._video.isOpened():
+            raise DeviceError(f"{path}: cannot be opened as a video")
+        fps = self._video.get(cv2.CAP_PROP_FPS)
         self._frame_s = 1 / fps if 1 <= fps <= 240 else 1 / 25
+        self._turn = turn_of(self._video, _mapped(path))
+        self._video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # it knows no mirrors
         self._due_s = time.monotonic()
+        self._at_s = 0.0
         self._begun = False
-        if not self._film.isOpened():
-            raise DeviceError(f"{path}: cannot be opened as a film")
 
     def read(self) -> U8 | None:
-        self._due_s = _wait_until(self._due_s) + self._frame_s
-        with _quiet():
-            found, bgr = self._film.read()
-        if not found and not self._begun:
+        import cv2
+
+        try:
+            with _quiet():
+                bgr = opencv.retrieve(self._video) if self._video.grab() else None
+        except opencv.Unwritten as error:
+            raise DeviceError(f"{self._path}: OpenCV cannot convert its frames") from error
+        if bgr is None and not self._begun:
             raise DeviceError(f"{self._path}: no frame of it can be decoded")
-        self._begun = True
-        return _rgb(found, bgr, str(self._path)) if found else None
+        if bgr is None:
+            return None
+        at_s = self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._begun:
+            between = at_s - self._at_s
+            self._due_s += between if 0 < between <= _LONGEST_STILL_S else self._frame_s
+        self._at_s, self._begun = at_s, True
+        self._due_s = _wait_until(self._due_s)
+        return _rgb(True, np.ascontiguousarray(self._turn.applied(bgr)), str(self._path))
 
     def close(self) -> None:
-        self._film.release()
+        self._video.release()
 
 
 class _Pictures:
@@ -275,6 +295,15 @@ class _Stream:
         self._begun = True
         self._due_s = now_s + 1 / _MAX_FPS
         return rgb
+
+
+def _mapped(path: Path) -> Data:
+    """Return a file's bytes without reading it."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return b""
 
 
 @lru_cache(maxsize=64)

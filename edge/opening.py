@@ -1,5 +1,6 @@
 """Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from edge.sound import digest as sound_digest
 if TYPE_CHECKING:
     from edge.media.remote import Remote
 
+_LOG = logging.getLogger("edge")
+_MAX_LOST_CHARS = 200
 
 @dataclass(frozen=True)
 class Hearing:
@@ -198,6 +201,7 @@ class _Opener:
 
     def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
         decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
+        _tell_lost("video", decoded)
         frames, seconds = _pictures(decoded), decoded.info.get("seconds")
         if not isinstance(seconds, list) or len(seconds) != len(frames):
             raise MediaError("video: decoding it failed")
@@ -282,6 +286,12 @@ class _Opener:
 
     def _held(self) -> str:
         return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"
+
+
+def _tell_lost(kind: str, decoded: Decoded) -> None:
+    """Log what could not be decoded of media that are used nevertheless: numbers alone, for it is a log."""
+    if lost := decoded.info.get("lost"):
+        _LOG.warning("%s: %s", kind, str(lost)[:_MAX_LOST_CHARS])
 
 
 def _pictures(decoded: Decoded) -> Sequence[U8]:

@@ -18,7 +18,7 @@ EDGE_ROWS = (
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff",
-     "media.data_url", "limits", "completion", "pattern", "bounds", "references",
+     "media.gif", "media.opencv", "media.tracks", "media.data_url", "limits", "completion", "pattern", "bounds", "references",
      "expansion", "keywords", "disjoint", "closing", "least", "format"),
     ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.audio", "media.decoding",

@@ -74,7 +74,7 @@ def film(
     return buffer.getvalue()
 
 
-def gif(n_frames: int = 24, *, delay_ms: int = 100, size: tuple[int, int] = (96, 64)) -> bytes:
+def gif(n_frames: int = 24, *, delay_ms: int | list[int] = 100, size: tuple[int, int] = (96, 64)) -> bytes:
     pictures = [Image.fromarray(frame(i % N_NUMBERS, size)) for i in range(n_frames)]
     buffer = io.BytesIO()
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=delay_ms, optimize=False)

@@ -368,7 +368,7 @@ def test_a_silent_standard_input_is_let_go_at_once() -> None:
     [
         (97, "camera /dev/video97: no such device; those there: "),
         ("/dev/video97", "no such device"),
-        ("nowhere.mp4", r"nowhere\.mp4: cannot be opened as a film"),
+        ("nowhere.mp4", r"nowhere\.mp4: cannot be opened as a video"),
         ("nowhere.png", r"nowhere\.png: No such file"),
         ("pi", "pi:0: picamera2 cannot be imported"),
     ],
@@ -400,7 +400,7 @@ def test_an_empty_folder_and_a_text_file_are_no_cameras(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no pictures in this folder"):
         open_capture(tmp_path, size=None)
     (tmp_path / "film.mp4").write_text("no film")
-    with pytest.raises(DeviceError, match=r"film\.mp4: cannot be opened as a film"):
+    with pytest.raises(DeviceError, match=r"film\.mp4: cannot be opened as a video"):
         open_capture(tmp_path / "film.mp4", size=None)
 
 

@@ -2,27 +2,31 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
 from edge.bundle import VisionSpec
 from edge.errors import MediaError
 from edge.limits import Limits
 from edge.media import video
 from edge.media.decoded import Decoded
-from edge.media.frames import small, spread
+from edge.media.frames import chosen, small, spread
+from edge.media.gif import delays_ms
 from edge.media.image import frame_tile
 from edge.media.worker import ENVIRONMENT, Worker
 from edge.opening import film_options
 from tests.edge.films import KINDS, N_NUMBERS, film, frame, gif, lying_avi, number_of, turned
+from tests.edge.sounds import contained, tone
 
 U8 = npt.NDArray[np.uint8]
 
@@ -130,10 +134,88 @@ def test_a_wrong_frame_count_changes_nothing(told: int) -> None:
     assert found.info["n_frames"] == 24
 
 
-def test_frames_of_varying_length_are_counted_as_frames() -> None:
+def test_frames_are_chosen_by_when_they_are_shown() -> None:
     times = [Fraction(i * i, 10) for i in range(10)]
     found = decoded(film(10, "mkv", times=times))
-    assert numbers(found) == spread(10, 6)
+    assert numbers(found) == [0, 4, 5, 6, 8, 9]  # those shown at 0, 1.62, 3.24, 4.86, 6.48 and 8.1 s
+    assert found.info["seconds"] == [0, 1, 2, 3, 6, 8]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm"])
+def test_each_of_some_stills_after_a_burst_is_seen(kind: str) -> None:
+    times = [Fraction(i, 10) for i in range(20)] + [Fraction(10 * i + 2) for i in range(5)]
+    found = decoded(film(25, kind, times=times))
+    assert numbers(found) == [0, 20, 21, 22, 23, 24]
+    assert found.info["seconds"] == [0, 2, 12, 22, 32, 42]
+
+
+def test_a_still_shown_for_long_is_looked_at_once() -> None:
+    times = [*(i / 10 for i in range(20)), 100.0]
+    assert chosen(times, 6) == [0, 4, 9, 14, 19, 20]
+
+
+@pytest.mark.parametrize("fps", [10.0, 23.976, 29.97, 30.0])
+@pytest.mark.parametrize("digits", [3, 6])
+def test_times_that_are_rounded_leave_the_choice_as_it_is(fps: float, digits: int) -> None:
+    times = [round(i / fps, digits) for i in range(301)]
+    assert chosen(times, 6) == spread(301, 6)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=60), st.integers(1, 32))
+def test_as_many_frames_are_chosen_whatever_their_times(gaps_ms: list[int], wanted: int) -> None:
+    times = [ms / 1000 for ms in accumulate(gaps_ms)]
+    found = chosen(times, wanted)
+    assert len(found) == min(wanted, len(times)) and found == sorted(set(found))
+    assert found[0] == 0 and (wanted == 1 or found[-1] == len(times) - 1)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm"])
+def test_seconds_count_from_the_first_frame(kind: str) -> None:
+    found = decoded(film(24, kind, times=[Fraction(7) + Fraction(i, 8) for i in range(24)]))
+    assert numbers(found) == [0, 4, 9, 13, 18, 23]
+    assert found.info["seconds"] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_gif_is_timed_by_its_delays() -> None:
+    found = decoded(gif(10, delay_ms=[100] * 8 + [5000, 5000]))
+    assert numbers(found) == [0, 2, 4, 6, 8, 9]
+    assert found.info["seconds"] == [0, 0, 0, 0, 0, 5]
+    assert found.info["fps"] == pytest.approx(10 / 10.8)
+
+
+@pytest.mark.parametrize(("told_ms", "shown_ms"), [(0, 100), (10, 100), (20, 20), (250, 250)])
+def test_a_delay_too_short_to_be_meant_is_that_of_browsers(told_ms: int, shown_ms: int) -> None:
+    assert list(delays_ms(gif(3, delay_ms=told_ms))) == [shown_ms] * 3
+
+
+@pytest.mark.parametrize("told", [0, 5, 24, 200])
+@pytest.mark.parametrize("make", [film, gif])
+def test_every_frame_is_decoded_once(make: Callable[..., bytes], told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoding, opencvs = [], cv2.VideoCapture
+
+    class Capture:
+        def __init__(self, *arguments: object) -> None:
+            self._capture = opencvs(*arguments)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+        def grab(self) -> bool:
+            is_whole: bool = self._capture.grab()
+            if is_whole and self._capture.get(cv2.CAP_PROP_FORMAT) != -1:
+                decoding.append(1)
+            return is_whole
+
+    class Gif(GifImagePlugin.GifImageFile):
+        def seek(self, number: int) -> None:
+            decoding.append(1)
+            super().seek(number)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    monkeypatch.setattr(GifImagePlugin, "GifImageFile", Gif)
+    data = gif(24) if make is gif else lying_avi(film(24, "avi"), told)
+    assert numbers(decoded(data)) == [0, 4, 9, 13, 18, 23]
+    assert 24 <= len(decoding) <= 26  # Pillow looks behind the last frame
 
 
 def test_a_film_that_is_cut_off_gives_the_frames_there_are() -> None:
@@ -216,8 +298,14 @@ def test_a_playlist_in_disguise_is_damaged(head: bytes) -> None:
 
 def test_a_codec_that_is_not_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "ffv1.mkv", ("matroska", "ffv1"))
-    wanted = "expected a codec of H.264, HEVC, VP8, VP9, MPEG-4 or Motion JPEG, got FFV1"
-    assert refused(film(3, "ffv1.mkv")) == f"video: {wanted}"
+    message = refused(film(3, "ffv1.mkv"))
+    assert message.startswith("video: expected a codec of H.264, HEVC, VP8, VP9, MPEG-4 or Motion JPEG, got FFV1")
+    assert "not supported: ffmpeg -i " in message and "damaged" not in message
+
+
+def test_audio_in_a_container_of_videos_is_told_where_it_belongs() -> None:
+    for name in ("m4a", "webm"):
+        assert "no pictures, only audio: send it as `audio_url`" in refused(contained(tone(0.5, rate_hz=48_000), name))
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
