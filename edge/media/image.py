@@ -14,8 +14,10 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 
 from edge.bundle import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
+from edge.media.bmp import BitFields, bit_fields
 from edge.media.decoded import Decoded, Options
 from edge.media.sniff import expect
+from edge.media.variants import unsupported
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -42,12 +44,16 @@ def open_image(data: bytes, *, max_px: int) -> U8:
     """
     name = expect("image", data).name
     try:
-        if name == "PNG" and len(data) >= 24:
+        if name == "PNG" and len(data) >= 24 and data[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", data, 16)
             _check_pixels(width, height, max_px)  # before its chunks are copied
+        if name == "BMP" and (fields := bit_fields(data)) is not None:
+            _check_pixels(fields.width, fields.height, max_px)
+            return _masked(data, fields)
         with _file(name, data) as image:
             _check_pixels(image.width, image.height, max_px)
-            return _rgb(image)
+            low = _low_bytes(name, data, image)
+            return _rgb(image if low is None else _without_key(image, low))
     except MediaError:
         raise
     except MemoryError as error:
@@ -58,7 +64,8 @@ def open_image(data: bytes, *, max_px: int) -> U8:
         raise MediaError(f"image: expected at most {max_px} pixels, got {found and found[0]}") from error
     except Exception as error:
         _LOG.debug("image: %s not decoded", name, exc_info=True)
-        raise MediaError(f"image: the {name} data is damaged or cut off") from error
+        found_out = unsupported(name, data) or f"the {name} data is damaged or cut off"
+        raise MediaError(f"image: {found_out}") from error
 
 
 def from_array(image: U8 | Image.Image, *, max_px: int) -> U8:
@@ -233,6 +240,46 @@ def _rgb(image: Image.Image) -> U8:
     for top in range(0, height, _BAND_ROWS):
         bottom = min(top + _BAND_ROWS, height)
         stored[top:bottom] = np.asarray(_on_white(image.crop((0, top, width, bottom)), depth))
+    return rgb
+
+
+def _low_bytes(name: str, data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
+    """Decode the low bytes of a PNG of 16-bit colours with a colour key, which both bytes have to match; else None.
+
+    What reads little-endian levels takes the other byte of each.
+    """
+    if not isinstance(image.info.get("transparency"), tuple) or [tile.args for tile in image.tile] != ["RGB;16B"]:
+        return None
+    low = _file(name, data)
+    low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+    low.load()
+    return low
+
+
+def _without_key(high: Image.Image, low: Image.Image) -> Image.Image:
+    """Keep the high bytes of 16-bit colours, but for the one that stands for transparency: it is white."""
+    key = np.array(high.info["transparency"])  # (3,), 0 to 65535
+    plain = Image.new("RGB", high.size)
+    for top in range(0, high.height, _BAND_ROWS):
+        box = (0, top, high.width, min(top + _BAND_ROWS, high.height))
+        colours = np.array(high.crop(box))
+        keyed = (colours == key >> 8).all(axis=2) & (np.asarray(low.crop(box)) == (key & 255)).all(axis=2)
+        colours[keyed] = 255
+        plain.paste(Image.fromarray(colours), box)
+    plain.info["exif"] = high.info.get("exif", b"")
+    return plain
+
+
+def _masked(data: bytes, fields: BitFields) -> U8:
+    """Decode a BMP of bit fields: (H, W, 3). An alpha of 0 everywhere is none: programs leave it unset."""
+    rgb = np.empty((fields.height, fields.width, 3), dtype=np.uint8)
+    is_seen = False
+    for top in range(0, fields.height, _BAND_ROWS):
+        band = fields.rows(data, top, min(top + _BAND_ROWS, fields.height))
+        if band.shape[2] == 4 and not is_seen and (is_seen := bool(band[:, :, 3].any())):
+            rgb[:top] = 255  # so they were transparent, what is above
+        pixels = band if is_seen else band[:, :, :3]
+        rgb[top : top + len(band)] = np.asarray(_on_white(Image.fromarray(np.ascontiguousarray(pixels)), 8))
     return rgb
 
 

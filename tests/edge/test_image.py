@@ -146,6 +146,100 @@ def test_sixteen_bit_levels_keep_their_high_byte() -> None:
     assert row_of(png(2, 1, 16, 4, [struct.pack(">4H", 0x1234, 0xFFFF, 0x1234, 0)])) == [[0x12] * 3, WHITE]
 
 
+def test_sixteen_bit_colour_keys_match_both_bytes() -> None:
+    key = chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC))
+    row = struct.pack(">9H", 0x1234, 0x5678, 0x9ABC, 0x1234, 0x5678, 0x9ABD, 0x1134, 0x5678, 0x9ABC)
+    assert row_of(png(3, 1, 16, 2, [row], key)) == [WHITE, [0x12, 0x56, 0x9A], [0x11, 0x56, 0x9A]]
+    rows = [row[6 * (i % 3) :] + row[: 6 * (i % 3)] for i in range(600)]
+    found = opened(png(3, 600, 16, 2, rows, key))
+    assert [(found[i, (3 - i % 3) % 3] == 255).all() for i in range(600)] == [True] * 600
+    assert (found == 255).all(axis=2).sum() == 600
+
+
+def bmp(bits: int, masks: tuple[int, ...], rows: list[list[int]], n_header: int = 124, packing: int = 3) -> bytes:
+    """Write a BMP of bit fields by hand, its last row first."""
+    masked = struct.pack(f"<{len(masks)}I", *masks)
+    size = (len(rows[0]), len(rows))
+    header = struct.pack("<IiiHHIIiiII", n_header, *size, 1, bits, packing, 0, 0, 0, 0, 0)
+    header = (header + masked).ljust(max(n_header, 40 + len(masked)), b"\0")
+    kind = {16: "H", 32: "I"}[bits]
+    stored = [struct.pack(f"<{len(row)}{kind}", *row) for row in rows[::-1]]
+    body = b"".join(row + bytes(-len(row) % 4) for row in stored)
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(body), 0, 0, 14 + len(header)) + header + body
+
+
+@pytest.mark.parametrize(
+    ("bits", "masks", "row", "colours"),
+    [
+        (16, (0xF00, 0xF0, 0xF, 0xF000), [0xF123, 0x0FFF, 0xFF0F], [[17, 34, 51], WHITE, [255, 0, 255]]),
+        (16, (0xF800, 0x7E0, 0x1F), [0xF800, 0x07E0, 0x8410], [[255, 0, 0], [0, 255, 0], [131, 129, 131]]),
+        (16, (0x7C00, 0x3E0, 0x1F, 0x8000), [0xFC00, 0x7C00, 0x801F], [[255, 0, 0], WHITE, [0, 0, 255]]),
+        (16, (0x7C00, 0x3E0, 0x1F), [0x7C00, 0x3E0, 0x1F], [[255, 0, 0], [0, 255, 0], [0, 0, 255]]),
+        (32, (0x3FF00000, 0xFFC00, 0x3FF), [0x3FF00000, 0xFFC00, 0x200], [[255, 0, 0], [0, 255, 0], [0, 0, 127]]),
+        (32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), [0xFF030201, 0x30201, 0xFF0000FF], [[1, 2, 3], WHITE, [255, 0, 0]]),
+        (32, (0, 0, 0, 0), [0x010203, 0xFF0000, 0], [[1, 2, 3], [255, 0, 0], [0, 0, 0]]),
+        (32, (0xFF0000, 0, 0, 0), [0xFF0000, 0xFFFF, 0x800000], [[255, 0, 0], [0, 0, 0], [128, 0, 0]]),
+    ],
+)  # fmt: skip
+def test_bmp_of_any_bit_fields_is_shown(bits: int, masks: tuple, row: list[int], colours: list) -> None:
+    assert row_of(bmp(bits, masks, [row])) == colours
+    found = opened(bmp(bits, masks, [row, row[::-1]])).tolist()
+    assert found == [colours, colours[::-1]]
+
+
+def test_an_alpha_of_zero_everywhere_is_none() -> None:
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    assert row_of(bmp(32, masks, [[0x010203, 0xFF0000]])) == [[1, 2, 3], [255, 0, 0]]
+    rows = [[0x010203, 0xFF0000]] * 700
+    assert (opened(bmp(32, masks, rows)) == [[1, 2, 3], [255, 0, 0]]).all()
+    found = opened(bmp(32, masks, [*rows, [0xFF010203, 0]]))
+    assert (found[:700] == 255).all()
+    assert found[700].tolist() == [[1, 2, 3], WHITE]
+
+
+@pytest.mark.parametrize("n_header", [40, 52, 56, 108])
+def test_bit_fields_are_found_behind_every_header(n_header: int) -> None:
+    masks = (0xF800, 0x7E0, 0x1F, 0)[: 3 if n_header < 56 else 4]
+    assert row_of(bmp(16, masks, [[0xF800, 0x7E0]], n_header)) == [[255, 0, 0], [0, 255, 0]]
+
+
+def test_a_bmp_of_bit_fields_is_counted_and_may_be_cut_off() -> None:
+    data = bmp(32, (0xFF0000, 0xFF00, 0xFF), [[1, 2], [3, 4]])
+    with pytest.raises(MediaError, match="expected at most 3 pixels, got 2 x 2 = 4"):
+        opened(data, max_px=3)
+    for n_bytes in range(18, len(data)):
+        with pytest.raises(MediaError, match="the BMP data is damaged or cut off"):
+            opened(data[:n_bytes])
+
+
+def test_variants_that_are_not_supported_are_not_called_damaged() -> None:
+    whole = encoded(Image.fromarray(pattern(40, 30)), "JPEG")
+    frame = whole.index(b"\xff\xc0")
+    for at, value, name in (
+        (1, 0xC3, "lossless JPEG"), (1, 0xC5, "hierarchical JPEG"), (1, 0xCB, "lossless arithmetic-coded JPEG"),
+        (4, 12, "JPEG of 12 bits a level"), (9, 2, "JPEG of 2 components"),
+    ):  # fmt: skip
+        data = bytearray(whole)
+        data[frame + at] = value
+        assert refusal(bytes(data)) == f"image: {name} is not supported: save it as baseline JPEG or as PNG"
+    whole_png = encoded(Image.fromarray(pattern(4, 3)), "PNG")
+    apple = whole_png[:8] + chunk(b"CgBI", b"\x50\0\x20\2") + whole_png[8:].replace(b"IDAT\x78", b"IDAT\x79")
+    assert refusal(apple).startswith("image: Apple's CgBI variant of PNG is not supported")
+    row = [[1, 2, 3]]
+    for data, name in (
+        (bmp(32, (), row, 40, 4), "BMP with a JPEG inside"), (bmp(32, (), row, 40, 13), "CMYK BMP"),
+        (bmp(32, (), row, 16, 0), "BMP with a header of 16 bytes"),
+        (bmp(32, (), row, 40, 0).replace(b"\x20\0\0\0\0\0", b"\x40\0\0\0\0\0", 1), "BMP of 64 bits a pixel"),
+    ):  # fmt: skip
+        assert refusal(data).startswith(f"image: {name} is not supported: save it as")
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(MediaError) as caught:
+        opened(data)
+    return str(caught.value)
+
+
 def test_one_bit_pictures_are_black_and_white() -> None:
     assert row_of(encoded(Image.fromarray(np.array([[True, False]])), "PNG")) == [WHITE, [0] * 3]
 
@@ -242,7 +336,7 @@ def test_a_cut_off_file_is_a_clear_error_at_every_length(kind: str, options: dic
 def assert_ours(message: str) -> None:
     """Check that a message holds none of what a decoder or Python says."""
     assert re.fullmatch(
-        r"image: (the \w+ data is damaged or cut off|[\w ]+ is not supported: .*|this is .*|"
+        r"image: (the \w+ data is damaged or cut off|[\w' -]+ is not supported: .*|this is .*|"
         r"expected .* got (something else|no data|.* x .*|\d+))",
         message,
     ), message
