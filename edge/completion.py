@@ -1,4 +1,4 @@
-"""The shortest way to end a JSON text that a grammar has begun, found by trying bytes on the grammar itself.
+"""The shortest way to end a text, mostly JSON, that a grammar has begun, found by trying bytes on the grammar itself.
 
 Nothing here knows a schema: what may follow, llguidance says. JSON's structure decides what is tried first (close what
 is open, take a number before a string before an object), and where several ways lead on, each is tried to its end.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in word", "after", "twice"]
+Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in word", "after", "twice", "text"]
 
 MAX_DEPTH = 64  # of an instance; limits.md allows no deeper JSON in a request either
 MAX_DIGITS = 64  # of a number: a model that repeats itself must not make one that no reader takes
@@ -26,7 +26,7 @@ _CLOSERS = b"}],"
 
 
 class Place(NamedTuple):
-    """Where in a JSON text its end is; mode "twice": behind a key that its object has already.
+    """Where in a JSON text its end is; mode "twice": behind a key that its object has already; "text": in no JSON.
 
     open: the brackets not closed yet; keys: of each of them; part: what a key or number says so far.
     """
@@ -46,6 +46,8 @@ class Place(NamedTuple):
 
     def after(self, byte: int) -> "Place":
         """Return the place one byte on; the text is taken to be JSON."""
+        if self.mode == "text":
+            return self
         if self.mode in ("in key", "in string"):
             return self._in_text(byte)
         if self.mode == "in number" and byte in _NUMBER:
@@ -132,7 +134,7 @@ class Completion:
 
     def _is_whole(self, depth: int) -> bool:
         place = self._place
-        if len(place.open) != depth or place.mode not in ("after", "in number", "in word"):
+        if len(place.open) != depth or place.mode not in ("after", "in number", "in word", "text"):
             return False
         if depth == 0:
             return bool(self._matcher.is_accepting())
@@ -164,6 +166,8 @@ class Completion:
             return forced
         options = allowed(self._matcher)
         place = self._place
+        if place.mode == "text":
+            return self._text(options, most)
         if len(options) < 2:
             return options or None
         if place.escaped:
@@ -176,6 +180,14 @@ class Completion:
             return self._value(options, most)
         close = next((byte for byte in b'}],"' if byte in options), None)
         return self._scalar(_CLOSERS, options, most) if close is None else bytes([close])
+
+    def _text(self, options: bytes, most: int) -> bytes | None:
+        """End a text that is no JSON: as one of the guesses does, or by the shortest way that is found."""
+        guess = min(filter(self._fits, self._texts), key=len, default=None)
+        shorter = self._widen(b"", options, most if guess is None else len(guess) - 1, deep=False)
+        if shorter is None and guess is None:
+            return self._widen(b"", options, most, deep=True)
+        return guess if shorter is None else shorter
 
     def _key(self, options: bytes, most: int) -> bytes | None:
         """Follow the names that are required; where they part, try each to the object's end."""
@@ -236,7 +248,8 @@ class Completion:
         """Tell whether a string or new key may end with this text."""
         after = self._matcher.deep_copy()
         self._n_steps += len(text)
-        return after.try_consume_tokens([*text]) == len(text) and self._is_end(after, text, b'"')
+        goal = b"" if self._place.mode == "text" else b'"'
+        return after.try_consume_tokens([*text]) == len(text) and self._is_end(after, text, goal)
 
     def _widen(self, goal: bytes, first: bytes, most: int, *, deep: bool) -> bytes | None:
         """Search a string or number layer by layer; deep: tell more states apart, and try every byte."""
@@ -250,14 +263,14 @@ class Completion:
             for matcher, text in ways:
                 options = first if n == 0 else allowed(matcher)
                 for byte in self._ways_on(matcher, options, goal, deep=deep):
-                    if goal != b'"' and byte in _NUMBER and not is_readable(begun + text + bytes((byte,))):
+                    if goal == _CLOSERS and byte in _NUMBER and not is_readable(begun + text + bytes((byte,))):
                         continue
                     after = self._tried(matcher, byte)
                     if after is None:
                         continue
                     if self._is_end(after, text + bytes((byte,)), goal):
                         return text + bytes((byte,)) + (goal if goal == b'"' else b"")
-                    look = _deep_look(after) if deep and goal != b'"' else _look(after)
+                    look = _deep_look(after) if deep and goal == _CLOSERS else _look(after)
                     following.setdefault(look, (after, text + bytes((byte,))))
             ways = [*following.values()][: _BEAM * (1 + 3 * deep)]
             if self._n_steps > n_most_steps:
@@ -274,10 +287,10 @@ class Completion:
 
     def _ways_on(self, matcher: "LLMatcher", options: bytes, goal: bytes, *, deep: bool) -> bytes:
         """Return one byte for each of the ways on; bytes of free text mostly lead the same way."""
-        if goal != b'"' and deep:
+        if goal == _CLOSERS and deep:
             return options
-        if goal == b'"':
-            options = bytes(byte for byte in options if byte not in b'\\"')
+        if goal != _CLOSERS:
+            options = bytes(byte for byte in options if goal == b"" or byte not in b'\\"')
             options = options if deep else bytes(byte for byte in options if 0x20 <= byte < 0x7F) or options
         if len(options) < 2:
             return options

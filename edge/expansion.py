@@ -193,11 +193,11 @@ class _Reader:
             return f"\\x{ord(self._skip().upper()) - 64:02x}"
         if sign in ("0", "b"):
             return "\\x00" if sign == "0" else "\\x08"
-        if sign in _CONTROLS or sign in _CLASSES or (sign.isascii() and not sign.isalnum() and sign.isprintable()):
+        if sign in _CONTROLS or sign in _CLASSES:
             return "\\" + sign
-        if sign.isascii():
+        if sign.isascii() and sign.isalnum():
             raise PatternError(f"\\{sign} is not supported: write the character itself, or \\x and its two digits")
-        return sign
+        return "\\" + sign if sign.isascii() and sign.isprintable() else sign
 
     def _digits(self, n: int) -> str:
         digits = "".join(self._skip() for _ in range(n))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from edge.bounds import tightened
 from edge.closing import closed
 from edge.errors import SchemaError, shown
+from edge.expansion import checked_pattern
 from edge.keywords import Where
 from edge.least import check_least
 from edge.pattern import match_of
@@ -30,7 +31,7 @@ class Format:
     """What an answer must be: an instance of `grammar` (llguidance's Lark), inside tool_call tags if it is a call.
 
     field: of the request, and limit, what it calls max_tokens, for messages; names: keys that schemas require; texts:
-    matches of their patterns; unions: there are alternatives.
+    matches of their patterns; unions: there are alternatives; is_text: it is no JSON, but what one of `texts` is like.
     """
 
     grammar: str
@@ -40,6 +41,7 @@ class Format:
     texts: tuple[str, ...]
     unions: bool
     limit: str = "max_tokens"
+    is_text: bool = False
 
 
 def schema_format(schema: Schema, *, field: str) -> Format:
@@ -49,6 +51,19 @@ def schema_format(schema: Schema, *, field: str) -> Format:
     """
     prepared = prepare(schema, Where(field))
     return _format(f"start: {inline(prepared)}\n", field, [schema], [prepared], is_call=False)
+
+
+def pattern_format(pattern: str, *, field: str) -> Format:
+    """Return the format of the texts that a regular expression matches from their first character to their last.
+
+    Raises: SchemaError for a pattern that is not supported, or too large.
+    """
+    from llguidance import regex_to_lark
+
+    written = checked_pattern(pattern, lambda problem: SchemaError(f"{field}: {problem}"))
+    guess = match_of(pattern)
+    texts = () if guess is None else (guess,)
+    return Format(f"start: /{regex_to_lark(written, 'dw')}/\n", field, False, (), texts, unions=True, is_text=True)
 
 
 def call_format(tools: Mapping[str, Schema], *, field: str) -> Format:

@@ -185,9 +185,9 @@ class Constraint:
         self._by_byte = by_byte
         self._before, self._behind = frame
         self._names = _quoted(form.names)
-        self._texts = _quoted(form.texts)
+        self._texts = tuple(text.encode() for text in form.texts) if form.is_text else _quoted(form.texts)
         self._unions = form.unions
-        self._place = Place()
+        self._place = Place("text" if form.is_text else "value")
         self._ending = Ending(b"", ())
         self._is_whole = False
         self._is_ending = False  # nothing but the known ending may follow

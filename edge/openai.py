@@ -10,6 +10,7 @@ from edge.exchange import event, openai_error, refused
 from edge.handle import Progress, TokenScore
 from edge.messages import Loc, Problems, shown
 from edge.openai_messages import read_messages
+from edge.structured import structured
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
@@ -32,7 +33,7 @@ _REFUSED = {
 class Completion:
     """A request for a completion: `fields` as /v1/chat takes them.
 
-    places: which message each of ours began as; limit: what the request calls max_tokens.
+    places: which message each of ours began as; limit: what the request calls max_tokens; demand: what response_format.
     """
 
     fields: Fields
@@ -40,6 +41,7 @@ class Completion:
     limit: str
     stream: bool
     include_usage: bool
+    demand: str = "response_format"
 
     @property
     def writer(self) -> "OpenaiWriter":
@@ -63,6 +65,8 @@ class Completion:
                 return ("body", "tools", i, "function", *rest)
             case ("body", "max_tokens"):
                 return ("body", self.limit)
+            case ("body", "response_format", *rest) if self.demand != "response_format":
+                return ("body", self.demand)
         return loc
 
 
@@ -140,16 +144,15 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     fields["messages"], places = read_messages(body.get("messages"), problems)
     fields["tools"] = _tools(body.get("tools"), problems)
     fields["tool_choice"], fields["tools"] = _choice(body.get("tool_choice"), fields["tools"], problems)
-    response_format = body.get("response_format")
-    is_text = isinstance(response_format, Mapping) and response_format.get("type") == "text"
-    fields["response_format"] = None if is_text else response_format
+    demand = structured(body)
+    fields["response_format"] = demand.response_format
     options = body.get("stream_options")
     if options is not None and not isinstance(options, Mapping):
         problems.add(("body", "stream_options"), f"expected an object, got {shown(options)}", "dict_type")
     stream = _flag(body, "stream", problems)
     include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     problems.raise_any()
-    return Completion(fields, places, limit, stream, include_usage)
+    return Completion(fields, places, limit, stream, include_usage, demand.field)
 
 
 def _refuse(body: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ Fields = dict[str, object]
 
 _ANY: Fields = {"type": "object"}
 _STRING: Fields = {"type": "string"}
+_NULL: Fields = {"type": "null"}
 _COUNT: Fields = {"type": "integer", "minimum": 0}
 _REASONS = ["stop", "length", "tool_calls"]
 _TEXT_DETAIL: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": _STRING}}
@@ -140,7 +141,7 @@ def _chat_request() -> Fields:
         "tool_choice": {"enum": ["auto", "none", "tool", None]},
         **_films(),
         "use_search_engine": {"type": ["boolean", "null"]},
-        "response_format": {"type": ["object", "null"]},
+        "response_format": _response_format(),
         "stream": {"type": ["boolean", "null"]},
     }
     return _object(fields, "model", "messages")
@@ -159,11 +160,46 @@ def _completion_request() -> Fields:
         "n": {"enum": [1, None]},
         "tools": {"type": ["array", "null"]},
         "tool_choice": {"anyOf": [_STRING, {"type": ["object", "null"]}]},
-        "response_format": {"type": ["object", "null"]},
+        "response_format": _response_format(),
+        **_structured(),
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {"type": ["object", "null"]},
     }
     return _object(fields, "model", "messages")
+
+
+def _response_format() -> Fields:
+    """Return what an answer may have to be: free text, JSON of a schema, or what a regular expression matches."""
+    schema = {"type": ["object", "boolean"]}
+    optional = {"anyOf": [schema, _NULL]}
+    named = _object({"schema": schema}, "schema")
+    kinds = [
+        _object({"type": {"const": "text"}}, "type"),
+        _object({"type": {"const": "json_object"}, "schema": optional}, "type"),
+        _object({"type": {"const": "json_schema"}, "json_schema": named}, "type", "json_schema"),
+        _object({"type": {"const": "json_schema"}, "json_schema": _NULL, "schema": schema}, "type", "schema"),
+        _object({"type": {"const": "regex"}, "pattern": _STRING}, "type", "pattern"),
+    ]
+    return {"anyOf": [*kinds, _NULL]}
+
+
+def _structured() -> Fields:
+    """Return what other servers call a response_format; at most one of all is accepted."""
+    schema = {"type": ["object", "boolean", "string", "null"]}
+    pattern = {"type": ["string", "null"]}
+    choices = {"anyOf": [{**_listed({**_STRING, "minLength": 1}), "minItems": 1}, _NULL]}
+    is_object = {"type": ["boolean", "null"]}
+    nested = {"json": schema, "json_object": is_object, "regex": pattern, "choice": choices, "grammar": _NULL}
+    return {
+        "guided_json": schema,
+        "guided_json_object": is_object,
+        "guided_regex": pattern,
+        "guided_choice": choices,
+        "structured_outputs": {"type": ["object", "null"], "properties": nested, "minProperties": 1},
+        "json_schema": schema,
+        "regex": pattern,
+        **{name: {"enum": ["", None]} for name in ("grammar", "guided_grammar", "ebnf")},
+    }
 
 
 def _legacy_request() -> Fields:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from edge.format import Format, call_format, schema_format
-from edge.messages import Problems, shown
+from edge.format import Format, call_format, pattern_format, schema_format
+from edge.messages import Loc, Problems, shown
 from edge.prompt import Tool
 from edge.types import fields_of
 
@@ -14,6 +14,9 @@ Choice = Literal["auto", "none", "tool"]
 CHOICES: tuple[Choice, ...] = ("auto", "none", "tool")
 MAX_TOOLS = 128
 MAX_SCHEMA_BYTES = 128 << 10
+_FORMAT: Loc = ("body", "response_format")
+_KINDS = ("text", "json_object", "json_schema", "regex")
+_WANTED_KINDS = f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
 _MAX_NAME = 64
 _NAME_SIGNS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _NO_ARGUMENTS: Mapping[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -53,15 +56,18 @@ def read_choice(choice: object, tools: Sequence[Tool], problems: Problems) -> Ch
 
 
 def read_form(response_format: object, choice: Choice, tools: Sequence[Tool], problems: Problems) -> Format | None:
-    """Return what the answer must be an instance of, None when it is free."""
-    schema = _read_format(response_format, problems)
+    """Return what the answer must be an instance of, None when it is free. Raises: SchemaError."""
+    wanted = _read_format(response_format, problems)
     if choice == "tool":
-        if schema is not None:
+        if wanted is not None:
             msg = "expected none beside a tool_choice that demands a call, which says what the answer is"
-            problems.add(("body", "response_format"), msg, "value_error")
+            problems.add(_FORMAT, msg, "value_error")
         schemas = {tool.name: _arguments(tool) for tool in tools}
         return call_format(schemas, field="tools") if schemas and not problems.found else None
-    return None if schema is None or problems.found else schema_format(schema, field="response_format")
+    if wanted is None or problems.found:
+        return None
+    field = ".".join(str(step) for step in problems.place(_FORMAT)[1:])
+    return pattern_format(wanted, field=field) if isinstance(wanted, str) else schema_format(wanted, field=field)
 
 
 def _arguments(tool: Tool) -> Mapping[str, object]:
@@ -92,27 +98,47 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _read_format(value: object, problems: Problems) -> Mapping[str, object] | None:
-    """Return the schema that a response_format stands for, None for text."""
-    loc = ("body", "response_format")
+def _read_format(value: object, problems: Problems) -> Mapping[str, object] | str | None:
+    """Return the schema or the pattern that a response_format stands for, None for text."""
     if value is None:
         return None
     kind = value.get("type") if isinstance(value, Mapping) else value
-    if not isinstance(value, Mapping) or kind not in ("text", "json_object", "json_schema"):
-        msg = f"expected type text, json_object or json_schema, got {shown(kind)}"
-        problems.add((*loc, "type"), msg, "literal_error")
+    if not isinstance(value, Mapping) or kind not in _KINDS:
+        problems.add((*_FORMAT, "type"), f"expected type {_WANTED_KINDS}, got {shown(kind)}", "literal_error")
         return None
-    if kind != "json_schema":
-        return {"type": "object"} if kind == "json_object" else None
+    if kind == "text":
+        return None
+    if kind == "regex":
+        return _read_pattern(value.get("pattern"), (*_FORMAT, "pattern"), problems)
+    if kind == "json_object":
+        schema = value.get("schema")
+        return {"type": "object"} if schema is None else _read_root(schema, (*_FORMAT, "schema"), problems)
     inner = value.get("json_schema")
+    if inner is None and "schema" in value:  # as llama.cpp accepts it
+        return _read_root(value["schema"], (*_FORMAT, "schema"), problems)
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
+    return _read_root(schema, (*_FORMAT, "json_schema", "schema"), problems)
+
+
+def _read_pattern(pattern: object, loc: Loc, problems: Problems) -> str | None:
+    if not isinstance(pattern, str):
+        problems.add(loc, f"expected a regular expression, got {shown(pattern)}", "string_type")
+        return None
+    if len(pattern.encode("utf-8", "replace")) > MAX_SCHEMA_BYTES:
+        problems.add(loc, f"expected at most {MAX_SCHEMA_BYTES} bytes, got {len(pattern)} characters", "too_long")
+        return None
+    return pattern
+
+
+def _read_root(schema: object, loc: Loc, problems: Problems) -> Mapping[str, object]:
+    """Check the schema of a whole answer, which may be true or false."""
     if isinstance(schema, bool):
-        schema = {} if schema else {"anyOf": [False]}
-    return _read_schema(schema, (*loc, "json_schema", "schema"), problems)
+        return {} if schema else {"anyOf": [False]}
+    return _read_schema(schema, loc, problems)
 
 
-def _read_schema(schema: object, loc: tuple[str | int, ...], problems: Problems) -> Mapping[str, object]:
-    """Check that a schema is JSON and not too large; what it says is llguidance's to check."""
+def _read_schema(schema: object, loc: Loc, problems: Problems) -> Mapping[str, object]:
+    """Check that a schema is JSON and not too large; what it says is checked when a format is made of it."""
     if not isinstance(schema, Mapping):
         problems.add(loc, f"expected a JSON schema, got {shown(schema)}", "dict_type")
         return {}

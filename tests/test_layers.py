@@ -28,7 +28,7 @@ EDGE_ROWS = (
      "grammar", "answer", "calls", "tools", "pipeline", "mjpeg", "capture", "camera", "voice", "microphone", "changes"),
     ("worker", "engine"),
     ("models", "chat"),
-    ("body", "exchange", "generation", "openai", "openai_messages", "reka", "openapi", "page", "metrics",
+    ("body", "exchange", "generation", "openai", "structured", "openai_messages", "reka", "openapi", "page", "metrics",
      "guard", "queueing", "logs", "connections"),
     ("app",),
     ("client", "checkup", "protocol", "server", "transport", "watcher"),
