@@ -1,6 +1,5 @@
 """A conversation in a terminal, turn by turn: typed or spoken questions, pictures by name or from a camera."""
 
-import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edge.commands.asking import KINDS, Asker, Message, Part, heard, named, seen, user, without_frames
 from edge.commands.console import reason
-from edge.errors import DeviceError, EdgeError
+from edge.commands.keyboard import Keyboard
+from edge.errors import DeviceError, EdgeError, ParameterError
 
 if TYPE_CHECKING:
     from edge.camera import Camera
@@ -22,8 +22,8 @@ _HELP = """\
 /load FILE       go on with a conversation from a file
 /help            this
 /quit            end, as Ctrl-D does
-Ctrl-C stops an answer. A line of three quotes begins and ends a message of several lines."""
-_QUOTES = '"""'
+Ctrl-C stops an answer. Lines that are pasted together are one message; Alt-Enter begins another line,
+three quotes begin and end a message of several lines."""
 
 
 class Conversation:
@@ -57,13 +57,16 @@ class Conversation:
 
     def run(self) -> None:
         """Talk until there is nothing more to hear or to read, or /quit."""
-        _edit_lines([*self._commands, "/quit"])
         if not self._hands_free:
             _say("/help lists the commands" + ("; Ctrl-C to type instead of speaking" if self._microphone else ""))
+        with Keyboard([*self._commands, "/quit"]) as keyboard:
+            self._run(keyboard)
+
+    def _run(self, keyboard: Keyboard) -> None:
         listening = self._microphone is not None
         while True:
             try:
-                goes_on = self._listen() if listening else self._read()
+                goes_on = self._listen() if listening else self._read(keyboard)
                 if not goes_on:
                     return
                 listening = self._microphone is not None
@@ -75,26 +78,30 @@ class Conversation:
                     _say("/quit or Ctrl-D ends")
                 listening = False
 
-    def _read(self) -> bool:
-        """Take a line that is typed; return False at the end. Raises: KeyboardInterrupt."""
+    def _read(self, keyboard: Keyboard) -> bool:
+        """Take what is typed; return False at the end. Raises: KeyboardInterrupt."""
         try:
-            line = _line("> ").strip()
-            if line.startswith(_QUOTES):
-                line = _several_lines(line.removeprefix(_QUOTES))
-                self._ask(line, [])
-                return True
+            text = keyboard.read()
         except EOFError:
             print(file=sys.stderr)
             return False
-        command, _, argument = line.partition(" ")
-        if command in ("/quit", "/exit"):
-            return False
-        if command in self._commands:
-            self._obey(command, argument.strip())
-        elif line.startswith("/"):
-            _say(f"edge: {command}: no such command; /help lists them")
-        elif line:
-            self._ask(line, [])
+        except ParameterError as error:
+            _say(f"edge: {error}")
+            return True
+        while text:
+            line, _, rest = text.partition("\n")
+            command, _, argument = line.strip().partition(" ")
+            if command in ("/quit", "/exit"):
+                return False
+            if command in self._commands:
+                self._obey(command, argument.strip())
+                text = rest.strip("\n")
+            elif line.startswith("/") and not rest:
+                _say(f"edge: {command}: no such command; /help lists them")
+                return True
+            else:
+                self._ask(text, [])
+                return True
         return True
 
     def _listen(self) -> bool:
@@ -189,42 +196,6 @@ class Conversation:
         self._said = messages[1:] if is_system else messages
         self._next.clear()
         _say(f"{len(self._said)} messages are here")
-
-
-def _line(prompt: str) -> str:
-    """Read a line; the prompt goes where the reader looks, never into a file."""
-    if sys.stdout.isatty():
-        return input(prompt)
-    print(prompt, end="", file=sys.stderr, flush=True)
-    return input()
-
-
-def _several_lines(first: str) -> str:
-    """Read lines up to the one that ends with three quotes. Raises: EOFError."""
-    lines = [first] if first else []
-    while not (lines and lines[-1].rstrip().endswith(_QUOTES)):
-        lines.append(_line("... "))
-    lines[-1] = lines[-1].rstrip().removesuffix(_QUOTES)
-    return "\n".join(lines).strip()
-
-
-def _edit_lines(commands: list[str]) -> None:
-    """Give input() line editing, and the tab key the commands and the files."""
-    with contextlib.suppress(ImportError):
-        import readline
-
-        def complete(text: str, n: int) -> str | None:
-            if text.startswith("/") and readline.get_begidx() == 0:
-                found = [f"{command} " for command in commands if command.startswith(text)]
-            else:
-                path = Path(text).expanduser()
-                folder, start = (path, "") if text.endswith("/") or not text else (path.parent, path.name)
-                found = sorted(str(other) for other in folder.glob(f"{start}*"))
-            return found[n] if n < len(found) else None
-
-        readline.set_completer_delims(" ")
-        readline.set_completer(complete)
-        readline.parse_and_bind("tab: complete")
 
 
 def _say(text: str) -> None:

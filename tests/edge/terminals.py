@@ -50,6 +50,20 @@ class Terminal:
             self._n_answered = self._n_prompts()
             self.send(f"{line}\n")
 
+    @property
+    def descriptor(self) -> int:
+        """The keyboard's side, to write bytes to."""
+        return self._fd
+
+    def drain(self) -> None:
+        """Take what is shown by now."""
+        self._read(0)
+
+    def answered(self) -> None:
+        """Wait for the next prompt, whatever number of lines the one before was answered with."""
+        self._wait(lambda: self.screen.display[self.screen.cursor.y].rstrip() == ">", "a prompt", 120)
+        self._n_answered = self._n_prompts() - 1
+
     def send(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
