@@ -15,7 +15,7 @@ from edge.handle import Progress
 from edge.limits import Limits
 from edge.messages import MessageLike
 from edge.models import Models
-from edge.opening import Access, allowing
+from edge.opening import Access, allowing, folder_of
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
 
 Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
@@ -35,7 +35,7 @@ class _Session:
         threads: int | None,
         context: int | None,
         providers: Sequence[str] | None,
-        files: bool | Path,
+        files: bool | str | Path,
         allow_media: Sequence[str],
         limits: Limits | None,
         speech: str | Path | None,
@@ -45,7 +45,7 @@ class _Session:
         self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
         self._limits = limits or Limits.of_this_machine()
         remote = allowing(allow_media, self._limits)
-        self._access = Access(files if isinstance(files, bool) else Path(files), remote)
+        self._access = Access(folder_of(files), remote)
 
     def start(self, body: Mapping[str, object], *, stopped: Callable[[], bool] | None = None) -> Reply:
         """Begin one reply; opening the engine and the media happens here. Raises: ApiError.
@@ -92,7 +92,7 @@ class Reka:
         threads: int | None = None,
         context: int | None = None,
         providers: Sequence[str] | None = None,
-        files: bool | Path = True,
+        files: bool | str | Path = True,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,
@@ -132,7 +132,7 @@ class AsyncReka:
         threads: int | None = None,
         context: int | None = None,
         providers: Sequence[str] | None = None,
-        files: bool | Path = True,
+        files: bool | str | Path = True,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edge.bundle import Manifest, VisionSpec
-from edge.errors import MediaError
+from edge.errors import MediaError, ParameterError
 from edge.limits import Limits
 from edge.listener import Listener
 from edge.media import decoding
@@ -64,6 +64,18 @@ class Access:
         if self.apart or kind in ("video", "pdf"):
             return self.worker.decode(kind, data, options)
         return decoding.decode(kind, data, options)
+
+
+def folder_of(files: bool | str | Path) -> bool | Path:
+    """Return which local files messages may name: all, none, or those in a folder.
+
+    Raises: ParameterError for an empty name, which would stand for whatever folder is the current one.
+    """
+    if isinstance(files, bool):
+        return files
+    if files == "":
+        raise ParameterError("files: expected True, False or the name of a folder, got ''", field="files")
+    return Path(files).expanduser()
 
 
 def allowing(hosts: Sequence[str], limits: Limits | None = None) -> "Remote | None":

@@ -16,7 +16,7 @@ from edge.exchange import HttpRequest, HttpResponse
 from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.limits import Limits
 from edge.models import Models
-from edge.opening import allowing
+from edge.opening import allowing, folder_of
 
 _N_STARTERS = 2
 
@@ -36,13 +36,13 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         aliases: Mapping[str, str] | None = None,
         threads: int | None = None,
         context: int | None = None,
-        files: bool | Path = False,
+        files: bool | str | Path = False,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,
     ) -> None:
         models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
-        folder = files if isinstance(files, bool) else Path(files)
+        folder = folder_of(files)
         self._app = App(models, files=folder, remote=allowing(allow_media, limits), limits=limits)
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 

@@ -5,8 +5,8 @@
 
 import enum
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import pydantic
 import pydantic_core
@@ -162,6 +162,17 @@ class _Message(_Type):
 
 class ChatMessage(_Message):
     """One turn of a conversation."""
+
+    if TYPE_CHECKING:
+        # What is validated below may be given as dicts; a type checker would ask for what becomes of them.
+        def __init__(
+            self,
+            *,
+            content: str | Sequence[object] | None = None,
+            role: ChatRole = None,
+            tool_calls: Sequence[ToolCall | Mapping[str, object]] | None = None,
+            **further: object,
+        ) -> None: ...
 
 
 class ChatMessageChunk(_Message):

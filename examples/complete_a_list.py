@@ -12,4 +12,4 @@ with Reka() as client:
             ChatMessage(role="assistant", content=BEGUN),
         ],
     )
-    print(BEGUN + response.responses[0].message.content)
+    print(f"{BEGUN}{response.responses[0].message.content}")

@@ -15,7 +15,7 @@ async def main() -> None:
             async with at_once:
                 message = ChatMessage(role="user", content=question)
                 response = await client.chat.create(model="reka-edge", messages=[message])
-                return response.responses[0].message.content
+                return str(response.responses[0].message.content)
 
         for question, answer in zip(QUESTIONS, await asyncio.gather(*map(ask, QUESTIONS)), strict=True):
             print(f"{question} {answer}")

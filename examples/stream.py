@@ -8,7 +8,7 @@ with Reka() as client:
         model="reka-edge",
         messages=[ChatMessage(role="user", content="Who are you?")],
     ):
-        text = chunk.responses[0].chunk.content
+        text = str(chunk.responses[0].chunk.content)
         print(text.removeprefix(shown), end="", flush=True)
         shown = text
     print()

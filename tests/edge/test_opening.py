@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from PIL import Image
 import edge
 from edge.bundle import Manifest
 from edge.chat import read_request
-from edge.errors import MediaError
+from edge.errors import MediaError, ParameterError
 from edge.limits import Limits
 from edge.media.decoded import Decoded, Options
 from edge.messages import Problems, read_messages
-from edge.opening import Access, open_media
+from edge.opening import Access, folder_of, open_media
 from edge.paper import TextBudget
 from edge.prompt import Clip, Part, Picture, Text, Turn, pieces
 from tests.edge.fake_engine import manifest
@@ -258,3 +259,10 @@ def test_what_strangers_send_is_decoded_apart_and_films_and_papers_always() -> N
 def test_what_a_process_that_was_taken_over_says_is_refused(kind: str, answer: Decoded) -> None:
     access = Access(apart=True, worker=Recorder(answer))  # type: ignore[arg-type]
     assert "decoding it failed" in refused(access, user(part(kind)))
+
+
+def test_a_folder_may_be_named_by_a_text_but_not_by_an_empty_one(tmp_path: Path) -> None:
+    assert (folder_of(True), folder_of(False)) == (True, False)
+    assert folder_of(str(tmp_path)) == folder_of(tmp_path) == tmp_path
+    with pytest.raises(ParameterError, match="files: expected True, False or the name of a folder, got ''"):
+        folder_of("")
