@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from edge.disjoint import Comparison
+from edge.disjoint import Comparison, Definition
 from edge.keywords import Node, Where, checked, not_supported
 
 _MAX_STEPS = 50_000  # schemas read, for each scope of each reference anew
@@ -73,7 +73,7 @@ class _Reader:
         self._names: dict[tuple[int, Scope], str] = {}
         self._waiting: list[tuple[str, Node | bool, Where, Scope]] = []
         self._definitions: dict[str, object] = {}
-        self._choices: list[tuple[dict[str, object], Where]] = []
+        self._choices: list[tuple[dict[str, object], object, Where]] = []
         self._n_steps = 0
 
     def whole(self, where: Where) -> dict[str, object]:
@@ -83,9 +83,12 @@ class _Reader:
             self._definitions[name] = self._schema(node, place, scope)
         if self._definitions:
             read["$defs"] = self._definitions
-        comparison = Comparison(self._definitions)
-        for node, place in self._choices:
-            _choose(node, comparison, place)
+        comparison = Comparison(self._definitions, self._found)
+        for written, given, place in self._choices:
+            if not comparison.are_disjoint(_listed(written["oneOf"]), _listed(given)):
+                raise place.error(_OVERLAP)
+        for written, _, _ in self._choices:
+            _choose(written)
         return read
 
     def _schema(self, node: object, where: Where, scope: Scope) -> object:
@@ -109,7 +112,7 @@ class _Reader:
             if scope.kind == "closed":
                 _close(read, scope.extra)
         if "oneOf" in read:
-            self._choices.append((read, where))
+            self._choices.append((read, node["oneOf"], where))
         return read
 
     def _count(self, where: Where) -> None:
@@ -178,14 +181,14 @@ class _Reader:
             return [self._schema(item, where, scope) for item in items]
         return self._schema(items, where, scope)
 
-    def _refer(self, reference: str, where: Where, scope: Scope) -> str:
+    def _refer(self, reference: str, where: Where, scope: Scope) -> Definition:
         """Return the reference to a definition of ours, which is read later if it is new."""
         target = self._target(reference, where)
         key = (id(target), scope)
         if key not in self._names:
             self._names[key] = f"{len(self._names)}"
             self._waiting.append((self._names[key], target, where, scope))
-        return f"#/$defs/{self._names[key]}"
+        return Definition(f"#/$defs/{self._names[key]}")
 
     def _target(self, reference: str, where: Where) -> Node | bool:
         found = self._found(reference)
@@ -279,11 +282,9 @@ def _close(read: dict[str, object], extra: frozenset[str]) -> None:
     read["additionalProperties"] = False
 
 
-def _choose(node: dict[str, object], comparison: Comparison, where: Where) -> None:
+def _choose(node: dict[str, object]) -> None:
     """Put anyOf in place of oneOf, which says the same where no instance fits two of the schemas."""
-    options = _listed(node.pop("oneOf"))
-    if not comparison.are_disjoint(options):
-        raise where.error(_OVERLAP)
+    options = node.pop("oneOf")
     if "anyOf" in node:
         node["allOf"] = [*_listed(node.get("allOf")), {"anyOf": options}]
     else:

@@ -17,6 +17,8 @@ Mode = Literal["value", "key", "colon", "in key", "in string", "in number", "in 
 
 MAX_DEPTH = 64  # of an instance; limits.md allows no deeper JSON in a request either
 MAX_DIGITS = 64  # of a number: a model that repeats itself must not make one that no reader takes
+# Of a number with a fraction, leading zeros apart: what a float tells apart, so that 0.99...9 is not read as 1.
+MAX_SIGNIFICANT = 15
 _NUMBER = b"-+.eE0123456789"
 _CHOICES = 24  # a mask of more bytes than this is free text
 _BEAM = 32  # ways kept side by side inside one string or number
@@ -28,7 +30,8 @@ _CLOSERS = b"}],"
 class Place(NamedTuple):
     """Where in a JSON text its end is; mode "twice": behind a key that its object has already; "text": in no JSON.
 
-    open: the brackets not closed yet; keys: of each of them; part: what a key or number says so far.
+    open: the brackets not closed yet; keys: of each of them; part: what a key or number says so far; digits: how many
+    a number with a fraction may have.
     """
 
     mode: Mode = "value"
@@ -36,12 +39,13 @@ class Place(NamedTuple):
     keys: tuple[frozenset[str], ...] = ()
     part: bytes = b""
     escaped: bool = False
+    digits: int = MAX_SIGNIFICANT
 
     @property
     def is_allowed(self) -> bool:
         """Whether readers of JSON accept what is written so far: no key twice, not too deep, no endless number."""
         if self.mode == "in number":
-            return is_readable(self.part)
+            return is_readable(self.part, self.digits)
         return self.mode != "twice" and len(self.open) <= MAX_DEPTH
 
     def after(self, byte: int) -> "Place":
@@ -55,21 +59,21 @@ class Place(NamedTuple):
         if byte in b" \n\r\t" or (self.mode == "in word" and chr(byte).isalpha()):
             return self
         if byte in b"}]":
-            return Place("after", self.open[:-1], self.keys[:-1])
+            return self._on("after", self.open[:-1], self.keys[:-1])
         if byte == ord(","):
-            return Place("key" if self.open.endswith(b"{") else "value", self.open, self.keys)
+            return self._on("key" if self.open.endswith(b"{") else "value", self.open, self.keys)
         if byte == ord(":"):
-            return Place("value", self.open, self.keys)
+            return self._on("value", self.open, self.keys)
         return self._begin(byte)
 
     def _begin(self, byte: int) -> "Place":
         """Return the place after the first byte of a key or value."""
         if byte == ord('"'):
-            return Place("in key" if self.mode == "key" else "in string", self.open, self.keys)
+            return self._on("in key" if self.mode == "key" else "in string", self.open, self.keys)
         if byte in b"{[":
             mode: Mode = "key" if byte == ord("{") else "value"
-            return Place(mode, self.open + bytes((byte,)), (*self.keys, frozenset()))
-        return Place("in number" if byte in _NUMBER else "in word", self.open, self.keys, bytes((byte,)))
+            return self._on(mode, self.open + bytes((byte,)), (*self.keys, frozenset()))
+        return self._on("in number" if byte in _NUMBER else "in word", self.open, self.keys, bytes((byte,)))
 
     def _in_text(self, byte: int) -> "Place":
         part = self.part + bytes((byte,)) if self.mode == "in key" else b""
@@ -78,11 +82,14 @@ class Place(NamedTuple):
         if byte != ord('"'):
             return self._replace(part=part, escaped=byte == ord("\\"))
         if self.mode == "in string":
-            return Place("after", self.open, self.keys)
+            return self._on("after", self.open, self.keys)
         name = _name(self.part)
         known = self.keys[-1]
         mode: Mode = "twice" if name in known else "colon"
-        return Place(mode, self.open, (*self.keys[:-1], known | {name}))
+        return self._on(mode, self.open, (*self.keys[:-1], known | {name}))
+
+    def _on(self, mode: Mode, brackets: bytes, keys: tuple[frozenset[str], ...], part: bytes = b"") -> "Place":
+        return Place(mode, brackets, keys, part, digits=self.digits)
 
 
 class Completion:
@@ -256,14 +263,13 @@ class Completion:
         if goal == b'"' and ord(goal) in first and self._is_end(self._matcher, b"", goal):
             return goal
         ways = [(self._matcher, b"")]
-        begun = self._place.part if self._place.mode == "in number" else b""
         n_most_steps = self._n_steps + _SCALAR_STEPS
         for n in range(most):
             following: dict[tuple[bytes, ...], tuple[LLMatcher, bytes]] = {}
             for matcher, text in ways:
                 options = first if n == 0 else allowed(matcher)
                 for byte in self._ways_on(matcher, options, goal, deep=deep):
-                    if goal == _CLOSERS and byte in _NUMBER and not is_readable(begun + text + bytes((byte,))):
+                    if goal == _CLOSERS and byte in _NUMBER and not self._is_readable(text + bytes((byte,))):
                         continue
                     after = self._tried(matcher, byte)
                     if after is None:
@@ -276,6 +282,11 @@ class Completion:
             if self._n_steps > n_most_steps:
                 return None
         return None
+
+    def _is_readable(self, text: bytes) -> bool:
+        """Tell whether a number may go on with this text, or be it."""
+        begun = self._place.part if self._place.mode == "in number" else b""
+        return is_readable(begun + text, self._place.digits)
 
     def _is_end(self, matcher: "LLMatcher", text: bytes, goal: bytes) -> bool:
         """Tell whether a string or number may end after this text; a key must be new in its object."""
@@ -320,9 +331,15 @@ def _members(mask: bytes) -> bytes:
     return bytes(byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1)
 
 
-def is_readable(number: bytes) -> bool:
-    """Tell whether a number, or the beginning of one, stays within what readers of JSON accept."""
+def is_readable(number: bytes, digits: int = MAX_SIGNIFICANT) -> bool:
+    """Tell whether a number, or the beginning of one, stays within what readers of JSON accept.
+
+    digits: how many it may have, leading zeros apart, if it has a fraction.
+    """
     if len(number) > MAX_DIGITS:
+        return False
+    mantissa = number.lower().partition(b"e")[0]
+    if b"." in mantissa and len(mantissa.replace(b".", b"").lstrip(b"-0")) > digits:
         return False
     try:
         return math.isfinite(float(number))

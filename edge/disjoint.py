@@ -1,11 +1,12 @@
-"""Whether no instance fits two of several schemas, told from what the schemas say without looking at instances.
+"""Whether no instance that is written for one of several schemas fits another, told from what the schemas say.
 
-What is not seen is taken to overlap. Schemas are as `edge.closing` leaves them: references point into `$defs`.
+What is not seen is taken to overlap. An instance is written by a schema as `edge.closing` leaves it, which allows less
+than the schema as it is given; whether it fits the others is a question of those as they are given.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 Definitions = Mapping[str, object]
 
@@ -21,16 +22,31 @@ _RANGES = {
 }
 
 
-class Comparison:
-    """Compares schemas in pairs; gives up, which is to say that they overlap, where it takes long."""
+class Definition(str):
+    """A reference to a definition of ours, whatever the definitions of the schema as it is given are called."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The definition's name."""
+        return self.removeprefix("#/$defs/")
+
+
+class Comparison:
+    """Compares schemas in pairs; gives up, which is to say that they overlap, where it takes long.
+
+    definitions: ours; find: returns what a reference of the schema as it is given leads to.
+    """
+
+    def __init__(self, definitions: Definitions, find: Callable[[str], object] = lambda _: None) -> None:
         self._definitions = definitions
+        self._find = find
         self._n_compared = 0
 
-    def are_disjoint(self, options: Sequence[object]) -> bool:
-        """Tell whether it is certain that no instance fits two of the options."""
-        return all(self.disjoint(a, b) for i, a in enumerate(options) for b in options[i + 1 :])
+    def are_disjoint(self, written: Sequence[object], given: Sequence[object]) -> bool:
+        """Tell whether it is certain that no instance of one of `written` fits another one of those given."""
+        return all(self.disjoint(a, b) for i, a in enumerate(written) for j, b in enumerate(given) if i != j)
 
     def disjoint(self, a: object, b: object, level: int = 0) -> bool:
         """Tell whether it is certain that no instance fits both."""
@@ -47,7 +63,8 @@ class Comparison:
         """Tell by what a schema is made of: one that must hold is disjoint, or all alternatives are."""
         reference = a.get("$ref")
         if isinstance(reference, str):
-            target = self._definitions.get(reference.removeprefix("#/$defs/"))
+            ours = reference.name if isinstance(reference, Definition) else None
+            target = self._find(reference) if ours is None else self._definitions.get(ours)
             if self.disjoint(target, b, level + 1):
                 return True
         if any(self.disjoint(part, b, level + 1) for part in _listed(a.get("allOf"))):

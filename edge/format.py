@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from edge.bounds import tightened
 from edge.closing import closed
+from edge.completion import MAX_SIGNIFICANT
 from edge.errors import SchemaError, shown
 from edge.expansion import checked_pattern
 from edge.keywords import Where
@@ -31,7 +32,8 @@ class Format:
     """What an answer must be: an instance of `grammar` (llguidance's Lark), inside tool_call tags if it is a call.
 
     field: of the request, and limit, what it calls max_tokens, for messages; names: keys that schemas require; texts:
-    matches of their patterns; unions: there are alternatives; is_text: it is no JSON, but what one of `texts` is like.
+    matches of their patterns; unions: there are alternatives; is_text: it is no JSON, but what one of `texts` is like;
+    digits: of a number with a fraction, at most.
     """
 
     grammar: str
@@ -42,6 +44,7 @@ class Format:
     unions: bool
     limit: str = "max_tokens"
     is_text: bool = False
+    digits: int = MAX_SIGNIFICANT
 
 
 def schema_format(schema: Schema, *, field: str) -> Format:
@@ -107,7 +110,8 @@ def _format(grammar: str, field: str, given: Sequence[Schema], prepared: Sequenc
             text = match_of(pattern) if isinstance(pattern, str) else None
             texts.update({} if text is None else {text: None})
         unions = unions or "anyOf" in node
-    return Format(grammar, field, is_call, tuple(names), tuple(texts)[:_MOST_TEXTS], unions)
+    digits = max(MAX_SIGNIFICANT, *(_digits(node) for node in _nodes(prepared)))
+    return Format(grammar, field, is_call, tuple(names), tuple(texts)[:_MOST_TEXTS], unions, digits=digits)
 
 
 def _check_counts(given: Sequence[Schema], prepared: Sequence[Schema], field: str) -> None:
@@ -143,6 +147,12 @@ def _n_optional(node: Schema, *, by_closing: bool = True) -> int:
     properties = _mapped(node.get("properties"))
     needed = {name for name in _listed(node.get("required")) if isinstance(name, str)}
     return sum(name not in needed and (by_closing or item is not True) for name, item in properties.items())
+
+
+def _digits(node: Schema) -> int:
+    """Return how many digits the numbers have that a schema lists."""
+    listed = [*_listed(node.get("enum")), node.get("const")]
+    return max(len(Decimal(repr(value)).as_tuple().digits) if isinstance(value, float) else 0 for value in listed)
 
 
 def _mapped(value: object) -> Mapping[str, object]:

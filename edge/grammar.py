@@ -187,7 +187,7 @@ class Constraint:
         self._names = _quoted(form.names)
         self._texts = tuple(text.encode() for text in form.texts) if form.is_text else _quoted(form.texts)
         self._unions = form.unions
-        self._place = Place("text" if form.is_text else "value")
+        self._place = Place("text" if form.is_text else "value", digits=form.digits)
         self._ending = Ending(b"", ())
         self._is_whole = False
         self._is_ending = False  # nothing but the known ending may follow

@@ -6,7 +6,7 @@ import random
 import jsonschema
 import pytest
 
-from edge.disjoint import Comparison
+from edge.disjoint import Comparison, Definition
 from tests.edge.schemas import random_schema
 
 Schema = dict[str, object]
@@ -38,8 +38,9 @@ def kind(word: str, **more: object) -> Schema:
     ],
 )
 def test_what_has_nothing_in_common(one: object, other: object) -> None:
-    comparison = Comparison({"a": kind("a"), "b": kind("b")})
-    assert comparison.are_disjoint([one, other]) and comparison.are_disjoint([other, one])
+    definitions = {"#/$defs/a": kind("a"), "#/$defs/b": kind("b")}
+    comparison = Comparison({}, definitions.get)
+    assert comparison.are_disjoint([one, other], [one, other])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,21 @@ def test_what_has_nothing_in_common(one: object, other: object) -> None:
     ],
 )
 def test_what_may_have_something_in_common(one: object, other: object) -> None:
-    assert not Comparison({"loop": {"$ref": "#/$defs/loop"}}).are_disjoint([one, other])
+    assert not Comparison({}, lambda reference: {"$ref": reference}).are_disjoint([one, other], [one, other])
+
+
+def test_what_is_written_is_compared_with_what_is_given() -> None:
+    given = [{"type": "object", "required": ["a"]}, {"type": "object"}]
+    written = [{**given[0], "properties": {"a": True}, "additionalProperties": False},
+               {**given[1], "properties": {}, "additionalProperties": False}]  # fmt: skip
+    assert not Comparison({}).are_disjoint(written, given)
+    assert Comparison({}).are_disjoint(written, written)
+
+
+def test_definitions_of_ours_are_not_those_of_the_schema() -> None:
+    comparison = Comparison({"0": {"type": "string"}}, {"#/$defs/0": {"type": "null"}}.get)
+    ours, theirs = {"$ref": Definition("#/$defs/0")}, {"$ref": "#/$defs/0"}
+    assert comparison.disjoint(ours, theirs) and not comparison.disjoint(ours, ours)
 
 
 def test_no_two_random_schemas_that_are_told_apart_share_an_instance() -> None:
@@ -72,7 +87,7 @@ def test_no_two_random_schemas_that_are_told_apart_share_an_instance() -> None:
     ]
     n_apart = 0
     for (one, fits_one), (other, fits_other) in itertools.combinations(zip(schemas, fits, strict=True), 2):
-        if comparison.are_disjoint([one, other]):
+        if comparison.are_disjoint([one, other], [one, other]):
             n_apart += 1
             assert not fits_one & fits_other, (one, other)
     assert n_apart > 100
