@@ -9,7 +9,7 @@ from edge.decode import ByteTokenizer, TextDecoder
 from edge.errors import NonFiniteError, ParameterError
 from edge.format import Format
 from edge.grammar import Constraint
-from edge.handle import FinishReason, Handle, Progress, TokenScore
+from edge.handle import Candidate, FinishReason, Handle, Progress, TokenScore
 from edge.sampling import log_probabilities, make_sampler
 
 F32 = npt.NDArray[np.float32]
@@ -19,7 +19,8 @@ F32 = npt.NDArray[np.float32]
 class Options:
     """How to generate. stop: strings that end the answer; fresh: it begins a turn, it does not continue one.
 
-    form: what the answer must be an instance of; top_logprobs: how many tokens to score beside the chosen one.
+    form: what the answer must be an instance of; top_logprobs: how many tokens to score beside the chosen one;
+    calls: whether tools are on offer, so that the tags of calls stand in the text for who reads calls from it.
     """
 
     max_tokens: int
@@ -33,14 +34,20 @@ class Options:
     fresh: bool
     form: Format | None = None
     top_logprobs: int | None = None
+    calls: bool = False
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends every answer of a bundle."""
+    """What ends every answer of a bundle, and which tokens are no text.
+
+    control: every control token; call_tags: those around a call.
+    """
 
     ids: frozenset[int]
     strings: tuple[str, ...]
+    control: frozenset[int] = frozenset()
+    call_tags: frozenset[int] = frozenset()
 
 
 class Answer:
@@ -59,6 +66,8 @@ class Answer:
         self.token = 0
         self._max_tokens = options.max_tokens
         self._end_ids = ends.ids
+        self._control = ends.control | ends.ids
+        self._silent = self._control - ends.call_tags if options.calls else self._control
         self._n_input = n_input
         self._n_output = 0
         self._tokenizer = tokenizer
@@ -91,7 +100,8 @@ class Answer:
             self._scores += (self._score(logits, self._n_scored),)
         if self.token in self._end_ids:
             return self._finish("stop", end_of_turn=True)
-        text = self._text.push(self.token)
+        # A control token amid an answer says nothing: its name is no text.
+        text = self._text.text if self.token in self._silent else self._text.push(self.token)
         if self._text.stopped:
             return self._finish("stop", end_of_turn=False)
         if self._constraint is not None and self._constraint.is_done:
@@ -114,8 +124,12 @@ class Answer:
         scores = log_probabilities(logits)
         ids = np.argpartition(scores, -n)[-n:] if n else np.empty(0, np.int64)
         best_first = sorted(ids.tolist(), key=lambda token: (-float(scores[token]), token))
-        likeliest = tuple((self._tokenizer.decode_bytes([token]), float(scores[token])) for token in best_first)
-        return TokenScore(self._tokenizer.decode_bytes([self.token]), float(scores[self.token]), likeliest)
+        likeliest = tuple(
+            Candidate(self._tokenizer.decode_bytes([token]), float(scores[token]), token in self._control)
+            for token in best_first
+        )
+        data = b"" if self.token in self._silent else self._tokenizer.decode_bytes([self.token])
+        return TokenScore(data, float(scores[self.token]), likeliest)
 
     def _finish(self, reason: FinishReason, *, end_of_turn: bool) -> bool:
         self._deliver(self._text.finish(end_of_turn=end_of_turn), reason)

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from edge.handle import FinishReason
 from edge.prompt import Call
@@ -14,27 +14,39 @@ MAX_CALLS = 64  # looked at in one answer
 
 @dataclass(frozen=True)
 class Said:
-    """What an answer says: text to show, or calls to make (then there is no text)."""
+    """What an answer says: text to show, or calls to make (then there is no text).
+
+    spans: where the text to show stands in the answer. reasoning: what came before the answer proper.
+    """
 
     content: str
     calls: tuple[Call, ...] = ()
+    spans: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+    reasoning: str = ""
 
 
-def said(text: str, *, names: Collection[str], finish_reason: FinishReason | None) -> Said:
+def shown(text: str, *spans: tuple[int, int], calls: Sequence[Call] = (), reasoning: str = "") -> Said:
+    """Return parts of an answer's text as what it says."""
+    content = "".join(text[start:end] for start, end in spans)
+    return Said(content, tuple(calls), spans, reasoning)
+
+
+def said(text: str, *, names: Collection[str], finish_reason: FinishReason | None, start: int = 0) -> Said:
     """Take an answer's text apart. names: of the tools on offer; finish_reason: None while the text still grows.
 
-    Until the end, what is shown stops before the first tag or half a tag. At the end the calls that can be read are
-    the answer; if there is none, what was written in place of one is shown without its tags, unless it was cut off.
-    Source: reka-edge.md, 7.
+    start: where it begins. Until the end, what is shown stops before the first tag or half a tag. At the end the calls
+    that can be read are the answer; if there is none, what was written in place of one is shown without its tags,
+    unless it was cut off. Source: reka-edge.md, 7.
     """
-    head, tag, rest = text.partition(OPEN)
-    if not tag:
+    opening = text.find(OPEN, start)
+    if opening < 0:
         half = _half_tag(text) if finish_reason is None else 0
-        return Said(text[: len(text) - half].rstrip() if half else text)
+        end = _before_space(text, start, len(text) - half) if half else len(text)
+        return shown(text, (start, max(start, end)))
     if finish_reason is None:
-        return Said(head.rstrip())
-    calls, loose = _scan(rest, names, is_cut=finish_reason != "stop")
-    return Said("", tuple(calls)) if calls else Said("".join([head, *loose]).strip())
+        return shown(text, (start, _before_space(text, start, opening)))
+    calls, loose = _scan(text, opening + len(OPEN), names, is_cut=finish_reason != "stop")
+    return Said("", tuple(calls)) if calls else shown(text, *_stripped(text, [(start, opening), *loose]))
 
 
 def _half_tag(text: str) -> int:
@@ -42,11 +54,10 @@ def _half_tag(text: str) -> int:
     return next((n for n in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:n])), 0)
 
 
-def _scan(text: str, names: Collection[str], *, is_cut: bool) -> tuple[list[Call], list[str]]:
-    """Return the calls in what follows the first opening tag, and the text that is none."""
+def _scan(text: str, place: int, names: Collection[str], *, is_cut: bool) -> tuple[list[Call], list[tuple[int, int]]]:
+    """Return the calls from the first opening tag on, and where text stands that is none. place: behind that tag."""
     calls: list[Call] = []
-    loose: list[str] = []
-    place = 0  # behind an opening tag
+    loose: list[tuple[int, int]] = []
     for _ in range(MAX_CALLS):
         call, end = _read(text, place, names)
         if call is not None:
@@ -54,15 +65,33 @@ def _scan(text: str, names: Collection[str], *, is_cut: bool) -> tuple[list[Call
         else:
             end = min((found for tag in (OPEN, CLOSE) if (found := text.find(tag, place)) >= 0), default=len(text))
             if end < len(text) or not is_cut:
-                loose.append(text[place:end].strip())
+                loose.append((min(end, _past_space(text, place)), _before_space(text, place, end)))
         end = _past_space(text, end)
         end += len(CLOSE) if text.startswith(CLOSE, end) else 0
         following = text.find(OPEN, end)
-        loose.append(text[end : following if following >= 0 else len(text)])
+        loose.append((end, following if following >= 0 else len(text)))
         if following < 0:
             break
         place = following + len(OPEN)
     return calls, loose
+
+
+def _stripped(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans without the white space at both ends of what they show."""
+    left = [(start, end) for start, end in spans if end > start]
+    while left:
+        start, end = left[0]
+        left[0] = (min(end, _past_space(text, start)), end)
+        if left[0][0] < end:
+            break
+        left.pop(0)
+    while left:
+        start, end = left[-1]
+        left[-1] = (start, _before_space(text, start, end))
+        if start < left[-1][1]:
+            break
+        left.pop()
+    return left
 
 
 def _read(text: str, place: int, names: Collection[str]) -> tuple[Call | None, int]:
@@ -81,6 +110,11 @@ def _read(text: str, place: int, names: Collection[str]) -> tuple[Call | None, i
     if isinstance(name, str) and name in names and isinstance(arguments, dict):
         return Call(name, arguments), end
     return None, place
+
+
+def _before_space(text: str, start: int, end: int) -> int:
+    """Return where the white space before `end` begins, at the earliest at `start`."""
+    return start + len(text[start:end].rstrip())
 
 
 def _past_space(text: str, place: int) -> int:

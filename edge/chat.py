@@ -7,18 +7,21 @@ import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edge.answer import Options
-from edge.calls import Said, said
+from edge.calls import Said, said, shown
 from edge.engine import Engine
 from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
 from edge.handle import Handle, Progress
 from edge.limits import Limits
 from edge.listener import Listener
-from edge.messages import MediaPart, Message, Place, Problems, read_messages, shown
+from edge.messages import MediaPart, Message, Place, Problems, read_messages
+from edge.messages import shown as _shown
 from edge.opening import Access, Hearing, open_media
 from edge.paper import TextBudget
 from edge.prompt import Tool, pieces
+from edge.reasoning import Start, parted, start_of
 from edge.tools import read_choice, read_form, read_tools
 from edge.types import (
     ApiError,
@@ -93,6 +96,7 @@ class Reply:
     """The reply to one request, being made; `id` and `model` stand in every response and chunk of it.
 
     tools: names of those that may be called. budget: what became of the text of papers, None without any paper.
+    reasoning: whether the answer begins with some.
     """
 
     id: str
@@ -100,6 +104,7 @@ class Reply:
     handle: Handle
     tools: frozenset[str] = frozenset()
     budget: TextBudget | None = None
+    reasoning: Start = "none"
 
     def progress(self) -> Generator[Progress, None, None]:
         """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
@@ -112,8 +117,7 @@ class Reply:
     def chunk(self, progress: Progress) -> ChunkChatResponse:
         """Return progress as a chunk: the whole text so far, `finish_reason` only when it is the last."""
         spoken = self.said(progress)
-        calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
-        chunk = ChatMessageChunk(role="assistant", content=spoken.content, **calls)
+        chunk = ChatMessageChunk(role="assistant", content=spoken.content, **self._beside(spoken))
         last = {} if progress.finish_reason is None else {"finish_reason": progress.finish_reason}
         response = ChunkMessageResponse(chunk=chunk, **last)
         return ChunkChatResponse(id=self.id, model=self.model, responses=[response], usage=self.usage(progress))
@@ -121,8 +125,7 @@ class Reply:
     def response(self, progress: Progress) -> ChatResponse:
         """Return the last progress as a response."""
         spoken = self.said(progress)
-        calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
-        message = ChatMessage(role="assistant", content=spoken.content, **calls)
+        message = ChatMessage(role="assistant", content=spoken.content, **self._beside(spoken))
         response = MessageResponse(message=message, finish_reason=progress.finish_reason)
         return ChatResponse(id=self.id, model=self.model, responses=[response], usage=self.usage(progress))
 
@@ -138,10 +141,18 @@ class Reply:
         return {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
 
     def said(self, progress: Progress) -> Said:
-        """Return what progress says: text, or calls. Only the last progress has calls."""
+        """Return what progress says: text, or calls, after its reasoning. Only the last progress has calls."""
+        text, reason = progress.text, progress.finish_reason
+        thought = parted(text, start=self.reasoning, ended=reason is not None)
         if not self.tools:
-            return Said(progress.text)
-        return said(progress.text, names=self.tools, finish_reason=progress.finish_reason)
+            return shown(text, (thought.start, len(text)), reasoning=thought.reasoning)
+        spoken = said(text, names=self.tools, finish_reason=reason, start=thought.start)
+        return replace(spoken, reasoning=thought.reasoning)
+
+    def _beside(self, spoken: Said) -> dict[str, Any]:
+        """Return what a message has beside its content: calls, and reasoning as a field that the SDK does not name."""
+        calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
+        return {**calls, **({"reasoning_content": spoken.reasoning} if spoken.reasoning else {})}
 
     def _calls(self, spoken: Said) -> list[ToolCall]:
         stem = self.id.replace("-", "")[:20]
@@ -165,11 +176,11 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     if model is None:
         problems.add(("body", "model"), "expected a model's name, got none", "missing")
     elif not isinstance(model, str) or not model:
-        problems.add(("body", "model"), f"expected a model's name, got {shown(model)}", "string_type")
+        problems.add(("body", "model"), f"expected a model's name, got {_shown(model)}", "string_type")
     numbers = {name: _read_number(name, body.get(name), problems) for name in _NUMBERS}
     seed = body.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        problems.add(("body", "seed"), f"expected an integer, got {shown(seed)}", "int_type")
+        problems.add(("body", "seed"), f"expected an integer, got {_shown(seed)}", "int_type")
     stop = _read_stop(body.get("stop"), problems, limits)
     tools = read_tools(body.get("tools"), problems)
     choice = read_choice(body.get("tool_choice"), tools, problems)
@@ -181,7 +192,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     frames = _read_frames(body.get("video_frames"), problems, limits)
     sound = body.get("video_sound")
     if sound is not None and not isinstance(sound, bool):
-        problems.add(("body", "video_sound"), f"expected true or false, got {shown(sound)}", "bool_type")
+        problems.add(("body", "video_sound"), f"expected true or false, got {_shown(sound)}", "bool_type")
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -197,6 +208,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         fresh=messages[-1].role != "assistant",
         form=form,
         top_logprobs=top_logprobs,
+        calls=bool(tools) and choice != "none",
     )
     return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound is True)
 
@@ -233,7 +245,15 @@ def start(
             handle,
             frozenset(tool.name for tool in request.tools),
             budget if request.has_paper else None,
+            _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
         )
+
+
+def _reasoning(last: Message) -> Start:
+    """Return how the answer of a model that reasons begins; last: the message that it answers or goes on from."""
+    if last.role != "assistant":
+        return start_of(None)
+    return start_of(" ".join(part for part in last.parts if isinstance(part, str)))
 
 
 @contextlib.contextmanager
@@ -266,12 +286,12 @@ def _read_number(name: str, value: object, problems: Problems) -> float:
     kinds = (int,) if number.whole else (int, float)
     if not isinstance(value, kinds) or isinstance(value, bool):
         kind = "int_type" if number.whole else "float_type"
-        problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", kind)
+        problems.add(("body", name), f"expected {number.wanted}, got {_shown(value)}", kind)
         return number.default
     # Python's integers go past what the sampler's floats can hold.
     largest = math.inf if number.whole else sys.float_info.max
     if not (number.low <= value <= number.high and value > number.above and abs(value) <= largest):
-        problems.add(("body", name), f"expected {number.wanted}, got {shown(value)}", "value_error")
+        problems.add(("body", name), f"expected {number.wanted}, got {_shown(value)}", "value_error")
         return number.default
     return value
 
@@ -280,7 +300,7 @@ def _read_stop(stop: object, problems: Problems, limits: Limits) -> tuple[str, .
     if stop is None:
         return ()
     if not isinstance(stop, list | tuple):
-        problems.add(("body", "stop"), f"expected a list of strings, got {shown(stop)}", "list_type")
+        problems.add(("body", "stop"), f"expected a list of strings, got {_shown(stop)}", "list_type")
         return ()
     if len(stop) > limits.stop:
         problems.add(("body", "stop"), f"expected at most {limits.stop} strings, got {len(stop)}", "too_long")
@@ -288,7 +308,7 @@ def _read_stop(stop: object, problems: Problems, limits: Limits) -> tuple[str, .
     for i, text in enumerate(stop):
         n_bytes = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
         if not 1 <= n_bytes <= limits.stop_bytes:
-            msg = f"expected a string of 1 to {limits.stop_bytes} bytes, got {shown(text)} of {n_bytes} bytes"
+            msg = f"expected a string of 1 to {limits.stop_bytes} bytes, got {_shown(text)} of {n_bytes} bytes"
             problems.add(("body", "stop", i), msg, "string_type" if not isinstance(text, str) else "value_error")
     return tuple(stop)
 
@@ -298,7 +318,7 @@ def _read_frames(value: object, problems: Problems, limits: Limits) -> int | Non
     most = limits.video_frames
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
         return value
-    msg = f"expected an integer in [1, {most}], got {shown(value)}"
+    msg = f"expected an integer in [1, {most}], got {_shown(value)}"
     problems.add(("body", "video_frames"), msg, "value_error" if isinstance(value, int) else "int_type")
     return None
 
@@ -307,11 +327,11 @@ def _read_logprobs(body: Mapping[str, object], problems: Problems, limits: Limit
     """Return how many likeliest tokens to report beside each one; None when no probabilities are asked for."""
     wanted, top = body.get("logprobs"), body.get("top_logprobs")
     if wanted is not None and not isinstance(wanted, bool):
-        problems.add(("body", "logprobs"), f"expected true or false, got {shown(wanted)}", "bool_type")
+        problems.add(("body", "logprobs"), f"expected true or false, got {_shown(wanted)}", "bool_type")
     if top is None:
         return 0 if wanted is True else None
     if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= limits.top_logprobs:
-        msg = f"expected an integer in [0, {limits.top_logprobs}], got {shown(top)}"
+        msg = f"expected an integer in [0, {limits.top_logprobs}], got {_shown(top)}"
         problems.add(("body", "top_logprobs"), msg, "value_error")
         return None
     if wanted is not True:
@@ -323,7 +343,7 @@ def _check_features(body: Mapping[str, object], problems: Problems) -> None:
     """Check the types of fields whose features this version refuses."""
     search = body.get("use_search_engine")
     if search is not None and not isinstance(search, bool):
-        problems.add(("body", "use_search_engine"), f"expected true or false, got {shown(search)}", "bool_type")
+        problems.add(("body", "use_search_engine"), f"expected true or false, got {_shown(search)}", "bool_type")
 
 
 def _refuse_features(body: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edge.answer import Answer, Ends, Options, check
 from edge.bundle import Bundle, Manifest
 from edge.cache import Cache, default_context
+from edge.calls import CLOSE, OPEN
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, MemoryExhausted, ParameterError
@@ -62,8 +63,14 @@ class Engine:
         self.context = context
         self.slots = slots
         prompt = bundle.manifest.prompt
-        self._ends = Ends(frozenset(prompt.stop_ids), prompt.stop_strings)
         self._tokenizer = Tokenizer.open(bundle)
+        control = self._tokenizer.control
+        self._ends = Ends(
+            frozenset(prompt.stop_ids),
+            prompt.stop_strings,
+            control=frozenset(control.values()),
+            call_tags=frozenset(control[tag] for tag in (OPEN, CLOSE) if tag in control),
+        )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots))
         # Runs when the engine is forgotten and when the program ends, whichever comes first.

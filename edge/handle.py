@@ -14,15 +14,24 @@ _log = logging.getLogger("edge")
 
 
 @dataclass(frozen=True)
-class TokenScore:
-    """A token of an answer: its bytes, the natural logarithm of its probability, and those of the likeliest tokens.
+class Candidate:
+    """A token that might have been chosen: its bytes, or a control token's name, and its probability's logarithm."""
 
-    The model's own probabilities, before penalties, temperature and schema; likeliest: best first.
+    data: bytes
+    log_probability: float
+    is_control: bool = False
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token of an answer: its bytes in the text, none for a control token, and its probability's natural logarithm.
+
+    The model's own probabilities, before penalties, temperature and schema; likeliest: the most likely, best first.
     """
 
     data: bytes
     log_probability: float
-    likeliest: tuple[tuple[bytes, float], ...]
+    likeliest: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edge.calls import Said
 from edge.chat import Reply
 from edge.exchange import event, openai_error, refused
-from edge.handle import Progress, TokenScore
+from edge.handle import Candidate, Progress
 from edge.messages import Loc, Problems, shown
 from edge.openai_messages import read_messages
+from edge.scores import ShownToken, ShownTokens
 from edge.structured import structured
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
@@ -79,30 +81,39 @@ class OpenaiWriter:
     created: int = field(default_factory=lambda: max(0, int(time.time())))
     scores: bool = False
     _sent: str = ""
-    _n_scored: int = 0
+    _reasoned: str = ""
     _begun: bool = False
+    _tokens: ShownTokens = field(default_factory=ShownTokens)
 
     def whole(self, reply: Reply, last: Progress) -> object:
         answer = reply.response(last)
         message, reason = answer.responses[0].message, answer.responses[0].finish_reason
         calls = _calls(message)
+        said = reply.said(last)
         spoken: Fields = {"role": "assistant", "content": None if calls else message.content, "refusal": None}
         if calls:
             spoken["tool_calls"] = calls
-        scores = _scored(last.scores) if self.scores else None
+        if said.reasoning:
+            spoken["reasoning_content"] = said.reasoning
+        scores = _scored(self._shown(last, said)) if self.scores else None
         choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
         head = self._head(reply, "chat.completion")
         return {**head, "choices": [choice], "usage": _usage(reply, last)}
 
     def events(self, reply: Reply, progress: Progress) -> bytes:
         response = reply.chunk(progress).responses[0]
-        text, calls = str(response.chunk.content or ""), _calls(response.chunk)
+        said, calls = reply.said(progress), _calls(response.chunk)
         written = b"" if self._begun else self._event(reply, {"role": "assistant", "content": ""}, None)
         self._begun = True
-        scores = progress.scores[self._n_scored :]  # of text that is still held back, too
-        if len(text) > len(self._sent) or scores:
-            written += self._event(reply, {"content": text[len(self._sent) :]}, None, scores)
-            self._sent, self._n_scored = text, len(progress.scores)
+        if len(said.reasoning) > len(self._reasoned):
+            written += self._event(reply, {"reasoning_content": said.reasoning[len(self._reasoned) :]}, None)
+            self._reasoned = said.reasoning
+        tokens = self._shown(progress, said) if self.scores else []
+        # With probabilities, text goes out by whole tokens.
+        text = "".join(token.text for token in tokens) if self.scores else said.content[len(self._sent) :]
+        if text or tokens:
+            written += self._event(reply, {"content": text}, None, tokens)
+            self._sent += text
         if calls:
             delta = [{"index": i, **call} for i, call in enumerate(calls)]
             written += self._event(reply, {"tool_calls": delta}, None)
@@ -117,8 +128,13 @@ class OpenaiWriter:
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
         return event(openai_error(error))
 
-    def _event(self, reply: Reply, delta: Fields, reason: str | None, scores: Sequence[TokenScore] = ()) -> bytes:
-        logprobs = _scored(scores) if scores else None
+    def _shown(self, progress: Progress, said: Said) -> list[ShownToken]:
+        """Return the tokens whose text is shown by now, each once."""
+        self._tokens.take(progress.scores)
+        return self._tokens.give(progress.text, said.spans, whole=progress.finish_reason is not None)
+
+    def _event(self, reply: Reply, delta: Fields, reason: str | None, tokens: Sequence[ShownToken] = ()) -> bytes:
+        logprobs = _scored(tokens) if tokens else None
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._head(reply, "chat.completion.chunk"), "choices": [choice]}
         return event({**chunk, "usage": None} if self.include_usage else chunk)
@@ -255,17 +271,26 @@ def _reason(reason: object, calls: list[Fields]) -> str:
     return "length" if reason == "context" else str(reason)
 
 
-def _scored(scores: Sequence[TokenScore]) -> Fields:
-    """Return the probabilities of tokens; half a character stands as U+FFFD, its bytes beside it."""
+def _scored(tokens: Sequence[ShownToken]) -> Fields:
+    """Return the probabilities of tokens, whose texts and bytes join to the content."""
     content = []
-    for score in scores:
-        likeliest = [_score(data, value) for data, value in score.likeliest]
-        content.append({**_score(score.data, score.log_probability), "top_logprobs": likeliest})
+    for token in tokens:
+        likeliest = [_candidate(candidate) for candidate in token.score.likeliest]
+        logprob = _finite(token.score.log_probability)
+        here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
+        content.append({**here, "top_logprobs": likeliest})
     return {"content": content, "refusal": None}
 
 
-def _score(data: bytes, log_probability: float) -> Fields:
-    return {"token": data.decode("utf-8", "replace"), "logprob": max(log_probability, -9999.0), "bytes": list(data)}
+def _candidate(candidate: Candidate) -> Fields:
+    """Return a token that might have been chosen; a control token has a name and no bytes."""
+    data = None if candidate.is_control else list(candidate.data)
+    text = candidate.data.decode("utf-8", "replace")
+    return {"token": text, "logprob": _finite(candidate.log_probability), "bytes": data}
+
+
+def _finite(log_probability: float) -> float:
+    return max(log_probability, -9999.0)
 
 
 def _usage(reply: Reply, progress: Progress) -> dict[str, int]:

@@ -12,6 +12,7 @@ _ANY: Fields = {"type": "object"}
 _STRING: Fields = {"type": "string"}
 _NULL: Fields = {"type": "null"}
 _COUNT: Fields = {"type": "integer", "minimum": 0}
+_REASONED: Fields = {"reasoning_content": _STRING}  # of models that reason
 _REASONS = ["stop", "length", "tool_calls"]
 _TEXT_DETAIL: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": _STRING}}
 _FIELD_ERROR: Fields = {
@@ -261,7 +262,7 @@ def _answer_schemas() -> Fields:
 def _chat(name: str, *, is_last: bool) -> Fields:
     """Return an answer of /v1/chat, or one chunk of it. name: of what holds the text."""
     call = _closed({"id": _STRING, "name": _STRING, "parameters": {"type": "object"}})
-    spoken = _closed({"role": {"const": "assistant"}, "content": _STRING}, {"tool_calls": _listed(call)})
+    spoken = _closed({"role": {"const": "assistant"}, "content": _STRING}, {"tool_calls": _listed(call), **_REASONED})
     reason = {"finish_reason": {"enum": ["stop", "length", "context"]}}
     answer = _closed({name: spoken, **reason}) if is_last else _closed({name: spoken}, reason)
     answers = {**_listed(answer), "maxItems": 1}
@@ -273,7 +274,7 @@ def _chat(name: str, *, is_last: bool) -> Fields:
 def _completion() -> Fields:
     call = _closed({"id": _STRING, "type": {"const": "function"}, "function": _function()})
     fields = {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}, "refusal": {"type": "null"}}
-    message = _closed(fields, {"tool_calls": _listed(call)})
+    message = _closed(fields, {"tool_calls": _listed(call), **_REASONED})
     reason = {"enum": _REASONS}
     choice = _closed({"index": {"const": 0}, "message": message, "logprobs": _logprobs(), "finish_reason": reason})
     return _closed({**_head("chat.completion"), "choices": _listed(choice), "usage": _named("CompletionUsage")})
@@ -281,7 +282,8 @@ def _completion() -> Fields:
 
 def _completion_chunk() -> Fields:
     call = _closed({"index": _COUNT, "id": _STRING, "type": {"const": "function"}, "function": _function()})
-    delta = _closed({}, {"role": {"const": "assistant"}, "content": _STRING, "tool_calls": _listed(call)})
+    said = {"role": {"const": "assistant"}, "content": _STRING, "tool_calls": _listed(call), **_REASONED}
+    delta = _closed({}, said)
     reason = {"enum": [*_REASONS, None]}
     choice = {"index": {"const": 0}, "delta": delta, "logprobs": _logprobs(), "finish_reason": reason}
     usage = {"anyOf": [_named("CompletionUsage"), {"type": "null"}]}
@@ -298,7 +300,8 @@ def _function() -> Fields:
 
 def _logprobs() -> Fields:
     token: Fields = {"token": _STRING, "logprob": {"type": "number"}, "bytes": _listed(_COUNT)}
-    score = _closed({**token, "top_logprobs": _listed(_closed(token))})
+    candidate = {**token, "bytes": {"anyOf": [_listed(_COUNT), {"type": "null"}]}}
+    score = _closed({**token, "top_logprobs": _listed(_closed(candidate))})
     return {"anyOf": [_closed({"content": _listed(score), "refusal": {"type": "null"}}), {"type": "null"}]}
 
 

@@ -98,14 +98,24 @@ def test_probabilities_of_tokens_are_the_same_streamed(client: openai.OpenAI) ->
     fields = {**HOW, "logprobs": True, "top_logprobs": 3}
     whole = client.chat.completions.create(messages=ASK, **fields)  # type: ignore[call-overload]
     scores = whole.choices[0].logprobs.content
-    assert len(scores) == whole.usage.completion_tokens
+    content = whole.choices[0].message.content
+    assert "".join(score.token for score in scores) == content
+    assert b"".join(bytes(score.bytes) for score in scores).decode("utf-8", "replace") == content
+    assert 0 < len(scores) <= whole.usage.completion_tokens
     for score in scores:
         assert score.logprob <= 0 and len(score.top_logprobs) == 3
         assert score.top_logprobs[0].logprob >= score.logprob
-        assert bytes(score.bytes).decode("utf-8", "replace") == score.token
     stream = client.chat.completions.create(messages=ASK, stream=True, **fields)  # type: ignore[call-overload]
-    parts = [chunk.choices[0].logprobs for chunk in stream]
-    assert [score for part in parts if part is not None for score in part.content] == scores
+    choices = [chunk.choices[0] for chunk in stream]
+    assert [score for choice in choices if choice.logprobs for score in choice.logprobs.content] == scores
+    for choice in choices:
+        tokens = choice.logprobs.content if choice.logprobs else []
+        assert "".join(score.token for score in tokens) == (choice.delta.content or "")
+
+
+def test_special_tokens_that_a_model_samples_are_no_text(client: openai.OpenAI) -> None:
+    for seed in range(6):
+        assert "<|special" not in text_of(client, seed=seed, max_completion_tokens=60, temperature=2.0)
 
 
 @pytest.mark.parametrize(("top", "param"), [(21, "top_logprobs"), (-1, "top_logprobs")])
