@@ -40,9 +40,10 @@ export class Answering {
     const { message } = this;
     const begun = performance.now();
     let first = null; // when the first tokens were there, and how many
-    for await (const { text, model, finish, usage } of chat(body, { key, signal: this.abort.signal })) {
+    for await (const { text, reasoning, model, finish, usage } of chat(body, { key, signal: this.abort.signal })) {
       first ??= { at: performance.now(), n: usage?.output_tokens ?? 0 };
       Object.assign(message, { text: before + text, model, usage, end: finish });
+      if (reasoning) message.reasoning = reasoning;
       const seconds = (performance.now() - first.at) / 1000;
       message.wait = (first.at - begun) / 1000;
       message.rate = usage && seconds > LEAST_S ? (usage.output_tokens - first.n) / seconds : null;

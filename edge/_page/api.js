@@ -18,7 +18,7 @@ export async function isThere() {
   }
 }
 
-/** Yields {text, model, finish, usage}, each with the whole text so far. Throws: Failure, AbortError. */
+/** Yields {text, reasoning, model, finish, usage}, each with the whole text so far. Throws: Failure, AbortError. */
 export async function* chat(body, { key, signal }) {
   const sent = {
     method: "POST",
@@ -32,7 +32,8 @@ export async function* chat(body, { key, signal }) {
     const answer = chunk.responses[0];
     if (!answer) throw new Failure("broken", { detail: detailOf(chunk) });
     finish = answer.finish_reason ?? null;
-    yield { text: answer.chunk.content ?? "", model: chunk.model, finish, usage: chunk.usage };
+    const { content, reasoning_content: reasoning } = answer.chunk;
+    yield { text: content ?? "", reasoning: reasoning ?? "", model: chunk.model, finish, usage: chunk.usage };
   }
   if (finish === null) throw new Failure("broken");
 }

@@ -76,6 +76,8 @@ export class Thread {
     const parts = this.shown.get(message.id);
     if (!parts) return;
     parts.view.update(message.text);
+    parts.reasoning.hidden = !message.reasoning;
+    parts.thoughts.textContent = message.reasoning ?? "";
     parts.waiting.hidden = message.text !== "" || message.end !== null;
     parts.facts.textContent = facts(message);
     parts.failure.replaceChildren(...(message.failure ? this.failureParts(message) : []));
@@ -112,14 +114,17 @@ export class Thread {
   answerParts(message) {
     const body = h("div", { class: "markdown" });
     const waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("span"), h("span"), h("span"));
+    const thoughts = h("p", { class: "plain", dir: "auto" });
+    const reasoning = h("details", { class: "reasoning", hidden: true }, h("summary", {}, "Reasoning"), thoughts);
     const failure = h("div", { class: "failure", hidden: true });
     const about = h("span", { class: "facts" });
     const copy = this.copyButton(message);
     const again = iconButton("again", "Answer anew", () => this.on.again(message));
     const more = wideButton(() => this.on.goOn(message), "Continue");
     const bar = h("div", { class: "bar" }, about, h("div", { class: "actions" }, copy, again, more));
-    const article = h("article", { class: "answer", "aria-label": "Answer" }, waiting, body, failure, bar);
-    return { article, view: new MarkdownView(body), waiting, failure, facts: about, copy, again, more };
+    const article = h("article", { class: "answer", "aria-label": "Answer" }, reasoning, waiting, body, failure, bar);
+    const view = new MarkdownView(body);
+    return { article, view, reasoning, thoughts, waiting, failure, facts: about, copy, again, more };
   }
 
   copyButton(message) {
