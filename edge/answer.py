@@ -9,7 +9,7 @@ from edge.decode import ByteTokenizer, TextDecoder
 from edge.errors import NonFiniteError, ParameterError
 from edge.format import Format
 from edge.grammar import Constraint
-from edge.handle import Candidate, FinishReason, Handle, Progress, TokenScore
+from edge.handle import FinishReason, Handle, Progress, TokenScore
 from edge.sampling import log_probabilities, make_sampler
 
 F32 = npt.NDArray[np.float32]
@@ -67,7 +67,8 @@ class Answer:
         self._max_tokens = options.max_tokens
         self._end_ids = ends.ids
         self._control = ends.control | ends.ids
-        self._silent = self._control - ends.call_tags if options.calls else self._control
+        writes_calls = options.calls or (options.form is not None and options.form.is_call)
+        self._silent = self._control - ends.call_tags if writes_calls else self._control
         self._n_input = n_input
         self._n_output = 0
         self._tokenizer = tokenizer
@@ -124,12 +125,10 @@ class Answer:
         scores = log_probabilities(logits)
         ids = np.argpartition(scores, -n)[-n:] if n else np.empty(0, np.int64)
         best_first = sorted(ids.tolist(), key=lambda token: (-float(scores[token]), token))
-        likeliest = tuple(
-            Candidate(self._tokenizer.decode_bytes([token]), float(scores[token]), token in self._control)
-            for token in best_first
-        )
+        likeliest = tuple((self._tokenizer.decode_bytes([token]), float(scores[token])) for token in best_first)
         data = b"" if self.token in self._silent else self._tokenizer.decode_bytes([self.token])
-        return TokenScore(data, float(scores[self.token]), likeliest)
+        controls = tuple(token in self._control for token in best_first)
+        return TokenScore(data, float(scores[self.token]), likeliest, controls)
 
     def _finish(self, reason: FinishReason, *, end_of_turn: bool) -> bool:
         self._deliver(self._text.finish(end_of_turn=end_of_turn), reason)

@@ -14,24 +14,17 @@ _log = logging.getLogger("edge")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A token that might have been chosen: its bytes, or a control token's name, and its probability's logarithm."""
-
-    data: bytes
-    log_probability: float
-    is_control: bool = False
-
-
-@dataclass(frozen=True)
 class TokenScore:
     """A token of an answer: its bytes in the text, none for a control token, and its probability's natural logarithm.
 
-    The model's own probabilities, before penalties, temperature and schema; likeliest: the most likely, best first.
+    The model's own probabilities, before penalties, temperature and schema; likeliest: the most likely tokens, best
+    first, control tokens by their names; controls: which of them are such.
     """
 
     data: bytes
     log_probability: float
-    likeliest: tuple[Candidate, ...]
+    likeliest: tuple[tuple[bytes, float], ...]
+    controls: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edge.calls import Said
 from edge.chat import Reply
 from edge.exchange import event, openai_error, refused
-from edge.handle import Candidate, Progress
+from edge.handle import Progress
 from edge.messages import Loc, Problems, shown
 from edge.openai_messages import read_messages
 from edge.scores import ShownToken, ShownTokens
@@ -275,18 +275,18 @@ def _scored(tokens: Sequence[ShownToken]) -> Fields:
     """Return the probabilities of tokens, whose texts and bytes join to the content."""
     content = []
     for token in tokens:
-        likeliest = [_candidate(candidate) for candidate in token.score.likeliest]
+        likeliest = [_candidate(*each) for each in zip(token.score.likeliest, token.score.controls, strict=True)]
         logprob = _finite(token.score.log_probability)
         here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
         content.append({**here, "top_logprobs": likeliest})
     return {"content": content, "refusal": None}
 
 
-def _candidate(candidate: Candidate) -> Fields:
+def _candidate(candidate: tuple[bytes, float], is_control: bool) -> Fields:
     """Return a token that might have been chosen; a control token has a name and no bytes."""
-    data = None if candidate.is_control else list(candidate.data)
-    text = candidate.data.decode("utf-8", "replace")
-    return {"token": text, "logprob": _finite(candidate.log_probability), "bytes": data}
+    data, log_probability = candidate
+    text = data.decode("utf-8", "replace")
+    return {"token": text, "logprob": _finite(log_probability), "bytes": None if is_control else list(data)}
 
 
 def _finite(log_probability: float) -> float:

@@ -41,5 +41,5 @@ def test_an_answer_of_control_tokens_is_empty() -> None:
 def test_control_tokens_have_no_bytes_among_the_scores_and_names_among_the_candidates() -> None:
     scores = answer(HI, FILLER, SEP, top_logprobs=1).scores
     assert [score.data for score in scores] == [b"Hi", b"", b""]
-    assert [score.likeliest[0].is_control for score in scores] == [False, True, True]
-    assert scores[1].likeliest[0].data == PIECES[FILLER]
+    assert [score.controls for score in scores] == [(False,), (True,), (True,)]
+    assert scores[1].likeliest[0][0] == PIECES[FILLER]
