@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edge import openapi, page
 from edge.body import read_json
-from edge.chat import Reply, Request, api_errors, read_request, start
+from edge.chat import Opened, Reply, Request, api_errors, opened, read_request, start
 from edge.engine import Engine
 from edge.exchange import (
     MODELS_PATH,
@@ -29,7 +29,9 @@ from edge.exchange import (
     route_path,
 )
 from edge.generation import Clock, Generation, parts
-from edge.limits import Limits
+from edge.limits import Limits, is_small_board
+from edge.media.budget import Budget
+from edge.media.pool import Pool
 from edge.metrics import Metrics
 from edge.models import Models
 from edge.openai import from_openai
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from edge.media.remote import Remote
 
 _LOG = logging.getLogger("edge")
+_N_DECODERS = 2  # processes; one on boards with 4 GB or less
 
 Fields = Mapping[str, object]
 T = TypeVar("T")
@@ -68,22 +71,38 @@ class Asked:
 
 
 class Job:
-    """An answer that was asked for and is not begun: nothing is decoded or generated before start()."""
+    """An answer that was asked for and is not begun: nothing is decoded before open(), or generated before start()."""
 
-    def __init__(self, app: "App", path: str, asked: Asked, engine: Engine, begun_s: float) -> None:
+    def __init__(self, app: "App", request: HttpRequest, asked: Asked, engine: Engine, begun_s: float) -> None:
         self._app = app
-        self._path = path
+        self._path = request.path
         self._asked = asked
         self._engine = engine
         self._begun_s = begun_s
         self._given_up = threading.Event()
+        self._access = app.access.shared(request.client)
+        self._media: Opened | None = None
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there is anything to open."""
+        return self._asked.request.has_media
 
     def give_up(self) -> None:
-        """End what start() does before the answer is on its way, from another thread."""
+        """End what open() and start() do before the answer is on its way, from another thread."""
         self._given_up.set()
+        self._access.stop()
+
+    def open(self) -> HttpResponse | None:
+        """Open the media, which needs no engine; return the response where that was wrong."""
+        media = _answered(self._path, self._open, {})
+        if isinstance(media, HttpResponse):
+            return media
+        self._media = media
+        return None
 
     def start(self) -> Generation | HttpResponse:
-        """Open the media, hand the prompt to the engine, and return the answer on its way or what was wrong."""
+        """Hand the prompt to the engine, the media opened; return the answer on its way or what was wrong."""
         app = self._app
         reply = _answered(self._path, self._begin, {})
         if isinstance(reply, HttpResponse):
@@ -98,6 +117,19 @@ class Job:
             clock=app.clock,
         )
 
+    async def opened(self, threads: Executor) -> HttpResponse | None:
+        """As open, on a thread; whoever stops waiting for it stops it, and leaves once it has stopped."""
+        try:
+            work = asyncio.wrap_future(threads.submit(self.open))
+        except RuntimeError:  # closed: then nothing begins that could take long
+            return self.open()
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.give_up()
+            await asyncio.wait({work})
+            raise
+
     async def begun(self, threads: Executor) -> Generation | HttpResponse:
         """As start, on a thread; whoever stops waiting for it stops it."""
         try:
@@ -111,16 +143,22 @@ class Job:
             self.give_up()
             raise
 
-    def _begin(self) -> Reply:
+    def _open(self) -> Opened:
         app, engine = self._app, self._engine
         listener = app.models.listener(engine.manifest.id)
+        return opened(engine, self._asked.request, access=self._access, limits=app.limits, listener=listener)
+
+    def _begin(self) -> Reply:
+        app, engine = self._app, self._engine
+        media, self._media = self._media, None
         return start(
             engine,
             self._asked.request,
-            access=app.access,
+            access=self._access,
             limits=app.limits,
-            listener=listener,
+            listener=app.models.listener(engine.manifest.id),
             stopped=self._given_up.is_set,
+            media=media,
         )
 
 
@@ -150,8 +188,10 @@ class App:
     ) -> None:
         self.models = models
         self.clock = clock
-        self.access = Access(files, remote, apart=True)
         self.limits = limits or Limits.of_this_machine()
+        budget = Budget(self.limits.decoding_s, self.limits.decoding_window_s)
+        decoders = Pool(1 if is_small_board() else _N_DECODERS, budget=budget)
+        self.access = Access(files, remote, apart=True, worker=decoders)
         self.metrics = Metrics()
         self._readers: Mapping[str, Callable[[Fields], Asked]] = {
             "/v1/chat": self._chat,
@@ -204,7 +244,7 @@ class App:
         check_content_type(request.headers)
         asked = self._readers[request.path](read_json(request.body, self.limits))
         engine = self.models.engine(asked.request.model)
-        return Job(self, request.path, asked, engine, begun_s)
+        return Job(self, request, asked, engine, begun_s)
 
     def _chat(self, body: Fields) -> Asked:
         streams = read_stream(body)

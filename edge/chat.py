@@ -18,9 +18,9 @@ from edge.limits import Limits
 from edge.listener import Listener
 from edge.messages import MediaPart, Message, Place, Problems, read_messages
 from edge.messages import shown as _shown
-from edge.opening import Access, Hearing, open_media
+from edge.opening import Access, Hearing, decode_media, heard
 from edge.paper import TextBudget
-from edge.prompt import Tool, pieces
+from edge.prompt import Tool, Turn, pieces
 from edge.reasoning import Start, parted, start_of
 from edge.tools import read_choice, read_form, read_tools
 from edge.types import (
@@ -83,6 +83,11 @@ class Request:
     tools: tuple[Tool, ...] = ()
     video_frames: int | None = None
     video_sound: bool = False
+
+    @property
+    def has_media(self) -> bool:
+        """Whether any message names media."""
+        return any(isinstance(part, MediaPart) for message in self.messages for part in message.parts)
 
     @property
     def has_paper(self) -> bool:
@@ -213,6 +218,32 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound is True)
 
 
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A request's media, decoded; sounds are not turned into text yet. budget: what became of the text of papers."""
+
+    turns: Sequence[Turn]
+    budget: TextBudget
+
+
+def opened(
+    engine: Engine, request: Request, *, access: Access, limits: Limits, listener: Listener | None = None
+) -> Opened:
+    """Open a request's media, without the engine's help. Raises: ApiError. The parameters are those of `start`."""
+    with api_errors():
+        budget = engine.text_budget(limits.page_text_tokens)
+        turns = decode_media(
+            request.messages,
+            spec=engine.manifest,
+            access=access,
+            budget=budget,
+            limits=limits,
+            frames=request.video_frames,
+            hearing=Hearing(listener, request.video_sound),
+        )
+        return Opened(turns, budget)
+
+
 def start(
     engine: Engine,
     request: Request,
@@ -221,30 +252,24 @@ def start(
     limits: Limits,
     listener: Listener | None = None,
     stopped: Callable[[], bool] | None = None,
+    media: Opened | None = None,
 ) -> Reply:
     """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError.
 
-    listener: what hears sounds for a bundle without an audio tower; stopped: asked while it does.
+    listener: what hears sounds for a bundle without an audio tower; stopped: asked while it does. media: what `opened`
+    gave, if it was called before.
     """
+    media = media or opened(engine, request, access=access, limits=limits, listener=listener)
     with api_errors():
         manifest = engine.manifest
-        budget = engine.text_budget(limits.page_text_tokens)
-        turns = open_media(
-            request.messages,
-            spec=manifest,
-            access=access,
-            budget=budget,
-            limits=limits,
-            frames=request.video_frames,
-            hearing=Hearing(listener, request.video_sound, stopped),
-        )
+        turns = heard(media.turns, spec=manifest, hearing=Hearing(listener, request.video_sound, stopped))
         handle = engine.stream(pieces(turns, manifest, tools=request.tools), request.options)
         return Reply(
             str(uuid.uuid4()),
             manifest.id,
             handle,
             frozenset(tool.name for tool in request.tools),
-            budget if request.has_paper else None,
+            media.budget if request.has_paper else None,
             _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
         )
 

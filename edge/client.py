@@ -13,6 +13,7 @@ from edge.chat import Reply, api_errors, read_request, start
 from edge.errors import EngineClosed, UnsupportedError
 from edge.handle import Progress
 from edge.limits import Limits
+from edge.media.pool import Pool
 from edge.messages import MessageLike
 from edge.models import Models
 from edge.opening import Access, allowing, folder_of
@@ -45,24 +46,26 @@ class _Session:
         self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
         self._limits = limits or Limits.of_this_machine()
         remote = allowing(allow_media, self._limits)
-        self._access = Access(folder_of(files), remote)
+        self.access = Access(folder_of(files), remote, worker=Pool())
 
-    def start(self, body: Mapping[str, object], *, stopped: Callable[[], bool] | None = None) -> Reply:
+    def start(
+        self, body: Mapping[str, object], *, access: Access | None = None, stopped: Callable[[], bool] | None = None
+    ) -> Reply:
         """Begin one reply; opening the engine and the media happens here. Raises: ApiError.
 
-        stopped: asked while sounds are turned into text.
+        access: as it is shared for this reply; stopped: asked while sounds are turned into text.
         """
         request = read_request(body, limits=self._limits)
         with api_errors():
             engine = self.models.engine(request.model)
             listener = self.models.listener(engine.manifest.id)
-        access, limits = self._access, self._limits
+        access, limits = access or self.access, self._limits
         return start(engine, request, access=access, limits=limits, listener=listener, stopped=stopped)
 
     def close(self) -> None:
         """Give the engines up, and the process that decodes."""
         self.models.close()
-        self._access.worker.close()
+        self.access.worker.close()
 
 
 class Reka:
@@ -279,15 +282,16 @@ class AsyncChatClient:
 
     async def _start(self, body: Mapping[str, object]) -> Reply:
         """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
-        given_up = threading.Event()
+        given_up, access = threading.Event(), self._session.access.shared(None)
         try:
-            job = self._starters.submit(self._session.start, body, stopped=given_up.is_set)
+            job = self._starters.submit(self._session.start, body, access=access, stopped=given_up.is_set)
         except RuntimeError as error:
             raise ApiError(status_code=503, body={"detail": "the client is closed"}) from error
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
             given_up.set()
+            access.stop()
             job.add_done_callback(_abandon)
             raise
 

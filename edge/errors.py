@@ -9,6 +9,7 @@ EdgeError
 ├── DeviceError          a camera or microphone is not there, stopped, or delivers nothing new
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
+├── RateLimitError       a client has used up what it may use in some time; says when there is more
 ├── ContextLengthError   the prompt does not fit; carries both counts
 ├── NonFiniteError       the model produced NaN or infinity; names the step
 ├── RuntimeFailure       onnxruntime failed while computing
@@ -73,6 +74,14 @@ class UnsupportedError(EdgeError):
     """A feature that the bundle or this version does not have."""
 
 
+class RateLimitError(EdgeError):
+    """A client has used up what it may use in some time; `retry_s`: after how many seconds there is more."""
+
+    def __init__(self, message: str, *, retry_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
 class ContextLengthError(EdgeError):
     """The prompt does not fit; `needed` and `limit` count positions, `at_least`: the text was too long to count."""
 
@@ -113,6 +122,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     DeviceError: 503,
     SchemaError: 400,
     UnsupportedError: 400,
+    RateLimitError: 429,
     ContextLengthError: 400,
     NonFiniteError: 500,
     RuntimeFailure: 500,

@@ -1,14 +1,16 @@
 """One HTTP exchange without a framework: what was asked, what is answered, and an error in the form of its route."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
 from edge.chat import Reply
-from edge.errors import ContextLengthError, UnknownModelError
+from edge.errors import ContextLengthError, RateLimitError, UnknownModelError
 from edge.handle import Progress
+from edge.media.pool import Client
 from edge.types import ApiError, HttpValidationError
 
 Headers = tuple[tuple[str, str], ...]
@@ -29,12 +31,13 @@ _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "overloaded"}
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """path: as it was sent, without the query; headers: names in lower case."""
+    """path: as it was sent, without the query; headers: names in lower case; client: None in process."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    client: Client | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,15 @@ def refusal(
     asked: the request's headers; on /v1/models they tell whose client it is. headers: further ones of the response.
     """
     status = error.status_code or 500
-    if status == 503:
-        headers = (("retry-after", str(RETRY_AFTER_S)), *headers)
+    if status in (429, 503):
+        headers = (("retry-after", str(_retry_after_s(error))), *headers)
     if speaks_openai(path, asked):
         return json_response(openai_error(error), status=400 if status == 422 else status, headers=headers)
     return json_response({"detail": detail_of(error)}, status=status, headers=headers)
+
+
+def _retry_after_s(error: ApiError) -> int:
+    return math.ceil(error.__cause__.retry_s) if isinstance(error.__cause__, RateLimitError) else RETRY_AFTER_S
 
 
 def refused(status: int, detail: str) -> ApiError:

@@ -25,6 +25,11 @@ class Guard:
         self._key = None if key is None else hashlib.sha256(key.encode()).digest()
         self._hosts = {host.lower() for host in (*_LOOPBACK, *hosts)}
 
+    @property
+    def asks(self) -> bool:
+        """Whether a key is asked for."""
+        return self._key is not None
+
     def check(self, method: str, path: str, headers: RawHeaders, *, reached: str | None) -> HttpResponse | None:
         """Return the response for a request that is not let in, None for others.
 

@@ -27,6 +27,7 @@ class Limits:
     """The most of each; `_s` are seconds, `_px` pixels. All a server's are here, its slots and context apart.
 
     waiting, wait_s: requests in the queue, and how long each waits. answer_s: of one generation, by the clock.
+    decoding_s: of one client's media in any decoding_window_s, a client being a key, or without keys an address.
     """
 
     messages: int = 256
@@ -59,6 +60,8 @@ class Limits:
     waiting: int = 8
     wait_s: float = 60.0
     answer_s: float = 1800.0
+    decoding_s: float = 60.0
+    decoding_window_s: float = 600.0
     redirects: int = 3
     connect_s: float = 10.0
     fetch_s: float = 30.0

@@ -51,12 +51,13 @@ _STATUSES = {
     413: "the body is too large",
     415: "the body is not application/json",
     422: "a field's type or range",
+    429: "the media of this key or address took all of their decoding time: come back after Retry-After",
     431: "too many headers, or too long",
     500: "the bundle or the model failed",
     503: "the queue is full, or memory is short: come back after Retry-After",
 }
 _EVERYWHERE = (401, 403, 405, 431, 500, 503)
-_POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 503)
+_POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503)
 
 @functools.cache
 def document() -> Fields:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +19,7 @@ from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
 from edge.media.image import U8, digest, from_array
+from edge.media.pool import Client, Decoder, Pool, Share
 from edge.media.worker import Worker
 from edge.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.paper import TextBudget, paper_parts
@@ -57,10 +58,19 @@ class Access:
     files: bool | Path = False
     remote: "Remote | None" = None
     apart: bool = False
-    worker: Worker = field(default_factory=Worker, repr=False)
+    worker: Decoder = field(default_factory=Worker, repr=False)
+
+    def shared(self, client: Client | None) -> "Access":
+        """Return what one request of a client uses: it takes turns where the processes are a pool's."""
+        return replace(self, worker=self.worker.share(client)) if isinstance(self.worker, Pool) else self
+
+    def stop(self) -> None:
+        """Have nothing more decoded for the one request this is for, from any thread."""
+        if isinstance(self.worker, Share):
+            self.worker.stop()
 
     def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
-        """Decode media. Raises: MediaError, MemoryExhausted."""
+        """Decode media. Raises: MediaError, MemoryExhausted, RateLimitError."""
         if self.apart or kind in ("video", "pdf"):
             return self.worker.decode(kind, data, options)
         return decoding.decode(kind, data, options)
@@ -126,12 +136,44 @@ def open_media(
     frames: int | None = None,
     hearing: Hearing | None = None,
 ) -> list[Turn]:
-    """Open every media part, in order. frames: how many of each film, the bundle's number unless given.
+    """Open every media part, in order, and turn sounds into text where the bundle has no audio tower.
 
-    Raises: MediaError naming the part and what is taken.
+    frames: how many of each film, the bundle's number unless given.
+    Raises: MediaError naming the part and what is taken; as Listener.hear.
     """
+    opened = decode_media(
+        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, hearing=hearing
+    )
+    return heard(opened, spec=spec, hearing=hearing)
+
+
+def decode_media(
+    messages: Sequence[Message],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits,
+    frames: int | None = None,
+    hearing: Hearing | None = None,
+) -> list[Turn]:
+    """Open every media part, in order, and leave sounds as samples. Raises: MediaError naming the part."""
     opener = _Opener(spec, access, limits, frames, budget, hearing or Hearing())
     return [opener.turn(message) for message in messages]
+
+
+def heard(opened: Sequence[Turn], *, spec: Manifest, hearing: Hearing | None) -> list[Turn]:
+    """Return turns with their sounds as text where the bundle has no audio tower. Raises: as Listener.hear."""
+    listener = None if hearing is None or spec.audio is not None else hearing.listener
+    if hearing is None or listener is None:
+        return list(opened)
+
+    def said(part: Part) -> Part:
+        if not isinstance(part, Sound):
+            return part
+        return Transcript(listener.hear(part.samples, part.digest, stopped=hearing.stopped))
+
+    return [replace(turn, parts=tuple(map(said, turn.parts))) for turn in opened]
 
 
 class _Opener:
@@ -235,7 +277,7 @@ class _Opener:
         self._hold(frames)
         return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
 
-    def _sound(self, part: MediaPart) -> Sound | Transcript:
+    def _sound(self, part: MediaPart) -> Sound:
         self._check_hearing()
         limits = self._limits.sound
         if part.is_url:
@@ -246,13 +288,9 @@ class _Opener:
             samples = from_samples(part.source[0], part.source[1], limits)
         return self._heard(samples)
 
-    def _heard(self, samples: F32) -> Sound | Transcript:
-        """Leave a sound to the bundle's own tower, or have its companion say what is said in it."""
+    def _heard(self, samples: F32) -> Sound:
         self._hold([samples])
-        digest, listener = sound_digest(samples), self._hearing.listener
-        if self._spec.audio is not None or listener is None:
-            return Sound(samples, digest)
-        return Transcript(listener.hear(samples, digest, stopped=self._hearing.stopped))
+        return Sound(samples, sound_digest(samples))
 
     def _check_hearing(self) -> None:
         """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""

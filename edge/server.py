@@ -21,8 +21,9 @@ from edge.app import App, Job, check_content_type, method_of, route_error, route
 from edge.errors import EdgeError, ParameterError
 from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused, route_path
 from edge.generation import Generation, StreamBroken, arriving
-from edge.guard import Guard, is_loopback
+from edge.guard import Guard, is_loopback, network
 from edge.limits import Limits, is_small_board
+from edge.media.pool import Client
 from edge.models import Models
 from edge.opening import allowing
 from edge.protocol import CROWD, Connection
@@ -41,6 +42,7 @@ N_SLOTS = 4
 _BACKLOG = 128
 _FIRST_LINE_BYTES = 8 << 10
 _N_THREADS = 4
+_N_OPENINGS = 4  # requests whose media are opened at a time, or wait with them for a place
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
 
@@ -66,16 +68,25 @@ class Settings:
 
 
 class Server:
-    """The ASGI application around an app; for one event loop."""
+    """The ASGI application around an app; for one event loop.
+
+    queue: the places of generations. Media are opened before a request asks for one of them, on other threads than
+    everything else: so many requests at a time hold decoded media, half of them one address's at most.
+    """
 
     def __init__(self, app: App, guard: Guard, queue: Queue) -> None:
         self.app = app
         self.queue = queue
         self._guard = guard
-        # Each place may be held by media that are slow to come or to decode: what is quick has threads besides.
+        limits, n_openings = app.limits, _N_OPENINGS // 2 if is_small_board() else _N_OPENINGS
+        waiting = {"max_waiting": limits.waiting, "max_wait_s": limits.wait_s}
+        self.openings = Queue(n_openings, most=n_openings // 2, **waiting)  # type: ignore[arg-type]
+        # Each place may be held by sounds that are turned into text: what is quick has threads besides.
         self._threads = _threads(_N_THREADS + queue.n_places)
+        self._openers = _threads(n_openings)
         app.metrics.gauge("edge_running", lambda: queue.n_running)
         app.metrics.gauge("edge_queue_length", lambda: queue.n_waiting)
+        app.metrics.gauge("edge_media_queue_length", lambda: self.openings.n_waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Source: the ASGI specification, 2.3."""
@@ -99,8 +110,14 @@ class Server:
 
     def close(self) -> None:
         """Give up threads and engines."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._openers):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.app.close()
+
+    def refuse(self) -> None:
+        """Send away everybody who waits, and everybody who comes."""
+        self.openings.close()
+        self.queue.close()
 
     async def _answer(self, scope: Scope, receive: Receive, said: "_Said") -> Generation | None:
         path = raw_path(scope)
@@ -113,7 +130,7 @@ class Server:
         except ApiError as error:
             await _send_early(_refusal(scope, error), scope, receive, said)
             return None
-        request = HttpRequest(scope["method"], path, header_map(scope["headers"]), body)
+        request = HttpRequest(scope["method"], path, header_map(scope["headers"]), body, self._client(scope))
         work = asyncio.ensure_future(self._work(request, said))
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
@@ -156,11 +173,33 @@ class Server:
             await said.response(job)
             return None
         try:
-            async with self.queue.place():
-                return await self._generate(job, said)
+            return await self._placed(job, request, said)
         except ApiError as error:
             await said.response(refusal(request.path, error))
             return None
+
+    async def _placed(self, job: Job, request: HttpRequest, said: "_Said") -> Generation | None:
+        """Open what there is to open, wait for a place, and answer in it. Raises: ApiError."""
+        address = None if request.client is None else request.client.address
+        if not job.has_media:
+            async with self.queue.place(address):
+                return await self._generate(job, said)
+        self.queue.check(address)  # or it would be decoded for nothing
+        async with contextlib.AsyncExitStack() as opening:
+            await opening.enter_async_context(self.openings.place(address))
+            refusing = await job.opened(self._openers)
+            if refusing is not None:
+                await opening.aclose()
+                await said.response(refusing)
+                return None
+            async with self.queue.place(address):
+                await opening.aclose()
+                return await self._generate(job, said)
+
+    def _client(self, scope: Scope) -> Client:
+        """Return who asks: with a key, that pays for everybody."""
+        address = network(scope["client"][0]) if scope.get("client") else ""
+        return Client("the key" if self._guard.asks else address, address)
 
     async def _generate(self, job: Job, said: "_Said") -> Generation | None:
         answer = await job.begun(self._threads)
@@ -310,12 +349,12 @@ async def _until_gone(receive: Receive) -> None:
 class _Uvicorn(uvicorn.Server):
     """uvicorn that ends in order: who waits is sent away, who is answered has GRACE_S, a second signal ends it now."""
 
-    def __init__(self, config: uvicorn.Config, queue: Queue) -> None:
+    def __init__(self, config: uvicorn.Config, refuse: Callable[[], None]) -> None:
         super().__init__(config)
-        self._queue = queue
+        self._refuse = refuse
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._queue.close()
+        self._refuse()
         late = asyncio.get_running_loop().call_later(GRACE_S, self._break_off)
         await super().shutdown(sockets)
         late.cancel()
@@ -382,7 +421,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     host, port = listener.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    uvicorn_server = _Uvicorn(config, server.queue)
+    uvicorn_server = _Uvicorn(config, server.refuse)
     try:
         on_ready(f"{'http' if tls is None else 'https'}://{place}:{port}", uvicorn_server.stop)
         uvicorn_server.run(sockets=[listener])

@@ -3,13 +3,14 @@
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,15 +63,31 @@ class Worker:
         self._child: _Child | None = None
         self._closed = False
 
-    def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
-        """Decode as edge.media.decoding.decode does, in the other process."""
+    def decode(
+        self,
+        kind: str,
+        data: bytes,
+        options: Options,
+        *,
+        limit_s: float = math.inf,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Decoded:
+        """Decode as edge.media.decoding.decode does, in the other process.
+
+        limit_s: seconds it may take, at most the kind's own. stopped: asked before a process is given the job; one that
+        has it already is ended by interrupt().
+        """
         with self._lock:
             if self._closed:
                 raise MemoryExhausted(f"{kind}: the decoder was closed")
             try:
                 for _ in range(_TRIES):
                     with contextlib.suppress(_Unheard):
-                        return self._run(kind, data, options)
+                        child = self._ready()
+                        if stopped():
+                            raise MediaError(f"{kind}: decoding it was given up")
+                        seconds = min(limit_s, self.limit_s(kind))
+                        return child.run(kind, data, options, memory_bytes=self._memory_bytes, limit_s=seconds)
                     _LOG.warning("the decoding process had ended; a new one is started")
                 raise MemoryExhausted(f"{kind}: the decoder of media ends as soon as it is started")
             finally:
@@ -91,11 +108,14 @@ class Worker:
         with self._lock:
             self._drop()
 
-    def _run(self, kind: str, data: bytes, options: Options) -> Decoded:
-        limit_s = self._limit_s(kind)
-        return self._ready().run(kind, data, options, memory_bytes=self._memory_bytes, limit_s=limit_s)
+    def interrupt(self) -> None:
+        """End the job under way: it fails. Whoever asks makes sure that it is the one that is meant."""
+        child = self._child
+        if child is not None:
+            child.kill()
 
-    def _limit_s(self, kind: str) -> float:
+    def limit_s(self, kind: str) -> float:
+        """Return how many seconds a job of a kind may take."""
         return self._seconds.get(kind, max(self._seconds.values()))
 
     def _ready(self) -> "_Child":

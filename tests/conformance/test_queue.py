@@ -159,3 +159,74 @@ def test_closing_sends_away_who_waits_and_who_comes() -> None:
         assert queue.n_running == 0
 
     asyncio.run(used())
+
+
+def test_the_next_place_goes_to_the_client_that_holds_fewest() -> None:
+    async def used() -> list[str]:
+        queue, order = Queue(2, max_waiting=8), []
+        held = [asyncio.Event() for _ in range(2)]
+
+        async def hold(i: int) -> None:
+            async with queue.place("a"):
+                await held[i].wait()
+
+        async def wait(client: str) -> None:
+            async with queue.place(client):
+                order.append(client)
+                await asyncio.sleep(0)
+
+        running = [asyncio.create_task(hold(i)) for i in range(2)]
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(wait(client)) for client in ("a", "a", "b", "c")]
+        await asyncio.sleep(0)
+        held[0].set()
+        await asyncio.gather(*waiting)
+        held[1].set()
+        await asyncio.gather(*running)
+        assert queue.n_running == 0
+        return order
+
+    assert asyncio.run(used()) == ["b", "c", "a", "a"]
+
+
+def test_one_client_holds_so_many_places_and_others_have_the_rest() -> None:
+    async def used() -> None:
+        queue = Queue(4, most=2)
+        async with contextlib.AsyncExitStack() as stack:
+            for client in ("a", "a", "b"):
+                await stack.enter_async_context(queue.place(client))
+            third = asyncio.create_task(stack.enter_async_context(queue.place("a")))
+            await asyncio.sleep(0)
+            assert (queue.n_running, queue.n_waiting) == (3, 1)
+            await stack.enter_async_context(queue.place("c"))
+            assert (queue.n_running, queue.n_waiting) == (4, 1)
+            third.cancel()
+        assert queue.n_running == 0
+
+    asyncio.run(used())
+
+
+def test_a_client_that_waits_more_often_makes_room_for_one_that_waits_less() -> None:
+    async def used() -> None:
+        queue = Queue(1, max_waiting=3)
+
+        async def wait(client: str) -> str:
+            try:
+                async with queue.place(client):
+                    return "a place"
+            except ApiError as error:
+                return str(error.body["detail"])
+
+        async with queue.place("a"):
+            theirs = [asyncio.create_task(wait("a")) for _ in range(3)]
+            await asyncio.sleep(0)
+            ours = asyncio.create_task(wait("b"))
+            await asyncio.sleep(0)
+            assert queue.n_waiting == 3
+            for client in ("a", "b"):  # two of a, one of b: neither has less than the other by two
+                with pytest.raises(ApiError, match="full"):
+                    queue.check(client)
+        answers = await asyncio.gather(*theirs, ours)
+        assert answers[0] == answers[1] == answers[3] == "a place" and "the queue is full" in answers[2]
+
+    asyncio.run(used())

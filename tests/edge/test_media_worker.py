@@ -199,10 +199,18 @@ def test_a_process_that_is_killed_between_two_jobs_is_replaced(apart: Worker) ->
 def test_a_process_that_ends_before_any_job_is_not_started_for_ever(
     apart: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(worker.ENVIRONMENT, "EDGE_IDLE_S", "0")
+    started = []
+
+    def start() -> "subprocess.Popen[bytes]":
+        code = "import sys; from edge.media import wire; wire.send(sys.stdout.buffer, {'ready': True})"
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(worker, "_start", start)
     with pytest.raises(MemoryExhausted, match="image: the decoder of media ends as soon as it is started"):
-        for _ in range(20):  # now and then a job is heard before the process looks
-            apart.decode("image", png(), OPTIONS)
+        apart.decode("image", png(), OPTIONS)
+    assert len(started) == worker._TRIES
 
 
 def test_a_process_that_cannot_be_started_is_no_fault_of_the_data(
