@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -45,6 +46,12 @@ _N_THREADS = 4
 _N_OPENINGS = 4  # requests whose media are opened at a time, or wait with them for a place
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
+_REFUSALS = {
+    errno.EADDRINUSE: "another program uses the port: choose another one, or --port 0 for one that is free",
+    errno.EACCES: "this user may not use the port: choose one of 1024 or more",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    socket.EAI_NONAME: "there is no such name or address",
+}
 
 
 @dataclass(frozen=True)
@@ -459,7 +466,7 @@ def listening(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=False)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = _REFUSALS.get(getattr(error, "errno", None) or 0) or getattr(error, "strerror", None) or str(error)
         raise ParameterError(f"{host} port {port}: cannot be listened at: {reason}", field="port") from error
 
 

@@ -133,6 +133,7 @@ def test_a_second_signal_ends_it_now(started: Process) -> None:
         (("--host", "0.0.0.0"), "EDGE_API_KEY"),
         (("--host", "::"), "EDGE_API_KEY"),
         (("--host", "nowhere.invalid", "--api-key", "k"), "cannot be listened at"),
+        (("--host", "192.0.2.1", "--api-key", "k"), "this machine has no such address"),
         (("--alias", "x"), "NAME=MODEL"),
         (("--limit", "x"), "NAME=NUMBER"),
         (("--limit", "waiting=some"), "limit waiting: expected a whole number"),
@@ -155,7 +156,9 @@ def test_what_cannot_be_served_is_said_in_a_line(flags: tuple[str, ...], words: 
 def test_a_port_that_is_taken_is_said(int8_bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"127.0.0.1 port {port}: cannot be listened at" in fails("--model", str(int8_bundle), "--port", port)
+        said = fails("--model", str(int8_bundle), "--port", port)
+        words = "another program uses the port: choose another one, or --port 0 for one that is free"
+        assert said == f"edge: 127.0.0.1 port {port}: cannot be listened at: {words}\n"
 
 
 @pytest.mark.slow
