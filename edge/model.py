@@ -1,7 +1,7 @@
 """A bundle's graphs and tables as one model: reads prompts unit by unit, steps, looks at pictures; knows no queue."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edge.bundle import VisionSpec
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, NonFiniteError
@@ -175,7 +176,7 @@ class Model:
             raise MediaError("image: this bundle takes text only")
         spec = self.vision.spec
         rows: list[F32] = []
-        for tile in tiles(media.rgb, spec) if media.kind == "image" else [frame_tile(media.rgb, spec)]:
+        for tile in _tiles(media, spec):
             rows.append(self.encode_tile(tile, owner=owner))
             yield
         embeds = np.concatenate(rows)
@@ -208,3 +209,9 @@ class Model:
         if not np.isfinite(logits).all():
             raise NonFiniteError(f"position {self.cache.length(slot) + len(embeds)} of the prompt")
         return logits
+
+
+def _tiles(media: Media, spec: VisionSpec) -> Iterable[F32]:
+    if media.kind == "frame" and isinstance(media.rgb, np.ndarray):
+        return [frame_tile(media.rgb, spec)]
+    return tiles(media.rgb, spec)

@@ -18,7 +18,7 @@ from edge.media.audio import from_samples
 from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
-from edge.media.image import U8, digest, from_array
+from edge.media.image import U8, digest, from_array, received, reduced, size_of, tower_options
 from edge.media.pool import Client, Decoder, Pool, Share
 from edge.media.worker import Worker
 from edge.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
@@ -219,26 +219,28 @@ class _Opener:
             if vision is None:
                 raise MediaError(f"{part.kind}: {self._spec.id} takes {self._taken()}")
             if part.kind == "image":
-                return [self._picture(part)]
+                return [self._picture(part, vision)]
             if part.kind == "video":
                 return self._film(part, vision)
             return self._paper(part, vision)
         except MediaError as error:
             raise MediaError(f"{place}: {error}") from error
 
-    def _picture(self, part: MediaPart) -> Picture:
+    def _picture(self, part: MediaPart, spec: VisionSpec) -> Picture:
         # The bytes left bound the pixels before anything is decoded.
         max_px = min(self._limits.image_px, self._left_bytes // 3)
         try:
             if part.is_url:
-                rgb = _pictures(self._access.decode("image", self._read(part), {"max_px": max_px}))[0]
+                options = {"max_px": max_px, **tower_options(spec)}
+                image = received(self._access.decode("image", self._read(part), options), spec, max_px=max_px)
             else:
-                rgb = from_array(cast(U8, part.source), max_px=max_px)
+                image = reduced(cast(U8, part.source), spec, max_px=max_px)
         except MediaError as error:
             held = "" if max_px == self._limits.image_px else self._held()
             raise MediaError(f"{error}{held}") from error
-        self._hold([rgb])
-        return Picture(rgb, digest(rgb))
+        width, height = size_of(image)
+        self._hold_bytes(width * height * 3)  # what it was while it was decoded, though little of it may be left
+        return Picture(image, digest(image))
 
     def _film(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         """Open a film, and its sound track where that is asked for."""
@@ -329,7 +331,10 @@ class _Opener:
 
     def _hold(self, arrays: Sequence[U8 | F32]) -> None:
         """Count decoded bytes. Raises: MediaError."""
-        self._left_bytes -= sum(array.nbytes for array in arrays)
+        self._hold_bytes(sum(array.nbytes for array in arrays))
+
+    def _hold_bytes(self, n_bytes: int) -> None:
+        self._left_bytes -= n_bytes
         if self._left_bytes < 0:
             most = self._limits.decoded_bytes
             raise MediaError(f"expected at most {most} bytes decoded in one request, got {most - self._left_bytes}")

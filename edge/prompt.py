@@ -12,7 +12,8 @@ from typing import Literal
 
 from edge.bundle import Manifest
 from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
-from edge.media.image import U8, tile_count
+from edge.media.image import U8, size_of, tile_count
+from edge.media.resized import Resized
 from edge.sound import F32, token_count
 
 Role = Literal["user", "assistant", "system", "tool_output"]
@@ -36,11 +37,12 @@ class Text:
 class Media:
     """A picture, or a film's frame (always one tile), that takes n_tokens positions.
 
-    rgb: (H, W, 3) uint8; digest: of its pixels and, for a frame, its kind: the two make other embeds.
+    rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame, its
+    kind: the two make other embeddings.
     """
 
     kind: Literal["image", "frame"]
-    rgb: U8
+    rgb: U8 | Resized
     n_tokens: int
     digest: str
 
@@ -72,9 +74,9 @@ Piece = Control | Text | Media | Wave | Known
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture. rgb: (H, W, 3) uint8; digest: `edge.media.image.digest` of it."""
+    """A decoded picture. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
 
-    rgb: U8
+    rgb: U8 | Resized
     digest: str
 
 
@@ -205,8 +207,7 @@ class _Layout:
         spec = self._manifest.vision
         if spec is None:
             raise MediaError(f"image: {self._manifest.id} takes text only")
-        height, width = picture.rgb.shape[:2]
-        n_tokens = tile_count(width, height, spec) * spec.tokens_per_tile
+        n_tokens = tile_count(*size_of(picture.rgb), spec) * spec.tokens_per_tile
         self.control("<image>")
         self.pieces.append(Media("image", picture.rgb, n_tokens, picture.digest))
         self.control("</image>")

@@ -138,7 +138,7 @@ class _Reader:
         return lay_out(pieces([Turn("user", parts)], self._manifest), self._tokenizer, limit=self._capacity - 1)
 
     def _look(self, media: Media) -> None:
-        if media.digest not in self.embeds and self._model.vision is not None:
+        if media.digest not in self.embeds and self._model.vision is not None and isinstance(media.rgb, np.ndarray):
             rows = _exhaust(self._model.encode(media, owner=None))
             self._model.vision.recent.remember(media.digest, rows)
             self.pictures[media.digest], self.embeds[media.digest] = media.rgb, rows

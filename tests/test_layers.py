@@ -18,6 +18,7 @@ EDGE_ROWS = (
     ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.budget", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff",
+     "media.resized",
      "media.bmp", "media.variants",
      "media.gif", "media.opencv", "media.tracks", "media.data_url", "limits",
      "completion", "pattern", "bounds", "references",

@@ -1,12 +1,15 @@
 """Pictures: opened with limits, laid on white, and cut into the tiles the vision tower reads."""
 
+import functools
 import hashlib
 import io
 import logging
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +19,112 @@ from edge.bundle import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
 from edge.media.bmp import BitFields, bit_fields
 from edge.media.decoded import Decoded, Options
+from edge.media.resized import BAND_ROWS, Pixels, Resized, Source, Stored, Target, check_resized, resized
 from edge.media.sniff import expect
 from edge.media.variants import unsupported
 
+T = TypeVar("T")
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 
 _LOG = logging.getLogger("edge")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
-_BAND_ROWS = 256
-_MAX_RESIZED_PX = 1 << 26
 _ORIENTATION_TAG = 0x0112
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+class Tower(Protocol):
+    """What of a vision tower decides the sizes of tiles: a `VisionSpec`, or a `TowerShape`."""
+
+    @property
+    def tile_px(self) -> int:
+        """The side of a tile."""
+
+    @property
+    def patch_px(self) -> int:
+        """What the sides of cells are multiples of."""
+
+    @property
+    def max_tiles(self) -> int:
+        """The most cells of a grid."""
+
+    @property
+    def crop_share(self) -> float | None:
+        """What of a tile's shortest edge is kept."""
+
+    @property
+    def resample(self) -> Literal["bilinear", "bicubic"]:
+        """How a tile is made."""
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A tower's shape as it goes to the decoding process."""
+
+    tile_px: int
+    patch_px: int
+    max_tiles: int
+    crop_share: float | None
+    resample: Literal["bilinear", "bicubic"]
+
+
 def decode(data: bytes, options: Options) -> Decoded:
-    """Decode a picture as open_image does; options: max_px."""
-    return Decoded((open_image(data, max_px=int(options["max_px"] or 0)),))
+    """Decode an image: the whole of it as open_image does, or what a tower needs of it where that is less.
+
+    options: max_px, and as `tower_options` gives them. arrays: the image; or, with `width` and `height` of the image as
+    info, the fields `cells` and `whole` of `Resized`. Raises: as open_image.
+    """
+    max_px = int(options["max_px"] or 0)
+    if "tile_px" not in options:
+        return Decoded((open_image(data, max_px=max_px),))
+    share = options["crop_share"]
+    resample: Literal["bilinear", "bicubic"] = "bilinear" if options["resample"] == "bilinear" else "bicubic"
+    tile_px, patch_px, max_tiles = (int(options[name] or 0) for name in ("tile_px", "patch_px", "max_tiles"))
+    tower = TowerShape(tile_px, patch_px, max_tiles, None if share is None else float(share), resample)
+    found = _decoded(data, max_px, functools.partial(_reduced, tower=tower))
+    if not isinstance(found, Resized):
+        return Decoded((found,))
+    arrays = (found.cells,) if found.whole is None else (found.cells, found.whole)
+    return Decoded(arrays, {"width": found.width, "height": found.height})
+
+
+def tower_options(tower: Tower) -> Options:
+    """Return the options with which `decode` gives what a tower needs."""
+    return {name: getattr(tower, name) for name in ("tile_px", "patch_px", "max_tiles", "crop_share", "resample")}
+
+
+def received(decoded: Decoded, tower: Tower, *, max_px: int) -> U8 | Resized:
+    """Return what `decode` gave for a tower, checked: who did it may not have been itself any more.
+
+    Raises: MediaError.
+    """
+    arrays, info = decoded.arrays, decoded.info
+    if not arrays or any(a.dtype != np.uint8 or a.shape[2:] != (3,) or not a.size for a in arrays):
+        raise MediaError("decoding it failed")
+    images = [np.asarray(array, np.uint8) for array in arrays]
+    if not info:
+        return images[0]
+    width, height = info.get("width"), info.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 < height and width * height <= max_px):
+        raise MediaError("decoding it failed")
+    wanted = [(target.height, target.width, 3) for target in _targets(width, height, tower)]
+    if [image.shape for image in images] != wanted:
+        raise MediaError("decoding it failed")
+    return Resized(width, height, images[0], images[1] if len(images) > 1 else None)
 
 
 def open_image(data: bytes, *, max_px: int) -> U8:
-    """Decode a picture: (H, W, 3) uint8 RGB, upright, transparency on white, the first frame of an animation.
+    """Decode an image: (H, W, 3) uint8 RGB, upright, transparency on white, the first frame of an animation.
 
     The format is told by the data, its pixels are counted from the header before anything is decoded.
     Raises: MediaError with a text of ours; MemoryExhausted. Source: reka-edge.md, 4.
     """
+    return _decoded(data, max_px, _whole)
+
+
+def _decoded(data: bytes, max_px: int, finish: Callable[[Source], T]) -> T:
+    """Decode an image and return what becomes of it; its own pixels are held once."""
     name = expect("image", data).name
     try:
         if name == "PNG" and len(data) >= 24 and data[12:16] == b"IHDR":
@@ -49,11 +132,14 @@ def open_image(data: bytes, *, max_px: int) -> U8:
             _check_pixels(width, height, max_px)  # before its chunks are copied
         if name == "BMP" and (fields := bit_fields(data)) is not None:
             _check_pixels(fields.width, fields.height, max_px)
-            return _masked(data, fields)
+            return finish(Pixels(_masked(data, fields)))
         with _file(name, data) as image:
             _check_pixels(image.width, image.height, max_px)
             low = _low_bytes(name, data, image)
-            return _rgb(image if low is None else _without_key(image, low))
+            if low is not None:
+                _whiten_key(image, low)
+                del low
+            return finish(_source(image, is_spare=True))
     except MediaError:
         raise
     except MemoryError as error:
@@ -69,18 +155,27 @@ def open_image(data: bytes, *, max_px: int) -> U8:
 
 
 def from_array(image: U8 | Image.Image, *, max_px: int) -> U8:
-    """Take a picture that is already decoded, an (H, W, 3) uint8 RGB array or a PIL image: a copy of it, same shape.
+    """Accept an image that is already decoded, an (H, W, 3) uint8 RGB array or a PIL image: a copy of it, same shape.
 
     A PIL image is treated as a file is: turned upright, laid on white. Raises: MediaError, MemoryExhausted.
     """
+    return _given(image, max_px, _whole)
+
+
+def reduced(image: U8 | Image.Image, tower: Tower, *, max_px: int) -> U8 | Resized:
+    """Accept an image as from_array does; return what a tower needs of it where that is less. Raises: as from_array."""
+    return _given(image, max_px, functools.partial(_reduced, tower=tower))
+
+
+def _given(image: U8 | Image.Image, max_px: int, finish: Callable[[Source], T]) -> T:
     try:
         if isinstance(image, Image.Image):
             _check_pixels(image.width, image.height, max_px)
-            return _rgb(image)
+            return finish(_source(image, is_spare=False))
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise MediaError(f"image: expected an (H, W, 3) uint8 array or a PIL image, got {_described(image)}")
         _check_pixels(image.shape[1], image.shape[0], max_px)
-        return np.array(image, order="C")
+        return finish(Pixels(image))
     except MediaError:
         raise
     except MemoryError as error:
@@ -90,10 +185,22 @@ def from_array(image: U8 | Image.Image, *, max_px: int) -> U8:
         raise MediaError("image: the PIL image cannot be read as RGB") from error
 
 
-def digest(rgb: U8) -> str:
-    """Return a sha256 (hex) of a picture's shape and pixels: what a cache of embeds is keyed by."""
-    state = hashlib.sha256(struct.pack("<2q", *rgb.shape[:2]))
-    state.update(np.ascontiguousarray(rgb).data)
+def size_of(image: U8 | Resized) -> tuple[int, int]:
+    """Return the width and height of an image in pixels, whatever is left of it."""
+    return (image.width, image.height) if isinstance(image, Resized) else (image.shape[1], image.shape[0])
+
+
+def digest(image: U8 | Resized) -> str:
+    """Return a sha256 (hex) of an image's shape and pixels: what a cache of embeddings is keyed by."""
+    if not isinstance(image, Resized):
+        state = hashlib.sha256(struct.pack("<2q", *image.shape[:2]))
+        state.update(np.ascontiguousarray(image).data)
+        return state.hexdigest()
+    state = hashlib.sha256(struct.pack("<2q", image.width, image.height))
+    for array in (image.cells, image.whole):
+        if array is not None:
+            state.update(struct.pack("<2q", *array.shape[:2]))
+            state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()
 
 
@@ -103,40 +210,75 @@ def tile_count(width: int, height: int, spec: VisionSpec) -> int:
     return 1 if grid is None else grid[0] * grid[1] + 1
 
 
-def tiles(rgb: U8, spec: VisionSpec) -> Iterator[F32]:
-    """Yield a picture's tiles one by one, each (3, T, T) float32, normalised. rgb: (H, W, 3) uint8.
+def tiles(image: U8 | Resized, spec: VisionSpec) -> Iterator[F32]:
+    """Yield an image's tiles one by one, each (3, T, T) float32, normalised. image: (H, W, 3) uint8, or what is left.
 
-    Raises: MediaError for a picture too thin to resize. Source: reka-edge.md, 4.
+    Raises: MediaError for an image too thin to resize. Source: reka-edge.md, 4.
     """
-    whole = Image.fromarray(rgb)
-    grid = _grid(whole.width, whole.height, spec)
-    bicubic = Image.Resampling.BICUBIC
+    grid = _grid(*size_of(image), spec)
+    if isinstance(image, Resized):
+        cells = Image.fromarray(image.cells)
+        overview = functools.partial(_normalised, image.cells if image.whole is None else image.whole, spec)
+    else:
+        picture = Image.fromarray(image)
+        target = _targets(picture.width, picture.height, spec)[0]
+        cells = _resized(picture, (target.width, target.height), target.resample)
+        overview = functools.partial(_tile, picture, spec)
     if grid is None:
-        yield _tile(_resized(whole, _best(whole.width, whole.height, spec), bicubic), spec)
+        yield _tile(cells, spec)
         return
     if spec.order == "whole-first":
-        yield _tile(whole, spec)
-    yield from _cells(whole, grid, spec)
+        yield overview()
+    yield from _cells(cells, grid, spec)
     if spec.order == "cells-first":
-        yield _tile(whole, spec)
+        yield overview()
 
 
 def frame_tile(rgb: U8, spec: VisionSpec) -> F32:
-    """Return the one tile of a film's frame: (3, T, T) float32, normalised. rgb: (H, W, 3) uint8."""
+    """Return the one tile of a video's frame: (3, T, T) float32, normalised. rgb: (H, W, 3) uint8."""
     return _tile(Image.fromarray(rgb), spec)
 
 
-def _cells(whole: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Iterator[F32]:
-    """Yield the tiles of a grid, row by row."""
+def _cells(resized: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Iterator[F32]:
+    """Yield the tiles of a grid whose cells are the right size, row by row."""
     columns, rows = grid
-    cell_width = _to_multiple(whole.width // columns, spec.patch_px)
-    cell_height = _to_multiple(whole.height // rows, spec.patch_px)
-    width, height = _best(cell_width, cell_height, spec)
-    resized = _resized(whole, (columns * width, rows * height), Image.Resampling.BICUBIC)
+    width, height = resized.width // columns, resized.height // rows
     for row in range(rows):
         for column in range(columns):
             left, top = column * width, row * height
             yield _tile(resized.crop((left, top, left + width, top + height)), spec)
+
+
+def _targets(width: int, height: int, tower: Tower) -> list[Target]:
+    """Return what an image is resized to: its cells side by side, and, where it has several, all of it for one tile."""
+    grid = _grid(width, height, tower)
+    if grid is None:
+        return [Target(*_best(width, height, tower), Image.Resampling.BICUBIC)]
+    columns, rows = grid
+    cell = (_to_multiple(width // columns, tower.patch_px), _to_multiple(height // rows, tower.patch_px))
+    cell_width, cell_height = _best(*cell, tower)
+    fitted = _fitted(width, height, tower.tile_px, tower.crop_share)
+    cells = Target(columns * cell_width, rows * cell_height, Image.Resampling.BICUBIC)
+    return [cells, Target(*fitted, _RESAMPLE[tower.resample])]
+
+
+def _reduced(source: Source, tower: Tower) -> U8 | Resized:
+    """Return what a tower needs of an image, all of it where that is not more."""
+    width, height = source.size
+    targets = _targets(width, height, tower)
+    if width * height <= sum(target.width * target.height for target in targets):
+        return _whole(source)
+    cells, *rest = resized(source, targets)
+    return Resized(width, height, cells, rest[0] if rest else None)
+
+
+def _whole(source: Source) -> U8:
+    """Return all of an image: (H, W, 3)."""
+    width, height = source.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, BAND_ROWS):
+        rgb[top : top + BAND_ROWS] = np.asarray(source.rows(top, min(top + BAND_ROWS, height)))
+    return rgb
 
 
 def fit(image: Image.Image, *, side: int, crop_share: float | None, resample: str) -> Image.Image:
@@ -144,27 +286,36 @@ def fit(image: Image.Image, *, side: int, crop_share: float | None, resample: st
 
     Tiles of less than 384 px that have a crop_share keep the proportions: the shortest edge becomes side / crop_share.
     """
-    size = (side, side)
-    if side < 384 and crop_share is not None:
-        shortest = int(side / crop_share)
-        longest = int(shortest * max(image.size) / min(image.size))
-        size = (shortest, longest) if image.width <= image.height else (longest, shortest)
-    return _resized(image, size, _RESAMPLE[resample])
+    return _resized(image, _fitted(image.width, image.height, side, crop_share), _RESAMPLE[resample])
+
+
+def _fitted(width: int, height: int, side: int, crop_share: float | None) -> tuple[int, int]:
+    """Return the size that `fit` resizes to."""
+    if side >= 384 or crop_share is None:
+        return side, side
+    shortest = int(side / crop_share)
+    longest = int(shortest * max(width, height) / min(width, height))
+    return (shortest, longest) if width <= height else (longest, shortest)
 
 
 def _tile(image: Image.Image, spec: VisionSpec) -> F32:
     """Bring a picture to T x T, normalised: (3, T, T)."""
-    side = spec.tile_px
-    image = fit(image, side=side, crop_share=spec.crop_share, resample=spec.resample)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    pixels = np.asarray(image)[top : top + side, left : left + side]  # (T, T, 3)
+    fitted = fit(image, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample)
+    return _normalised(np.asarray(fitted), spec)
+
+
+def _normalised(fitted: U8, spec: VisionSpec) -> F32:
+    """Cut the middle of an image that was made to fit a tile, and normalise it: (3, T, T)."""
+    side, (height, width) = spec.tile_px, fitted.shape[:2]
+    left, top = (width - side) // 2, (height - side) // 2
+    pixels = fitted[top : top + side, left : left + side]  # (T, T, 3)
     mean, std = np.array(spec.mean), np.array(spec.std)
     # 256 grey levels per channel: a table instead of arithmetic on every pixel.
     table = ((np.arange(256)[None, :] / 255 - mean[:, None]) / std[:, None]).astype(np.float32)  # (3, 256)
     return np.stack([table[channel][pixels[:, :, channel]] for channel in range(3)])
 
 
-def _grid(width: int, height: int, spec: VisionSpec) -> tuple[int, int] | None:
+def _grid(width: int, height: int, spec: Tower) -> tuple[int, int] | None:
     """Return the grid (columns, rows) a picture is cut into, None when it stays whole."""
     n = min(-(-width * height // spec.tile_px**2), spec.max_tiles)
     if n <= 1:
@@ -175,7 +326,7 @@ def _grid(width: int, height: int, spec: VisionSpec) -> tuple[int, int] | None:
     return min(grids, key=lambda grid: abs(wanted - math.log(grid[0] / grid[1])))
 
 
-def _best(width: int, height: int, spec: VisionSpec) -> tuple[int, int]:
+def _best(width: int, height: int, spec: Tower) -> tuple[int, int]:
     """Return the size of about T x T pixels that keeps a picture's proportions, in multiples of the patch."""
     ratio = width / height
     best_height = int(spec.tile_px / math.sqrt(ratio))
@@ -188,10 +339,7 @@ def _to_multiple(length: int, step: int) -> int:
 
 
 def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
-    # A line of pixels grows without bound when its shortest edge must reach a given length.
-    width, height = size
-    if width * height > _MAX_RESIZED_PX:
-        raise MediaError(f"image: too thin: resizing it takes {width} x {height} pixels, at most {_MAX_RESIZED_PX}")
+    check_resized(*size)
     return image.resize(size, resample)
 
 
@@ -229,18 +377,23 @@ def _check_pixels(width: int, height: int, max_px: int) -> None:
         raise MediaError(f"image: expected at most {max_px} pixels, got {width} x {height} = {pixels}")
 
 
-def _rgb(image: Image.Image) -> U8:
-    """Decode, convert and turn a picture: (H, W, 3). In bands, so that only one copy of it is ever whole."""
+def _source(image: Image.Image, *, is_spare: bool) -> Source:
+    """Decode an image, so that it can be read in bands: RGB, upright, transparency on white."""
     depth = _png_depth(image)
     image.load()
-    turn = _orientation(image.info.get("exif", b""))
-    width, height = image.size
-    rgb = np.empty((width, height, 3) if turn > 4 else (height, width, 3), dtype=np.uint8)
-    stored = _as_stored(rgb, turn)
-    for top in range(0, height, _BAND_ROWS):
-        bottom = min(top + _BAND_ROWS, height)
-        stored[top:bottom] = np.asarray(_on_white(image.crop((0, top, width, bottom)), depth))
-    return rgb
+    return _Upright(image, _orientation(image.info.get("exif", b"")), depth, is_spare=is_spare)
+
+
+class _Upright(Stored):
+    """A decoded image whose transparency is laid on white as it is read."""
+
+    def __init__(self, image: Image.Image, turn: int, depth: int, *, is_spare: bool) -> None:
+        super().__init__(image, turn, is_spare=is_spare)
+        self._depth = depth
+
+    def rows(self, top: int, bottom: int) -> Image.Image:
+        """Return some rows as RGB."""
+        return _on_white(self.take((0, top, self.size[0], bottom)), self._depth)
 
 
 def _low_bytes(name: str, data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
@@ -256,26 +409,24 @@ def _low_bytes(name: str, data: bytes, image: ImageFile.ImageFile) -> Image.Imag
     return low
 
 
-def _without_key(high: Image.Image, low: Image.Image) -> Image.Image:
-    """Keep the high bytes of 16-bit colours, but for the one that stands for transparency: it is white."""
-    key = np.array(high.info["transparency"])  # (3,), 0 to 65535
-    plain = Image.new("RGB", high.size)
-    for top in range(0, high.height, _BAND_ROWS):
-        box = (0, top, high.width, min(top + _BAND_ROWS, high.height))
+def _whiten_key(high: Image.Image, low: Image.Image) -> None:
+    """Make the one of 16-bit colours that stands for transparency white; the high bytes of the others are kept."""
+    high.load()
+    key = np.array(high.info.pop("transparency"))  # (3,), 0 to 65535
+    for top in range(0, high.height, BAND_ROWS):
+        box = (0, top, high.width, min(top + BAND_ROWS, high.height))
         colours = np.array(high.crop(box))
         keyed = (colours == key >> 8).all(axis=2) & (np.asarray(low.crop(box)) == (key & 255)).all(axis=2)
         colours[keyed] = 255
-        plain.paste(Image.fromarray(colours), box)
-    plain.info["exif"] = high.info.get("exif", b"")
-    return plain
+        high.paste(Image.fromarray(colours), box)
 
 
 def _masked(data: bytes, fields: BitFields) -> U8:
     """Decode a BMP of bit fields: (H, W, 3). An alpha of 0 everywhere is none: programs leave it unset."""
     rgb = np.empty((fields.height, fields.width, 3), dtype=np.uint8)
     is_seen = False
-    for top in range(0, fields.height, _BAND_ROWS):
-        band = fields.rows(data, top, min(top + _BAND_ROWS, fields.height))
+    for top in range(0, fields.height, BAND_ROWS):
+        band = fields.rows(data, top, min(top + BAND_ROWS, fields.height))
         if band.shape[2] == 4 and not is_seen and (is_seen := bool(band[:, :, 3].any())):
             rgb[:top] = 255  # so they were transparent, what is above
         pixels = band if is_seen else band[:, :, :3]
@@ -332,17 +483,6 @@ def _orientation(exif: object) -> int:
     except struct.error:
         _LOG.debug("image: EXIF data cut off")
     return 1
-
-
-def _as_stored(rgb: U8, turn: int) -> U8:
-    """View an upright picture in the order its pixels are stored in the file; turn: EXIF orientation."""
-    if turn > 4:
-        rgb = rgb.transpose(1, 0, 2)  # (W, H, 3)
-    if turn in (3, 4, 6, 7):
-        rgb = rgb[::-1]
-    if turn in (2, 3, 7, 8):
-        rgb = rgb[:, ::-1]
-    return rgb
 
 
 def _described(value: object) -> str:

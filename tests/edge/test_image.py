@@ -420,10 +420,10 @@ def test_what_the_decoder_says_goes_to_the_log_alone(caplog: pytest.LogCaptureFi
 
 
 def test_running_out_of_memory_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Image.Image) -> U8:
+    def fail(image: Image.Image, *, is_spare: bool) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(subject, "_rgb", fail)
+    monkeypatch.setattr(subject, "_source", fail)
     with pytest.raises(MemoryExhausted):
         opened(encoded(Image.new("RGB", (2, 2)), "PNG"))
     with pytest.raises(MemoryExhausted):
