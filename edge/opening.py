@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("edge")
 _MAX_LOST_CHARS = 200
+_DECODER_BYTES = 64 << 20  # what a decoder needs beside the pixels of an image
+
 
 @dataclass(frozen=True)
 class Hearing:
@@ -231,8 +233,10 @@ class _Opener:
         max_px = min(self._limits.image_px, self._left_bytes // 3)
         try:
             if part.is_url:
-                options = {"max_px": max_px, **tower_options(spec)}
-                image = received(self._access.decode("image", self._read(part), options), spec, max_px=max_px)
+                memory_bytes = self._limits.decoded_bytes + _DECODER_BYTES
+                options = {"max_px": max_px, "memory_bytes": memory_bytes, **tower_options(spec)}
+                decoded = self._access.decode("image", self._read(part), options)
+                image = received(decoded, spec, max_px=max_px)
             else:
                 image = reduced(cast(U8, part.source), spec, max_px=max_px)
         except MediaError as error:

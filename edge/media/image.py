@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -30,6 +31,7 @@ F32 = npt.NDArray[np.float32]
 _LOG = logging.getLogger("edge")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
+_WEBP_PX_BYTES = 16  # libwebp's canvas, twice, its frame, and Pillow's pixels
 _ORIENTATION_TAG = 0x0112
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -72,17 +74,17 @@ class TowerShape:
 def decode(data: bytes, options: Options) -> Decoded:
     """Decode an image: the whole of it as open_image does, or what a tower needs of it where that is less.
 
-    options: max_px, and as `tower_options` gives them. arrays: the image; or, with `width` and `height` of the image as
-    info, the fields `cells` and `whole` of `Resized`. Raises: as open_image.
+    options: max_px, memory_bytes (the most to use), and as `tower_options` gives them. arrays: the image; or, with the
+    image's `width` and `height` as info, the fields `cells` and `whole` of `Resized`. Raises: as open_image.
     """
-    max_px = int(options["max_px"] or 0)
+    max_px, max_bytes = int(options["max_px"] or 0), int(options.get("memory_bytes") or sys.maxsize)
     if "tile_px" not in options:
-        return Decoded((open_image(data, max_px=max_px),))
+        return Decoded((_decoded(data, max_px, _whole, max_bytes=max_bytes),))
     share = options["crop_share"]
     resample: Literal["bilinear", "bicubic"] = "bilinear" if options["resample"] == "bilinear" else "bicubic"
     tile_px, patch_px, max_tiles = (int(options[name] or 0) for name in ("tile_px", "patch_px", "max_tiles"))
     tower = TowerShape(tile_px, patch_px, max_tiles, None if share is None else float(share), resample)
-    found = _decoded(data, max_px, functools.partial(_reduced, tower=tower))
+    found = _decoded(data, max_px, functools.partial(_reduced, tower=tower), max_bytes=max_bytes)
     if not isinstance(found, Resized):
         return Decoded((found,))
     arrays = (found.cells,) if found.whole is None else (found.cells, found.whole)
@@ -123,18 +125,22 @@ def open_image(data: bytes, *, max_px: int) -> U8:
     return _decoded(data, max_px, _whole)
 
 
-def _decoded(data: bytes, max_px: int, finish: Callable[[Source], T]) -> T:
+def _decoded(data: bytes, max_px: int, finish: Callable[[Source], T], *, max_bytes: int = sys.maxsize) -> T:
     """Decode an image and return what becomes of it; its own pixels are held once."""
     name = expect("image", data).name
     try:
         if name == "PNG" and len(data) >= 24 and data[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", data, 16)
             _check_pixels(width, height, max_px)  # before its chunks are copied
+        if name == "WebP":  # which allocates when it is opened
+            _check_pixels(*_webp_size(data), max_px, least=0)
+            _check_memory(name, _webp_size(data), _WEBP_PX_BYTES, max_bytes)
         if name == "BMP" and (fields := bit_fields(data)) is not None:
             _check_pixels(fields.width, fields.height, max_px)
             return finish(Pixels(_masked(data, fields)))
         with _file(name, data) as image:
             _check_pixels(image.width, image.height, max_px)
+            _check_memory("progressive JPEG", image.size, _progressive_bytes(image), max_bytes)
             low = _low_bytes(name, data, image)
             if low is not None:
                 _whiten_key(image, low)
@@ -369,12 +375,44 @@ def _plain_png(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _check_pixels(width: int, height: int, max_px: int) -> None:
-    if width < 1 or height < 1:
+def _check_pixels(width: int, height: int, max_px: int, *, least: int = 1) -> None:
+    if width < least or height < least:
         raise MediaError(f"image: expected at least one pixel, got {width} x {height}")
     if width * height > max_px:
         pixels = width * height
         raise MediaError(f"image: expected at most {max_px} pixels, got {width} x {height} = {pixels}")
+
+
+def _check_memory(what: str, size: tuple[int, int], px_bytes: float, max_bytes: int) -> None:
+    """Refuse what takes more memory than its pixels, before it does. Raises: MediaError with both numbers."""
+    needed = int(size[0] * size[1] * px_bytes)
+    if needed > max_bytes:
+        raise MediaError(
+            f"image: expected at most {max_bytes} bytes to decode it, a {what} of {size[0]} x {size[1]} takes "
+            f"{needed}: save it smaller, or as a PNG or a JPEG that is not progressive"
+        )
+
+
+def _progressive_bytes(image: ImageFile.ImageFile) -> float:
+    """Return the bytes a pixel that decoding takes where a JPEG is progressive: all its coefficients are held."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.info.get("progressive"):
+        return 0
+    parts = [(across, down) for _, across, down, _ in image.layer]
+    most = max((across for across, _ in parts), default=1) * max((down for _, down in parts), default=1)
+    return 4 + 2 * sum(across * down for across, down in parts) / most
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height that a WebP header tells, 0 and 0 where it tells none."""
+    head, kind = data[:30].ljust(30, b"\0"), data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 0, 0
 
 
 def _source(image: Image.Image, *, is_spare: bool) -> Source:

@@ -75,8 +75,9 @@ class Worker:
         """Decode as edge.media.decoding.decode does, in the other process.
 
         limit_s: seconds it may take, at most the kind's own. stopped: asked before a process is given the job; one that
-        has it already is ended by interrupt().
+        has it already is ended by interrupt(). The option memory_bytes: the most to use, at most the worker's own.
         """
+        most = min(int(options.get("memory_bytes") or self._memory_bytes), self._memory_bytes)
         with self._lock:
             if self._closed:
                 raise MemoryExhausted(f"{kind}: the decoder was closed")
@@ -87,7 +88,7 @@ class Worker:
                         if stopped():
                             raise MediaError(f"{kind}: decoding it was given up")
                         seconds = min(limit_s, self.limit_s(kind))
-                        return child.run(kind, data, options, memory_bytes=self._memory_bytes, limit_s=seconds)
+                        return child.run(kind, data, options, memory_bytes=most, limit_s=seconds)
                     _LOG.warning("the decoding process had ended; a new one is started")
                 raise MemoryExhausted(f"{kind}: the decoder of media ends as soon as it is started")
             finally:

@@ -171,6 +171,23 @@ def test_an_image_too_thin_to_resize_is_refused_before_anything_is_held() -> Non
     assert found[0].shape == (64, 64, 3)
 
 
+@pytest.mark.parametrize(
+    ("form", "options", "n_bytes"),
+    [("WEBP", {}, 16), ("WEBP", {"lossless": True}, 16), ("WEBP", {"exif": b"Exif\0\0MM"}, 16),
+     ("JPEG", {"progressive": True}, 7)],
+)  # fmt: skip
+def test_what_takes_more_memory_than_its_pixels_is_refused_with_both_numbers(
+    form: str, options: dict[str, object], n_bytes: int
+) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (320, 200)).save(data, form, **options)
+    needed = 320 * 200 * n_bytes
+    for most in (needed, needed + 1):
+        decode(data.getvalue(), {"max_px": 64_000, "memory_bytes": most})
+    with pytest.raises(MediaError, match=f"at most {needed - 1} bytes to decode it, a .* of 320 x 200 takes {needed}"):
+        decode(data.getvalue(), {"max_px": 64_000, "memory_bytes": needed - 1})
+
+
 MEASURE = """
 import io, sys
 from pathlib import Path
