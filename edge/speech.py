@@ -77,7 +77,7 @@ class Speech:
         English; stopped: asked between tokens; progress: called with seconds heard and seconds in all.
         Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted.
         """
-        self.check(language=language, task=task)
+        check(self.spec, language=language, task=task)
         stopped = stopped or _never
         while not self._lock.acquire(timeout=_PATIENCE_S):
             _check_wanted(stopped)
@@ -89,15 +89,6 @@ class Speech:
             raise failure_of(error) from error
         finally:
             self._lock.release()
-
-    def check(self, *, language: str | None, task: str) -> None:
-        """Check what is asked for besides a sound. Raises: ParameterError saying what there is."""
-        languages, tasks = self.spec.languages, self.spec.tasks or {"transcribe": 0}
-        if language is not None and language not in languages:
-            known = ", ".join(languages) or "none, as this model knows one language only"
-            raise ParameterError(f"language: expected one of {known}; got {language!r:.200}", field="language")
-        if task not in tasks:
-            raise ParameterError(f"task: expected one of {', '.join(tasks)}; got {task!r:.200}", field="task")
 
     def encode(self, mel: F32) -> Values:
         """Run the encoder. mel: (M, F) -> hidden: (1, T, H), and the sound's keys and values by layer, (1, A, T, d)."""
@@ -202,6 +193,16 @@ class Speech:
         """Return the text of tokens; those from the end token on stand for no text."""
         data = b"".join(self._pieces[token] for token in tokens if token < self.spec.end)
         return data.decode("utf-8", errors="replace")
+
+
+def check(spec: SpeechSpec, *, language: str | None, task: str) -> None:
+    """Check what is asked of a model besides a sound. Raises: ParameterError saying what there is."""
+    languages, tasks = spec.languages, spec.tasks or {"transcribe": 0}
+    if language is not None and language not in languages:
+        known = ", ".join(languages) or "none, as this model knows one language only"
+        raise ParameterError(f"language: expected one of {known}; got {language!r:.200}", field="language")
+    if task not in tasks:
+        raise ParameterError(f"task: expected one of {', '.join(tasks)}; got {task!r:.200}", field="task")
 
 
 def _values(whose: str, spec: SpeechSpec) -> list[str]:

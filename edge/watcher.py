@@ -13,7 +13,7 @@ from edge.camera import Camera, Frame, Source
 from edge.changes import F32, REFRESH_S, THRESHOLD, Glance, TileMemory
 from edge.chat import Request, api_errors, read_request
 from edge.engine import Engine
-from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError
+from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError, UnsupportedError
 from edge.handle import Handle
 from edge.limits import Limits
 from edge.models import Models
@@ -121,6 +121,8 @@ def watch(
         request = _request(models, question, system, options)
         with api_errors():
             engine = models.engine(request.model)
+            if engine.manifest.vision is None:  # told before a camera is opened
+                raise UnsupportedError(f"{engine.manifest.id} takes text only: it cannot watch a camera")
         if isinstance(source, int | str | Path) or callable(source):
             source = held.enter_context(Camera(source))
         executor = held.enter_context(ThreadPoolExecutor(1, thread_name_prefix="edge-watch"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.commands.asking import KINDS, Asker, Message, Part, first_model, heard, named, seen, user
+from edge.commands.choosing import chosen, needed
 from edge.commands.console import AsJson, ModelName, api_failures, camera_of, fail, piped
 from edge.commands.conversation import Conversation
 
@@ -41,6 +42,7 @@ def chat(
 ) -> None:
     """Ask about text, pictures, sounds, films or papers; what is piped in is added to the question."""
     from edge.client import Reka
+    from edge.microphone import Microphone
 
     listens = mic or mic_source is not None
     given = zip(KINDS, (image, audio, video, pdf), strict=True)
@@ -54,15 +56,24 @@ def chat(
     if as_json and not is_one:
         fail("--json: expected a question beside it")
     with api_failures(), ExitStack() as held:
-        client = held.enter_context(Reka(model=model))
+        seeing, hearing = ["image"] * (camera is not None), ["audio"] * listens
+        stored = chosen(model, needed([*_kinds(parts), *seeing, *hearing]))
+        client = held.enter_context(Reka(model=model or stored.id))
         asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
-        ear = held.enter_context(_microphone(mic_source, model or asker.model)) if listens else None
+        ear = held.enter_context(Microphone(mic_source)) if listens else None
         if is_one:
             _ask_once(asker, system, text, [*_sensed(eyes, ear), *parts], as_json=as_json)
         else:
             hands_free = not typed or mic_source == "-"
-            Conversation(asker, system=system, parts=parts, camera=eyes, microphone=ear, hands_free=hands_free).run()
+            Conversation(
+                asker, stored, system=system, parts=parts, camera=eyes, microphone=ear, hands_free=hands_free
+            ).run()
+
+
+def _kinds(parts: list[Part]) -> list[str]:
+    """Return the kinds of the media of a message."""
+    return [str(part["type"]).removesuffix("_url") for part in parts]
 
 
 def _ask_once(asker: Asker, system: str | None, text: str, parts: list[Part], *, as_json: bool) -> None:
@@ -84,18 +95,3 @@ def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Pa
             fail("nobody spoke")
         parts.append(heard(utterance))
     return parts
-
-
-def _microphone(source: str | None, model: str) -> "Microphone":
-    """Return the microphone, unless the model would hear nothing."""
-    from edge import store
-    from edge.bundle import Manifest
-    from edge.microphone import Microphone
-    from edge.models import find
-
-    stored = find(model, {})
-    hears = isinstance(stored.manifest, Manifest) and stored.manifest.audio is not None
-    if not hears and store.companion(stored.id) is None:
-        wanted = f"edge models companion {stored.id} SPEECH-BUNDLE"
-        fail(f"--mic: {stored.id} does not hear; name a speech bundle that does: {wanted}")
-    return Microphone(source)

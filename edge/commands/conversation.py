@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.commands.asking import KINDS, Asker, Message, Part, heard, named, seen, user, without_frames
+from edge.commands.choosing import needed, why_not
 from edge.commands.console import reason
 from edge.commands.keyboard import Keyboard
 from edge.errors import DeviceError, EdgeError, ParameterError
@@ -13,6 +14,7 @@ from edge.errors import DeviceError, EdgeError, ParameterError
 if TYPE_CHECKING:
     from edge.camera import Camera
     from edge.microphone import Microphone
+    from edge.store import Stored
 
 _HELP = """\
 /image FILE      add a picture to the next message; likewise /audio, /video, /pdf
@@ -27,11 +29,15 @@ three quotes begin and end a message of several lines."""
 
 
 class Conversation:
-    """What was said so far, what the next message will hold, and where it comes from."""
+    """What was said so far, what the next message will hold, and where it comes from.
+
+    stored: the bundle that answers.
+    """
 
     def __init__(
         self,
         asker: Asker,
+        stored: "Stored",
         *,
         system: str | None = None,
         parts: list[Part] | None = None,
@@ -40,6 +46,7 @@ class Conversation:
         hands_free: bool = False,
     ) -> None:
         self._asker = asker
+        self._stored = stored
         self._system = system
         self._next = list(parts or ())
         self._camera = camera
@@ -158,7 +165,10 @@ class Conversation:
 
         def add(name: str) -> None:
             name = name.strip("\"'")
-            if Path(name).expanduser().is_file() or name.startswith("https:"):
+            cannot = why_not(self._stored, needed([kind])) if name else ""
+            if cannot:
+                _say(f"edge: /{kind}: {cannot}")
+            elif Path(name).expanduser().is_file() or name.startswith("https:"):
                 self._next.append(named(kind, name))
             elif name:
                 _say(f"edge: {name!r:.200}: no such file")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.commands.choosing import chosen, why_not
 from edge.commands.console import ModelName, api_failures, fail
 
 if TYPE_CHECKING:
@@ -37,17 +38,15 @@ def detect(
     if out is not None and out.suffix.lower() not in _SUFFIXES:
         fail(f"--out {out}: expected a file name that ends with {', '.join(_SUFFIXES)}")
     # A path with a colon would read as a URL; a file: URL says what is meant.
+    stored = chosen(model, ["images", "boxes"])
     url = Path(picture).absolute().as_uri() if Path(picture).is_file() else picture
     rgb = open_image(read_url(url, files=True), max_px=Limits.of_this_machine().image_px)
     question = f"Detect: {', '.join(thing.strip() for thing in things)}"
     content = [{"type": "image", "image": rgb}, {"type": "text", "text": question}]
-    with api_failures(), Reka(model=model) as client:
-        installed = client.models.get()
-        if not installed:
-            fail("no bundle is installed: edge models install DIR")
+    with api_failures(), Reka(model=model or stored.id) as client:
         reply = client.chat.create(
             messages=[{"role": "user", "content": content}],
-            model=installed[0].id,
+            model=stored.id,
             temperature=0,
             max_tokens=max_tokens,
         )
@@ -55,6 +54,9 @@ def detect(
     boxes = parse_boxes(answer)
     shown = Image.fromarray(rgb)
     _print(answer, boxes, shown, as_json=as_json)
+    if not boxes:
+        lacks = why_not(stored, ["boxes"])
+        print(f"edge: no box in the answer: {answer!r:.200}{lacks and f'; {lacks}'}", file=sys.stderr)
     if out is not None:
         _write(drawn(shown, boxes), out)
 
@@ -74,8 +76,6 @@ def _print(answer: str, boxes: list["Box"], picture: "Image.Image", *, as_json: 
         return
     for box in found:
         print(json.dumps(box))
-    if not found:
-        print(f"edge: no box in the answer: {answer!r:.200}", file=sys.stderr)
 
 
 def _write(picture: "Image.Image", out: Path) -> None:

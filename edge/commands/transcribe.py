@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from edge.commands.console import fail, harmless
+from edge.errors import ParameterError
 from edge.transcript import Format
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ def transcribe(
 
     if form not in _FORMATS:
         fail(f"--format {form!r:.200}: expected one of {', '.join(_FORMATS)}")
-    speech = Speech.open(_chosen(model).path, threads=threads)
+    if not (Path(file).is_file() or ":" in file):
+        fail(f"{file!r:.200}: no such file")
     task = "translate" if translate else "transcribe"
-    speech.check(language=language, task=task)  # before a long file is decoded
+    stored = _chosen(model, language, task)
+    speech = Speech.open(stored.path, threads=threads)
     # A path with a colon would read as a URL; a file: URL says what is meant.
     url = Path(file).absolute().as_uri() if Path(file).is_file() else file
     # The file is the reader's own: its seconds are limited, what is kept of them is small.
@@ -48,21 +51,46 @@ def transcribe(
         print(harmless(text))
 
 
-def _chosen(name: str | None) -> "Stored":
-    """Return the speech bundle to use: the one named, the default model's companion, else the first installed."""
+def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
+    """Return the speech bundle to use: the one named, the default model's companion, else the first installed.
+
+    One that does not know the language or the task is passed by for one that does. Raises: ParameterError when none
+    does, UnknownModelError, BundleError.
+    """
     from edge import store
     from edge.models import find
 
-    if name is not None:
-        return find(name, {}, kind="speech")
-    chat = next(iter(store.bundles()), None)
-    companion = None if chat is None else store.companion(chat.id)
-    if companion is not None:
-        return store.named(companion, "speech")
     installed = store.bundles("speech")
-    if not installed:
-        fail("no speech bundle is installed: edge models install DIR, or --model DIR")
-    return installed[0]
+    if name is not None:
+        stored = find(name, {}, kind="speech")
+    else:
+        if not installed:
+            fail("no speech bundle is installed: edge models install DIR, or --model DIR")
+        chat = next(iter(store.bundles()), None)
+        companion = None if chat is None else store.companion(chat.id)
+        stored = next((other for other in installed if other.id == companion), installed[0])
+    if _lacks(stored, language, task) is None:
+        return stored
+    able = [other for other in installed if _lacks(other, language, task) is None]
+    if name is None and able:
+        print(f"edge: {stored.id}: {_lacks(stored, language, task)}: {able[0].id} is used", file=sys.stderr)
+        return able[0]
+    others = f"; installed and able: {', '.join(other.id for other in able)}: --model {able[0].id}" if able else ""
+    fail(f"{stored.id}: {_lacks(stored, language, task)}{others}")
+
+
+def _lacks(stored: "Stored", language: str | None, task: str) -> str | None:
+    """Return why a bundle cannot do what is asked, None where it can."""
+    from edge.bundle import Manifest
+    from edge.speech import check
+
+    if isinstance(stored.manifest, Manifest):
+        return "expected a speech bundle, this one chats (edge models list)"
+    try:
+        check(stored.manifest.speech, language=language, task=task)
+    except ParameterError as error:
+        return str(error)
+    return None
 
 
 class _Progress:

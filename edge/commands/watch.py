@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.commands.choosing import chosen
 from edge.commands.console import ModelName, api_failures, camera_of, fail
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def watch(
     every_s, heartbeat_s, refresh_s = (
         _seconds(text, name) for text, name in ((every, "every"), (heartbeat, "heartbeat"), (refresh, "refresh"))
     )
+    stored = chosen(model, ["images"])
     with api_failures(), camera_of(camera, size=size, still=still) as eyes:
         events = run(
             eyes, question, every_s=every_s, heartbeat_s=heartbeat_s, refresh_s=refresh_s,
-            threshold=THRESHOLD if threshold is None else threshold, model=model, system=system,
+            threshold=THRESHOLD if threshold is None else threshold, model=model or stored.id, system=system,
             max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
         for event in events:
