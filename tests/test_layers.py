@@ -20,6 +20,7 @@ EDGE_ROWS = (
      "media.allowance", "media.budget", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff",
      "media.resized",
      "media.bmp", "media.variants",
+     "media.annotations", "media.layers", "media.page_text",
      "media.gif", "media.opencv", "media.tracks", "media.data_url", "limits",
      "completion", "pattern", "bounds", "references",
      "expansion", "keywords", "disjoint", "closing", "least", "format"),
