@@ -7,7 +7,10 @@ import { MAX_SECONDS, Recorder } from "./recorder.js";
 
 const DRAFT_PLACE = "edge.draft";
 
-/** on: {send(draft), stop(), editLast(), notice(text), say(text)}; a draft is {text, media: [{medium, blob}]}. */
+/**
+ * on: {send(draft), stop(), editLast(), notice(text), say(text)}; a draft is {text, media: [{medium, blob}], missed}.
+ * missed: what was to be attached and could not be, [{name, why}]; nothing is sent before each was taken out.
+ */
 export class Composer {
   constructor(on) {
     this.on = on;
@@ -15,6 +18,7 @@ export class Composer {
     this.text = find("#text");
     this.chips = find("#chips");
     this.media = [];
+    this.missed = [];
     this.running = false;
     this.held = 0; // how much has still to come before a message can go
     this.wanted = false; // a message was sent meanwhile: it goes then
@@ -29,18 +33,19 @@ export class Composer {
   }
 
   get isEmpty() {
-    return this.text.value.trim() === "" && this.media.length === 0;
+    return this.text.value.trim() === "" && this.media.length === 0 && this.missed.length === 0;
   }
 
   get draft() {
-    return { text: this.text.value, media: [...this.media] };
+    return { text: this.text.value, media: [...this.media], missed: [...this.missed] };
   }
 
   /** Shows another draft; an empty one when none is given. */
-  set({ text = "", media = [] } = {}) {
+  set({ text = "", media = [], missed = [] } = {}) {
     this.holdBack();
     this.text.value = text;
     this.media = [...media];
+    this.missed = [...missed];
     this.showChips();
     this.changed();
   }
@@ -101,6 +106,7 @@ export class Composer {
     if (this.recorder) this.keepRecording(); // what was said goes with what was written
     if (this.held > 0) return this.wait();
     if (this.isEmpty) return this.text.focus();
+    if (this.missed.length > 0) return this.missWords();
     return this.on.send(this.draft);
   }
 
@@ -112,6 +118,20 @@ export class Composer {
   wait() {
     this.wanted = true;
     this.on.notice("One moment: your message goes as soon as everything is read.");
+  }
+
+  /** Says what keeps a message from being sent. */
+  missWords() {
+    const names = this.missed.map(({ name }) => name).join(", ");
+    this.on.notice(`Not sent: ${names} could not be attached. Take it out to send the message without it.`);
+  }
+
+  /** Keeps a message back whose attachment failed, until that is taken out. */
+  miss(name, why) {
+    this.holdBack();
+    this.missed.push({ name, why });
+    this.showChips();
+    this.on.notice(why);
   }
 
   /** Has a message that waits stay in the field. */
@@ -126,6 +146,9 @@ export class Composer {
     this.held += 1;
     try {
       return await act();
+    } catch (error) {
+      this.holdBack(); // what was to come with it did not
+      throw error;
     } finally {
       this.held -= 1;
       if (this.held === 0 && this.wanted) {
@@ -235,11 +258,11 @@ export class Composer {
         this.media.push(await attachable(file, file.name || "pasted"));
       } catch (error) {
         refused.push(error.message);
+        this.miss(file.name || "pasted", error.message);
       }
     }
     this.showChips();
-    if (refused.length > 0) this.holdBack();
-    this.on.notice(refused.join(" "));
+    this.on.notice(this.missed.map(({ why }) => why).join(" "));
     if (files.length > refused.length)
       this.on.say(`Attached: ${this.media.map(({ medium }) => medium.name).join(", ")}`);
     this.refocus();
@@ -253,8 +276,9 @@ export class Composer {
 
   showChips() {
     for (const old of this.chips.querySelectorAll("[src]")) URL.revokeObjectURL(old.src);
-    this.chips.replaceChildren(...this.media.map((attached) => this.chip(attached)));
-    this.chips.hidden = this.media.length === 0;
+    const missed = this.missed.map((one) => this.missedChip(one));
+    this.chips.replaceChildren(...this.media.map((attached) => this.chip(attached)), ...missed);
+    this.chips.hidden = this.media.length + missed.length === 0;
   }
 
   chip(attached) {
@@ -263,6 +287,21 @@ export class Composer {
     const said = [medium.note, megabytes(medium.size)].filter(Boolean).join(", ");
     const words = h("span", { class: "words" }, h("b", {}, medium.name), h("small", {}, said));
     return h("li", { class: `chip ${medium.kind}` }, preview(medium, blob), words, remove);
+  }
+
+  missedChip(one) {
+    const words = h("span", { class: "words" }, h("b", {}, one.name), h("small", {}, "not attached"));
+    const remove = iconButton("close", `Send without ${one.name}`, () => this.giveUp(one));
+    return h("li", { class: "missed" }, icon("warn"), words, remove);
+  }
+
+  /** Lets a message go without what could not be attached. */
+  giveUp(one) {
+    this.missed = this.missed.filter((other) => other !== one);
+    this.showChips();
+    this.on.notice(this.missed.map(({ why }) => why).join(" "));
+    this.on.say(`Removed: ${one.name}`);
+    this.refocus();
   }
 
   remove(attached) {
@@ -315,17 +354,12 @@ export class Composer {
     this.recorder = null;
     this.showRecording(false);
     return this.hold(async () => {
-      const blob = await (keep ? recorder.stop() : recorder.discard());
+      const blob = await (keep ? recorder.stop() : recorder.discard()).catch(() => null);
       if (blob) return this.attach([new File([blob], "voice.wav", { type: "audio/wav" })]);
-      if (keep) this.missRecording();
+      if (keep) this.miss("voice.wav", "The microphone gave no sound.");
       else this.on.say("The recording is thrown away.");
       return this.refocus();
     });
-  }
-
-  missRecording() {
-    this.holdBack();
-    this.on.notice("The microphone gave no sound.");
   }
 }
 

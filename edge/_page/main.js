@@ -339,7 +339,10 @@ class Page {
       const blob = await this.store.blob(medium.id);
       if (blob) found.push({ medium, blob });
     }
-    if (this.editing === editing) this.composer.putFirst(found);
+    if (this.editing !== editing) return;
+    this.composer.putFirst(found);
+    const gone = media.filter(({ id }) => !found.some(({ medium }) => medium.id === id));
+    if (gone.length > 0) this.notice(`No longer in this browser: ${gone.map(({ name }) => name).join(", ")}.`);
   }
 
   editLast() {

@@ -291,3 +291,64 @@ def test_an_insecure_page_says_why_and_takes_files(visit: Visit, tmp_path: Path)
         assert done(page)
         answers(page).get_by_role("button", name="Copy the text").click()
         expect(page.locator("#live")).to_have_text("Copied.")
+
+
+def test_a_message_whose_attachment_failed_is_not_sent(visit: Visit, edge_serve: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page = visit(edge_serve)
+    ready(page)
+    page.set_input_files("#any-file", tmp_path / "broken.png")
+    expect(page.locator("#notice")).to_contain_text("cannot open it as a picture")
+    page.set_input_files("#any-file", PICTURE)
+    attached(page, PICTURE.name)
+    for _ in range(2):
+        ask(page, "What is this?")
+        expect(page.locator("#notice")).to_contain_text("Not sent: broken.png could not be attached")
+    expect(page.locator("article.user")).to_have_count(0)
+    expect(page.locator("#text")).to_have_value("What is this?")
+    page.get_by_role("button", name="Send without broken.png").click()
+    expect(page.locator("#notice")).to_be_empty()
+    with page.expect_request("**/v1/chat") as asked:
+        page.press("#text", "Enter")
+    parts = json.loads(asked.value.post_data or "")["messages"][-1]["content"]
+    assert [part["type"] for part in parts] == ["image_url", "text"]
+    assert done(page)
+    expect(page.locator(".missed")).to_have_count(0)
+
+
+def test_a_message_sent_while_a_file_is_read_that_fails_is_not_sent(
+    visit: Visit, edge_serve: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page = visit(edge_serve)
+    ready(page)
+    page.evaluate(
+        """() => {
+            const open = window.createImageBitmap;
+            window.createImageBitmap = async (blob) => {
+                await new Promise((resolve) => (window.goOn = resolve));
+                return open(blob);
+            };
+        }"""
+    )
+    page.set_input_files("#any-file", tmp_path / "broken.png")
+    page.wait_for_function("() => window.goOn")
+    ask(page, "What is this?")
+    expect(page.locator("#notice")).to_contain_text("One moment")
+    page.evaluate("() => window.goOn()")
+    expect(page.locator("#notice")).to_contain_text("cannot open it as a picture")
+    expect(page.locator("article.user")).to_have_count(0)
+    expect(page.locator("#text")).to_have_value("What is this?")
+
+
+def test_a_recording_that_cannot_be_read_does_not_send_what_was_written(visit: Visit, edge_serve: str) -> None:
+    page = visit(edge_serve)
+    ready(page)
+    page.evaluate("() => { window.OfflineAudioContext = class { constructor() { throw new Error('no'); } }; }")
+    page.click("#mic")
+    expect(page.locator("#recording")).to_be_visible()
+    expect(page.locator("#level")).not_to_have_js_property("value", 0)
+    ask(page, "What do you hear?")
+    expect(page.locator(".missed b")).to_have_text("voice.wav")
+    expect(page.locator("article.user")).to_have_count(0)
+    expect(page.locator("#text")).to_have_value("What do you hear?")
