@@ -256,8 +256,9 @@ class _Opener:
         self._check_hearing()
         data = self._read(part)
         clip = self._clip(data, spec, wanted)
-        track = self._access.decode("audio", data, {**asdict(self._limits.sound), "track": True}).arrays
-        return [clip, *(self._heard(cast(F32, samples)) for samples in track)]
+        decoded = self._access.decode("audio", data, {**asdict(self._limits.sound), "track": True})
+        _tell_lost("audio", decoded)
+        return [clip, *(self._heard(cast(F32, samples)) for samples in decoded.arrays)]
 
     def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
         decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
@@ -287,7 +288,9 @@ class _Opener:
         self._check_hearing()
         limits = self._limits.sound
         if part.is_url:
-            samples = cast(F32, self._access.decode("audio", self._read(part), asdict(limits)).arrays[0])
+            decoded = self._access.decode("audio", self._read(part), asdict(limits))
+            _tell_lost("audio", decoded)
+            samples = cast(F32, decoded.arrays[0])
         else:
             if not isinstance(part.source, tuple | list) or len(part.source) != 2:
                 raise MediaError(f"audio: expected samples and their rate in Hz, got {shown(part.source)}")

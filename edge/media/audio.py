@@ -1,70 +1,40 @@
-"""Sounds: decoded with limits, block by block, into what every model here hears: mono, 16 kHz, float32."""
+"""Audio: decoded with limits, block by block, into what every model here hears: mono, 16 kHz, float32."""
 
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import MediaError, MemoryExhausted
-from edge.extras import missing
 from edge.limits import SoundLimits
+from edge.media import container, flac, mp3, ogg, wav
 from edge.media.decoded import Decoded, Options
 from edge.media.formats import FORMATS
-from edge.media.mp3 import with_length
-from edge.media.sniff import expect, tag_bytes
-from edge.mel import SAMPLE_RATE_HZ
+from edge.media.pcm import BLOCK_FRAMES, F32, HIGHEST_HZ, LOWEST_HZ, Block, Counts, Form, gathered, silence
+from edge.media.sniff import expect
 
-if TYPE_CHECKING:
-    import av
-    import av.container
-    import soundfile
-
-F32 = npt.NDArray[np.float32]
-
-LOWEST_HZ, HIGHEST_HZ = 1_000, 768_000
+__all__ = ["HIGHEST_HZ", "LOWEST_HZ", "decode", "from_samples", "open_audio", "open_track", "prepare"]
 
 _LOG = logging.getLogger("edge")
-_BLOCK_FRAMES = 1 << 16
-_UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was written into a pipe, and then cannot read
-_SAMPLE_BYTES = 2  # of PCM as it is counted: 16 bits
+_UNKNOWN_FRAMES = 1 << 40  # no header means more; libsndfile says 2^63 - 1 of FLAC that was written into a pipe
 _SAMPLE_TYPES = ("float16", "float32", "float64", "int16")
 # What libsndfile calls its readers: whatever else it can read is not taken, however the data begins.
-_READERS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
-# By name for the demuxer, so that a playlist in disguise never opens a file or an address.
-_DEMUXERS = {
-    **dict.fromkeys(("M4A", "MP4", "MOV", "3GP"), "mp4"),
-    **dict.fromkeys(("WebM", "Matroska"), "matroska"),
-    **dict.fromkeys(("Ogg FLAC", "Ogg Speex"), "ogg"),
-    "AAC": "aac",
-    "AVI": "avi",
-}
-
-
-class _NoTrack(MediaError):
-    """A container in which nothing sounds."""
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What a header, or a block, says of a sound."""
-
-    rate_hz: int
-    n_channels: int
+_READERS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")
+_MAX_BREAKS = 100  # in one FLAC file
 
 
 def decode(data: bytes, options: Options) -> Decoded:
-    """Decode a sound as open_audio does; options: the fields of SoundLimits, and track.
+    """Decode audio as open_audio does; options: the fields of SoundLimits, and track.
 
-    track: whether it is the sound track of a film, which may have none: no array then.
+    track: whether it is the audio track of a video, which may have none: no array then. info: lost, what could not be
+    decoded, if anything.
     """
     limits = SoundLimits(*(int(options[name] or 0) for name in ("seconds", "pcm_bytes", "channels")))
-    samples = open_track(data, limits) if options.get("track") else open_audio(data, limits)
-    return Decoded(() if samples is None else (samples,))
+    lost: list[str] = []
+    samples = _track(data, limits, lost) if options.get("track") else _audio(data, limits, lost)
+    return Decoded(() if samples is None else (samples,), {"lost": "; ".join(lost)} if lost else {})
 
 
 def prepare() -> None:
@@ -77,36 +47,28 @@ def prepare() -> None:
 
 
 def open_audio(data: bytes, limits: SoundLimits) -> F32:
-    """Decode a sound, or the sound track of a film: (n,) float32, mono, 16 kHz.
+    """Decode audio, or the audio track of a video: (n,) float32, mono, 16 kHz.
 
-    The format is told by the data. Everything is counted while it is decoded, and only mono at 16 kHz is kept.
-    Raises: MediaError with a text of ours, naming the extra a format needs; MemoryExhausted.
+    The format is told by the data. Everything is counted while it is decoded, and only mono at 16 kHz is kept. What can
+    be decoded is, and what cannot is said in the log. Raises: MediaError with a text of ours, naming the extra a format
+    needs; MemoryExhausted.
     """
-    name = expect("audio", data).name
-    try:
-        with _opened(name, data, limits) as blocks:
-            return _gathered(blocks, limits)
-    except (MediaError, MemoryExhausted):
-        raise
-    except MemoryError as error:
-        raise MemoryExhausted("audio: no memory left to decode it") from error
-    except Exception as error:
-        _LOG.debug("audio: %s not decoded", name, exc_info=True)
-        raise MediaError(f"audio: the {name} data is damaged or cut off") from error
+    lost: list[str] = []
+    samples = _audio(data, limits, lost)
+    _tell(lost)
+    return samples
 
 
 def open_track(data: bytes, limits: SoundLimits) -> F32 | None:
-    """Decode the sound track of a film as open_audio does, None for a film without one. Raises: as open_audio."""
-    if expect("video", data).name not in _DEMUXERS:
-        return None  # GIF, and whatever else has pictures alone
-    try:
-        return open_audio(data, limits)
-    except _NoTrack:
-        return None
+    """Decode the audio track of a video as open_audio does, None for one without. Raises: as open_audio."""
+    lost: list[str] = []
+    samples = _track(data, limits, lost)
+    _tell(lost)
+    return samples
 
 
 def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
-    """Take a sound that is decoded already: (n,) or (n, channels), float in -1 to 1 or int16; as open_audio gives it.
+    """Take audio that is decoded already: (n,) or (n, channels), float in -1 to 1 or int16; as open_audio gives it.
 
     Raises: MediaError.
     """
@@ -118,112 +80,176 @@ def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
         raise MediaError(f"audio: expected a whole number of samples per second, got {rate_hz!r:.200}")
     scale = np.float32(1 / 32768 if samples.dtype == np.int16 else 1)
     wide = samples if samples.ndim == 2 else samples[:, None]
-    form = _Form(int(rate_hz), wide.shape[1])
-    _check(form, limits, n_frames=len(wide))
-    starts = range(0, len(wide), _BLOCK_FRAMES)
-    blocks = ((form, wide[start : start + _BLOCK_FRAMES].astype(np.float32) * scale) for start in starts)
-    return _gathered(blocks, limits)
+    form = Form(int(rate_hz), wide.shape[1])
+    Counts(limits).add(form, len(wide))
+    starts = range(0, len(wide), BLOCK_FRAMES)
+    blocks = ((form, wide[start : start + BLOCK_FRAMES].astype(np.float32) * scale) for start in starts)
+    return gathered(blocks, limits)
 
 
-@contextlib.contextmanager
-def _opened(name: str, data: bytes, limits: SoundLimits) -> Iterator[Iterator[tuple[_Form, F32]]]:
-    """Open a sound for its blocks: what a block is like and its samples, (frames, channels)."""
-    if name in _DEMUXERS:
-        with _container(name, data) as container:
-            yield _decoded(container, limits)
-        return
-    import soundfile
-
-    if name == "MP3":
-        data = with_length(data, tag_bytes(data), limits.seconds)
-    with soundfile.SoundFile(io.BytesIO(data)) as file:
-        if file.format not in _READERS:
-            raise MediaError(f"audio: expected {FORMATS['audio']}, got {file.format}")
-        form = _Form(int(file.samplerate), int(file.channels))
-        # A header may say anything: what it says too much is refused here, what it hides is counted later.
-        if file.frames == _UNKNOWN_FRAMES:
-            raise MediaError(
-                f"audio: expected the number of samples in the {name} header, there is none (a pipe's file)"
-            )
-        _check(form, limits, n_frames=int(file.frames))
-        yield _read(file, form)
-
-
-def _read(file: "soundfile.SoundFile", form: _Form) -> Iterator[tuple[_Form, F32]]:
-    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        yield form, block
-
-
-@contextlib.contextmanager
-def _container(name: str, data: bytes) -> Iterator["av.container.InputContainer"]:
-    """Open what libsndfile cannot. Raises: MediaError naming the extra where it is not installed."""
+def _audio(data: bytes, limits: SoundLimits, lost: list[str]) -> F32:
+    """Decode audio; lost: what could not be decoded is said here. Raises: as open_audio."""
+    name = expect("audio", data).name
     try:
-        import av
-    except ModuleNotFoundError as error:
-        raise MediaError(missing("av", need=f"audio: found {name}; decoding M4A, AAC, MP4 and WebM")) from error
-    av.logging.set_level(None)
-    with av.open(io.BytesIO(data), mode="r", format=_DEMUXERS[name]) as container:
-        yield container
+        return gathered(_blocks(name, data, limits, lost), limits)
+    except (MediaError, MemoryExhausted):
+        raise
+    except MemoryError as error:
+        raise MemoryExhausted("audio: no memory left to decode it") from error
+    except Exception as error:
+        _LOG.debug("audio: %s not decoded", name, exc_info=True)
+        raise MediaError(f"audio: the {name} data is damaged or cut off") from error
 
 
-def _decoded(container: "av.container.InputContainer", limits: SoundLimits) -> Iterator[tuple[_Form, F32]]:
-    """Yield the blocks of a container's first sound track."""
-    import av
-
-    if not container.streams.audio:
-        raise _NoTrack("audio: expected a sound track, there is none")
-    resampler = None
-    for frame in container.decode(container.streams.audio[0]):
-        form = _Form(int(frame.sample_rate), len(frame.layout.channels))
-        _check(form, limits, n_frames=frame.samples)
-        if resampler is None:  # to floats; rate and channels stay
-            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
-        for converted in resampler.resample(frame):
-            yield form, converted.to_ndarray().astype(np.float32, copy=False).T
+def _track(data: bytes, limits: SoundLimits, lost: list[str]) -> F32 | None:
+    if expect("video", data).name not in container.DEMUXERS:
+        return None  # GIF, and whatever else has pictures alone
+    try:
+        return _audio(data, limits, lost)
+    except container.NoTrack:
+        return None
 
 
-def _gathered(blocks: Iterable[tuple[_Form, F32]], limits: SoundLimits) -> F32:
-    """Mix and resample blocks as they come: (n,) at 16 kHz."""
-    import soxr
+def _tell(lost: list[str]) -> None:
+    if lost:
+        _LOG.warning("audio: %s", "; ".join(lost))
 
-    first: _Form | None = None
-    stream: soxr.ResampleStream | None = None
-    kept: list[F32] = []
-    n_frames = 0
-    for form, block in blocks:
-        first = first or form
-        if form != first:
-            raise MediaError(f"audio: expected one rate and number of channels, got {first} and then {form}")
-        n_frames += len(block)
-        _check(form, limits, n_frames=n_frames)
-        mono = block.mean(axis=1, dtype=np.float32)
-        if not np.isfinite(mono).all():
-            raise MediaError("audio: expected finite samples")
-        if form.rate_hz != SAMPLE_RATE_HZ:
-            stream = stream or soxr.ResampleStream(form.rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
-            mono = stream.resample_chunk(mono)
-        kept.append(mono)
-    if stream is not None:
-        kept.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    samples = np.concatenate(kept) if kept else np.zeros(0, np.float32)
-    if not len(samples):  # a few of a higher rate may not make one
-        raise MediaError(f"audio: expected at least one sample at {SAMPLE_RATE_HZ} Hz, got none")
-    return samples
+
+# --- by format ----------------------------------------------------------------------------------------------------
+
+
+def _blocks(name: str, data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    """Yield what a block is like and its samples, (frames, channels), of a format by its name."""
+    if name == "MP3":
+        yield from _mp3(data, limits, lost)
+    elif name == "FLAC":
+        yield from _flac(data, limits, lost)
+    elif name in ("OGG", "Ogg FLAC"):
+        yield from _ogg(data, limits, lost)
+    elif name in container.DEMUXERS:
+        with container.opened(name, data) as file:
+            yield from container.blocks(file, data, lost)
+    else:
+        yield from _read(wav.with_sizes(data), limits, lost)
+
+
+def _mp3(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    found = mp3.recordings(data, limits.seconds)
+    parts = [_read(mp3.with_length(recording, 0, limits.seconds), limits, lost) for recording in found.recordings]
+    yield from _in_turn(parts, lost)
+    if found.n_skipped:
+        lost.append(f"{found.n_skipped} bytes are no frames of MP3")
+
+
+def _ogg(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    links = ogg.links(data)
+    if not links:
+        raise MediaError("audio: the OGG data is damaged or cut off")
+    yield from _in_turn([_link(link, limits, lost) for link in links], lost)
+    if n_damaged := sum(link.n_damaged for link in links):
+        lost.append(f"{n_damaged} of {sum(len(link.pages) for link in links)} pages are damaged")
+
+
+def _link(link: ogg.Link, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    if link.codec == "FLAC":
+        yield from _flac(ogg.native_flac(link), limits, lost)
+    elif link.codec in ("Opus", "Vorbis"):
+        yield from _read(link.data, limits, lost)
+    else:
+        with container.opened(f"Ogg {link.codec}", link.data) as file:
+            yield from container.blocks(file, link.data, lost)
+
+
+def _in_turn(parts: list[Iterator[Block]], lost: list[str]) -> Iterator[Block]:
+    """Yield the blocks of what was joined; a part that cannot be decoded is left out, unless it is all there is."""
+    problems: list[Exception] = []
+    for part in parts:
+        try:
+            yield from part
+        except (MediaError, MemoryError):
+            raise
+        except Exception as problem:
+            _LOG.debug("audio: a part was not decoded", exc_info=True)
+            problems.append(problem)
+    if len(problems) == len(parts):
+        raise problems[0]
+    if problems:
+        lost.append(f"{len(problems)} of {len(parts)} recordings that are joined cannot be decoded")
+
+
+def _flac(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    """Decode FLAC; behind a frame that is damaged, from the next one on, with silence in between."""
+    place, part, n_lost, form = flac.Place(0, 0), data, 0, None
+    for _ in range(_MAX_BREAKS):
+        file = _File(part, limits)
+        for form, block in file.blocks():
+            place = flac.Place(place.at, place.sample + len(block))
+            yield form, block
+        if not file.is_broken:
+            break
+        following = flac.next_frame(data, behind=place)
+        if following is None or form is None:
+            n_lost += max(0, flac.n_samples(data) - place.sample)
+            break
+        yield from silence(form, following.sample - place.sample)
+        n_lost += following.sample - place.sample
+        place, part = following, flac.without_length(data, following.at)
+    if n_lost:
+        lost.append(f"{n_lost} samples of FLAC cannot be decoded")
+
+
+def _read(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+    """Decode what libsndfile reads as it is."""
+    file = _File(data, limits)
+    n_read = 0
+    for form, block in file.blocks():
+        n_read += len(block)
+        yield form, block
+    if file.is_broken or (file.is_compressed and file.n_frames > n_read):
+        lost.append(f"{max(0, file.n_frames - n_read)} samples of {file.name} cannot be decoded")
+
+
+class _File:
+    """A file that libsndfile reads, as far as it can."""
+
+    def __init__(self, data: bytes, limits: SoundLimits) -> None:
+        import soundfile
+
+        self._file = soundfile.SoundFile(_Bytes(data))
+        self.name = str(self._file.format)
+        if self.name not in _READERS:
+            raise MediaError(f"audio: expected {FORMATS['audio']}, got {self.name}")
+        self._form = Form(int(self._file.samplerate), int(self._file.channels))
+        self.n_frames = int(self._file.frames) if 0 <= self._file.frames < _UNKNOWN_FRAMES else 0
+        self.is_compressed = self.name in ("OGG", "MP3")
+        self.is_broken = False
+        # A header may say anything: what it says too much is refused here, what it hides is counted later.
+        Counts(limits).add(self._form, self.n_frames)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks to the end, or to where it breaks off: is_broken tells then."""
+        with self._file as file:
+            while not self.is_broken:
+                block: F32 = np.full((BLOCK_FRAMES, self._form.n_channels), np.nan, np.float32)
+                try:
+                    block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True, out=block)
+                except Exception:
+                    # What was read before it broke off is in the block, and nothing behind that.
+                    _LOG.debug("audio: %s breaks off", self.name, exc_info=True)
+                    self.is_broken = True
+                    block = block[: int(np.isfinite(block[:, 0]).sum())]
+                if not len(block):
+                    return
+                yield self._form, block
+
+
+class _Bytes(io.BytesIO):
+    """Data in which libsndfile may look for a place before the first byte: it does, where the data is damaged."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        start = (0, self.tell(), len(self.getbuffer()))[whence]
+        return super().seek(max(0, start + offset))
 
 
 def _described(value: object) -> str:
     return f"shape {value.shape} of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-def _check(form: _Form, limits: SoundLimits, *, n_frames: int) -> None:
-    """Hold what is known of a sound against the limits. Raises: MediaError with both numbers."""
-    if not LOWEST_HZ <= form.rate_hz <= HIGHEST_HZ:
-        raise MediaError(f"audio: expected {LOWEST_HZ} to {HIGHEST_HZ} samples per second, got {form.rate_hz}")
-    if not 1 <= form.n_channels <= limits.channels:
-        raise MediaError(f"audio: expected 1 to {limits.channels} channels, got {form.n_channels}")
-    if n_frames > limits.seconds * form.rate_hz:
-        seconds = n_frames / form.rate_hz
-        raise MediaError(f"audio: expected at most {limits.seconds} s, got {seconds:.9g} s or more")
-    n_bytes = n_frames * form.n_channels * _SAMPLE_BYTES
-    if n_bytes > limits.pcm_bytes:
-        raise MediaError(f"audio: expected at most {limits.pcm_bytes} bytes of PCM, got {n_bytes} or more")

@@ -8,7 +8,7 @@ KINDS = ("image", "video", "audio", "pdf")
 FORMATS = {
     "image": "JPEG, PNG, WebP, GIF or BMP",
     "video": "MP4, MOV, MKV, WebM, AVI or GIF",
-    "audio": "WAV, FLAC, OGG (Opus, Vorbis) or MP3; M4A, AAC and WebM with the extra `av`",
+    "audio": "WAV, FLAC, OGG (Opus, Vorbis), MP3 or AIFF; M4A, AAC, WebM and Speex with the extra `av`",
     "pdf": "a PDF",
 }
 
@@ -63,7 +63,8 @@ _SUPPORTED = (
     Format("GIF", ("image", "video"), True),
     *(Format(name, _BOTH, True) for name in ("MP4", "MOV", "3GP", "Matroska", "WebM", "AVI")),
     Format("M4A", ("audio", "video"), True),
-    *(Format(name, _AUDIO, True) for name in ("WAV", "FLAC", "OGG", "MP3", "AAC", "Ogg FLAC", "Ogg Speex")),
+    *(Format(name, _AUDIO, True) for name in ("WAV", "RF64", "AIFF", "FLAC", "OGG", "MP3", "AAC", "Ogg FLAC")),
+    Format("Ogg Speex", _AUDIO, True),
     Format("PDF", ("pdf",), True),
 )
 
@@ -81,7 +82,7 @@ _REFUSED = (
         Format(f"camera raw ({name})", _IMAGE, advice="export it as JPEG")
         for name in ("CR2", "CR3", "CRW", "NEF", "ARW", "DNG", "PEF", "SRW", "ORF", "RW2", "RAF", "X3F", "MRW")
     ),
-    *(Format(name, _AUDIO) for name in ("AIFF", "RF64", "Wave64", "AU", "CAF", "AMR", "AMR-WB", "SILK", "MP+")),
+    *(Format(name, _AUDIO) for name in ("Wave64", "AU", "CAF", "AMR", "AMR-WB", "SILK", "MP+")),
     *(Format(name, _AUDIO) for name in ("APE", "WavPack", "DSD (DSF)", "DSD (DFF)", "TTA", "OptimFROG", "TAK")),
     *(Format(name, _AUDIO) for name in ("Shorten", "AC-3", "DTS", "ADIF", "LATM", "VOC", "NIST Sphere", "8SVX", "QOA")),
     *(Format(name, _AUDIO) for name in ("Ogg CELT", "Ogg PCM", "RealAudio")),

@@ -63,6 +63,14 @@ def tracks(data: Data) -> list[Track]:
         return []
 
 
+def is_fragmented(data: Data) -> bool:
+    """Return whether an MP4 is written in pieces, whose times may begin anywhere."""
+    try:
+        return any(kind == b"moof" for kind, _, _ in _boxes(data, 0, len(data)))
+    except struct.error:
+        return False
+
+
 def turn_of(capture: "cv2.VideoCapture", data: Data) -> Turn:
     """Return how the pictures of an open video are shown: by the container's own word, else by OpenCV's."""
     import cv2

@@ -32,8 +32,14 @@ def file(samples: F32, name: str = "wav", *, rate_hz: int = RATE_HZ, subtype: st
     return buffer.getvalue()
 
 
-def contained(samples: F32, name: str, *, rate_hz: int = 48_000, picture: bool = False) -> bytes:
-    """A mono file that libav writes, if wanted as the sound track of a film of one grey second."""
+def contained(
+    samples: F32, name: str, *, rate_hz: int = 48_000, picture: bool = False, start_s: float = 0.0,
+    pause: tuple[float, float] = (0.0, 0.0),
+) -> bytes:
+    """A mono file that libav writes, if wanted as the audio track of a video of one grey second.
+
+    start_s: when it begins; pause: after how many seconds it pauses, and for how long.
+    """
     format_, codec = CONTAINERS[name]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format_) as container:
@@ -51,8 +57,18 @@ def contained(samples: F32, name: str, *, rate_hz: int = 48_000, picture: bool =
         for converted in resampler.resample(frame):
             fifo.write(converted)
         while (part := fifo.read(stream.codec_context.frame_size or 1024, partial=True)) is not None:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+            for packet in stream.encode(part):
+                container.mux(later(packet, start_s, *pause))
+        for packet in stream.encode(None):
+            container.mux(later(packet, start_s, *pause))
         if picture:
             container.mux(video.encode(None))
     return buffer.getvalue()
+
+
+def later(packet: av.Packet, start_s: float, pause_at_s: float, pause_s: float) -> av.Packet:
+    """The packet at a later time."""
+    at_s = float(packet.pts * packet.time_base)
+    shift = round((start_s + (pause_s if pause_s and at_s >= pause_at_s else 0.0)) / packet.time_base)
+    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+    return packet
