@@ -60,9 +60,10 @@ def _path(url: str) -> str:
             raise MediaError(f"{shown(url)}: expected file:///path, got host {shown(host)}")
         rest = slash + path
     try:
-        return urllib.parse.unquote(rest, errors="strict")
-    except UnicodeDecodeError as error:
-        raise MediaError(f"{shown(url)}: expected a path in UTF-8") from error
+        # Names are bytes: those that are no UTF-8 are files as well.
+        return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
+    except UnicodeError as error:
+        raise MediaError(f"{shown(url)}: cannot be read: not a path") from error
 
 
 def _file(path: str, url: str, folder: Path | None, max_bytes: int) -> bytes:
