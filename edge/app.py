@@ -202,7 +202,7 @@ class App:
             "/v1/models": self._list_models,
             "/v1/models/{model}": self._show_model,
             "/models": lambda _: json_response(self.models.ids()),
-            "/health": lambda _: json_response({"status": "ok"}),
+            "/health": self._show_health,
             "/metrics": self._show_metrics,
             "/openapi.json": lambda _: json_response(openapi.document()),
             "/": page.answer,
@@ -269,6 +269,13 @@ class App:
         """Describe the model that answers to a name, as OpenAI does."""
         name = urllib.parse.unquote(request.path.removeprefix(f"{MODELS_PATH}/"))
         return json_response(_model(self.models.id_of(name)))
+
+    def _show_health(self, _: HttpRequest) -> HttpResponse:
+        """Say whether answers can be given: not where the files of a loaded bundle changed on disk."""
+        reason = self.models.changed()
+        if reason is None:
+            return json_response({"status": "ok"})
+        return json_response({"status": "failing", "detail": reason}, status=503)
 
     def _show_metrics(self, _: HttpRequest) -> HttpResponse:
         headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)

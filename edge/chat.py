@@ -12,7 +12,15 @@ from typing import Any
 from edge.answer import Options
 from edge.calls import Said, said, shown
 from edge.engine import Engine
-from edge.errors import BundleError, EdgeError, ParameterError, RuntimeFailure, UnsupportedError, status_of
+from edge.errors import (
+    BundleChanged,
+    BundleError,
+    EdgeError,
+    ParameterError,
+    RuntimeFailure,
+    UnsupportedError,
+    status_of,
+)
 from edge.handle import Handle, Progress
 from edge.limits import Limits
 from edge.listener import Listener
@@ -297,6 +305,8 @@ def api_errors() -> Iterator[None]:
 
 def _public(error: EdgeError) -> str:
     """Return an error's text without paths: what failed inside stays in the log and in the error's cause."""
+    if isinstance(error, BundleChanged):
+        return str(error)
     if not isinstance(error, BundleError | RuntimeFailure) and type(error) is not EdgeError:
         return str(error)
     _LOG.error("%s: %s", type(error).__name__, error)

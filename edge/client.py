@@ -40,10 +40,13 @@ class _Session:
         allow_media: Sequence[str],
         limits: Limits | None,
         speech: str | Path | None,
+        verify: bool,
     ) -> None:
         if providers is not None and list(providers) != list(_PROVIDERS):
             raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
-        self.models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
+        self.models = Models(
+            model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, verify=verify
+        )
         self._limits = limits or Limits.of_this_machine()
         remote = allowing(allow_media, self._limits)
         self.access = Access(folder_of(files), remote, worker=Pool())
@@ -76,7 +79,8 @@ class Reka:
     has). files: whether messages may name local files, True, False or a folder they must lie in. allow_media: hosts
     that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
     request may hold. speech: id or folder of the speech bundle that turns sounds into text for bundles without an audio
-    tower (default: the companion that `edge models companion` names). Clients on one bundle share its engine; the last
+    tower (default: the companion that `edge models companion` names). verify: read every byte of the bundle before it
+    is loaded. Clients on one bundle share its engine; the last
     one closed frees it.
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
@@ -99,8 +103,9 @@ class Reka:
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,
+        verify: bool = False,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
         self._session = session
         self.chat = ChatClient(session)
         self.models = ModelsClient(session)
@@ -139,8 +144,9 @@ class AsyncReka:
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,
+        verify: bool = False,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech)
+        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
         self._session = session
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
         self.chat = AsyncChatClient(session, self._starters)

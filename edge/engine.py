@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge import store
 from edge.answer import Answer, Ends, Options, check
 from edge.bundle import Bundle, Manifest
 from edge.cache import Cache, default_context
@@ -18,6 +19,7 @@ from edge.errors import MediaError, MemoryExhausted, ParameterError
 from edge.grammar import Grammars, Held
 from edge.handle import Handle, Progress
 from edge.limits import Limits
+from edge.loaded import LoadedFiles
 from edge.media.image import U8, digest, tile_count
 from edge.messages import MessageLike
 from edge.model import Model, Units, Work
@@ -72,18 +74,28 @@ class Engine:
             call_tags=frozenset(control[tag] for tag in (OPEN, CLOSE) if tag in control),
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
-        self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots))
+        self._files = LoadedFiles(bundle.path, bundle.manifest.files)
+        self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots), check=self._files.check)
         # Runs when the engine is forgotten and when the program ends, whichever comes first.
         self._finalizer = weakref.finalize(self, self._worker.close)
 
     @classmethod
     def open(
-        cls, path: Path | str, *, threads: int | None = None, context: int | None = None, slots: int = 1
+        cls,
+        path: Path | str,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        slots: int = 1,
+        verify: bool = False,
     ) -> "Engine":
         """Open a bundle. threads: every CPU unless given; context: the model's, cut to what memory allows.
 
-        slots: conversations at a time. Raises: BundleError, ParameterError, MemoryExhausted.
+        slots: conversations at a time. verify: read every byte against its sha256 first, not the small files alone.
+        Raises: BundleError, ParameterError, MemoryExhausted.
         """
+        if verify:
+            store.check(Path(path))
         bundle = Bundle.open(Path(path))
         spec = bundle.manifest.text
         if slots < 1:
@@ -101,6 +113,7 @@ class Engine:
         not fit in what is left, TextError, EngineClosed.
         """
         check(options)
+        self._files.check()
         positions = self._lay_out(prompt)
         constraint = None
         if options.form is not None:
@@ -167,6 +180,18 @@ class Engine:
             work=replace(model.work),
             held=replace(self._grammars.held),
         )
+
+    def changed(self) -> str | None:
+        """Return what has changed on disk since the bundle was loaded; it is not used any more then. None: nothing."""
+        return self._files.changed()
+
+    def check_files(self) -> None:
+        """Raise where a file has changed since it was loaded. Raises: BundleChanged."""
+        self._files.check()
+
+    def files_now(self) -> object:
+        """Return what the system says of the bundle's files at present, to be compared with another time."""
+        return self._files.now()
 
     def close(self) -> None:
         """End every answer with EngineClosed and free sessions and cache; closing twice is fine."""

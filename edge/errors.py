@@ -2,6 +2,7 @@
 
 EdgeError
 ├── BundleError          a bundle is damaged, unknown or not for this runtime
+│   └── BundleChanged    its files changed on disk after it was loaded; it is not used any more
 ├── UnknownModelError    no bundle answers to this name
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
@@ -30,6 +31,10 @@ class EdgeError(Exception):
 
 class BundleError(EdgeError):
     """A bundle cannot be used; the message names file, key and value."""
+
+
+class BundleChanged(BundleError):
+    """A bundle's files changed on disk after it was loaded; the message names the file, and no path."""
 
 
 class UnknownModelError(EdgeError):
@@ -115,6 +120,7 @@ class EngineClosed(EdgeError):
 STATUS: Mapping[type[EdgeError], int] = {
     EdgeError: 500,
     BundleError: 500,
+    BundleChanged: 503,
     UnknownModelError: 404,
     ParameterError: 422,
     TextError: 400,

@@ -1,5 +1,6 @@
 """Which engine answers to a model name: engines are opened once per bundle, shared, counted, and freed by the last."""
 
+import logging
 import os
 import threading
 import weakref
@@ -18,6 +19,8 @@ from edge.store import Kind, Stored
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
 
+_LOG = logging.getLogger("edge")
+
 _SHARED: dict[_Key, "_Shared"] = {}
 
 
@@ -30,8 +33,11 @@ class _Shared:
         self.context: int | None = None
         self.slots: int | None = None
         self.users = 0
+        self.verify = False
         self._closed = False
+        self._verified = False
         self._engine: Engine | None = None
+        self._refused: object = None  # the files as they were when they were last found damaged
         self._opening = threading.Lock()
 
     def agree(self, wanted: Mapping[str, int | None]) -> None:
@@ -52,10 +58,37 @@ class _Shared:
         with self._opening:
             if self._closed:
                 raise EngineClosed("the client is closed")
+            if self._engine is not None and self._engine.changed() is not None:
+                self._drop_changed(self._engine)
+            if self.verify and not self._verified:
+                store.check(self.path)
+                self._verified = True
             if self._engine is None:
-                slots = {} if self.slots is None else {"slots": self.slots}
-                self._engine = Engine.open(self.path, threads=self.threads, context=self.context, **slots)
+                slots = 1 if self.slots is None else self.slots
+                self._engine = Engine.open(self.path, threads=self.threads, context=self.context, slots=slots)
             return self._engine
+
+    def changed(self) -> str | None:
+        """Return what has changed on disk since the bundle was loaded, None for nothing."""
+        engine = self._engine
+        return None if engine is None else engine.changed()
+
+    def _drop_changed(self, engine: Engine) -> None:
+        """Close an engine whose files are others now, if every byte of them is right: so that they are loaded.
+
+        Raises: BundleChanged; the same files are not read again to find that out.
+        """
+        files = engine.files_now()
+        try:
+            if files == self._refused:
+                raise BundleError("known")
+            store.check(self.path)
+        except BundleError as error:
+            self._refused = files
+            _LOG.error("%s", error)
+            engine.check_files()
+        engine.close()
+        self._engine, self._verified = None, True
 
     def close(self) -> None:
         with self._opening:
@@ -120,6 +153,7 @@ class Models:
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
     aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time. speech: an id, or the folder,
     of the speech bundle that listens for them; None: the companion that `edge models companion` names for each.
+    verify: read every byte of a bundle before it is loaded.
     EDGE_ALIAS and `edge models alias` give further names. Raises: UnknownModelError, BundleError; ParameterError when a
     bundle is open with other settings, and for an EDGE_ALIAS that is not one.
     """
@@ -133,6 +167,7 @@ class Models:
         context: int | None,
         slots: int | None = None,
         speech: str | Path | None = None,
+        verify: bool = False,
     ) -> None:
         naming.of_environment()  # one that is wrong is told now, and not to every request
         self._aliases = dict(aliases)
@@ -141,6 +176,7 @@ class Models:
         self._threads = threads
         self._context = context
         self._slots = slots
+        self._verify = verify
         self._closed = False
         self._held: dict[_Key, _Shared] = {}
         self._first = None if model is None else find(model, self._aliases)
@@ -176,8 +212,14 @@ class Models:
         stored = self._speech or next((s for s in store.bundles("speech") if s.id == companion), None)
         if stored is None:
             return None
+        if self._verify and stored.path not in self._listeners:
+            store.check(stored.path)
         with _LOCK:
             return self._listeners.setdefault(stored.path, Listener(stored.path, threads=self._threads))
+
+    def changed(self) -> str | None:
+        """Return what has changed on disk of a bundle that is loaded, so that it is not used; None for nothing."""
+        return next((reason for shared in [*self._held.values()] if (reason := shared.changed())), None)
 
     def close(self) -> None:
         """Give up the share in every engine; the last user's leaving closes it."""
@@ -192,6 +234,7 @@ class Models:
                 raise EngineClosed("the client is closed")
             if key not in self._held:
                 shared = _SHARED.get(key) or _Shared(key[1])
+                shared.verify = shared.verify or self._verify
                 shared.agree({"threads": self._threads, "context": self._context, "slots": self._slots})
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1

@@ -67,7 +67,6 @@ def document() -> Fields:
     turn = _ok({"application/json": _schema(_closed({"type": {"const": "model"}, "text": _STRING}))})
     models = {"anyOf": [_listed(_closed({"id": _STRING})), _named("OpenaiModels")]}
     this = _object({"openapi": {"const": "3.1.0"}, "info": _ANY, "paths": _ANY}, "openapi", "info", "paths")
-    health = _closed({"status": {"const": "ok"}})
     paths: dict[str, Fields] = {
         "/v1/chat": _post("A chat, as Reka's SDK asks for it", _chat_request(), chat),
         "/v1/chat/completions": _post("A chat, as OpenAI's clients ask", _completion_request(), completion, True),
@@ -77,7 +76,7 @@ def document() -> Fields:
         "/models": _get("Their names", {"application/json": _schema(_listed(_STRING))}),
         "/metrics": _get("Counters, in Prometheus' text form", {"text/plain": _schema(_STRING)}),
         "/openapi.json": _get("This document", {"application/json": _schema(this)}),
-        "/health": _open(_get("Whether the server is ready", {"application/json": _schema(health)})),
+        "/health": _open(_health_route()),
         "/": _open(_get("A page", {"text/html": _schema(_STRING)})),
     }
     schemes = {
@@ -115,6 +114,17 @@ def _model_route() -> Fields:
     responses["200"] = _ok({"application/json": _schema(_named("OpenaiModel"))})
     name = {"name": "model", "in": "path", "required": True, "schema": {**_STRING, "minLength": 1}}
     return {"get": {"summary": "One model", "parameters": [name], "responses": responses}}
+
+
+def _health_route() -> Fields:
+    """Return the route that says whether answers can be given, and why not."""
+    well, ill = _closed({"status": {"const": "ok"}}), _closed({"status": {"const": "failing"}, "detail": _STRING})
+    item = _get("Whether the server is ready", {"application/json": _schema(well)})
+    failing = {"description": "A loaded bundle has changed on disk", "content": {"application/json": _schema(ill)}}
+    operation = item["get"]
+    if not isinstance(operation, dict):
+        return item
+    return {"get": {**operation, "responses": {**operation["responses"], "503": failing}}}
 
 
 def _open(item: Fields) -> Fields:

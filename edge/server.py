@@ -59,6 +59,7 @@ class Settings:
     """What `edge serve` is told; None: as the machine or the model has it."""
 
     model: str | None
+    verify: bool
     host: str
     port: int
     aliases: Mapping[str, str]
@@ -446,6 +447,7 @@ def _open(settings: Settings) -> Server:
         threads=settings.threads,
         context=settings.context,
         slots=slots,
+        verify=settings.verify,
     )
     try:
         for name in models.ids()[:1]:

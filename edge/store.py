@@ -203,6 +203,13 @@ def verify(stored: Stored) -> tuple[list[str], bool]:
     return problems, known is not None
 
 
+def check(path: Path) -> None:
+    """Read every byte of the bundle in a folder. Raises: BundleError saying what is wrong."""
+    problems, _ = verify(at(path))
+    if problems:
+        raise BundleError("; ".join(problems))
+
+
 def set_default(name: str) -> Stored:
     """Make a bundle the one that wins the names it shares with others. Raises: UnknownModelError, BundleError."""
     stored = named(name)

@@ -46,14 +46,18 @@ class _Call:
     """A function to run on the worker's thread when a slot is free."""
 
     run: Callable[[Model], None]
-    fail: Callable[[EngineClosed], None]
+    fail: Callable[[EdgeError], None]
 
 
 class Worker:
-    """Owns a model from start to close."""
+    """Owns a model from start to close.
 
-    def __init__(self, model: Model) -> None:
+    check: raises where the model's weights are not to be read any more; asked before every unit of work.
+    """
+
+    def __init__(self, model: Model, *, check: Callable[[], None] = lambda: None) -> None:
         self._model = model
+        self._check = check
         self._runs = model.runs
         self._changed = threading.Condition()
         self._closing = False
@@ -115,20 +119,37 @@ class Worker:
         while self._wait():
             try:
                 self._drop_cancelled()
+                if not self._checked():
+                    continue
                 self._admit()
                 self._read_one()
                 self._step_all()
             except BaseException as error:  # not expected anywhere above; whoever it concerns is told, the rest goes on
                 _log.exception("the engine gave up its running conversations")
                 self._give_up(error)
-        self._give_up(EngineClosed("the engine was closed"))
-        for entry in self._waiting:
-            if isinstance(entry, _Call):
-                entry.fail(EngineClosed("the engine was closed"))
-            else:
-                entry.answer.handle.fail(EngineClosed("the engine was closed"))
-        self._waiting.clear()
+        self._refuse_all(EngineClosed("the engine was closed"))
         del self._model  # sessions and cache go with it
+
+    def _checked(self) -> bool:
+        """Return whether the weights may be read; where not, everybody is told why."""
+        try:
+            self._check()
+        except EdgeError as error:
+            self._refuse_all(error)
+            return False
+        return True
+
+    def _refuse_all(self, error: EdgeError) -> None:
+        """End every conversation, and whatever waits."""
+        self._give_up(error)
+        with self._changed:
+            entries = [*self._waiting]
+            self._waiting.clear()
+        for entry in entries:
+            if isinstance(entry, _Call):
+                entry.fail(error)
+            else:
+                entry.answer.handle.fail(error)
 
     def _wait(self) -> bool:
         """Wait for something to do; return False when closing."""

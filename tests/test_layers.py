@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "extras", "aliases", "strict", "bundle", "graph", "mel"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index", "recent", "sound",
+    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index",
+     "loaded", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.budget", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff",
      "media.resized",

@@ -8,7 +8,7 @@ import typer
 
 from edge.commands.asking import KINDS, Asker, Message, Part, first_model, heard, named, seen, user
 from edge.commands.choosing import chosen, needed
-from edge.commands.console import AsJson, ModelName, api_failures, camera_of, fail, piped
+from edge.commands.console import AsJson, ModelName, Verify, api_failures, camera_of, fail, piped
 from edge.commands.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def chat(
         str | None, typer.Option("--mic-source", help="Another microphone, by number or name; a sound file; -.")
     ] = None,
     model: ModelName = None,
+    verify: Verify = False,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest.")] = None,
@@ -58,7 +59,7 @@ def chat(
     with api_failures(), ExitStack() as held:
         seeing, hearing = ["image"] * (camera is not None), ["audio"] * listens
         stored = chosen(model, needed([*_kinds(parts), *seeing, *hearing]))
-        client = held.enter_context(Reka(model=model or stored.id))
+        client = held.enter_context(Reka(model=model or stored.id, verify=verify))
         asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
         ear = held.enter_context(Microphone(mic_source)) if listens else None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge.camera import Camera
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read every byte of the bundle before it is loaded.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -76,6 +77,7 @@ def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
     """Return a question with the text that is piped in behind it, and what else is piped in, as parts of a message."""
     import select
 
+    from edge.media.fetch import MAX_BYTES
     from edge.media.sniff import is_text, is_utf16, sniff
 
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
@@ -83,7 +85,7 @@ def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
     with contextlib.suppress(OSError, ValueError):
         if question and not select.select([sys.stdin], [], [], 2.0)[0]:
             print("edge: waiting for standard input (without any: < /dev/null)", file=sys.stderr)
-    data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+    data = _read_piped(MAX_BYTES)
     found = None if is_text(data) else sniff(data)
     if found is not None:
         if not found.is_supported:
@@ -95,6 +97,17 @@ def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:
         with contextlib.suppress(UnicodeDecodeError):
             return "\n\n".join(part for part in (question, data.decode(encoding).strip()) if part), []
     fail("standard input: expected text, or an image, audio, a video or a PDF")
+
+
+def _read_piped(max_bytes: int) -> bytes:
+    """Return what is piped in; of what is too much, no more is read than shows that it is."""
+    if hasattr(sys.stdin, "buffer"):
+        data = sys.stdin.buffer.read(max_bytes + 1)
+    else:
+        data = sys.stdin.read(max_bytes + 1).encode()
+    if len(data) > max_bytes:
+        fail(f"standard input: expected at most {max_bytes} bytes, got more: send less, or name a shorter file")
+    return data
 
 
 def harmless(text: str) -> str:

@@ -1,5 +1,6 @@
 """edge serve: the chat interface over HTTP."""
 
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import ModelName, fail
+from edge.commands.console import ModelName, Verify, fail
 from edge.extras import missing
 
 
 def serve(
     model: ModelName = None,
+    verify: Verify = False,
     host: Annotated[str, typer.Option("--host", help="Another than this machine's own needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     alias: Annotated[list[str] | None, typer.Option("--alias", metavar="NAME=MODEL", help="Repeatable.")] = None,
@@ -46,6 +48,7 @@ def serve(
     media_hosts = tuple(allow_media or ())
     settings = Settings(
         model=model,
+        verify=verify,
         host=host,
         port=port,
         aliases=aliases,
@@ -61,6 +64,7 @@ def serve(
         limits=Limits.of_this_machine().changed(limit or ()),
     )
     log_to_stderr()
+    faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
     run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))
 
 

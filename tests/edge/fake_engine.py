@@ -54,6 +54,9 @@ class FakeEngine:
         self.cancelled: list[Handle] = []
         self.closed = False
 
+    def changed(self) -> str | None:
+        return None
+
     @classmethod
     def open(
         cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1
