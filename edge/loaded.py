@@ -34,7 +34,8 @@ class LoadedFiles:
         """Raise where a file has changed. Raises: BundleChanged."""
         reason = self.changed()
         if reason is not None:
-            raise BundleChanged(f"{reason}: `edge models verify` says what is damaged; install it again to have it loaded")
+            way = "`edge models verify` says what is damaged; install it again to have it loaded"
+            raise BundleChanged(f"{reason}: {way}")
 
     def now(self) -> tuple[Facts | None, ...]:
         """Return the facts of the files as they are at present, to be compared."""
