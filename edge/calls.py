@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from edge.handle import FinishReason
+from edge.pieces import CALL_TAGS
 from edge.prompt import Call
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = CALL_TAGS
 MAX_CALLS = 64  # looked at in one answer
 
 

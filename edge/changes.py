@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edge.bundle import VisionSpec
 from edge.media.image import U8, tiles
-from edge.prompt import Known
+from edge.pieces import Known
 
 F32 = npt.NDArray[np.float32]
 

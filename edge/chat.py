@@ -24,10 +24,11 @@ from edge.errors import (
 from edge.handle import Handle, Progress
 from edge.limits import Limits
 from edge.listener import Listener
-from edge.messages import MediaPart, Message, Place, Problems, read_messages
+from edge.messages import MediaPart, Message, MessageLike, Place, Problems, read_messages
 from edge.messages import shown as _shown
-from edge.opening import Access, Hearing, decode_media, heard
+from edge.opening import Access, Hearing, decode_media, heard, turns
 from edge.paper import TextBudget
+from edge.pieces import F32
 from edge.prompt import Tool, Turn, pieces
 from edge.reasoning import Start, parted, start_of
 from edge.tools import read_choice, read_form, read_tools
@@ -239,7 +240,7 @@ def opened(
 ) -> Opened:
     """Open a request's media, without the engine's help. Raises: ApiError. The parameters are those of `start`."""
     with api_errors():
-        budget = engine.text_budget(limits.page_text_tokens)
+        budget = _text_budget(engine, limits)
         turns = decode_media(
             request.messages,
             spec=engine.manifest,
@@ -280,6 +281,22 @@ def start(
             media.budget if request.has_paper else None,
             _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
         )
+
+
+def next_logits(engine: Engine, messages: Sequence[MessageLike]) -> F32:
+    """Return the logits (V,) of the first token of an answer; messages as chat.create takes them.
+
+    Raises: as `Engine.stream`, and MediaError.
+    """
+    budget = _text_budget(engine, Limits())
+    conversation = turns(messages, spec=engine.manifest, access=Access(files=True), budget=budget)
+    return engine.logits(pieces(conversation, engine.manifest))
+
+
+def _text_budget(engine: Engine, limits: Limits) -> TextBudget:
+    """Return a budget for the text of PDFs in one request: at most a quarter of the context."""
+    n_tokens = min(limits.page_text_tokens, engine.context // 4)
+    return TextBudget(engine.tokenizer.encode, engine.tokenizer.decode, n_tokens)
 
 
 def _reasoning(last: Message) -> Start:

@@ -74,9 +74,7 @@ def examine(model: str | None) -> Iterator[Check]:
         yield _first_token(stored)
 
 
-def measure(
-    model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False
-) -> Figures:
+def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False) -> Figures:
     """Return the speed and the memory of a bundle in this process; memory in bytes, anonymous and mapped apart.
 
     n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. grammar: measure
@@ -165,7 +163,7 @@ def _run(engine: "Engine", n_prompt: int, n_answer: int, *, seed: int, form: "Fo
     import numpy as np
 
     from edge.answer import Options
-    from edge.prompt import Control
+    from edge.pieces import Control
 
     vocab_size = engine.manifest.text.vocab_size
     ids = tuple(np.random.default_rng(seed).integers(0, vocab_size, n_prompt).tolist())
@@ -214,11 +212,12 @@ def _probe(library: str) -> Check:
 
 
 def _first_token(stored: Stored) -> Check:
+    from edge.chat import next_logits
     from edge.engine import Engine
 
     try:
         with Engine.open(stored.path) as engine:
-            logits = engine.next_logits([{"role": "user", "content": "Hello"}])
+            logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
             return Check("answer", f"{len(logits)} finite logits; {engine.threads} threads, context {engine.context}")
     except EdgeError as error:
         return Check("answer", str(error), good=False)

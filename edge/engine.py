@@ -12,21 +12,16 @@ from edge import store
 from edge.answer import Answer, Ends, Options, check
 from edge.bundle import Bundle, Manifest
 from edge.cache import Cache, default_context
-from edge.calls import CLOSE, OPEN
 from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, MemoryExhausted, ParameterError
 from edge.grammar import Grammars, Held
 from edge.handle import Handle, Progress
-from edge.limits import Limits
 from edge.loaded import LoadedFiles
 from edge.media.image import U8, digest, tile_count
-from edge.messages import MessageLike
 from edge.model import Model, Units, Work
-from edge.opening import Access, turns
-from edge.paper import TextBudget
+from edge.pieces import CALL_TAGS, Control, Media, Piece
 from edge.positions import Positions, lay_out
-from edge.prompt import Control, Media, Piece, pieces
 from edge.session import available_bytes, open_session, thread_count
 from edge.sound import SoundTower
 from edge.tokenizer import Tokenizer
@@ -71,7 +66,7 @@ class Engine:
             frozenset(prompt.stop_ids),
             prompt.stop_strings,
             control=frozenset(control.values()),
-            call_tags=frozenset(control[tag] for tag in (OPEN, CLOSE) if tag in control),
+            call_tags=frozenset(control[tag] for tag in CALL_TAGS if tag in control),
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         self._files = LoadedFiles(bundle.path, bundle.manifest.files)
@@ -125,18 +120,14 @@ class Engine:
         self._worker.submit(answer, positions)
         return handle
 
-    def text_budget(self, n_tokens: int) -> TextBudget:
-        """Return a budget for the text of papers in one request: n_tokens, at most a quarter of the context."""
-        return TextBudget(self._tokenizer.encode, self._tokenizer.decode, min(n_tokens, self.context // 4))
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer: text to ids and back."""
+        return self._tokenizer
 
-    def next_logits(self, messages: Sequence[MessageLike]) -> F32:
-        """Return the logits (V,) of the first token of an answer; messages as chat.create takes them.
-
-        Raises: as stream, and MediaError.
-        """
-        budget = self.text_budget(Limits().page_text_tokens)
-        conversation = turns(messages, spec=self.manifest, access=Access(files=True), budget=budget)
-        logits: F32 = self._score(self._lay_out(pieces(conversation, self.manifest)), 1)[0]
+    def logits(self, prompt: Sequence[Piece]) -> F32:
+        """Return the logits (V,) of the token that follows a prompt. Raises: as stream."""
+        logits: F32 = self._score(self._lay_out(prompt), 1)[0]
         return logits
 
     def score(self, prompt: Sequence[Piece], answer_ids: Sequence[int]) -> F32:

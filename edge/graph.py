@@ -100,9 +100,7 @@ def _check_node(node: _Message, tensors: Mapping[str, _Tensor]) -> None:
         _check_packed(_text(node, 3), numbers, inputs, tensors)
 
 
-def _check_packed(
-    name: str, numbers: Mapping[str, int], inputs: list[str], tensors: Mapping[str, _Tensor]
-) -> None:
+def _check_packed(name: str, numbers: Mapping[str, int], inputs: list[str], tensors: Mapping[str, _Tensor]) -> None:
     """Compare the sizes that a product of packed weights declares with those of its tensors."""
     rows, columns = numbers.get("N", 0), numbers.get("K", 0)
     bits, block = numbers.get("bits", 4), numbers.get("block_size", 0)

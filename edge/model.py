@@ -14,12 +14,13 @@ from edge.decoder import Decoder
 from edge.embedding import Embedding
 from edge.errors import MediaError, NonFiniteError
 from edge.media.image import frame_tile, tiles
+from edge.pieces import Known, Media, Wave
 from edge.positions import Positions, chunks
-from edge.prompt import Known, Media, Wave
 from edge.recent import RecentEmbeds
 from edge.session import run_options
-from edge.sound import SoundTower, windows
+from edge.sound import SoundTower
 from edge.vision import Vision
+from edge.windows import windows
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -59,6 +59,7 @@ _STATUSES = {
 _EVERYWHERE = (401, 403, 405, 431, 500, 503)
 _POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503)
 
+
 @functools.cache
 def document() -> Fields:
     """Return the document; made once."""

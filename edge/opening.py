@@ -24,8 +24,8 @@ from edge.media.worker import Worker
 from edge.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.paper import TextBudget, paper_parts
 from edge.prompt import Clip, Part, Picture, Sound, Transcript, Turn
-from edge.sound import F32
-from edge.sound import digest as sound_digest
+from edge.windows import F32
+from edge.windows import digest as sound_digest
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote

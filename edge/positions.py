@@ -9,7 +9,7 @@ import numpy.typing as npt
 from edge.cache import ALIGNED
 from edge.embedding import Embedding
 from edge.errors import ContextLengthError
-from edge.prompt import Control, Known, Media, Piece, Text, Wave
+from edge.pieces import Control, Known, Media, Piece, Text, Wave
 from edge.tokenizer import Tokenizer
 
 F32 = npt.NDArray[np.float32]

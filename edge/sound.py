@@ -1,19 +1,15 @@
-"""Sounds as the audio tower takes them: windows of log-mel frames, and as many embeds as the sound is long.
+"""The audio tower: log-mel windows in, embeddings out, and those of recent audio kept.
 
 Source: reka-edge.md, 5 (native).
 """
 
-import hashlib
-import struct
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import AudioSpec
-from edge.errors import MediaError, NonFiniteError
-from edge.mel import FRAME_SAMPLES, log_mel
+from edge.errors import NonFiniteError
 from edge.recent import RecentEmbeds
 from edge.session import check_shapes
 
@@ -43,31 +39,3 @@ class SoundTower:
             raise NonFiniteError("a window of a sound")
         rows: F32 = embeds[0]
         return rows
-
-
-def token_count(n_samples: int, spec: AudioSpec) -> int:
-    """Return how many embeds a sound takes: those that any of its samples reach, the silence behind it left out.
-
-    Raises: MediaError for a sound without a sample.
-    """
-    if n_samples < 1:
-        raise MediaError("audio: expected at least one sample, got none")
-    return -(-n_samples * spec.tokens_per_window // (spec.window_frames * FRAME_SAMPLES))
-
-
-def windows(samples: F32, spec: AudioSpec) -> Iterator[F32]:
-    """Yield the log-mel frames of each window, the last filled up with silence: (n_mels, window_frames).
-
-    samples: (n,) float32, mono, 16 kHz.
-    """
-    size = spec.window_frames * FRAME_SAMPLES
-    for start in range(0, len(samples), size):
-        window = samples[start : start + size]
-        yield log_mel(np.pad(window, (0, size - len(window))), n_mels=spec.n_mels)
-
-
-def digest(samples: F32) -> str:
-    """Return a sha256 (hex) of a sound: what a cache of embeds is keyed by."""
-    state = hashlib.sha256(b"sound" + struct.pack("<q", len(samples)))
-    state.update(np.ascontiguousarray(samples).data)
-    return state.hexdigest()

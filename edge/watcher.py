@@ -17,7 +17,8 @@ from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError, U
 from edge.handle import Handle
 from edge.limits import Limits
 from edge.models import Models
-from edge.prompt import Media, Picture, Piece, Turn, pieces
+from edge.pieces import Media, Piece
+from edge.prompt import Picture, Turn, pieces
 
 _POLL_S = 0.2
 _FIRST_S = 4.0

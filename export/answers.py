@@ -16,8 +16,9 @@ from edge.embedding import Embedding
 from edge.errors import ContextLengthError
 from edge.media.image import digest
 from edge.model import Model, Units
+from edge.pieces import Media
 from edge.positions import Positions, lay_out
-from edge.prompt import Media, Picture, Turn, pieces
+from edge.prompt import Picture, Turn, pieces
 from edge.session import open_session, thread_count
 from edge.tokenizer import Tokenizer
 from edge.vision import Vision

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EDGE_ROWS = (
     ("errors", "extras", "aliases", "strict", "bundle", "graph", "mel"),
-    ("session", "cache", "sampling", "tokenizer", "embedding", "handle", "choices", "store", "index",
+    ("session", "cache", "sampling", "windows", "tokenizer", "embedding", "handle", "choices", "store", "index",
      "loaded", "recent", "sound",
      "transcript", "speech_rules", "media.dial", "media.remote", "media.fetch", "media.decoded", "media.wire",
      "media.allowance", "media.budget", "media.reading", "media.mp3", "media.ogg", "media.formats", "media.sniff",
@@ -26,7 +26,7 @@ EDGE_ROWS = (
      "media.data_url", "limits",
      "completion", "pattern", "bounds", "references",
      "expansion", "keywords", "disjoint", "closing", "least", "format"),
-    ("types", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
+    ("types", "pieces", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.pcm", "media.container", "media.audio", "media.decoding",
      "media.worker", "media.pool", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",
      "grammar", "answer", "calls", "reasoning", "scores",

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "models" / "sample.png"
 
-GUARDED = '''
+GUARDED = """
 import json, os, sys
 
 allowed, request = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -56,7 +56,7 @@ with Reka(model=request["model"]) as client:
     except ApiError as error:
         said = [error.status_code, str(error.body)]
     print(json.dumps({"said": said, "refused": refused, **held()}))
-'''
+"""
 
 
 def chat(bundle: Path, image_url: str, home: Path) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ import inherit  # noqa: E402
 import scenes  # noqa: E402
 import talk  # noqa: E402
 from edge import Engine  # noqa: E402
+from edge.chat import next_logits  # noqa: E402
 from model import Shape, Yasa  # noqa: E402
 
 BUNDLE = ROOT / "models" / "reka-edge-tiny"
@@ -47,7 +48,7 @@ def test_a_bundle_that_is_opened_says_what_the_runtime_says(bundled: tuple[Yasa,
         ours = model.lm_head(model.read(embeds[None], torch.tensor([row.places]))[0][-1][0, -1]).numpy()
     message = {"role": "user", "content": [{"type": "image", "image": rgb}, {"type": "text", "text": question}]}
     with Engine.open(BUNDLE) as engine:
-        theirs = engine.next_logits([message])
+        theirs = next_logits(engine, [message])
     assert ours.argmax() == theirs.argmax()
     assert np.corrcoef(ours, theirs)[0, 1] > 0.999
 

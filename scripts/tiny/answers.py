@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-Thing = tuple[str, str]                         # (colour, shape)
+Thing = tuple[str, str]  # (colour, shape)
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 SHAPES = ("circle", "square", "triangle", "rectangle", "star", "hexagon")

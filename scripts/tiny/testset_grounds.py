@@ -71,7 +71,7 @@ def textured(width: int, height: int, rng: np.random.Generator) -> F32:
     if kind == "grain":
         relief = rng.normal(0, 0.5, (height, width)).astype(np.float32)
     elif kind == "weave":
-        thread = 6.283 / rng.uniform(3, 6)            # so fine that it is cloth, not a lattice of dots
+        thread = 6.283 / rng.uniform(3, 6)  # so fine that it is cloth, not a lattice of dots
         relief = np.sin(along * thread) * 0.5 + np.sin(across * thread) * 0.5
     elif kind == "stripes":
         relief = np.sign(np.sin(along * (3.1416 / period)))

@@ -52,9 +52,7 @@ def idle(served: Served) -> bool:
 
 @pytest.mark.parametrize("how", ["end", "reset", "half"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_leaving_stops_the_work(
-    how: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leaving_stops_the_work(how: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow(monkeypatch, 0.01)
     with serving(int8_bundle, slots=1) as served:
         connection = sent(served, {**LONG, "stream": stream})
@@ -116,9 +114,7 @@ def test_a_server_that_ends_says_so_to_whom_it_still_answers(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
-def test_closing_a_stream_in_process_stops_it(
-    path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_a_stream_in_process_stops_it(path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow(monkeypatch, 0.01)
     transport = edge.Transport(model=int8_bundle, threads=1)
     with httpx.Client(transport=transport, base_url="http://edge") as client:

@@ -11,7 +11,8 @@ import pytest
 from edge.decoder import Decoder
 from edge.engine import Engine, Options, Progress
 from edge.media.image import digest
-from edge.prompt import Picture, Piece, Turn, pieces
+from edge.pieces import Piece
+from edge.prompt import Picture, Turn, pieces
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]

@@ -8,8 +8,7 @@ from edge.answer import Options
 from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
 from edge.errors import EdgeError, EngineClosed
 from edge.handle import Handle, Progress
-from edge.paper import TextBudget
-from edge.prompt import Piece
+from edge.pieces import Piece
 
 CONTROL = (
     "<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<video>",
@@ -75,8 +74,15 @@ class FakeEngine:
         threading.Thread(target=self._answer, args=(handle, len(prompt), options.max_tokens)).start()
         return handle
 
-    def text_budget(self, n_tokens: int) -> TextBudget:
-        return TextBudget(lambda text: list(text.encode()), lambda ids: bytes(ids).decode("utf-8", "replace"), n_tokens)
+    @property
+    def tokenizer(self) -> "FakeEngine":
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
 
     def close(self) -> None:
         self.closed = True

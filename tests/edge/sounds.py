@@ -33,7 +33,12 @@ def file(samples: F32, name: str = "wav", *, rate_hz: int = RATE_HZ, subtype: st
 
 
 def contained(
-    samples: F32, name: str, *, rate_hz: int = 48_000, picture: bool = False, start_s: float = 0.0,
+    samples: F32,
+    name: str,
+    *,
+    rate_hz: int = 48_000,
+    picture: bool = False,
+    start_s: float = 0.0,
     pause: tuple[float, float] = (0.0, 0.0),
 ) -> bytes:
     """A mono file that libav writes, if wanted as the audio track of a video of one grey second.

@@ -12,7 +12,7 @@ from edge.errors import STATUS, EdgeError
 from edge.handle import Progress
 from edge.limits import Limits
 from edge.opening import Access
-from edge.prompt import Control, Text
+from edge.pieces import Control, Text
 from tests.edge.fake_engine import FakeEngine, manifest
 
 LIMITS = Limits()

@@ -17,7 +17,7 @@ from PIL import Image
 from edge import checkup, cli, models, store
 from edge.bundle import MANIFEST, RUNTIME_VERSION, FileEntry, dump_manifest
 from edge.errors import NonFiniteError
-from edge.prompt import Control, Media, Text
+from edge.pieces import Control, Media, Text
 from edge.store import Stored
 from tests.edge.fake_engine import FakeEngine, manifest
 

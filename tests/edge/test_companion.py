@@ -20,7 +20,8 @@ from edge.errors import BundleError, EngineClosed
 from edge.limits import SoundLimits
 from edge.listener import Listener
 from edge.media.audio import open_audio
-from edge.prompt import Control, Text, Transcript, Turn, pieces
+from edge.pieces import Control, Text
+from edge.prompt import Transcript, Turn, pieces
 from edge.speech import Speech
 from tests.edge.sounds import contained, file, noise, tone
 

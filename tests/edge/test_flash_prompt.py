@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from edge.errors import MediaError, ParameterError, UnsupportedError
-from edge.prompt import Call, Text, Tool, Turn, pieces
+from edge.pieces import Text
+from edge.prompt import Call, Tool, Turn, pieces
 from tests.edge.test_prompt import MANIFEST, assistant, picture, system, user
 
 FLASH = replace(

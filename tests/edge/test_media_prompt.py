@@ -8,8 +8,9 @@ import pytest
 from edge.bundle import AudioSpec, Manifest
 from edge.errors import BundleError, MediaError
 from edge.mel import FRAME_SAMPLES
-from edge.prompt import Clip, Media, Sound, Turn, Wave, pieces
-from edge.sound import digest, token_count
+from edge.pieces import Media, Wave
+from edge.prompt import Clip, Sound, Turn, pieces
+from edge.windows import digest, token_count
 from tests.edge.test_prompt import CONTROL, MANIFEST, picture, user
 
 TOKENS = {"<video>": 10, "</video>": 11, "<audio>": 12, "</audio>": 13}

@@ -13,7 +13,7 @@ from edge.engine import Engine
 from edge.errors import NonFiniteError
 from edge.mel import SAMPLE_RATE_HZ
 from edge.prompt import Sound, Turn, pieces
-from edge.sound import digest
+from edge.windows import digest
 from export.random_shapes import TINY_SOUND
 from tests.conftest import BundleOf, CheckpointOf
 from tests.edge.asking import F32, answer, options

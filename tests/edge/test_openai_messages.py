@@ -13,7 +13,8 @@ from edge.limits import Limits
 from edge.openai import from_openai
 from edge.opening import Access, open_media
 from edge.paper import TextBudget
-from edge.prompt import Control, Media, Text, pieces
+from edge.pieces import Control, Media, Text
+from edge.prompt import pieces
 from tests.edge.fake_engine import CONTROL, manifest
 
 SPEC = manifest()

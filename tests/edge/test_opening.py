@@ -19,7 +19,8 @@ from edge.media.decoded import Decoded, Options
 from edge.messages import Problems, read_messages
 from edge.opening import Access, folder_of, open_media
 from edge.paper import TextBudget
-from edge.prompt import Clip, Part, Picture, Text, Turn, pieces
+from edge.pieces import Text
+from edge.prompt import Clip, Part, Picture, Turn, pieces
 from tests.edge.fake_engine import manifest
 from tests.edge.films import film, frame, gif, number_of
 from tests.edge.papers import paper

@@ -10,7 +10,8 @@ import pytest
 from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
 from edge.errors import BundleError, MediaError, ParameterError
 from edge.media.image import digest
-from edge.prompt import Call, Control, Media, Picture, Piece, Text, Tool, Turn, pieces
+from edge.pieces import Control, Media, Piece, Text
+from edge.prompt import Call, Picture, Tool, Turn, pieces
 
 CONTROL = {
     "<|endoftext|>": 1, "<image>": 2, "</image>": 3, "<sep>": 4, "<tool_call>": 5, "</tool_call>": 6,

@@ -9,7 +9,7 @@ import pytest
 
 import edge
 from edge import models, store
-from edge.prompt import Control, Text
+from edge.pieces import Control, Text
 from edge.store import Stored
 from tests.edge.fake_engine import FakeEngine, manifest
 

@@ -20,7 +20,8 @@ from edge.engine import Engine
 from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
 from edge.limits import Limits
 from edge.media.image import digest, tiles
-from edge.prompt import Known, Picture
+from edge.pieces import Known
+from edge.prompt import Picture
 from edge.watcher import Event, Looker, MonotonicClock, Pace, Sight, events, watch
 from tests.edge.asking import answer, ask
 from tests.edge.test_tiles import vision

@@ -26,7 +26,7 @@ from edge.errors import (
     RuntimeFailure,
     TextError,
 )
-from edge.prompt import Text
+from edge.pieces import Text
 from tests.edge.asking import LONG, answer, ask, eventually, options, picture, same_everywhere, slow
 
 F32 = npt.NDArray[np.float32]

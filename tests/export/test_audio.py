@@ -18,11 +18,12 @@ from edge.bundle import Bundle
 from edge.engine import Engine
 from edge.errors import NonFiniteError
 from edge.mel import SAMPLE_RATE_HZ
+from edge.pieces import Piece, Wave
 from edge.positions import lay_out
-from edge.prompt import Piece, Sound, Turn, Wave, pieces
+from edge.prompt import Sound, Turn, pieces
 from edge.session import open_session
-from edge.sound import digest, token_count, windows
 from edge.tokenizer import Tokenizer
+from edge.windows import digest, token_count, windows
 from export import reference
 from export.audio import write_audio
 from export.checkpoint import Checkpoint

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import Bundle, verify
+from edge.chat import next_logits
 from edge.engine import Engine
 from export import build as building
 from export import pack
@@ -102,7 +103,7 @@ def test_bundle_is_sound_and_answers(recipe: str, tiny_checkpoint: Path, bundle_
     path = bundle_of(tiny_checkpoint, recipe)
     assert verify(path) == []
     with Engine.open(path) as engine:
-        logits = engine.next_logits([{"role": "user", "content": "Who are you?"}])
+        logits = next_logits(engine, [{"role": "user", "content": "Who are you?"}])
     assert logits.shape == (engine.manifest.text.vocab_size,)
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from edge.answer import Answer, Ends
 from edge.bundle import Bundle
+from edge.chat import next_logits
 from edge.engine import Engine, Options
 from edge.errors import MediaError
 from edge.handle import Handle, Progress
@@ -128,7 +129,7 @@ def test_int8_bundle_says_nearly_the_same(checkpoint_of: CheckpointOf, bundle_of
     found = []
     for recipe in ("fp32", "int8"):
         with Engine.open(bundle_of(checkpoint_of(TINY_FLASH), recipe)) as engine:
-            found.append(engine.next_logits([{"role": "user", "content": "Who are you?"}]))
+            found.append(next_logits(engine, [{"role": "user", "content": "Who are you?"}]))
     assert 0.99 < np.corrcoef(found)[0, 1] < 1
 
 

@@ -14,9 +14,11 @@ from transformers import ConvNextV2Config, ConvNextV2Model, LlamaForCausalLM
 
 import edge.positions
 from edge.bundle import Bundle
+from edge.chat import next_logits
 from edge.engine import Engine
 from edge.media.image import digest, tiles
-from edge.prompt import Picture, Piece, Turn, pieces
+from edge.pieces import Piece
+from edge.prompt import Picture, Turn, pieces
 from export import reference
 from export.answers import Answer, Transcript, answer_all, file_rows
 from export.checkpoint import Checkpoint
@@ -113,9 +115,7 @@ def rows_of(model: Torch, keys: list[object], pictures: dict[str, torch.Tensor])
 
 def embeds_of(model: Torch, bundle: Bundle, transcript: Transcript) -> dict[str, torch.Tensor]:
     spec = bundle.manifest.vision
-    return {
-        key: torch.cat([model.tile(tile) for tile in tiles(rgb, spec)]) for key, rgb in transcript.pictures.items()
-    }
+    return {key: torch.cat([model.tile(tile) for tile in tiles(rgb, spec)]) for key, rgb in transcript.pictures.items()}
 
 
 def picture(size: tuple[int, int]) -> np.ndarray:
@@ -205,7 +205,7 @@ def test_next_logits_are_those_of_transformers(tiny_checkpoint: Path, fp32_bundl
     model = Torch(tiny_checkpoint, TINY)
     with Engine.open(fp32_bundle) as engine:
         messages = [{"role": "user", "content": "Who are you?"}]
-        found = engine.next_logits(messages)
+        found = next_logits(engine, messages)
         laid_out = engine._lay_out(pieces([Turn("user", ("Who are you?",))], engine.manifest))
         expected = model.logits(rows_of(model, laid_out.keys, {}))[-1]
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
@@ -241,5 +241,5 @@ def test_logit_scale_is_applied_once(checkpoint_of: CheckpointOf, bundle_of: Bun
         path = bundle_of(checkpoint_of(replace(TINY_TEXT, extra={"logit_scale": scale})), "fp32")
         assert json.loads((path / "manifest.json").read_bytes())["text"]["logit_scale"] == scale
         with Engine.open(path) as engine:
-            found.append(engine.next_logits(messages))
+            found.append(next_logits(engine, messages))
     np.testing.assert_allclose(found[1], found[0] * 0.25, atol=1e-6)

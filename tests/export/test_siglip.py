@@ -16,8 +16,9 @@ from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionM
 from edge.bundle import Bundle
 from edge.engine import Engine
 from edge.media.image import digest, frame_tile, tiles
+from edge.pieces import Control, Media, Piece
 from edge.positions import lay_out
-from edge.prompt import Clip, Control, Media, Picture, Piece, Turn, pieces
+from edge.prompt import Clip, Picture, Turn, pieces
 from edge.tokenizer import Tokenizer
 from export import reference
 from export.checkpoint import Checkpoint

@@ -118,7 +118,7 @@ def test_links_that_are_safe_open_apart_and_tell_nothing(shown: Shown) -> None:
     shown_url = "https://example.com/a_b_c?x=1&amp;y=(2)"
     wanted = f'<a href="{shown_url}" title="{shown_url}" target="_blank" rel="noopener noreferrer nofollow">'
     address = "https://example.com/a_b_c?x=1&y=(2)"
-    for text in (f"[*here*]({address} \"title\")", f"<{address}>", f"See {address}, then", f"({address})"):
+    for text in (f'[*here*]({address} "title")', f"<{address}>", f"See {address}, then", f"({address})"):
         assert wanted in shown(text)
     assert shown("See https://example.com/a.").endswith("</a>.</p>")
     assert 'href="mailto:a@example.com"' in shown("<mailto:a@example.com>")

@@ -1,0 +1,67 @@
+"""What a prompt is made of: control ids, runs of text, and media, in the order the decoder reads them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.media.image import U8
+from edge.media.resized import Resized
+
+F32 = npt.NDArray[np.float32]
+
+CALL_TAGS = ("<tool_call>", "</tool_call>")  # the control tokens around a tool call
+
+
+@dataclass(frozen=True)
+class Control:
+    """Token ids that stand for structure."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A run of text between control tokens or media; it is encoded as one string."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """A picture, or a film's frame (always one tile), that takes n_tokens positions.
+
+    rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame, its
+    kind: the two make other embeddings.
+    """
+
+    kind: Literal["image", "frame"]
+    rgb: U8 | Resized
+    n_tokens: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Wave:
+    """A sound that takes n_tokens positions. samples: (n,) float32, mono, 16 kHz; digest: of them."""
+
+    samples: F32
+    n_tokens: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A tile whose embeds are at hand. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeds."""
+
+    embeds: F32
+    digest: str
+
+    @property
+    def n_tokens(self) -> int:
+        """The positions it takes."""
+        return len(self.embeds)
+
+
+Piece = Control | Text | Media | Wave | Known
