@@ -92,7 +92,8 @@ def _write(name: str, text: Callable[[], str], failure: str) -> None:
                 fresh.unlink(missing_ok=True)
             settle(folder, f"{folder / name} is written")
     except OSError as error:
-        raise BundleError(f"{failure}: {error.strerror}") from error
+        way = "EDGE_MODELS names another folder: export EDGE_MODELS=DIR"
+        raise BundleError(f"{failure} in {folder}: {error.strerror}; {way}") from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import typer
 from edge.bundle import RUNTIME_VERSION
 from edge.commands.chat import chat
 from edge.commands.checkup import bench, doctor
-from edge.commands.console import fail, reason
+from edge.commands.console import fail, markup, reason
 from edge.commands.detect import detect
 from edge.commands.models import models
 from edge.commands.serve import serve
@@ -24,7 +24,13 @@ from edge.errors import EdgeError
 # What writing to a file or a pipe fails with.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=markup(),
+    help="Reka's chat interface, offline, on the device. What a command does: edge COMMAND --help",
+)
 app.command()(chat)
 app.command()(detect)
 app.command()(transcribe)

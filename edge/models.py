@@ -258,6 +258,7 @@ def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "
     try:
         return store.resolve(model, aliases=aliases, first=None, kind=kind)
     except UnknownModelError:
-        if (Path(model) / MANIFEST).is_file():
+        # A checkpoint's folder is told from a bundle's there.
+        if any((Path(model) / name).is_file() for name in (MANIFEST, "config.json")):
             return store.at(Path(model))
         raise

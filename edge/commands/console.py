@@ -3,10 +3,12 @@
 import base64
 import contextlib
 import logging
+import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -15,9 +17,17 @@ from edge.errors import EdgeError, UnknownModelError
 if TYPE_CHECKING:
     from edge.camera import Camera
 
+_FRAMES_FROM = 60  # columns
+
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every byte of the bundle before it is loaded.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def markup() -> Literal["rich"] | None:
+    """Return how help is drawn: with frames, or plainly where they would cut words or come out as other signs."""
+    is_wide = shutil.get_terminal_size().columns >= _FRAMES_FROM
+    return "rich" if is_wide and os.environ.get("TERM") != "dumb" else None
 
 
 def fail(message: str) -> NoReturn:

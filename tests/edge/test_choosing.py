@@ -1,6 +1,9 @@
 """A bundle that cannot do what is asked is passed by for one that can, or says so before anything is opened."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from typer.testing import CliRunner
 
 from edge import cli, store
 from edge.commands.choosing import chosen, needed, why_not
+from edge.errors import BundleError
+from edge.models import find
 from edge.store import Stored
 from tests.edge.fake_engine import manifest
 
@@ -111,3 +116,31 @@ def test_a_speech_bundle_that_cannot_translate_is_passed_by(
     with pytest.raises(SystemExit):
         _chosen(None, None, "translate")
     assert "english: task: expected one of transcribe; got 'translate'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "term", "framed"), [("80", "xterm", True), ("40", "xterm", False), ("80", "dumb", False)]
+)
+def test_help_is_whole_on_narrow_and_plain_terminals(columns: str, term: str, framed: bool) -> None:
+    environment = {**os.environ, "COLUMNS": columns, "TERM": term}
+    command = [sys.executable, "-m", "edge", "chat", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert ("╭" in shown) == framed
+    assert framed or ("repeatable" in shown and "…" not in shown)
+
+
+def test_a_folder_that_is_a_checkpoint_is_told_by_its_plain_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="is a checkpoint, not a bundle: edge-export"):
+        find("mine", {})
+
+
+def test_a_choice_that_cannot_be_written_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "file" / "models"))
+    with pytest.raises(BundleError, match="cannot be stored in .*/file/models: Not a directory; EDGE_MODELS names"):
+        store.set_aliases({"a": "reka-edge"})
