@@ -15,8 +15,10 @@ from edge.errors import EdgeError
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {
     "edge.capture.NothingYet",
+    "edge.expansion.PatternError",
     "edge.generation.StreamBroken",
     "edge.media.dial.Refused",
+    "edge.media.opencv.Unwritten",
     "edge.media.wire.WireError",
 }
 
