@@ -14,6 +14,7 @@ from edge.media.decoded import Decoded, Options
 from edge.media.formats import FORMATS
 from edge.media.pcm import BLOCK_FRAMES, F32, HIGHEST_HZ, LOWEST_HZ, Block, Counts, Form, gathered, silence
 from edge.media.sniff import expect
+from edge.media.variants import unsupported
 
 __all__ = ["HIGHEST_HZ", "LOWEST_HZ", "decode", "from_samples", "open_audio", "open_track", "prepare"]
 
@@ -98,7 +99,8 @@ def _audio(data: bytes, limits: SoundLimits, lost: list[str]) -> F32:
         raise MemoryExhausted("audio: no memory left to decode it") from error
     except Exception as error:
         _LOG.debug("audio: %s not decoded", name, exc_info=True)
-        raise MediaError(f"audio: the {name} data is damaged or cut off") from error
+        found_out = unsupported(name, data) or f"the {name} data is damaged or cut off"
+        raise MediaError(f"audio: {found_out}") from error
 
 
 def _track(data: bytes, limits: SoundLimits, lost: list[str]) -> F32 | None:

@@ -63,7 +63,7 @@ _SUPPORTED = (
     Format("GIF", ("image", "video"), True),
     *(Format(name, _BOTH, True) for name in ("MP4", "MOV", "3GP", "Matroska", "WebM", "AVI")),
     Format("M4A", ("audio", "video"), True),
-    *(Format(name, _AUDIO, True) for name in ("WAV", "RF64", "AIFF", "FLAC", "OGG", "MP3", "AAC", "Ogg FLAC")),
+    *(Format(name, _AUDIO, True) for name in ("WAV", "RF64", "AIFF", "FLAC", "OGG", "MP3", "MP2", "AAC", "Ogg FLAC")),
     Format("Ogg Speex", _AUDIO, True),
     Format("PDF", ("pdf",), True),
 )

@@ -62,7 +62,7 @@ def sniff(data: bytes) -> Format | None:
             return named(name)
     if b"%PDF-" in head[:_PDF_WITHIN]:
         return named("PDF")
-    if (name := _mpeg(head)) is not None:
+    if (name := _mpeg(data)) is not None:
         return named(name)
     return _markup(text) if text else None
 
@@ -214,22 +214,32 @@ def _transport(head: bytes) -> str | None:
     return None
 
 
-def _mpeg(head: bytes) -> str | None:
-    """Tell MP3 and AAC by their frames, behind tags, silence or the rest of a frame that was cut off."""
-    at = tag_bytes(head)
-    if _is_adts(head, at):
+def _mpeg(data: bytes) -> str | None:
+    """Tell MP3, MP2 and AAC by their frames, behind tags, silence or the rest of a frame that was cut off."""
+    at = tag_bytes(data)
+    frame = data[at : at + 4]
+    is_synced = len(frame) > 1 and frame[0] == 0xFF and frame[1] & 0xE0 == 0xE0
+    if is_synced and frame[1] & 0xF6 == 0xF0:
         return "AAC"
-    if head[:3] == b"ID3" or (len(head) > at + 1 and head[at] == 0xFF and head[at + 1] & 0xE0 == 0xE0):
+    if is_synced and _is_older_mpeg(frame):
+        return "MP2"
+    if is_synced or at:
         return "MP3"
-    while (at := head.find(b"\xff", at)) >= 0:
+    head = data[:SNIFFED_BYTES]
+    at = head.find(b"\xff")
+    while at >= 0:
         if _are_mpeg_frames(head, at):
             return "MP3"
-        at += 1
+        at = head.find(b"\xff", at + 1)
     return None
 
 
-def _is_adts(head: bytes, at: int) -> bool:
-    return len(head) > at + 1 and head[at] == 0xFF and head[at + 1] & 0xF6 == 0xF0
+def _is_older_mpeg(frame: bytes) -> bool:
+    """Return whether a frame is one of layer I or II. Source: ISO 11172-3, 2.4.1.3."""
+    if len(frame) < 4:
+        return False
+    version, layer, bitrate, rate = frame[1] >> 3 & 3, frame[1] >> 1 & 3, frame[2] >> 4, frame[2] >> 2 & 3
+    return version != 1 and layer in (2, 3) and 0 < bitrate < 15 and rate != 3
 
 
 def _are_mpeg_frames(head: bytes, at: int) -> bool:

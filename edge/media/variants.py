@@ -1,7 +1,9 @@
-"""What a picture that cannot be decoded is, where it is whole: a variant of its format that is not supported."""
+"""What a file that cannot be decoded is, where it is whole: a variant of its format that is not supported."""
 
 import struct
 from collections.abc import Callable, Iterator
+
+from edge.media.formats import ADVICE
 
 _FRAMES = {
     0xC3: "lossless JPEG",
@@ -18,11 +20,41 @@ _BMP_PACKINGS = {
     **dict.fromkeys((11, 12, 13), "CMYK BMP"),
 }
 
+_NEAR_BYTES = 1 << 16  # where headers are
+_MOST_BITMAP_PACKINGS = 3  # numbers; what is more are letters that name a codec
+_RAW_PIXELS = (
+    b"I420",
+    b"IYUV",
+    b"YV12",
+    b"YUY2",
+    b"YUYV",
+    b"UYVY",
+    b"NV12",
+    b"Y800",
+    b"GREY",
+    b"v210",
+    b"DIB ",
+    b"RGB ",
+)
+_WAV_CODECS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0055, 0xFFFE)  # what libsndfile reads
+_OTHER_WAV_CODECS = {
+    **dict.fromkeys((0x0040, 0x0045, 0x0064, 0x0085), "G.721 or G.726"),
+    **dict.fromkeys((0x0065, 0x028F), "G.722"),
+    0x0014: "G.723",
+    0x0022: "TrueSpeech",
+    0x0050: "MPEG layer I or II",
+    0x0083: "G.729",
+    0x00FF: "AAC",
+    0x0161: "WMA",
+    0x2000: "AC-3",
+    0x2001: "DTS",
+}
+
 
 def unsupported(name: str, data: bytes) -> str | None:
-    """Return what is said of a variant of JPEG, PNG or BMP that is not supported, None where it is none."""
+    """Return what is said of a variant of a format that is not supported, None where it is none."""
     variant = _VARIANTS[name](data) if name in _VARIANTS else None
-    return variant and f"{variant} is not supported: save it as baseline JPEG or as PNG"
+    return variant and f"{variant} is not supported: {_ADVICE.get(name, 'save it as baseline JPEG or as PNG')}"
 
 
 def _jpeg(data: bytes) -> str | None:
@@ -74,4 +106,28 @@ def _bmp(data: bytes) -> str | None:
     return None if is_known else f"BMP of {bits} bits a pixel with compression {packing}"
 
 
-_VARIANTS: dict[str, Callable[[bytes], str | None]] = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp}
+def _wav(data: bytes) -> str | None:
+    at = data.find(b"fmt ", 12, _NEAR_BYTES)
+    if at < 0 or len(data) < at + 10:
+        return None
+    (codec,) = struct.unpack_from("<H", data, at + 8)
+    return None if codec in _WAV_CODECS else f"WAV of {_OTHER_WAV_CODECS.get(codec, f'codec 0x{codec:04x}')}"
+
+
+def _avi(data: bytes) -> str | None:
+    at = data.find(b"strf", 12, _NEAR_BYTES)
+    if at < 0 or len(data) < at + 28:
+        return None
+    (packing,) = struct.unpack_from("<I", data, at + 24)
+    is_raw = packing <= _MOST_BITMAP_PACKINGS or data[at + 24 : at + 28] in _RAW_PIXELS
+    return "uncompressed AVI" if is_raw else None
+
+
+_VARIANTS: dict[str, Callable[[bytes], str | None]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "BMP": _bmp,
+    "WAV": _wav,
+    "AVI": _avi,
+}
+_ADVICE = {"WAV": ADVICE["audio"], "AVI": ADVICE["video"]}

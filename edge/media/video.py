@@ -22,6 +22,7 @@ from edge.media.gif import delays_ms
 from edge.media.image import from_array
 from edge.media.sniff import expect
 from edge.media.tracks import Turn, tracks, turn_of
+from edge.media.variants import unsupported
 
 U8 = npt.NDArray[np.uint8]
 
@@ -285,7 +286,8 @@ def _refusal(data: bytes) -> MediaError:
         return MediaError("video: the file has no pictures, only audio: send it as `audio_url`")
     if any(codec in _OTHER_CODECS for codec in codecs):
         return _not_supported(codecs[0])
-    return MediaError("video: the data is damaged or cut off")
+    found_out = unsupported("AVI", data) if data[:4] == b"RIFF" else None
+    return MediaError(f"video: {found_out or 'the data is damaged or cut off'}")
 
 
 def _not_supported(codec: str) -> MediaError:

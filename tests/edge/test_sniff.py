@@ -8,8 +8,11 @@ import zipfile
 import pytest
 
 from edge.errors import MediaError
+from edge.limits import Limits
+from edge.media.audio import open_audio
 from edge.media.formats import BRANDS, FORMATS, KINDS, MAGIC, MARKUP, TIFF_MAKES, ZIP_MEMBERS, named
 from edge.media.sniff import expect, is_text, sniff
+from edge.media.variants import unsupported
 
 
 def name_of(data: bytes) -> str | None:
@@ -95,7 +98,11 @@ MPEG_FRAME = b"\xff\xfb\x90\xc4" + bytes(413)  # 128 kbit/s at 44.1 kHz
         ((bytes(4) + b"\x47" + bytes(187)) * 5, "MPEG-TS"),
         (b"\xff\xf1\x50\x80" + bytes(100), "AAC"),
         (b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xf1\x50\x80" + bytes(100), "AAC"),
+        (b"ID3\4\0\0\0\6\0\0" + bytes(6 << 14) + b"\xff\xf1\x50\x80" + bytes(100), "AAC"),
+        (b"ID3\4\0\0\0\6\0\0" + bytes(6 << 14) + MPEG_FRAME, "MP3"),
         (MPEG_FRAME * 2, "MP3"),
+        (b"\xff\xfd\x84\xc4" + bytes(400), "MP2"),
+        (b"\xff\xff\x94\xc4" + bytes(400), "MP2"),
         (bytes(3000) + MPEG_FRAME * 4, "MP3"),
         (b"\x12\xff\x34" * 50 + MPEG_FRAME * 4, "MP3"),
         (bytes(128) + b"%PDF-1.4\n" + bytes(100), "PDF"),
@@ -175,3 +182,23 @@ def test_text_is_no_media_however_it_begins(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"%PDF-1.4\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"\xe4\xf6\xfc"])
 def test_media_is_no_text(data: bytes) -> None:
     assert not is_text(data)
+
+
+def wav(codec: int) -> bytes:
+    head = struct.pack("<HHIIHH", codec, 1, 8000, 8000, 1, 8)
+    return b"RIFF\0\1\0\0WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", 64) + bytes(64)
+
+
+@pytest.mark.parametrize(("codec", "name"), [(0x65, "G.722"), (0x50, "MPEG layer I or II"), (0x1234, "codec 0x1234")])
+def test_wav_of_a_codec_that_is_not_supported_is_not_called_damaged(codec: int, name: str) -> None:
+    with pytest.raises(MediaError) as caught:
+        open_audio(wav(codec), Limits().sound)
+    assert str(caught.value) == f"audio: WAV of {name} is not supported: ffmpeg -i FILE out.wav"
+
+
+@pytest.mark.parametrize("packing", [b"\0\0\0\0", b"\3\0\0\0", b"I420", b"YUY2"])
+def test_avi_that_is_not_compressed_is_not_called_damaged(packing: bytes) -> None:
+    assert unsupported("AVI", b"RIFF\0\0\0\0AVI strf\x28\0\0\0" + bytes(16) + packing) == (
+        "uncompressed AVI is not supported: ffmpeg -i FILE out.mp4"
+    )
+    assert unsupported("AVI", b"RIFF\0\0\0\0AVI strf\x28\0\0\0" + bytes(16) + b"H264") is None
