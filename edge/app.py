@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from edge import openapi, page
-from edge.body import read_json
+from edge.body import read_outline
 from edge.chat import Opened, Reply, Request, api_errors, opened, read_request, start
 from edge.engine import Engine
 from edge.exchange import (
@@ -242,8 +242,11 @@ class App:
 
     def _job(self, request: HttpRequest, begun_s: float) -> Job:
         check_content_type(request.headers)
-        asked = self._readers[request.path](read_json(request.body, self.limits))
+        outline, whole = read_outline(request.body, self.limits)
+        asked = self._readers[request.path](outline)
         engine = self.models.engine(asked.request.model)
+        if whole is not None:  # nothing was refused: now it is worth its memory
+            asked = self._readers[request.path](whole())
         return Job(self, request, asked, engine, begun_s)
 
     def _chat(self, body: Fields) -> Asked:

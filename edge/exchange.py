@@ -36,7 +36,7 @@ class HttpRequest:
     method: str
     path: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     client: Client | None = None
 
 

@@ -86,3 +86,72 @@ def test_half_a_surrogate_pair_is_named_where_it_stands() -> None:
         read_json(b'{"messages": [{"content": "a\\ud83d"}]}')
     assert "messages.0.content" in str(caught.value.body)
     assert read_json(b'{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+# --- outlines -----------------------------------------------------------------------------------------------------
+
+LONG = "data:image/png;base64," + "QUJD" * 40_000
+
+
+def read_both(data: bytes) -> tuple[object, object]:
+    """What a body holds, or what is wrong with it: read at once, and by its outline first."""
+    found: list[object] = []
+    for by_outline in (False, True):
+        try:
+            if by_outline:
+                outline, whole = body.read_outline(bytearray(data))
+                found.append(outline if whole is None else whole())
+            else:
+                found.append(read_json(data))
+        except ApiError as error:
+            found.append((error.status_code, error.body))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": "LONG", "b": ["LONG", "x", {"c": "LONG"}]}', '{"input_audio": {"data" : "QUJDLONG"}}', '{"a": "é LONG é"}',
+     '{"a": "LONGé\\u00e9"}', '{"a": "\\\\"LONG\\\\""}', '{"a": "LONG", "b": 1,}', '{"a": "LONG" "b": "LONG"}',
+     '{"LONG": 1, "LONG": 2}', '{"a": "LONG", "b": NaN}', '{"a": "LONG', '["LONG"]', '{"a": "LONG", "b": "\\ud800"}'],
+)  # fmt: skip
+def test_an_outline_leads_to_what_is_read_at_once(text: str) -> None:
+    one, other = read_both(text.replace("LONG", LONG).encode())
+    assert one == other
+
+
+@given(value=st.dictionaries(TEXTS, VALUES, max_size=4), at=st.integers(0, 1 << 18), byte=st.binary(max_size=2))
+@settings(max_examples=60, deadline=None)
+def test_damage_shows_in_an_outline_as_it_does_at_once(value: dict, at: int, byte: bytes) -> None:
+    data = json.dumps({"image_url": LONG, "rest": value, "again": LONG}).encode()
+    at %= len(data)
+    one, other = read_both(data[:at] + byte + data[at + 1 :])
+    assert one == other
+
+
+def test_an_outline_has_the_beginning_of_media_and_is_short() -> None:
+    outline, whole = body.read_outline(json.dumps({"url": LONG, "text": "a" * 200_000}).encode())
+    assert whole is not None
+    assert str(outline["url"]).startswith(LONG[:1000])
+    assert len(str(outline["url"])) < 1200
+    assert outline["text"] == "a" * 200_000
+
+
+def test_a_body_that_is_refused_costs_little_beyond_itself() -> None:
+    url = "data:image/png;base64," + "QUJD" * (2 << 20)
+    for data in (json.dumps({"url": url})[:-1].encode(), json.dumps({"url": url, "x": float("nan")}).encode()):
+        tracemalloc.start()
+        with pytest.raises(ApiError):
+            body.read_outline(data)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 6 << 20
+
+
+def test_what_is_read_of_a_bytearray_empties_it() -> None:
+    data = bytearray(json.dumps({"url": LONG}).encode())
+    outline, whole = body.read_outline(data)
+    assert data
+    assert whole is not None
+    assert whole() == {"url": LONG}
+    assert not data
+    assert len(outline) == 1
