@@ -47,7 +47,7 @@ def test_every_library_of_an_extra_is_known_by_it() -> None:
 def test_nobody_else_says_how_an_extra_is_installed() -> None:
     for path in [*(ROOT / "edge").rglob("*.py"), *(ROOT / "export").rglob("*.py")]:
         texts = [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)]
-        said = [text for text in texts if isinstance(text, str) and "pip install" in text]
+        said = [text for text in texts if isinstance(text, str) and "pip install '." in text]
         assert not said or path.name == "extras.py", f"{path}: {said}"
 
 
