@@ -73,7 +73,7 @@ class _Decoded:
 
     def __init__(self, container: "av.container.InputContainer") -> None:
         if not container.streams.audio:
-            raise NoTrack("audio: expected a track of audio, there is none")
+            raise NoTrack("audio: expected a track of audio, there is none: send it as video_url")
         self._stream = container.streams.audio[0]
         self._container = container
         self.n_packets = self.n_lost = 0
