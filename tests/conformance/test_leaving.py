@@ -18,6 +18,7 @@ import pytest
 import edge
 import edge.positions
 from edge import models
+from edge.decoder import Decoder
 from tests.conformance.conftest import Served, serving
 from tests.conformance.test_reka_client import picture_url
 from tests.edge.asking import LONG as WORDS
@@ -54,18 +55,25 @@ def idle(served: Served) -> bool:
 @pytest.mark.parametrize("stream", [True, False])
 def test_leaving_stops_the_work(how: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow(monkeypatch, 0.01)
+    n_steps, step = 0, Decoder.step
+
+    def counted(*arguments: object, **named: object) -> object:
+        nonlocal n_steps
+        n_steps += 1
+        return step(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Decoder, "step", counted)
     with serving(int8_bundle, slots=1) as served:
         connection = sent(served, {**LONG, "stream": stream})
         eventually(lambda: served.server.queue.n_running == 1)
-        time.sleep(0.1)
+        eventually(lambda: n_steps > 3)
         waiting = sent(served, {**LONG, "stream": stream})
         eventually(lambda: served.server.queue.n_waiting == 1)
         leave(waiting, how)
         eventually(lambda: served.server.queue.n_waiting == 0)
-        left_s = time.monotonic()
         leave(connection, how)
         eventually(lambda: idle(served))
-        assert time.monotonic() - left_s < 1.0
+        assert 0 < n_steps < LONG["max_tokens"] / 2
 
 
 def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path) -> None:

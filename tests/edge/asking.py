@@ -17,6 +17,7 @@ from edge.prompt import Picture, Turn, pieces
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
+HANGS_S = 30.0  # of processor time, which only a fault takes where milliseconds are needed
 LONG = "The quick brown fox jumps over the lazy dog; " * 12  # several chunks of prompt
 
 
@@ -63,7 +64,8 @@ def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def eventually(fact: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    """Wait until something is so, as long as a machine that does other work may need for it."""
+    for _ in range(12_000):
         if fact():
             return
         time.sleep(0.01)

@@ -7,6 +7,7 @@ import pytest
 
 from edge.calls import CLOSE, OPEN, Said, said
 from edge.prompt import Call
+from tests.edge.asking import HANGS_S
 
 NAMES = frozenset({"weather", "add"})
 
@@ -97,4 +98,4 @@ def test_a_mebibyte_of_malice_takes_no_time(piece: str) -> None:
     started = time.process_time()
     whole(text)
     said(text, names=NAMES, finish_reason=None)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < HANGS_S

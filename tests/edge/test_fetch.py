@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -277,8 +276,7 @@ def test_only_regular_files_are_opened(folder: Path, allowed: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / "socket"))
     (folder / "circle").symlink_to("circle")
-    started = time.monotonic()
-    for name in (
+    for name in (  # to open the pipe would have no end
         "pipe",
         "to-pipe",
         "sub",
@@ -294,7 +292,6 @@ def test_only_regular_files_are_opened(folder: Path, allowed: str) -> None:
         url = f"{folder}/{name}"
         message = refused(url, files=True if allowed == "all" else folder)
         assert message.removeprefix(shown(url)).startswith(": cannot be read: ")
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty", "/dev/stdin/x", "/proc/self/fd"])

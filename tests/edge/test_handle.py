@@ -77,9 +77,8 @@ def test_cancelling_from_another_thread_wakes_the_reader(own_engine: Engine, mon
     slow(monkeypatch, 0.05)
     handle = own_engine.stream(ask(own_engine, "Hi"), options(1000))
     threading.Timer(0.2, handle.cancel).start()
-    started = time.monotonic()
-    assert handle.result().finish_reason is None
-    assert time.monotonic() - started < 5
+    last = handle.result()
+    assert last.finish_reason is None and last.output_tokens < 1000
 
 
 def test_cancelled_conversations_leave_the_queue_and_their_slots(own_engine: Engine) -> None:

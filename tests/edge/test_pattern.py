@@ -6,6 +6,7 @@ import time
 import pytest
 
 from edge.pattern import match_of
+from tests.edge.asking import HANGS_S
 
 
 @pytest.mark.parametrize(
@@ -65,4 +66,4 @@ def test_a_guess_has_a_greatest_length(pattern: str, is_guessed: bool) -> None:
 def test_a_hostile_pattern_takes_no_time(pattern: str) -> None:
     began_s = time.process_time()
     match_of(pattern)
-    assert time.process_time() - began_s < 1
+    assert time.process_time() - began_s < HANGS_S

@@ -462,24 +462,22 @@ def slowly(head: bytes, part: bytes, every_s: float) -> object:
     ],
 )
 def test_a_server_that_drips_ends_with_the_time_there_is(head: bytes, part: bytes) -> None:
-    started_s = time.monotonic()
-    message = refused(URL, over(net(slowly(head, part, 0.05)), total_s=0.6, connect_s=0.5))
+    message = refused(URL, over(net(slowly(head, part, 0.05)), total_s=0.6, connect_s=0.5))  # or it has no end
     assert "cannot be fetched" in message
-    assert time.monotonic() - started_s < 5
 
 
 def test_a_resolver_that_hangs_ends_with_the_time_there_is() -> None:
-    release = threading.Event()
+    release, resolving = threading.Event(), threading.Event()
 
     def resolve(host: str, port: int) -> list[str]:
-        release.wait(60)
+        resolving.set()
+        release.wait(600)
         return [PUBLIC]
 
-    started_s = time.monotonic()
     message = refused(URL, Remote((HOST,), resolve=resolve, connect_s=0.3))
+    assert not release.is_set() and resolving.is_set()
     release.set()
     assert "cannot be fetched within 0.3 s to connect, 30 s in all" in message
-    assert time.monotonic() - started_s < 5
 
 
 @pytest.mark.parametrize("failure", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge import graph
 from edge.errors import BundleError
 from edge.session import open_session
+from tests.edge.asking import HANGS_S
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -149,7 +150,7 @@ def test_a_family_of_faults_is_refused_in_no_time(family: str, tmp_path: Path) -
     began_s = time.process_time()
     with pytest.raises(BundleError) as caught:
         open_session(path, threads=1)
-    assert time.process_time() - began_s < 1
+    assert time.process_time() - began_s < HANGS_S
     assert words in str(caught.value) and str(path) in str(caught.value)
     assert "onnxruntime" not in str(caught.value)
 
@@ -208,7 +209,7 @@ def test_rubbish_takes_no_time(data: bytes, tmp_path: Path) -> None:
     began_s = time.process_time()
     with contextlib.suppress(BundleError):
         graph.check(path)
-    assert time.process_time() - began_s < 2
+    assert time.process_time() - began_s < HANGS_S
 
 
 def test_a_graph_of_many_megabytes_is_not_read(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import io
 import random
 import re
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,7 +123,6 @@ def decode_damaged(apart: Worker, numbers: range) -> int:
     n_good = 0
     for number in numbers:
         kind, data = damaged(number)
-        started_s = time.monotonic()
         try:
             found = apart.decode(kind, data, OPTIONS[kind])
         except MediaError as error:
@@ -134,7 +132,6 @@ def decode_damaged(apart: Worker, numbers: range) -> int:
         else:
             n_good += 1
             assert all(array.size for array in found.arrays), number
-        assert time.monotonic() - started_s < LIMIT_S + 5, number
         assert peak_bytes(apart.pid) < MEMORY_BYTES + (300 << 20), number
     return n_good
 

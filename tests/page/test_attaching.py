@@ -99,10 +99,13 @@ def slow_devices(visit: Visit, edge_serve: str) -> Page:
     page.add_init_script("""
         const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         window.tracks = [];
+        window.nOpening = 0;
         navigator.mediaDevices.getUserMedia = async (wanted) => {
+            nOpening += 1;
             await new Promise((resolve) => setTimeout(resolve, 500));
             const stream = await open(wanted);
             tracks.push(...stream.getTracks());
+            nOpening -= 1;
             return stream;
         };
     """)
@@ -111,20 +114,27 @@ def slow_devices(visit: Visit, edge_serve: str) -> Page:
     return page
 
 
-def all_let_go(page: Page) -> bool:
-    page.wait_for_timeout(1500)  # what opens late was given by then
-    return bool(page.evaluate("() => tracks.length > 0 && tracks.every((track) => track.readyState === 'ended')"))
+def opened(page: Page) -> None:
+    """Wait until every device that was asked for was given."""
+    page.wait_for_function("() => nOpening === 0 && tracks.length > 0")
+
+
+def let_go(page: Page) -> None:
+    """Wait until everything that was given is let go; what stays on fails."""
+    opened(page)
+    page.wait_for_function("() => nOpening === 0 && tracks.every((track) => track.readyState === 'ended')")
 
 
 def test_a_camera_opened_with_two_clicks_is_let_go_and_takes_one_picture(slow_devices: Page) -> None:
     page = slow_devices
     page.dblclick("#camera")
     expect(page.locator("#camera-dialog")).to_be_visible()
-    page.wait_for_timeout(1500)
+    opened(page)
+    expect(page.locator("#camera-dialog .take")).to_be_focused()
     # Both at once: the second comes before the picture is made.
     page.locator("#camera-dialog .take").evaluate("(button) => { button.click(); button.click(); }")
     attached(page, "camera.jpg")
-    assert all_let_go(page)
+    let_go(page)
     attached(page, "camera.jpg")
 
 
@@ -135,17 +145,17 @@ def test_a_camera_that_opens_after_the_dialog_was_closed_does_not_stay_on(slow_d
     page.locator("#camera-dialog .other").evaluate("(button) => button.click()")
     page.keyboard.press("Escape")
     expect(page.locator("#camera-dialog")).to_be_hidden()
-    assert all_let_go(page)
+    let_go(page)
 
 
 def test_a_microphone_opened_with_two_clicks_is_let_go(slow_devices: Page) -> None:
     page = slow_devices
     page.dblclick("#mic")
     expect(page.locator("#recording")).to_be_visible()
-    page.wait_for_timeout(1500)
+    opened(page)
     page.click("#discard")
     expect(page.locator("#recording")).to_be_hidden()
-    assert all_let_go(page)
+    let_go(page)
 
 
 def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) -> None:
@@ -154,7 +164,7 @@ def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) ->
     page.click("#mic")
     expect(page.locator("#recording")).to_be_visible()
     expect(page.locator("#tools")).to_be_hidden()
-    expect(page.locator("#elapsed")).to_have_text("0:02")
+    expect(page.locator("#elapsed")).to_have_text(re.compile(r"^0:(0[2-9]|[1-5]\d)$"))  # a busy browser skips some
     page.click("#keep")
     attached(page, "voice.wav")
     expect(page.locator("#tools")).to_be_visible()
@@ -166,7 +176,7 @@ def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) ->
             form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
             samples = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
         assert form == (1, 2, 16000)
-        assert 1.5 < len(samples) / 16000 < 30
+        assert 1.5 < len(samples) / 16000 < 61
         assert np.abs(samples).max() > 500  # the microphone's beeps
     expect(answers(page)).to_have_count(1)
     page.click("#mic")

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conformance.conftest import Served, serving
+from tests.edge.asking import eventually
 from tests.page.chatting import answers, ask, attached, done, endless, lose_media, ready
 from tests.page.conftest import PICTURE, Visit
 
@@ -58,11 +59,7 @@ def test_an_answer_streams_and_stops(visit: Visit, slowly: Served) -> None:
     expect(page.locator("#text")).to_have_value("the next question")
     page.press("#text", "Escape")
     expect(answers(page).locator(".facts")).to_contain_text("Stopped.")
-    for _ in range(100):
-        if slowly.server.queue.n_running == 0:
-            break
-        page.wait_for_timeout(50)
-    assert slowly.server.queue.n_running == 0
+    eventually(lambda: slowly.server.queue.n_running == 0)
     stopped = answers(page).locator(".markdown").inner_text()
     page.get_by_role("button", name="Continue").click()
     expect(answers(page).locator(".markdown")).not_to_have_text(stopped)
