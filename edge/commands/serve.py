@@ -1,5 +1,6 @@
 """edge serve: the chat interface over HTTP."""
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -65,7 +66,13 @@ def serve(
     )
     log_to_stderr()
     faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
-    run(settings, on_ready=lambda address, _: print(f"edge: serving at {address}", file=sys.stderr, flush=True))
+    run(settings, on_ready=_tell)
+
+
+def _tell(address: str, _: object) -> None:
+    """Say where the server is reached; a log on a disk that is full keeps nobody from serving."""
+    with contextlib.suppress(OSError):
+        print(f"edge: serving at {address}", file=sys.stderr, flush=True)
 
 
 def _key(given: str | None, file: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import edge
 from edge import store
 from edge.app import App
+from edge.commands.serve import _tell
 from edge.engine import Engine
 from edge.errors import BundleChanged, BundleError
 from edge.loaded import LoadedFiles
@@ -155,3 +157,18 @@ def test_what_has_changed_once_is_not_trusted_again(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"123")
     os.utime(tmp_path / "a.bin", (5, 5))
     assert files.changed() is not None
+
+
+class Full:
+    """A stream on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_server_whose_log_is_full_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    _tell("http://127.0.0.1:1", None)
