@@ -22,7 +22,7 @@ EDGE_ROWS = (
      "media.resized",
      "media.bmp", "media.variants",
      "media.annotations", "media.layers", "media.page_text",
-     "media.gif", "media.opencv", "media.tracks", "media.wav", "media.flac", "media.opus",
+     "media.gif", "media.shapes", "media.opencv", "media.tracks", "media.wav", "media.flac", "media.opus",
      "media.data_url", "limits",
      "completion", "pattern", "bounds", "references",
      "expansion", "keywords", "disjoint", "closing", "least", "format"),

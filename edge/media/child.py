@@ -14,7 +14,7 @@ from edge.media.decoded import Json
 from edge.media.decoding import decode, prepare
 
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
-_PERTURB, _FILL = -6, 0x7F  # mallopt(3): memory is filled with the complement, mid-grey
+_PERTURB, _FILL = -6, 0x7F  # mallopt(3): memory is filled with this, or its complement: mid-grey both
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # unshare(2)
 
 
@@ -52,7 +52,6 @@ def _do(head: dict[str, Json], data: bytes, answers: BinaryIO, allowance: Allowa
     # Before the job counts as heard: what fails here is not the data's fault.
     try:
         _load(kind)
-        _fill_memory(kind == "video")
         job = allowance.begin(memory_bytes=int(head["memory_bytes"]), cpu_s=cpu_s)
     except Exception as error:
         wire.send(answers, {"failed": f"{kind}: {_unprepared(error)}", "detail": repr(error)})
@@ -71,11 +70,14 @@ def _do(head: dict[str, Json], data: bytes, answers: BinaryIO, allowance: Allowa
     return not is_spent
 
 
-def _fill_memory(fills: bool) -> None:
-    """Have memory filled when it is given out, where the C library can: what a decoder leaves unwritten is grey."""
+def _fill_memory() -> None:
+    """Have memory filled when it is given out and when it is given back, where the C library can.
+
+    What a decoder leaves unwritten, or reads beyond its own, shows nothing of what was decoded for another client.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_PERTURB, _FILL if fills else 0)
+        mallopt(_PERTURB, _FILL)
 
 
 def _cpu_s(limit_s: float) -> float:
@@ -115,6 +117,7 @@ def _refusal(kind: str, error: Exception, job: Job) -> dict[str, Json]:
 def _confine(allowance: Allowance) -> None:
     """Give up what no decoder needs: large files, many descriptors, dumps of memory, gaining rights, the network."""
     allowance.confine()
+    _fill_memory()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)

@@ -42,7 +42,7 @@ def opened(name: str, data: bytes) -> Iterator["av.container.InputContainer"]:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MediaError(missing("av", need=f"audio: found {name}; decoding M4A, AAC, MP4 and WebM")) from error
+        raise MediaError(missing("av", need=f"audio: found {name}; decoding M4A, AAC, MP4, WebM and Speex")) from error
     av.logging.set_level(None)
     with av.open(io.BytesIO(data), mode="r", format=DEMUXERS[name]) as container:
         yield container

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from edge.media.decoded import Decoded, Options
 from edge.media.frames import chosen, small, spread
 from edge.media.gif import delays_ms
 from edge.media.image import from_array
+from edge.media.shapes import Shape, announced
 from edge.media.sniff import expect
 from edge.media.tracks import Turn, tracks, turn_of
 from edge.media.variants import unsupported
@@ -43,6 +45,7 @@ _MAX_FPS = 1000.0
 _TICK_S = 1e-6  # times are sums of floats
 _UNKNOWN_S = 1e9  # what is further from 0 is no time: OpenCV reckons with the number that stands for none
 _SAME_RATE = 0.01  # how much a rate that is measured may differ from the one that is told
+_MAX_NAMED = 4
 _SPARE_PX, _MAX_SPARES = 16_000_000, 24  # frames kept beside those chosen, in case that others turn out to be right
 
 
@@ -82,12 +85,15 @@ class _Plan:
     """What is known of a video before it is decoded.
 
     times: when each frame is shown, in seconds, ascending from 0; start_s: what a decoder's clock says at 0, None where
-    it tells nothing that can be and frames are counted; fps: as the header tells it.
+    it tells nothing that can be and frames are counted; fps: as the header tells it; usable: what the clock says at
+    each frame that can be converted, None for all; n_others: how many cannot be.
     """
 
     times: list[float]
     start_s: float | None
     fps: float | None
+    usable: frozenset[float] | None = None
+    n_others: int = 0
 
 
 @dataclass
@@ -136,7 +142,8 @@ def _decode_video(data: bytes, wanted: int, limits: _Limits, shape: _Shape) -> D
     if n_frames == 0:
         raise MediaError("video: expected at least one frame, got none that can be decoded")
     times = plan.times if n_lost == 0 else _ascending(seen.clock_s, plan.fps)[0]
-    lost = f"{n_lost} of {len(plan.times)} frames cannot be decoded" if n_lost > 0 else None
+    n_lost = max(0, n_lost) + plan.n_others
+    lost = f"{n_lost} of {len(plan.times) + plan.n_others} frames cannot be decoded" if n_lost else None
     return _result(times, seen.frames, wanted, plan.fps, lost)
 
 
@@ -146,28 +153,53 @@ def _planned(path: str, data: bytes, limits: _Limits) -> _Plan:
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         rate = fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else None
-        has_hidden = _codec(capture) in _VP8
-        if not capture.set(cv2.CAP_PROP_FORMAT, -1):
-            raise MediaError(f"video: {opencv.fault('unknown')}")
-        clock_s: list[float] = []
-        while capture.grab():
-            if has_hidden and not _is_shown(capture):
-                continue
-            clock_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            limits.check_frames(len(clock_s))
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        clock_s, shapes = _packets(capture, limits)
     finally:
         capture.release()
-    times, start_s = _ascending(_without_preroll(clock_s), rate)
+    usable = _usable(clock_s, shapes, size) if len(set(shapes)) > 1 else None
+    times, start_s = _ascending(_without_preroll(clock_s) if usable is None else sorted(usable), rate)
     if times:
         between = np.diff(times)
         limits.check_length(times[-1] + (float(np.median(between)) if len(between) else 0.0))
-    return _Plan(times, start_s, rate)
+    return _Plan(times, start_s, rate, usable, 0 if usable is None else len(clock_s) - len(usable))
 
 
-def _is_shown(capture: cv2.VideoCapture) -> bool:
-    """Return whether a packet of VP8 holds a frame that is shown, and not only one that others are made of."""
-    found, packet = capture.retrieve()
-    return not found or packet.size == 0 or bool(int(packet.flat[0]) >> 4 & 1)
+def _packets(capture: cv2.VideoCapture, limits: _Limits) -> tuple[list[float], list[Shape | None]]:
+    """Return what the clock says at the frame of each packet, and the shape of each."""
+    codec = _codec(capture)
+    if not capture.set(cv2.CAP_PROP_FORMAT, -1):
+        raise MediaError(f"video: {opencv.fault('without packets')}")
+    clock_s: list[float] = []
+    shapes: list[Shape | None] = []
+    found, raw = capture.retrieve(flag=int(capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))
+    current = announced(codec, raw.tobytes()) if found and raw is not None else None
+    while capture.grab():
+        found, raw = capture.retrieve()
+        packet = raw.tobytes() if found else b""
+        current = announced(codec, packet) or current
+        if codec in _VP8 and packet and not packet[0] >> 4 & 1:
+            continue  # it is not shown: others are made of it
+        clock_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        shapes.append(current)
+        limits.check_frames(len(clock_s))
+    return clock_s, shapes
+
+
+def _usable(clock_s: list[float], shapes: list[Shape | None], size: tuple[int, int]) -> frozenset[float]:
+    """Return what the clock says at the frames that OpenCV can convert: all as the first one, reading beyond others.
+
+    Raises: MediaError where that is not most of them.
+    """
+    found, n_found = Counter(shapes).most_common(1)[0]
+    is_timed = len({at_s for at_s in clock_s if abs(at_s) <= _UNKNOWN_S}) == len(clock_s)
+    if found is None or not is_timed or 2 * n_found <= len(shapes) or not found.fits(*size):
+        sizes = [f"{one.size[0]} x {one.size[1]}" for one in dict.fromkeys(shapes) if one is not None and one.size]
+        change = f"sizes ({', '.join(sizes[:_MAX_NAMED])})" if len(set(sizes)) > 1 else "pixel formats"
+        hint = "ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p video.mp4"
+        raise MediaError(f"video: frames of different {change} in one video are not supported: {hint}")
+    return frozenset(at_s for at_s, one in zip(clock_s, shapes, strict=True) if one == found)
 
 
 def _without_preroll(clock_s: list[float]) -> list[float]:
@@ -203,7 +235,10 @@ def _watched(path: str, data: bytes, plan: _Plan, wanted: int, limits: _Limits, 
         due = _Due(plan, wanted, n_spares=int(min(_MAX_SPARES, _SPARE_PX // max(1.0, n_px))))
         while capture.grab():
             limits.check_frames(len(seen.clock_s) + 1)
-            seen.clock_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            at_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if plan.usable is not None and at_s not in plan.usable:
+                continue
+            seen.clock_s.append(at_s)
             if not due.comes(len(seen.clock_s) - 1, seen.clock_s[-1]):
                 continue
             if (bgr := opencv.retrieve(capture)) is not None:

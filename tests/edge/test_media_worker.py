@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import platform
 import signal
 import struct
 import subprocess
@@ -244,6 +245,26 @@ def test_keys_do_not_reach_it(doing: Callable[..., Worker], monkeypatch: pytest.
     monkeypatch.setenv("EDGE_API_KEY", "secret")
     monkeypatch.setenv("REKA_API_KEY", "secret")
     assert "secret" not in json.dumps(seen(doing, "dict(os.environ)"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do not fill memory")
+def test_memory_shows_nothing_of_what_was_there_before(doing: Callable[..., Worker]) -> None:
+    code = """
+    import ctypes
+    from edge.media.decoded import Decoded
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    seen = set()
+    for n_bytes in (3000, 100_000, 1 << 20):
+        for _ in range(3):
+            at = libc.malloc(n_bytes)
+            seen |= set(ctypes.string_at(at, n_bytes))
+            ctypes.memset(at, 65, n_bytes)
+            libc.free(at)
+    return Decoded((), {"seen": sorted(seen)})
+    """
+    assert doing(code).decode("image", b"", OPTIONS).info["seen"] == [0x80]
 
 
 def test_its_descriptors_are_its_own(doing: Callable[..., Worker], tmp_path: Path) -> None:
