@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edge.bundle import SpeechBundle, SpeechSpec
 from edge.errors import EdgeError, EngineClosed, NonFiniteError, ParameterError
+from edge.loaded import LoadedFiles
 from edge.mel import FRAME_SAMPLES, SAMPLE_RATE_HZ, log_mel
 from edge.session import check_shapes, failure_of, open_session, run_options, thread_count
 from edge.speech_rules import STEP_S, Rules
@@ -41,6 +42,7 @@ class Speech:
         encoder: "ort.InferenceSession",
         decoder: "ort.InferenceSession",
         pieces: Sequence[bytes],
+        files: LoadedFiles,
     ) -> None:
         self.id = bundle.manifest.id
         self.spec: SpeechSpec = bundle.manifest.speech
@@ -48,6 +50,7 @@ class Speech:
         self._decoder = decoder
         self._pieces = pieces
         self._rules = Rules(self.spec)
+        self._files = files
         self._lock = threading.Lock()
 
     @classmethod
@@ -55,12 +58,13 @@ class Speech:
         """Load a speech bundle. Raises: BundleError, MemoryExhausted."""
         bundle = SpeechBundle.open(path)
         spec, n_threads = bundle.manifest.speech, thread_count(threads)
+        files = LoadedFiles(bundle.path, bundle.manifest.files)
         data = (bundle.path / TOKENIZER).read_bytes()
         pieces = text_pieces(data, n_text=spec.end, vocab_size=spec.vocab_size, file=str(bundle.path / TOKENIZER))
         encoder = open_session(bundle.path / ENCODER, threads=n_threads)
         decoder = open_session(bundle.path / DECODER, threads=n_threads)
         _check_graphs(encoder, decoder, spec)
-        return cls(bundle, encoder, decoder, pieces)
+        return cls(bundle, encoder, decoder, pieces, files)
 
     def transcribe(
         self,
@@ -75,7 +79,8 @@ class Speech:
 
         language: a code such as "en", None to have it told by the first window; task: transcribe, or translate into
         English; stopped: asked between tokens; progress: called with seconds heard and seconds in all.
-        Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted.
+        Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted,
+        BundleChanged.
         """
         check(self.spec, language=language, task=task)
         stopped = stopped or _never
@@ -92,12 +97,14 @@ class Speech:
 
     def encode(self, mel: F32) -> Values:
         """Run the encoder. mel: (M, F) -> hidden: (1, T, H), and the sound's keys and values by layer, (1, A, T, d)."""
+        self._files.check()
         names = ["hidden", *_values("cross", self.spec)]
         return dict(zip(names, self._encoder.run(names, {"mel": mel[None]}, run_options()), strict=True))
 
     def logits(self, tokens: Sequence[int], past: Values, sound: Values) -> tuple[F32, Values]:
         """Feed tokens; returns logits (S, V) and the longer past. past: of what was fed, at first `empty_past()`."""
         cross = {name: sound[name] for name in _values("cross", self.spec)}
+        self._files.check()
         names = ["logits", *_values("present", self.spec)]
         feeds = {"tokens": np.array([tokens], np.int64), **past, **cross}
         logits, *present = self._decoder.run(names, feeds, run_options())

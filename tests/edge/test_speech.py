@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from edge.bundle import Bundle
-from edge.errors import BundleError, EngineClosed, NonFiniteError, ParameterError
+from edge.errors import BundleChanged, BundleError, EngineClosed, NonFiniteError, ParameterError
 from edge.mel import log_mel
 from edge.speech import Speech
 from export.speech_certificate import sounds
@@ -180,3 +182,12 @@ def test_nothing_is_kept_of_a_sound(speech: Speech) -> None:
     for _ in range(3):
         speech.transcribe(clip(19))
     assert anonymous_kb() - before < 40_000
+
+
+def test_weights_that_are_cut_are_refused_before_they_are_read(int8_speech_bundle: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(int8_speech_bundle, tmp_path / "own"))
+    speech = Speech.open(own, threads=1)
+    (own / "decoder.bin").chmod(0o644)
+    os.truncate(own / "decoder.bin", 16)
+    with pytest.raises(BundleChanged, match=r"decoder\.bin of own has 16 bytes"):
+        speech.transcribe(clip(3))
