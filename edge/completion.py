@@ -120,6 +120,15 @@ class Completion:
         self._n_most_steps = n_most_steps
         self._classes: dict[bytes, bytes] = {}  # of a mask: one byte for each way on
 
+    def scalar_end(self, *, most: int) -> bytes | None:
+        """Return the shortest end of the string or number that is begun, None where none is begun or found."""
+        options = allowed(self._matcher)
+        if self._place.mode == "in number":
+            return b"" if any(byte in _CLOSERS for byte in options) else self._scalar(_CLOSERS, options, most)
+        if self._place.mode == "in string" and not self._place.escaped:
+            return self._scalar(b'"', options, most)
+        return b"" if self._place.mode == "after" else None
+
     def shortest(self, *, most: int) -> bytes | None:
         """Return the shortest end that was found, None when none has `most` bytes or fewer."""
         return self._finish(0, most)
@@ -168,15 +177,15 @@ class Completion:
 
     def _next(self, most: int) -> bytes | None:
         """Return what to take next, a byte or more. None: nothing was found in `most` bytes."""
-        forced = bytes(self._matcher.compute_ff_bytes())
-        if forced:
-            return forced
+        # Asked first, for llguidance works on a mask without holding up other threads.
         options = allowed(self._matcher)
+        if len(options) == 1:
+            return bytes(self._matcher.compute_ff_bytes()) or options
         place = self._place
         if place.mode == "text":
             return self._text(options, most)
-        if len(options) < 2:
-            return options or None
+        if not options:
+            return None
         if place.escaped:
             return bytes([next(byte for byte in options if byte != ord("u"))])
         if place.mode == "in string":
@@ -329,6 +338,15 @@ def allowed(matcher: "LLMatcher") -> bytes:
 @functools.lru_cache(4096)
 def _members(mask: bytes) -> bytes:
     return bytes(byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1)
+
+
+def behind_scalar(data: bytes, place: Place, depth: int) -> bytes:
+    """Return what follows the first string or number that ends at `depth` open brackets in the end of a JSON text."""
+    for i, byte in enumerate(data):
+        if byte in _CLOSERS and place.mode in ("after", "in number", "in word") and len(place.open) == depth:
+            return data[i:]
+        place = place.after(byte)
+    return b""
 
 
 def is_readable(number: bytes, digits: int = MAX_SIGNIFICANT) -> bool:

@@ -46,7 +46,35 @@ class Comparison:
 
     def are_disjoint(self, written: Sequence[object], given: Sequence[object]) -> bool:
         """Tell whether it is certain that no instance of one of `written` fits another one of those given."""
+        if self._are_tagged(written, given):
+            return True
         return all(self.disjoint(a, b) for i, a in enumerate(written) for j, b in enumerate(given) if i != j)
+
+    def _are_tagged(self, written: Sequence[object], given: Sequence[object]) -> bool:
+        """Tell whether a property that all require has other values in each: of hundreds this is soon told."""
+        nodes = [self._plain(node) for node in (*written, *given)]
+        common = [set(map(str, _listed(node.get("required")))) for node in nodes[: len(written)]]
+        for name in sorted(set.intersection(*common)) if common else ():
+            properties = [self._plain(_property(node, name)) for node in nodes]
+            values = [_values(node) for node in properties]
+            given_values = [found for found in values[len(written) :] if found is not None]
+            n_values = len(frozenset().union(*given_values))
+            if None not in values and n_values == sum(map(len, given_values)):
+                return True
+        return False
+
+    def _plain(self, node: object) -> Mapping[str, object]:
+        """Return what a schema says by itself, references without siblings followed."""
+        for _ in range(_MAX_LEVELS):
+            if not isinstance(node, Mapping) or "$ref" not in node:
+                break
+            node = self._target(node["$ref"])
+        return node if isinstance(node, Mapping) else {}
+
+    def _target(self, reference: object) -> object:
+        if isinstance(reference, Definition):
+            return self._definitions.get(reference.name)
+        return self._find(reference) if isinstance(reference, str) else None
 
     def disjoint(self, a: object, b: object, level: int = 0) -> bool:
         """Tell whether it is certain that no instance fits both."""
@@ -62,11 +90,8 @@ class Comparison:
     def _by_parts(self, a: Mapping[str, object], b: Mapping[str, object], level: int) -> bool:
         """Tell by what a schema is made of: one that must hold is disjoint, or all alternatives are."""
         reference = a.get("$ref")
-        if isinstance(reference, str):
-            ours = reference.name if isinstance(reference, Definition) else None
-            target = self._find(reference) if ours is None else self._definitions.get(ours)
-            if self.disjoint(target, b, level + 1):
-                return True
+        if isinstance(reference, str) and self.disjoint(self._target(reference), b, level + 1):
+            return True
         if any(self.disjoint(part, b, level + 1) for part in _listed(a.get("allOf"))):
             return True
         choices = [_listed(a[key]) for key in ("anyOf", "oneOf") if key in a]

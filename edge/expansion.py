@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 MAX_SHORTEST = 4096  # characters of the shortest match: what is forced is written out at once
 MAX_STATES = 500_000
+MAX_LENGTH = 4096  # characters of a pattern itself: what may be left out takes time by the square of it
 _MAX_NESTING = 100
 _CONTROLS = frozenset("nrtfv")
 _CLASSES = frozenset("dDwWsS")
@@ -31,6 +32,8 @@ class Size(NamedTuple):
 
 def checked_pattern(pattern: str, error: Callable[[str], Exception]) -> str:
     """Return a pattern as llguidance reads it; error: makes what is raised of a message."""
+    if len(pattern) > MAX_LENGTH:
+        raise error(f"expected at most {MAX_LENGTH} characters, got {len(pattern)}; a list of words is an enum")
     try:
         reader = _Reader(pattern)
         size = reader.whole()

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from edge.bounds import tightened
 from edge.closing import closed
 from edge.completion import MAX_SIGNIFICANT
 from edge.errors import SchemaError, shown
+from edge.example import example_of
 from edge.expansion import checked_pattern
 from edge.keywords import Where
 from edge.least import check_least
@@ -19,7 +20,10 @@ from edge.references import check_levels
 _WRITTEN = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": False}
 _MOST_TEXTS = 32
 _MAX_OPTIONAL = 2000  # properties: compiling takes time by the square of those of one object
+_MAX_OPTIONAL_OF_ONE = 500
+_MAX_CHOICES = 2000
 _MAX_PATTERNS = 64  # of names: by the cube
+_MAX_SIGNS = 16_384  # of patterns: by the square of what may be left out
 _MAX_DIVISORS = 20_000  # their sum: by a state for each remainder
 _MAX_DIGITS_OF_DIVISORS = 9
 _MAX_MULTIPLE = 100_000  # of all divisors: those that meet in one number become one
@@ -33,7 +37,7 @@ class Format:
 
     field: of the request, and limit, what it calls max_tokens, for messages; names: keys that schemas require; texts:
     matches of their patterns; unions: there are alternatives; is_text: it is no JSON, but what one of `texts` is like;
-    digits: of a number with a fraction, at most.
+    digits: of a number with a fraction, at most; example: a whole answer, most likely.
     """
 
     grammar: str
@@ -45,6 +49,7 @@ class Format:
     limit: str = "max_tokens"
     is_text: bool = False
     digits: int = MAX_SIGNIFICANT
+    example: str | None = None
 
 
 def schema_format(schema: Schema, *, field: str) -> Format:
@@ -53,7 +58,8 @@ def schema_format(schema: Schema, *, field: str) -> Format:
     Raises: SchemaError, as call_format.
     """
     prepared = prepare(schema, Where(field))
-    return _format(f"start: {inline(prepared)}\n", field, [schema], [prepared], is_call=False)
+    form = _format(f"start: {inline(prepared)}\n", field, [schema], [prepared], is_call=False)
+    return replace(form, example=example_of(prepared))
 
 
 def pattern_format(pattern: str, *, field: str) -> Format:
@@ -75,12 +81,15 @@ def call_format(tools: Mapping[str, Schema], *, field: str) -> Format:
     Raises: SchemaError that names the tool, the property and what is not supported.
     """
     rules = ["start: " + " | ".join(f"call_{i}" for i in range(len(tools)))]
-    prepared = []
+    prepared, examples = [], []
     for i, (name, schema) in enumerate(tools.items()):
         prepared.append(prepare(schema, Where(field, name)))
-        head = json.dumps('{"name": ' + json.dumps(name) + ', "arguments": ')
-        rules += [f'call_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {inline(prepared[-1])}"]
-    return _format("\n".join(rules) + "\n", field, [*tools.values()], prepared, is_call=True)
+        head = '{"name": ' + json.dumps(name) + ', "arguments": '
+        rules += [f'call_{i}: {json.dumps(head)} arguments_{i} "}}"', f"arguments_{i}: {inline(prepared[-1])}"]
+        arguments = example_of(prepared[-1])
+        examples += [] if arguments is None else [f"{head}{arguments}}}"]
+    form = _format("\n".join(rules) + "\n", field, [*tools.values()], prepared, is_call=True)
+    return replace(form, example=min(examples, key=len, default=None))
 
 
 def prepare(schema: Schema, where: Where) -> Schema:
@@ -106,8 +115,8 @@ def _format(grammar: str, field: str, given: Sequence[Schema], prepared: Sequenc
     unions = len(prepared) > 1
     for node in _nodes(prepared):
         names.update(dict.fromkeys(name for name in _listed(node.get("required")) if isinstance(name, str)))
-        for pattern in (node.get("pattern"), *_mapped(node.get("patternProperties"))):
-            text = match_of(pattern) if isinstance(pattern, str) else None
+        for pattern in _patterns(node):
+            text = match_of(pattern)
             texts.update({} if text is None else {text: None})
         unions = unions or "anyOf" in node
     digits = max(MAX_SIGNIFICANT, *(_digits(node) for node in _nodes(prepared)))
@@ -124,9 +133,24 @@ def _check_counts(given: Sequence[Schema], prepared: Sequence[Schema], field: st
         raise SchemaError(
             f"{field}: expected at most {_MAX_OPTIONAL} properties that are not required, got {n_optional}"
         )
+    most_optional = max(_n_optional(node, by_closing=False) for node in _nodes(prepared))
+    if most_optional > _MAX_OPTIONAL_OF_ONE:
+        raise SchemaError(
+            f"{field}: expected at most {_MAX_OPTIONAL_OF_ONE} properties of one object that are not required, got "
+            f"{most_optional}"
+        )
+    n_choices = max(_n_choices(node) for node in _nodes(prepared))
+    if n_choices > _MAX_CHOICES:
+        raise SchemaError(
+            f"{field}: expected at most {_MAX_CHOICES} schemas in anyOf or oneOf, and objects and lists in enum, got "
+            f"{n_choices}"
+        )
     n_patterns = sum(len(_mapped(node.get("patternProperties"))) for node in _nodes(given))
     if n_patterns > _MAX_PATTERNS:
         raise SchemaError(f"{field}: expected at most {_MAX_PATTERNS} patternProperties, got {n_patterns}")
+    n_signs = sum(len(pattern) for pattern in {it for node in _nodes(prepared) for it in _patterns(node)})
+    if n_signs > _MAX_SIGNS:
+        raise SchemaError(f"{field}: pattern: expected at most {_MAX_SIGNS} characters in all patterns, got {n_signs}")
     _check_divisors([divisor for node in _nodes(prepared) for divisor in _divisors(node.get("multipleOf"))], field)
 
 
@@ -140,6 +164,17 @@ def _nodes(value: object) -> Iterator[Schema]:
             waiting += node.values()
         elif isinstance(node, list | tuple):
             waiting += node
+
+
+def _n_choices(node: Schema) -> int:
+    """Return how many alternatives of a schema have a grammar of their own; texts and numbers share one."""
+    values = [it for it in _listed(node.get("enum")) if isinstance(it, Mapping | list | tuple)]
+    return max(len(_listed(node.get("anyOf"))), len(values))
+
+
+def _patterns(node: Schema) -> list[str]:
+    """Return the regular expressions in a schema itself."""
+    return [it for it in (node.get("pattern"), *_mapped(node.get("patternProperties"))) if isinstance(it, str)]
 
 
 def _n_optional(node: Schema, *, by_closing: bool = True) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge.completion import Completion, Place, allowed
+from edge.completion import Completion, Place, allowed, behind_scalar
 from edge.errors import SchemaError
 from edge.format import Format
 from edge.least import MOST_BYTES
@@ -32,8 +32,8 @@ _MAX_TOKEN_BYTES = 24  # of the tokens that an ending is cut into
 _MAX_LEXER_STATES = 20_000  # of 1 to 2 kB each: what a grammar may grow to while it is used
 _MAX_GRAMMAR_SIZE = 200_000
 _STEP_FUEL = 200_000  # of the lexer, for one call: some 20 ms, however its states grow
-_SEARCH_STEPS = 12_000  # of the search before an answer begins
-_TOKEN_STEPS = 4000  # of the search behind one token, which every conversation waits for
+_SEARCH_STEPS = 2500  # of the search before an answer begins, beside an example
+_TOKEN_STEPS = 2500  # of the search behind one token, which every conversation waits for
 
 # What llguidance's errors have in them, and what a request is told.
 _REFUSALS = (
@@ -187,6 +187,7 @@ class Constraint:
         self._names = _quoted(form.names)
         self._texts = tuple(text.encode() for text in form.texts) if form.is_text else _quoted(form.texts)
         self._unions = form.unions
+        self._example = form.example
         self._place = Place("text" if form.is_text else "value", digits=form.digits)
         self._ending = Ending(b"", ())
         self._is_whole = False
@@ -195,11 +196,22 @@ class Constraint:
 
     def begin(self) -> bool:
         """Look for the shortest instance; tell whether there is one."""
+        example = self._checked(self._example)
         ending = self._search(self._by_byte, self._place, most=MOST_BYTES, n_steps=_SEARCH_STEPS)
-        if ending is None:
+        found = [it for it in (ending, example) if it is not None]
+        if not found:
             return False
-        self._ending = ending
+        self._ending = min(found, key=lambda it: len(it.ids))
         return True
+
+    def _checked(self, example: str | None) -> Ending | None:
+        """Return an example as an ending, if the grammar accepts it as a whole."""
+        if example is None:
+            return None
+        data, after = example.encode("utf-8", "replace"), self._by_byte.deep_copy()
+        after.compute_bitmask()  # the first step is the longest, and here it holds up no other thread
+        is_instance = _walk(after, self._place, data) is not None and after.is_accepting()
+        return Ending(data, self._grammars.fewest(data)) if is_instance else None
 
     @property
     def n_needed(self) -> int:
@@ -279,6 +291,8 @@ class Constraint:
             return False
         ending = self._known_ending(token, data, after, place)
         if ending is None or len(ending.ids) > n_left:
+            ending = self._near_ending(after, place)
+        if ending is None or len(ending.ids) > n_left:
             # No token is longer than _MAX_TOKEN_BYTES when an ending is cut, so nothing longer could fit.
             most = min(n_left * _MAX_TOKEN_BYTES, MOST_BYTES)
             ending = self._search(after, place, most=most, n_steps=_TOKEN_STEPS)
@@ -303,16 +317,40 @@ class Constraint:
         if known.ids and known.ids[0] == token:
             return Ending(known.data[len(data) :], known.ids[1:])
         if known.data.startswith(data):
-            rest = known.data[len(data) :]
-            return Ending(rest, self._grammars.fewest(rest))
+            return Ending(known.data[len(data) :], self._ids_behind(len(data)))
         trial = after.deep_copy()
         return known if known.data and _walk(trial, place, known.data) is not None and trial.is_accepting() else None
 
+    def _near_ending(self, after: "LLMatcher", place: Place) -> Ending | None:
+        """Return an ending that differs from the one before in nothing but the string or number that is begun."""
+        rest = behind_scalar(self._ending.data, self._place, len(place.open))
+        first = self._completion(after, place, _TOKEN_STEPS).scalar_end(most=MOST_BYTES) if rest else None
+        if first is None:
+            return None
+        # The rest was in this place before: its keys and its depth are known to be right.
+        trial = after.deep_copy()
+        if _walk(trial, place, first) is None or trial.try_consume_tokens([*rest]) != len(rest):
+            return None
+        behind = self._ids_behind(len(self._ending.data) - len(rest))
+        return Ending(first + rest, (*self._grammars.fewest(first), *behind)) if trial.is_accepting() else None
+
+    def _ids_behind(self, n_bytes: int) -> tuple[int, ...]:
+        """Return tokens of the known ending without its first n_bytes; one that is cut is written by smaller ones."""
+        n_left = len(self._ending.data) - n_bytes
+        kept = 0
+        i = len(self._ending.ids)
+        while i and kept + (n_more := len(self._grammars.bytes_of(self._ending.ids[i - 1]))) <= n_left:
+            kept += n_more
+            i -= 1
+        return (*self._grammars.fewest(self._ending.data[n_bytes : n_bytes + n_left - kept]), *self._ending.ids[i:])
+
     def _search(self, matcher: "LLMatcher", place: Place, *, most: int, n_steps: int) -> Ending | None:
-        how = {"names": self._names, "texts": self._texts}
-        search = Completion(matcher, place, **how, unions=self._unions, n_most_steps=n_steps)
-        data = search.shortest(most=most)
+        data = self._completion(matcher, place, n_steps).shortest(most=most)
         return None if data is None else Ending(data, self._grammars.fewest(data))
+
+    def _completion(self, matcher: "LLMatcher", place: Place, n_steps: int) -> Completion:
+        how = {"names": self._names, "texts": self._texts}
+        return Completion(matcher, place, **how, unions=self._unions, n_most_steps=n_steps)
 
 
 def _walk(matcher: "LLMatcher", place: Place, data: bytes) -> Place | None:

@@ -25,7 +25,7 @@ EDGE_ROWS = (
      "media.gif", "media.shapes", "media.opencv", "media.tracks", "media.wav", "media.flac", "media.opus",
      "media.data_url", "limits",
      "completion", "pattern", "bounds", "references",
-     "expansion", "keywords", "disjoint", "closing", "least", "format"),
+     "expansion", "keywords", "disjoint", "closing", "least", "example", "format"),
     ("types", "pieces", "prompt", "decode", "messages", "opening", "paper", "boxes", "media", "media.image",
      "media.frames", "media.video", "media.pdf", "media.pcm", "media.container", "media.audio", "media.decoding",
      "media.worker", "media.pool", "media.child", "speech", "listener", "positions", "decoder", "vision", "model",

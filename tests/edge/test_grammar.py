@@ -131,14 +131,39 @@ def test_a_keyword_that_is_not_covered_is_named(engine: Engine, schema: dict[str
     [(2000, "properties", "2000 properties that are not required"), (64, "patternProperties", "64 patternProperties")],
 )
 def test_what_takes_long_to_compile_is_bounded_over_all_tools(most: int, kind: str, words: str, over: int) -> None:
-    half: dict[str, object] = {kind: {f"a{i}": {} for i in range(most // 2)}}
-    rest: dict[str, object] = {kind: {f"b{i}": {} for i in range(most // 2 + over)}, "required": ["c"]}
-    tools = {"one": half, "two": {"allOf": [rest, {"properties": {"c": {}}, "required": ["c"]}]}}
+    def some(letter: str, n: int) -> dict[str, object]:
+        return {kind: {f"{letter}{i}": {} for i in range(n)}}
+
+    halves: dict[str, object] = {"a": some("a", most // 4), "b": some("b", most // 4)}
+    one = {"type": "object", "properties": halves, "required": ["a", "b"]}
+    rest = {"allOf": [{**some("d", most // 4 + over), "required": ["c"]}, {"properties": {"c": {}}, "required": ["c"]}]}
+    tools = {"one": one, "two": {**one, "properties": {"a": some("e", most // 4), "b": rest}}}
     if over <= 0:
         call_format(tools, field="tools")
         return
     with pytest.raises(SchemaError, match=f"^tools: expected at most {words}, got {most + 1}$"):
         call_format(tools, field="tools")
+
+
+@pytest.mark.parametrize("n", [500, 501])
+def test_what_takes_long_to_compile_is_bounded_in_one_object(n: int) -> None:
+    schema: dict[str, object] = {"properties": {f"p{i}": {} for i in range(n)}}
+    if n == 500:
+        assert form_of(schema).example is not None
+        return
+    with pytest.raises(SchemaError, match="at most 500 properties of one object that are not required, got 501"):
+        form_of(schema)
+
+
+@pytest.mark.parametrize("n", [2000, 2001])
+@pytest.mark.parametrize("key", ["anyOf", "enum"])
+def test_what_takes_long_to_compile_is_bounded_among_alternatives(key: str, n: int) -> None:
+    schema = {key: [{"const": i} if key == "anyOf" else [i] for i in range(n)]}
+    if n == 2000:
+        form_of(schema)
+        return
+    with pytest.raises(SchemaError, match="at most 2000 schemas in anyOf or oneOf, and objects and lists in enum, got"):
+        form_of(schema)
 
 
 @pytest.mark.parametrize(
