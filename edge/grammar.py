@@ -292,7 +292,7 @@ class Constraint:
         ending = self._known_ending(token, data, after, place)
         if ending is None or len(ending.ids) > n_left:
             ending = self._near_ending(after, place)
-        if ending is None or len(ending.ids) > n_left:
+        if ending is None:
             # No token is longer than _MAX_TOKEN_BYTES when an ending is cut, so nothing longer could fit.
             most = min(n_left * _MAX_TOKEN_BYTES, MOST_BYTES)
             ending = self._search(after, place, most=most, n_steps=_TOKEN_STEPS)

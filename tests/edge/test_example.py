@@ -10,26 +10,35 @@ from edge.example import example_of
 from edge.format import schema_format
 from edge.least import check_least
 from tests.edge.any_schema import VALIDATES, any_schema
-from tests.edge.test_schema_property import written
+from tests.edge.test_schema_property import GRAMMARS, written
 
 LONG = [
-    {"type": "array", "items": {"type": "integer"}, "minItems": 900},
-    {"type": "array", "items": {"type": "string", "format": "uuid"}, "minItems": 60},
-    {"type": "array", "items": {"type": "number", "multipleOf": 7, "minimum": 1000}, "minItems": 120},
-    {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(200)},
-     "required": [f"p{i}" for i in range(200)]},
-    {"type": "object", "minProperties": 100},
+    {"type": "array", "items": {"type": "integer"}, "minItems": 4000},
+    {"type": "array", "items": {"type": "string", "format": "uuid"}, "minItems": 300},
+    {"type": "array", "items": {"type": "number", "multipleOf": 7, "minimum": 1000}, "minItems": 600},
+    {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(800)},
+     "required": [f"p{i}" for i in range(800)]},
+    {"type": "object", "minProperties": 500},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("schema", LONG)
-def test_an_answer_that_must_be_long_ends_where_every_token_counts(schema: dict[str, object]) -> None:
+def test_an_answer_that_must_be_long_is_known_before_it_begins(schema: dict[str, object]) -> None:
     form = schema_format(schema, field="f")
     with pytest.raises(SchemaError, match="expected at least") as caught:
-        written(form, 1, 0)
+        GRAMMARS.constraint(form, most=1)
     n_needed = int(str(caught.value).partition("at least ")[2].partition(",")[0])
-    value = json.loads(written(form, n_needed + 5, 0), parse_float=VALIDATES.number)
-    assert VALIDATES.problem(schema, value) is None
+    assert GRAMMARS.constraint(form, most=n_needed).n_needed == n_needed
+    with pytest.raises(SchemaError, match=f"expected at least {n_needed}"):
+        GRAMMARS.constraint(form, most=n_needed - 1)
+
+
+@pytest.mark.parametrize("extra", [0, 5, 40])
+def test_a_long_answer_ends_where_every_token_counts(extra: int) -> None:
+    schema: dict[str, object] = {"type": "array", "items": {"type": "integer", "minimum": 5}, "minItems": 60}
+    form = schema_format(schema, field="f")
+    n_needed = GRAMMARS.constraint(form, most=1000).n_needed
+    assert VALIDATES.problem(schema, json.loads(written(form, n_needed + extra, 0))) is None
 
 
 def test_most_examples_are_instances() -> None:
