@@ -310,8 +310,7 @@ class Completion:
         if goal == _CLOSERS and deep:
             return options
         if goal != _CLOSERS:
-            options = bytes(byte for byte in options if goal == b"" or byte not in b'\\"')
-            options = options if deep else bytes(byte for byte in options if 0x20 <= byte < 0x7F) or options
+            options = _to_try(options, is_json=goal != b"", deep=deep)
         if len(options) < 2:
             return options
         mask = matcher.compute_bitmask() + options
@@ -338,6 +337,13 @@ def allowed(matcher: "LLMatcher") -> bytes:
 @functools.lru_cache(4096)
 def _members(mask: bytes) -> bytes:
     return bytes(byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1)
+
+
+@functools.lru_cache(4096)
+def _to_try(options: bytes, *, is_json: bool, deep: bool) -> bytes:
+    """Return which bytes of a text to try: no escapes in JSON, and plain characters where there are any."""
+    options = bytes(byte for byte in options if not is_json or byte not in b'\\"')
+    return options if deep else bytes(byte for byte in options if 0x20 <= byte < 0x7F) or options
 
 
 def behind_scalar(data: bytes, place: Place, depth: int) -> bytes:

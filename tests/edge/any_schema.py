@@ -58,7 +58,10 @@ class _Validates:
 
     def problem(self, schema: Schema, value: object) -> object:
         """Return what is wrong with an instance, None for nothing."""
-        return next(iter(self._kind(schema, format_checker=_CHECKED).iter_errors(value)), None)
+        try:
+            return next(iter(self._kind(schema, format_checker=_CHECKED).iter_errors(value)), None)
+        except RecursionError:  # a schema that refers to itself and nothing else: no validator tells
+            return None
 
     @staticmethod
     def _multiple(
