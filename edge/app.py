@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edge import openapi, page
 from edge.body import read_outline
-from edge.chat import Opened, Reply, Request, api_errors, opened, read_request, start
-from edge.engine import Engine
+from edge.chat import Chat, Engines, Opened
 from edge.exchange import (
     MODELS_PATH,
     Headers,
@@ -33,10 +32,11 @@ from edge.limits import Limits, is_small_board
 from edge.media.budget import Budget
 from edge.media.pool import Pool
 from edge.metrics import Metrics
-from edge.models import Models
 from edge.openai import from_openai
 from edge.opening import Access
 from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_place, read_stream
+from edge.reply import Reply, api_errors
+from edge.request import Request
 from edge.types import ApiError
 
 if TYPE_CHECKING:
@@ -73,14 +73,13 @@ class Asked:
 class Job:
     """An answer that was asked for and is not begun: nothing is decoded before open(), or generated before start()."""
 
-    def __init__(self, app: "App", request: HttpRequest, asked: Asked, engine: Engine, begun_s: float) -> None:
+    def __init__(self, app: "App", request: HttpRequest, asked: Asked, begun_s: float) -> None:
         self._app = app
         self._path = request.path
         self._asked = asked
-        self._engine = engine
         self._begun_s = begun_s
         self._given_up = threading.Event()
-        self._access = app.access.shared(request.client)
+        self._access = app.chat.access.shared(request.client)
         self._media: Opened | None = None
 
     @property
@@ -113,7 +112,7 @@ class Job:
             path=self._path,
             metrics=app.metrics,
             begun_s=self._begun_s,
-            max_s=app.limits.answer_s,
+            max_s=app.chat.limits.answer_s,
             clock=app.clock,
         )
 
@@ -144,22 +143,12 @@ class Job:
             raise
 
     def _open(self) -> Opened:
-        app, engine = self._app, self._engine
-        listener = app.models.listener(engine.manifest.id)
-        return opened(engine, self._asked.request, access=self._access, limits=app.limits, listener=listener)
+        return self._app.chat.open(self._asked.request, access=self._access)
 
     def _begin(self) -> Reply:
-        app, engine = self._app, self._engine
         media, self._media = self._media, None
-        return start(
-            engine,
-            self._asked.request,
-            access=self._access,
-            limits=app.limits,
-            listener=app.models.listener(engine.manifest.id),
-            stopped=self._given_up.is_set,
-            media=media,
-        )
+        stopped = self._given_up.is_set
+        return self._app.chat.start(self._asked.request, access=self._access, stopped=stopped, media=media)
 
 
 def _stop(work: "Future[Generation | HttpResponse]") -> None:
@@ -173,25 +162,12 @@ def _stop(work: "Future[Generation | HttpResponse]") -> None:
 class App:
     """The interface over HTTP, whoever carries it: a server, or a transport in process.
 
-    files: which local files messages may name; over HTTP none, or those in a folder. remote: what may be fetched.
-    limits: what a request may hold, and how long its answer may take.
+    chat: what answers, its media decoded in processes of their own (`served_chat`).
     """
 
-    def __init__(
-        self,
-        models: Models,
-        *,
-        files: bool | Path,
-        remote: "Remote | None" = None,
-        limits: Limits | None = None,
-        clock: Clock = time.monotonic,
-    ) -> None:
-        self.models = models
+    def __init__(self, chat: Chat, *, clock: Clock = time.monotonic) -> None:
+        self.chat = chat
         self.clock = clock
-        self.limits = limits or Limits.of_this_machine()
-        budget = Budget(self.limits.decoding_s, self.limits.decoding_window_s)
-        decoders = Pool(1 if is_small_board() else _N_DECODERS, budget=budget)
-        self.access = Access(files, remote, apart=True, worker=decoders)
         self.metrics = Metrics()
         self._readers: Mapping[str, Callable[[Fields], Asked]] = {
             "/v1/chat": self._chat,
@@ -201,7 +177,7 @@ class App:
         self._pages: Mapping[str, Callable[[HttpRequest], HttpResponse]] = {
             "/v1/models": self._list_models,
             "/v1/models/{model}": self._show_model,
-            "/models": lambda _: json_response(self.models.ids()),
+            "/models": lambda _: json_response(self.chat.models.ids()),
             "/health": self._show_health,
             "/metrics": self._show_metrics,
             "/openapi.json": lambda _: json_response(openapi.document()),
@@ -236,34 +212,33 @@ class App:
         return answer.status or 500, answer.headers, _rest(first, arriving)
 
     def close(self) -> None:
-        """Give the engines up, and the process that decodes."""
-        self.models.close()
-        self.access.worker.close()
+        """Give the engines up, and the processes that decode."""
+        self.chat.close()
 
     def _job(self, request: HttpRequest, begun_s: float) -> Job:
         check_content_type(request.headers)
-        outline, whole = read_outline(request.body, self.limits)
+        outline, whole = read_outline(request.body, self.chat.limits)
         asked = self._readers[request.path](outline)
-        engine = self.models.engine(asked.request.model)
+        self.chat.engine(asked.request.model)
         if whole is not None:  # nothing was refused: now it is worth its memory
             asked = self._readers[request.path](whole())
-        return Job(self, request, asked, engine, begun_s)
+        return Job(self, request, asked, begun_s)
 
     def _chat(self, body: Fields) -> Asked:
         streams = read_stream(body)
-        return Asked(read_request(body, limits=self.limits), ChatWriter(streams))
+        return Asked(self.chat.read(body), ChatWriter(streams))
 
     def _legacy(self, body: Fields) -> Asked:
-        return Asked(read_request(from_legacy(body), limits=self.limits, place=legacy_place), LegacyWriter())
+        return Asked(self.chat.read(from_legacy(body), place=legacy_place), LegacyWriter())
 
     def _completion(self, body: Fields) -> Asked:
         completion = from_openai(body)
-        request = read_request(completion.fields, limits=self.limits, place=completion.place)
+        request = self.chat.read(completion.fields, place=completion.place)
         return Asked(request, completion.writer)
 
     def _list_models(self, request: HttpRequest) -> HttpResponse:
         """List models as OpenAI does, to Reka's own clients as Reka does."""
-        ids = self.models.ids()
+        ids = self.chat.models.ids()
         if is_reka(request.headers):
             return json_response([{"id": name} for name in ids])
         return json_response({"object": "list", "data": [_model(name) for name in ids]})
@@ -271,11 +246,11 @@ class App:
     def _show_model(self, request: HttpRequest) -> HttpResponse:
         """Describe the model that answers to a name, as OpenAI does."""
         name = urllib.parse.unquote(request.path.removeprefix(f"{MODELS_PATH}/"))
-        return json_response(_model(self.models.id_of(name)))
+        return json_response(_model(self.chat.models.id_of(name)))
 
     def _show_health(self, _: HttpRequest) -> HttpResponse:
         """Say whether answers can be given: not where the files of a loaded bundle changed on disk."""
-        reason = self.models.changed()
+        reason = self.chat.models.changed()
         if reason is None:
             return json_response({"status": "ok"})
         return json_response({"status": "failing", "detail": reason}, status=503)
@@ -283,6 +258,19 @@ class App:
     def _show_metrics(self, _: HttpRequest) -> HttpResponse:
         headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
         return HttpResponse(200, headers, self.metrics.text().encode())
+
+
+def served_chat(
+    models: Engines, *, files: bool | Path = False, remote: "Remote | None" = None, limits: Limits | None = None
+) -> Chat:
+    """Return a chat for clients over HTTP: all media are decoded in separate processes, in fair turns.
+
+    files: local files that messages may name, none or those in a folder; remote: what may be fetched.
+    """
+    limits = limits or Limits.of_this_machine()
+    budget = Budget(limits.decoding_s, limits.decoding_window_s)
+    decoders = Pool(1 if is_small_board() else _N_DECODERS, budget=budget)
+    return Chat(models, Access(files, remote, apart=True, worker=decoders), limits)
 
 
 def route_of(path: str) -> str | None:

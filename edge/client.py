@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edge.chat import Reply, api_errors, read_request, start
+from edge.chat import Chat
 from edge.errors import EngineClosed, UnsupportedError
 from edge.handle import Progress
 from edge.limits import Limits
@@ -17,6 +17,7 @@ from edge.media.pool import Pool
 from edge.messages import MessageLike
 from edge.models import Models
 from edge.opening import Access, allowing, folder_of
+from edge.reply import Reply, api_errors
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
 
 Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
@@ -26,49 +27,24 @@ _PROVIDERS = ("CPUExecutionProvider",)
 _N_STARTERS = 2
 
 
-class _Session:
-    """What chat and models of one client share: its models, and what its requests may do."""
-
-    def __init__(
-        self,
-        model: str | Path | None,
-        aliases: Mapping[str, str] | None,
-        threads: int | None,
-        context: int | None,
-        providers: Sequence[str] | None,
-        files: bool | str | Path,
-        allow_media: Sequence[str],
-        limits: Limits | None,
-        speech: str | Path | None,
-        verify: bool,
-    ) -> None:
-        if providers is not None and list(providers) != list(_PROVIDERS):
-            raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
-        self.models = Models(
-            model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, verify=verify
-        )
-        self._limits = limits or Limits.of_this_machine()
-        remote = allowing(allow_media, self._limits)
-        self.access = Access(folder_of(files), remote, worker=Pool())
-
-    def start(
-        self, body: Mapping[str, object], *, access: Access | None = None, stopped: Callable[[], bool] | None = None
-    ) -> Reply:
-        """Begin one reply; opening the engine and the media happens here. Raises: ApiError.
-
-        access: as it is shared for this reply; stopped: asked while sounds are turned into text.
-        """
-        request = read_request(body, limits=self._limits)
-        with api_errors():
-            engine = self.models.engine(request.model)
-            listener = self.models.listener(engine.manifest.id)
-        access, limits = access or self.access, self._limits
-        return start(engine, request, access=access, limits=limits, listener=listener, stopped=stopped)
-
-    def close(self) -> None:
-        """Give the engines up, and the process that decodes."""
-        self.models.close()
-        self.access.worker.close()
+def _door(
+    model: str | Path | None,
+    aliases: Mapping[str, str] | None,
+    threads: int | None,
+    context: int | None,
+    providers: Sequence[str] | None,
+    files: bool | str | Path,
+    allow_media: Sequence[str],
+    limits: Limits | None,
+    speech: str | Path | None,
+    verify: bool,
+) -> Chat:
+    """Return what chat and models of one client share."""
+    if providers is not None and list(providers) != list(_PROVIDERS):
+        raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
+    models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, verify=verify)
+    limits = limits or Limits.of_this_machine()
+    return Chat(models, Access(folder_of(files), allowing(allow_media, limits), worker=Pool()), limits)
 
 
 class Reka:
@@ -105,14 +81,14 @@ class Reka:
         speech: str | Path | None = None,
         verify: bool = False,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
-        self._session = session
-        self.chat = ChatClient(session)
-        self.models = ModelsClient(session)
+        door = _door(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
+        self._door = door
+        self.chat = ChatClient(door)
+        self.models = ModelsClient(door)
 
     def close(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
-        self._session.close()
+        self._door.close()
 
     def __enter__(self) -> Self:
         return self
@@ -146,15 +122,15 @@ class AsyncReka:
         speech: str | Path | None = None,
         verify: bool = False,
     ) -> None:
-        session = _Session(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
-        self._session = session
+        door = _door(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
+        self._door = door
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
-        self.chat = AsyncChatClient(session, self._starters)
-        self.models = AsyncModelsClient(session)
+        self.chat = AsyncChatClient(door, self._starters)
+        self.models = AsyncModelsClient(door)
 
     async def aclose(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
-        await asyncio.to_thread(self._session.close)
+        await asyncio.to_thread(self._door.close)
         self._starters.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
@@ -169,8 +145,8 @@ class AsyncReka:
 class ChatClient:
     """`client.chat` of `Reka`."""
 
-    def __init__(self, session: _Session) -> None:
-        self._session = session
+    def __init__(self, door: Chat) -> None:
+        self._door = door
 
     def create_stream(
         self,
@@ -195,7 +171,7 @@ class ChatClient:
         Nothing is checked or run before the first chunk is asked for. Raises: ApiError. Source: chat-api, 1 and 2.
         """
         body = _body(locals())
-        reply = self._session.start(body)
+        reply = self._door.start(self._door.read(body))
         with contextlib.closing(reply.progress()) as arriving:
             for progress in arriving:
                 yield reply.chunk(progress)
@@ -220,7 +196,7 @@ class ChatClient:
     ) -> ChatResponse:
         """Return the whole answer. Raises: ApiError, UnprocessableEntityError. Source: chat-api, 1 and 2."""
         body = _body(locals())
-        reply = self._session.start(body)
+        reply = self._door.start(self._door.read(body))
         last = None
         for progress in reply.progress():
             last = progress
@@ -230,8 +206,8 @@ class ChatClient:
 class AsyncChatClient:
     """`client.chat` of `AsyncReka`."""
 
-    def __init__(self, session: _Session, starters: ThreadPoolExecutor) -> None:
-        self._session = session
+    def __init__(self, door: Chat, starters: ThreadPoolExecutor) -> None:
+        self._door = door
         self._starters = starters
 
     async def create_stream(
@@ -288,9 +264,13 @@ class AsyncChatClient:
 
     async def _start(self, body: Mapping[str, object]) -> Reply:
         """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
-        given_up, access = threading.Event(), self._session.access.shared(None)
+        given_up, access = threading.Event(), self._door.access.shared(None)
+
+        def start() -> Reply:
+            return self._door.start(self._door.read(body), access=access, stopped=given_up.is_set)
+
         try:
-            job = self._starters.submit(self._session.start, body, access=access, stopped=given_up.is_set)
+            job = self._starters.submit(start)
         except RuntimeError as error:
             raise ApiError(status_code=503, body={"detail": "the client is closed"}) from error
         try:
@@ -305,28 +285,28 @@ class AsyncChatClient:
 class ModelsClient:
     """`client.models` of `Reka`."""
 
-    def __init__(self, session: _Session) -> None:
-        self._session = session
+    def __init__(self, door: Chat) -> None:
+        self._door = door
 
     def get(self, *, request_options: Options | None = None) -> list[Model]:
         """Return what is loaded or installed. Raises: ApiError."""
-        return _listed(self._session)
+        return _listed(self._door)
 
 
 class AsyncModelsClient:
     """`client.models` of `AsyncReka`."""
 
-    def __init__(self, session: _Session) -> None:
-        self._session = session
+    def __init__(self, door: Chat) -> None:
+        self._door = door
 
     async def get(self, *, request_options: Options | None = None) -> list[Model]:
         """Return what is loaded or installed. Raises: ApiError."""
-        return _listed(self._session)
+        return _listed(self._door)
 
 
-def _listed(session: _Session) -> list[Model]:
+def _listed(door: Chat) -> list[Model]:
     with api_errors():
-        return [Model(id=name) for name in session.models.ids()]
+        return [Model(id=name) for name in door.models.ids()]
 
 
 def _body(arguments: Mapping[str, object]) -> dict[str, object]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from edge.chat import Reply
 from edge.errors import ContextLengthError, RateLimitError, UnknownModelError
 from edge.handle import Progress
 from edge.media.pool import Client
+from edge.reply import Reply
 from edge.types import ApiError, HttpValidationError
 
 Headers = tuple[tuple[str, str], ...]

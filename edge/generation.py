@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Callable
 from collections.abc import Generator as GeneratorType
 from dataclasses import replace
 
-from edge.chat import Reply, api_errors
 from edge.errors import EngineClosed
 from edge.exchange import Headers, HttpResponse, Writer, json_response, refusal
 from edge.handle import Handle, Progress
 from edge.limits import Limits
 from edge.metrics import Metrics
+from edge.reply import Reply, api_errors
 from edge.types import ApiError
 
 Clock = Callable[[], float]  # seconds that never go back

@@ -18,7 +18,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from edge.app import App, Job, check_content_type, method_of, route_error, route_of
+from edge.app import App, Job, check_content_type, method_of, route_error, route_of, served_chat
 from edge.errors import EdgeError, ParameterError
 from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused, route_path
 from edge.generation import Generation, StreamBroken, arriving
@@ -86,7 +86,7 @@ class Server:
         self.app = app
         self.queue = queue
         self._guard = guard
-        limits, n_openings = app.limits, _N_OPENINGS // 2 if is_small_board() else _N_OPENINGS
+        limits, n_openings = app.chat.limits, _N_OPENINGS // 2 if is_small_board() else _N_OPENINGS
         waiting = {"max_waiting": limits.waiting, "max_wait_s": limits.wait_s}
         self.openings = Queue(n_openings, most=n_openings // 2, **waiting)  # type: ignore[arg-type]
         # Each place may be held by sounds that are turned into text: what is quick has threads besides.
@@ -134,7 +134,7 @@ class Server:
             await _send_early(early, scope, receive, said)
             return None
         try:
-            body = await _read_body(receive, max_bytes=self.app.limits.body_bytes)
+            body = await _read_body(receive, max_bytes=self.app.chat.limits.body_bytes)
         except ApiError as error:
             await _send_early(_refusal(scope, error), scope, receive, said)
             return None
@@ -166,8 +166,8 @@ class Server:
         try:
             check_content_type(headers)
             length = headers.get("content-length", "0")
-            if length.isdigit() and int(length) > self.app.limits.body_bytes:
-                raise refused(413, f"body: expected at most {self.app.limits.body_bytes} bytes, got {length[:20]}")
+            if length.isdigit() and int(length) > self.app.chat.limits.body_bytes:
+                raise refused(413, f"body: expected at most {self.app.chat.limits.body_bytes} bytes, got {length[:20]}")
         except ApiError as error:
             return _refusal(scope, error)
         return None
@@ -420,7 +420,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S + _LAST_WORDS_S,
-        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + server.app.limits.header_bytes,
+        h11_max_incomplete_event_size=_FIRST_LINE_BYTES + server.app.chat.limits.header_bytes,
     )
     config.load()
     config.ssl = tls
@@ -454,9 +454,8 @@ def _open(settings: Settings) -> Server:
     except EdgeError:
         models.close()
         raise
-    app = App(
-        models, files=settings.media_folder or False, remote=allowing(settings.media_hosts, limits), limits=limits
-    )
+    files, remote = settings.media_folder or False, allowing(settings.media_hosts, limits)
+    app = App(served_chat(models, files=files, remote=remote, limits=limits))
     guard = Guard(key=settings.key, hosts=settings.allowed_hosts, limits=limits)
     return Server(app, guard, Queue(slots, max_waiting=limits.waiting, max_wait_s=limits.wait_s))
 

@@ -11,7 +11,7 @@ from typing import cast
 
 import httpx
 
-from edge.app import App, Job
+from edge.app import App, Job, served_chat
 from edge.exchange import HttpRequest, HttpResponse
 from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.limits import Limits
@@ -42,8 +42,8 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         speech: str | Path | None = None,
     ) -> None:
         models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
-        folder = folder_of(files)
-        self._app = App(models, files=folder, remote=allowing(allow_media, limits), limits=limits)
+        remote = allowing(allow_media, limits)
+        self._app = App(served_chat(models, files=folder_of(files), remote=remote, limits=limits))
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -11,14 +11,16 @@ from typing import Literal, Protocol
 
 from edge.camera import Camera, Frame, Source
 from edge.changes import F32, REFRESH_S, THRESHOLD, Glance, TileMemory
-from edge.chat import Request, api_errors, read_request
+from edge.chat import Chat
 from edge.engine import Engine
 from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError, UnsupportedError
 from edge.handle import Handle
-from edge.limits import Limits
 from edge.models import Models
+from edge.opening import Access
 from edge.pieces import Media, Piece
 from edge.prompt import Picture, Turn, pieces
+from edge.reply import api_errors
+from edge.request import Request
 
 _POLL_S = 0.2
 _FIRST_S = 4.0
@@ -117,11 +119,11 @@ def watch(
     pace = Pace(every_s, heartbeat_s)
     options = {"max_tokens": max_tokens, "temperature": _GREEDY if temperature is None else temperature, "seed": seed}
     with ExitStack() as held:
-        models = Models(model=model, aliases={}, threads=threads, context=context)
-        held.callback(models.close)
-        request = _request(models, question, system, options)
+        chat = Chat(Models(model=model, aliases={}, threads=threads, context=context), Access())
+        held.callback(chat.close)
+        request = _request(chat, question, system, options)
+        engine = chat.engine(request.model)
         with api_errors():
-            engine = models.engine(request.model)
             if engine.manifest.vision is None:  # told before a camera is opened
                 raise UnsupportedError(f"{engine.manifest.id} takes text only: it cannot watch a camera")
         if isinstance(source, int | str | Path) or callable(source):
@@ -295,12 +297,12 @@ class _Watching:
         return Event(kind, self._clock.now(), self._answer, self._answer_frame_s, self._lost, self._tally)
 
 
-def _request(models: Models, question: str, system: str | None, options: Mapping[str, object]) -> Request:
+def _request(chat: Chat, question: str, system: str | None, options: Mapping[str, object]) -> Request:
     """Check the question and its options as chat does. Raises: ApiError."""
-    name = next(iter(models.ids()), "no bundle")
+    name = next(iter(chat.models.ids()), "no bundle")
     messages: list[object] = [] if system is None else [{"role": "system", "content": system}]
     body = {"messages": [*messages, {"role": "user", "content": question}], "model": name, **options}
-    return read_request(body, limits=Limits.of_this_machine())
+    return chat.read(body)
 
 
 def _plain(answer: str) -> str:

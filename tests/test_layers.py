@@ -32,7 +32,7 @@ EDGE_ROWS = (
      "grammar", "answer", "calls", "reasoning", "scores",
      "tools", "pipeline", "mjpeg", "capture", "camera", "voice", "microphone", "changes"),
     ("worker", "engine"),
-    ("models", "chat"),
+    ("reply", "request", "models", "chat"),
     ("body", "exchange", "generation", "openai", "structured", "openai_messages", "reka", "openapi", "page", "metrics",
      "guard", "queueing", "logs", "connections"),
     ("app",),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.app import App
+from edge.app import App, served_chat
 from edge.guard import Guard
 from edge.models import Models
 from edge.queueing import Queue
@@ -48,7 +48,7 @@ def serving(
 ) -> Iterator[Served]:
     models = Models(model=bundle, aliases=aliases or {}, threads=1, context=None, slots=slots)
     places = Queue(slots, max_waiting=waiting, max_wait_s=max_wait_s)
-    served = Served(Server(App(models, files=files), Guard(key=key), places), tls)
+    served = Served(Server(App(served_chat(models, files=files)), Guard(key=key), places), tls)
     try:
         yield served
     finally:

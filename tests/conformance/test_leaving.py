@@ -47,7 +47,7 @@ def leave(connection: socket.socket, how: str) -> None:
 
 
 def idle(served: Served) -> bool:
-    stats = served.server.app.models.engine("reka-edge")._worker
+    stats = served.server.app.chat.models.engine("reka-edge")._worker
     return served.server.queue.n_running == 0 and not stats._running and not stats._reading and not stats._waiting
 
 
@@ -128,7 +128,7 @@ def test_closing_a_stream_in_process_stops_it(path: str, int8_bundle: Path, monk
     with httpx.Client(transport=transport, base_url="http://edge") as client:
         with client.stream("POST", path, json={**LONG, "stream": True}) as response:
             next(response.iter_bytes())
-        eventually(lambda: not transport._app.models.engine("reka-edge")._worker._running)
+        eventually(lambda: not transport._app.chat.models.engine("reka-edge")._worker._running)
 
 
 def test_a_response_outlives_its_transport(int8_bundle: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_response_outlives_its_transport(int8_bundle: Path) -> None:
 def test_cancelling_a_task_in_process_stops_it(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow(monkeypatch, 0.01)
     transport = edge.Transport(model=int8_bundle, threads=1)
-    worker = transport._app.models.engine("reka-edge")._worker
+    worker = transport._app.chat.models.engine("reka-edge")._worker
 
     async def asked() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
@@ -188,7 +188,7 @@ def test_leaving_at_any_unit_of_the_work_ends_it_there(
     content = [{"type": "image_url", "image_url": picture_url()}, {"type": "text", "text": WORDS}]
     fields = {**ASK, "messages": [{"role": "user", "content": content}], "max_tokens": 8}
     with serving(int8_bundle, slots=1) as served, httpx.Client(base_url=served.address, timeout=60) as client:
-        worker = served.server.app.models.engine("reka-edge")._worker
+        worker = served.server.app.chat.models.engine("reka-edge")._worker
         units.arm(0, lambda: None, is_before=True)
         expected = client.post("/v1/chat", json=fields).json()["responses"]
         n_units = units.disarm()

@@ -15,7 +15,7 @@ from PIL import Image
 
 import edge
 from edge import models, store
-from edge.app import App
+from edge.app import App, served_chat
 from edge.bundle import AudioSpec, Manifest
 from edge.exchange import detail_of
 from edge.guard import Guard
@@ -65,7 +65,7 @@ class Client:
         self._client = edge.Reka()
 
     def ask(self, fields: Fields, limits: Limits) -> Said:
-        self._client._session._limits = limits
+        self._client._door.limits = limits
         more = {"additional_body_parameters": {name: value for name, value in fields.items() if name != "messages"}}
         try:
             self._client.chat.create(messages=fields["messages"], model="reka-edge", request_options=more)  # type: ignore[arg-type]
@@ -75,11 +75,11 @@ class Client:
 
     @property
     def access(self) -> Access:
-        return self._client._session._access
+        return self._client._door.access
 
     @access.setter
     def access(self, access: Access) -> None:
-        self._client._session._access = access
+        self._client._door.access = access
 
 
 class Http:
@@ -90,17 +90,17 @@ class Http:
         self._client = client
 
     def ask(self, fields: Fields, limits: Limits, *, path: str = "/v1/chat") -> Said:
-        self._app.limits = limits
+        self._app.chat.limits = limits
         response = self._client.post(path, json={"model": "reka-edge", **fields})
         return response.status_code, "" if response.status_code == 200 else response.text
 
     @property
     def access(self) -> Access:
-        return self._app.access
+        return self._app.chat.access
 
     @access.setter
     def access(self, access: Access) -> None:
-        self._app.access = access
+        self._app.chat.access = access
 
 
 Way = Client | Http
@@ -124,7 +124,7 @@ def transport() -> Iterator[Http]:
 
 @pytest.fixture(scope="module")
 def tcp() -> Iterator[Http]:
-    app = App(Models(model=None, aliases={}, threads=None, context=None), files=False)
+    app = App(served_chat(Models(model=None, aliases={}, threads=None, context=None)))
     served = Served(Server(app, Guard(key=None), Queue(2)))
     with httpx.Client(base_url=served.address, timeout=60) as client:
         yield Http(app, client)

@@ -59,7 +59,7 @@ class Asking:
 @contextlib.contextmanager
 def asking(bundle: Path, *, key: str | None = None, slots: int = 1) -> Iterator[Asking]:
     with desk(2) as found, ThreadPoolExecutor(16) as threads, serving(bundle, slots=slots, key=key) as served:
-        object.__setattr__(served.server.app.access, "worker", found.pool)
+        object.__setattr__(served.server.app.chat.access, "worker", found.pool)
         try:
             yield Asking(served, found, threads)
         finally:
@@ -200,6 +200,6 @@ def test_the_seconds_and_the_processes_are_those_of_the_limits(int8_bundle: Path
     assert Limits().changed(["decoding_s=5", "decoding_window_s=50"]) == Limits(decoding_s=5, decoding_window_s=50)
     with serving(int8_bundle) as served:
         n_processes = 1 if is_small_board() else 2
-        assert len(served.server.app.access.worker._workers) == n_processes  # type: ignore[attr-defined]
+        assert len(served.server.app.chat.access.worker._workers) == n_processes  # type: ignore[attr-defined]
         assert served.server.openings.n_places == 2 * n_processes
     assert server._N_OPENINGS == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-import edge.app
+import edge.chat
 from edge.limits import Limits
 from edge.queueing import Queue
 from edge.types import ApiError
@@ -44,13 +44,13 @@ def test_503_when_the_queue_is_full_or_the_wait_too_long(int8_bundle: Path, monk
 
 
 def test_eight_wait_and_the_ninth_is_sent_away(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, start = threading.Event(), edge.app.start
+    gate, start = threading.Event(), edge.chat.Chat.start
 
     def late(*arguments: object, **named: object) -> object:
         gate.wait(60)
         return start(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(edge.app, "start", late)
+    monkeypatch.setattr(edge.chat.Chat, "start", late)
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serving(int8_bundle, slots=1, waiting=Limits().waiting))
         threads = stack.enter_context(ThreadPoolExecutor(9))

@@ -105,3 +105,28 @@ class FakeEngine:
                 handle.fail(self.error)
             if last is not None or self.error is not None:
                 return
+
+
+class OneEngine:
+    """The models of a chat that has this engine for every name."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    def ids(self) -> list[str]:
+        return [self._engine.manifest.id]
+
+    def engine(self, name: str) -> FakeEngine:
+        return self._engine
+
+    def id_of(self, name: str) -> str:
+        return self._engine.manifest.id
+
+    def listener(self, name: str) -> None:
+        return None
+
+    def changed(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._engine.close()

@@ -10,12 +10,12 @@ import pytest
 from llguidance import LLMatcher
 
 from edge.bounds import tightened
-from edge.chat import read_request
 from edge.errors import SchemaError
 from edge.format import inline, prepare
 from edge.grammar import _vocabulary
 from edge.keywords import Where
 from edge.limits import Limits
+from edge.request import read_request
 from edge.types import ApiError
 
 BYTES = _vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)

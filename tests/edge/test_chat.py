@@ -7,13 +7,15 @@ import reka
 
 import edge
 from edge import errors
-from edge.chat import Reply, api_errors, read_request, start
+from edge.chat import Chat
 from edge.errors import STATUS, EdgeError
 from edge.handle import Progress
 from edge.limits import Limits
 from edge.opening import Access
 from edge.pieces import Control, Text
-from tests.edge.fake_engine import FakeEngine, manifest
+from edge.reply import Reply, api_errors
+from edge.request import read_request
+from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
 LIMITS = Limits()
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
@@ -67,7 +69,7 @@ def details(**fields: object) -> list[tuple[list[str | int], str, str]]:
 
 def replied(engine: FakeEngine, **fields: object) -> Reply:
     request = read_request({**ASK, **fields}, limits=LIMITS)
-    return start(engine, request, access=Access(files=True), limits=LIMITS)  # type: ignore[arg-type]
+    return Chat(OneEngine(engine), Access(files=True), LIMITS).start(request)  # type: ignore[arg-type]
 
 
 def test_every_default_is_the_tables() -> None:

@@ -241,7 +241,7 @@ def test_a_client_may_go_in_the_middle_of_anothers_coming(
 
 def test_a_client_closed_while_it_begins_opens_nothing(opened: list[FakeEngine]) -> None:
     client = edge.Reka()
-    shared = client._session.models._hold(store.bundles()[0])
+    shared = client._door.models._hold(store.bundles()[0])
     client.close()
     with pytest.raises(EngineClosed):
         shared.engine()

@@ -9,8 +9,8 @@ import pytest
 import reka
 
 import edge
-from edge.chat import api_errors
 from edge.errors import EdgeError
+from edge.reply import api_errors
 
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {

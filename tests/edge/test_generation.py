@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from edge.chat import read_request, start
+from edge.chat import Chat
 from edge.generation import Generation, parts
 from edge.limits import Limits
 from edge.metrics import Metrics
 from edge.opening import Access
 from edge.reka import ChatWriter
 from tests.edge.asking import eventually
-from tests.edge.fake_engine import FakeEngine, manifest
+from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
 
@@ -30,7 +30,8 @@ def begun(engine: FakeEngine, clock: Clock, *, stream: bool) -> Generation:
     """Begin an answer whose first word is there and whose second one does not come."""
     engine.gate.clear()
     engine.n_free = 1
-    reply = start(engine, read_request(ASK, limits=Limits()), access=Access(), limits=Limits())  # type: ignore[arg-type]
+    chat = Chat(OneEngine(engine), Access(), Limits())  # type: ignore[arg-type]
+    reply = chat.start(chat.read(ASK))
     eventually(lambda: reply.handle.newest.output_tokens == 1)
     return Generation(reply, ChatWriter(stream), path="/v1/chat", metrics=Metrics(), begun_s=5.0, clock=clock)
 

@@ -10,13 +10,13 @@ import pytest
 
 import edge.client
 from edge import generation as generation_module
-from edge.chat import Reply
 from edge.errors import NonFiniteError
 from edge.generation import Generation, StreamBroken, arriving, parts
 from edge.handle import Handle, Progress
 from edge.metrics import Metrics
 from edge.openai import from_openai
 from edge.reka import ChatWriter
+from edge.reply import Reply
 from edge.types import ApiError
 
 ACTIONS = ("put", "put2", "finish", "fail", "cancel")

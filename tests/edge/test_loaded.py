@@ -10,7 +10,7 @@ import pytest
 
 import edge
 from edge import store
-from edge.app import App
+from edge.app import App, served_chat
 from edge.commands.serve import _tell
 from edge.engine import Engine
 from edge.errors import BundleChanged, BundleError
@@ -32,7 +32,7 @@ def own(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(own: Path) -> Iterator[App]:
-    app = App(Models(model=own, aliases={}, threads=1, context=256), files=False)
+    app = App(served_chat(Models(model=own, aliases={}, threads=1, context=256)))
     yield app
     app.close()
 

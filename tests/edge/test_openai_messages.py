@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 import edge
-from edge.chat import read_request
 from edge.limits import Limits
 from edge.openai import from_openai
 from edge.opening import Access, open_media
 from edge.paper import TextBudget
 from edge.pieces import Control, Media, Text
 from edge.prompt import pieces
+from edge.request import read_request
 from tests.edge.fake_engine import CONTROL, manifest
 
 SPEC = manifest()

@@ -12,7 +12,6 @@ from PIL import Image
 
 import edge
 from edge.bundle import Manifest
-from edge.chat import read_request
 from edge.errors import MediaError, ParameterError
 from edge.limits import Limits
 from edge.media.decoded import Decoded, Options
@@ -21,6 +20,7 @@ from edge.opening import Access, folder_of, open_media
 from edge.paper import TextBudget
 from edge.pieces import Text
 from edge.prompt import Clip, Part, Picture, Turn, pieces
+from edge.request import read_request
 from tests.edge.fake_engine import manifest
 from tests.edge.films import film, frame, gif, number_of
 from tests.edge.papers import paper

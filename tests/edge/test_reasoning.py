@@ -5,10 +5,10 @@ import json
 import pytest
 
 from edge.calls import said
-from edge.chat import Reply
 from edge.handle import Handle, Progress
 from edge.openai import OpenaiWriter
 from edge.reasoning import CLOSE, OPEN, parted, start_of
+from edge.reply import Reply
 
 TEXT = f"{OPEN}\nThe user asks.\n{CLOSE}\n\nIt is a <b>."
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from edge.camera import Camera, Frame
 from edge.changes import Glance, TileMemory
-from edge.chat import read_request
 from edge.checkup import memory
 from edge.engine import Engine
 from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
@@ -22,6 +21,7 @@ from edge.limits import Limits
 from edge.media.image import digest, tiles
 from edge.pieces import Known
 from edge.prompt import Picture
+from edge.request import read_request
 from edge.watcher import Event, Looker, MonotonicClock, Pace, Sight, events, watch
 from tests.edge.asking import answer, ask
 from tests.edge.test_tiles import vision

@@ -43,7 +43,7 @@ def transport(int8_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         patch.setattr(sys, "path", [str(folder), *sys.path])
         transport = edge.Transport(model=int8_bundle)
         seconds = {"image": 2.0, "video": 60.0}
-        object.__setattr__(transport._app.access, "worker", Worker(memory_bytes=256 << 20, seconds=seconds))
+        object.__setattr__(transport._app.chat.access, "worker", Worker(memory_bytes=256 << 20, seconds=seconds))
         yield transport
         transport.close()
 

@@ -19,9 +19,9 @@ import httpx
 import pytest
 import trustme
 
-import edge.app
+import edge.chat
 from edge import protocol, server
-from edge.app import App, Job
+from edge.app import App, Job, served_chat
 from edge.exchange import HttpRequest
 from edge.generation import Generation, parts
 from edge.limits import Limits
@@ -247,14 +247,14 @@ def test_health_is_known_while_every_thread_and_the_engine_are_busy(
     fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate = threading.Semaphore(0), threading.Event()
-    start = edge.app.start
+    start = edge.chat.Chat.start
 
     def late(*arguments: object, **named: object) -> object:
         begun.release()
         gate.wait(60)
         return start(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(edge.app, "start", late)
+    monkeypatch.setattr(edge.chat.Chat, "start", late)
     with serving(fp32_bundle, slots=8) as served, ThreadPoolExecutor(8) as threads:
         try:
             asked = [threads.submit(httpx.post, f"{served.address}/v1/chat", json=CHAT, timeout=60) for _ in range(8)]
@@ -275,8 +275,8 @@ def test_half_an_hour_ends_an_answer_with_length(
 ) -> None:
     slow(monkeypatch, 0.002)
     now_s = 0.0
-    app = App(Models(model=int8_bundle, aliases={}, threads=1, context=None), files=False, clock=lambda: now_s)
-    engine = app.models.engine("reka-edge")
+    app = App(served_chat(Models(model=int8_bundle, aliases={}, threads=1, context=None)), clock=lambda: now_s)
+    engine = app.chat.models.engine("reka-edge")
     fields = {**CHAT, "max_tokens": 900, "temperature": 0, "stream": stream}
     request = HttpRequest("POST", path, {"content-type": "application/json"}, json.dumps(fields).encode())
     job = app.read(request)
@@ -302,8 +302,8 @@ def test_the_time_ends_an_answer_before_its_first_token_too(int8_bundle: Path, m
         return read(*arguments, **named)  # type: ignore[arg-type]
 
     models = Models(model=int8_bundle, aliases={}, threads=1, context=None)
-    app = App(models, files=False, limits=Limits(answer_s=0.3))
-    app.models.engine("reka-edge")
+    app = App(served_chat(models, limits=Limits(answer_s=0.3)))
+    app.chat.models.engine("reka-edge")
     monkeypatch.setattr(Decoder, "read", stuck)
     try:
         headers = {"content-type": "application/json"}
