@@ -24,10 +24,10 @@ _SAME = (
 _PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
 _NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
 _CHOICES = "expected auto, none, required, allowed_tools or one of the tools"
-_REFUSED = {
-    "audio": "there is no audio output",
-    "functions": "expected tools in their place",
-    "function_call": "expected tool_choice in its place",
+_REFUSED: Mapping[str, tuple[object, ...]] = {  # the reason, and what is as good as absent
+    "audio": ("there is no audio output",),
+    "functions": ("expected tools in their place", []),
+    "function_call": ("expected tool_choice in its place", "none"),
 }
 
 
@@ -155,6 +155,10 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     fields["max_tokens"] = body.get(limit)
     if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
         fields["top_k"] = _NO_TOP_K
+    other = body.get("max_tokens")
+    if other is not None and (isinstance(other, bool) or not isinstance(other, int) or other < 1):
+        problems.add(("body", "max_tokens"), f"expected an integer >= 1, got {shown(other)}", "int_type")
+        fields["max_tokens"] = body.get("max_completion_tokens")
     stop = body.get("stop")
     fields["stop"] = [stop] if isinstance(stop, str) else stop
     fields["messages"], places = read_messages(body.get("messages"), problems)
@@ -165,8 +169,9 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     options = body.get("stream_options")
     if options is not None and not isinstance(options, Mapping):
         problems.add(("body", "stream_options"), f"expected an object, got {shown(options)}", "dict_type")
-    stream = _flag(body, "stream", problems)
-    include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    stream = _flag(body, "stream", ("body",), problems)
+    asked = options if isinstance(options, Mapping) else {}
+    include_usage = _flag(asked, "include_usage", ("body", "stream_options"), problems)
     problems.raise_any()
     return Completion(fields, places, limit, stream, include_usage, demand.field)
 
@@ -176,20 +181,20 @@ def _refuse(body: Mapping[str, object]) -> None:
     n = body.get("n")
     if n is not None and (isinstance(n, bool) or n != 1):
         raise refused(400, f"n: expected 1, got {shown(n)}")
-    if body.get("logit_bias"):
-        raise refused(400, "logit_bias: not taken; expected none")
+    if body.get("logit_bias") not in (None, {}):
+        raise refused(400, "logit_bias: it is not supported; expected none")
     modalities = body.get("modalities")
-    if isinstance(modalities, list) and "audio" in modalities:
-        raise refused(400, "modalities: there is no audio output; expected ['text']")
-    for name, reason in _REFUSED.items():
-        if body.get(name) not in (None, [], "none"):
+    if modalities is not None and not (isinstance(modalities, list) and all(kind == "text" for kind in modalities)):
+        raise refused(400, f"modalities: expected ['text'], the only one there is, got {shown(modalities)}")
+    for name, (reason, *empty) in _REFUSED.items():
+        if body.get(name) not in (None, *empty):
             raise refused(400, f"{name}: {reason}")
 
 
-def _flag(body: Mapping[str, object], name: str, problems: Problems) -> bool:
-    value = body.get(name)
+def _flag(fields: Mapping[str, object], name: str, loc: Loc, problems: Problems) -> bool:
+    value = fields.get(name)
     if value is not None and not isinstance(value, bool):
-        problems.add(("body", name), f"expected true or false, got {shown(value)}", "bool_type")
+        problems.add((*loc, name), f"expected true or false, got {shown(value)}", "bool_type")
     return value is True
 
 
@@ -225,7 +230,7 @@ def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, 
 def _allowed(choice: Mapping[str, object], tools: object, problems: Problems) -> tuple[object, object]:
     """Return what a choice of type allowed_tools says: its mode, and the tools that it allows."""
     inner = choice.get("allowed_tools")
-    fields = inner if isinstance(inner, Mapping) else choice
+    fields = choice if inner is None else inner if isinstance(inner, Mapping) else {}
     mode, wanted = fields.get("mode"), fields.get("tools")
     loc = ("body", "tool_choice", "allowed_tools")
     if mode not in ("auto", "required"):
@@ -250,7 +255,9 @@ def _name(item: object) -> object:
     """Return the name of a function that a choice holds, in it or beside its type."""
     fields = item if isinstance(item, Mapping) else {}
     function = fields.get("function")
-    return function.get("name") if isinstance(function, Mapping) else fields.get("name")
+    if function is None:
+        return fields.get("name")
+    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def _calls(message: ChatMessage | ChatMessageChunk) -> list[Fields]:

@@ -107,14 +107,14 @@ def _assistant(message: Mapping[str, object], loc: Loc, problems: Problems) -> F
     refusal, old_call = message.get("refusal"), message.get("function_call")
     if message.get("audio") is not None:
         problems.add((*loc, "audio"), "audio of earlier answers is not supported; expected their text", "value_error")
-    if isinstance(old_call, Mapping) and not calls:
-        call = {"id": old_call.get("name"), "function": old_call}
-        calls = _calls([call], (*loc, "function_call"), problems)
-    if refusal is not None and not content:
-        if isinstance(refusal, str):
-            content = refusal
-        else:
-            problems.add((*loc, "refusal"), f"expected a string, got {shown(refusal)}", "string_type")
+    if old_call is not None:
+        fields = old_call if isinstance(old_call, Mapping) else {}
+        old_calls = _calls([{"id": fields.get("name"), "function": fields}], (*loc, "function_call"), problems)
+        calls = calls or old_calls
+    if refusal is not None and not isinstance(refusal, str):
+        problems.add((*loc, "refusal"), f"expected a string, got {shown(refusal)}", "string_type")
+    elif refusal is not None and content in (None, "", []):
+        content = refusal
     if content is None and not calls:
         content = ""
     return {"role": "assistant", "content": content, "tool_calls": calls}
@@ -149,7 +149,7 @@ def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
             return {"type": "audio_url", "audio_url": of_base64(data, "audio/wav")}  # its format is told by the data
         problems.add((*loc, "input_audio"), "expected data and format, both strings", "string_type")
     elif (kind == "file" and isinstance(value, Mapping)) or kind == "input_file":
-        return _file(value if isinstance(value, Mapping) else fields, loc, problems)
+        return _file(value if kind == "file" and isinstance(value, Mapping) else fields, loc, problems)
     else:
         problems.add((*loc, "type"), f"expected {_SUPPORTED}, got {shown(kind)}", "literal_error")
     return None
@@ -175,8 +175,11 @@ def _output(message: Mapping[str, object], role: str, loc: Loc, problems: Proble
     """Return a tool message as a result: text, or parts where it has media; one without content is an empty text."""
     content = message.get("content")
     call_id = message.get("tool_call_id")
-    if role == "function" and call_id is None:
+    if role == "function":
         call_id = message.get("name")
+        if not isinstance(call_id, str):
+            problems.add((*loc, "name"), f"expected a string, got {shown(call_id)}", "string_type")
+            call_id = ""
     if content is None and "content" in message:
         content = ""
     if isinstance(content, list):
@@ -198,12 +201,12 @@ def _calls(calls: object, loc: Loc, problems: Problems) -> object:
     for i, call in enumerate(calls):
         fields = call if isinstance(call, Mapping) else {}
         custom = fields.get("custom")
-        function = custom if isinstance(custom, Mapping) else fields.get("function")
+        function = fields.get("function") if custom is None else custom
         named = function if isinstance(function, Mapping) else {}
         arguments = _arguments(named.get("arguments"))
         if isinstance(custom, Mapping):
             text = named.get("input")
-            arguments = Unparsed(text) if isinstance(text, str) else text
+            arguments = Unparsed(text) if isinstance(text, str) else None
         if not isinstance(arguments, Mapping | Unparsed):
             msg = f"expected a JSON object as a string, got {shown(arguments)}"
             problems.add((*loc, i, "function", "arguments"), msg, "json_invalid")

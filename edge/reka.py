@@ -76,7 +76,8 @@ def from_legacy(body: Mapping[str, object]) -> Fields:
     """Return a v0 request as a v1 one. Raises: ApiError 400 for what is not there, UnprocessableEntityError."""
     if body.get("retrieval_dataset") is not None:
         raise refused(400, "retrieval_dataset: there is no retrieval offline; expected none")
-    if body.get("stream"):
+    stream = body.get("stream")
+    if stream is not None and stream is not False:
         raise refused(400, "stream: POST /chat does not stream; expected false, or POST /v1/chat")
     penalty = body.get("length_penalty")
     if penalty is not None and (isinstance(penalty, bool) or penalty != 1):

@@ -23,7 +23,11 @@ CHECKS = (
     openapi_checks.response_schema_conformance,
 )
 SETTINGS = hypothesis.settings(
-    deadline=None, suppress_health_check=list(hypothesis.HealthCheck), derandomize=True, database=None
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    derandomize=True,
+    database=None,
+    phases=[hypothesis.Phase.generate],
 )
 
 
@@ -65,6 +69,96 @@ def test_without_the_key_nothing_else_is_answered(path: str, keyed: Served) -> N
         assert response.status_code == (200 if path in ("/health", "/") else 401)
 
     answered()
+
+
+POSTS = [path for path, method in ROUTES.items() if method == "POST"]
+FORMS = ("response_format", "structured_outputs", "json_schema", "regex", "guided_json", "guided_json_object",
+         "guided_regex", "guided_choice")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", POSTS)
+def test_what_the_document_allows_is_accepted(path: str, served: Served) -> None:
+    strategy = OPERATIONS[path].as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
+
+    @hypothesis.given(case=strategy)
+    @hypothesis.settings(SETTINGS, max_examples=60)
+    def accepted(case: schemathesis.Case) -> None:
+        bounded(case)
+        case.body = sayable(case.body)
+        response = case.call(base_url=served.address)
+        is_long = response.status_code == 400 and "context" in response.text
+        assert is_long or response.status_code == 200, (case.body, response.text)
+
+    accepted()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", POSTS)
+def test_what_the_document_forbids_is_refused(path: str, served: Served) -> None:
+    strategy = OPERATIONS[path].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
+    body = document()["paths"][path]["post"]["requestBody"]  # type: ignore[index]
+    schema = jsonschema.Draft202012Validator(body["content"]["application/json"]["schema"])
+
+    @hypothesis.given(case=strategy)
+    @hypothesis.settings(SETTINGS, max_examples=60)
+    def refused(case: schemathesis.Case) -> None:
+        name = "model_name" if path == "/chat" else "model"
+        if isinstance(case.body, dict) and isinstance(case.body.get(name), str) and case.body[name]:
+            case.body[name] = "reka-edge"  # else it would not be known whether the rest was accepted
+        if schema.is_valid(case.body):
+            return  # it was the model's name alone that was wrong
+        response = case.call(base_url=served.address)
+        assert 400 <= response.status_code < 500, (case.body, response.text)
+
+    refused()
+
+
+def sayable(body: object) -> dict[str, object]:
+    """Return a request without what a JSON Schema cannot say: see edge.openapi_requests."""
+    assert isinstance(body, dict)
+    fields = {name: value for name, value in whole_numbers(body).items() if name not in FORMS}
+    if fields.get("max_completion_tokens"):
+        fields["max_completion_tokens"] = 3
+    if fields.get("tool_choice") not in (None, "auto", "none"):
+        fields["tool_choice"] = "auto"  # names a tool, or asks for one whose schema may be any
+    names = [tool.get("function", tool)["name"] for tool in fields.get("tools") or ()]
+    if len(set(names)) < len(names) or any(name.endswith("\n") for name in names):
+        fields["tools"] = None
+    messages = fields.get("messages") or []
+    n_leading = next((i for i, m in enumerate(messages) if m["role"] not in ("system", "developer")), len(messages))
+    later = [message for message in messages[n_leading:] if message["role"] not in ("system", "developer")]
+    fields.update({"messages": [*messages[:n_leading], *later]} if messages else {})
+    stop = fields.get("stop") or fields.get("stop_words") or ()
+    if any(len(text.encode()) > 256 for text in ([stop] if isinstance(stop, str) else stop)):
+        fields.update({name: None for name in ("stop", "stop_words") if name in fields})
+    return {name: shown_media(value) if name in ("messages", "conversation_history") else value
+            for name, value in fields.items()}  # fmt: skip
+
+
+def whole_numbers(value: object) -> object:
+    """Return JSON whose 5.0 is 5: to a JSON Schema both are integers."""
+    if isinstance(value, dict):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+
+
+def shown_media(value: object) -> object:
+    """Return messages whose media are text: what a medium holds is not in the document."""
+    if isinstance(value, list):
+        return [shown_media(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "human" or value.get("type") == "model":
+        return {**value, "media_url": None}
+    kinds = ("image_url", "video_url", "audio_url", "pdf_url", "input_image", "input_audio", "file", "input_file")
+    if "tool_call_id" in value or "role" in value:
+        return {key: shown_media(item) if key in ("content", "output") else item for key, item in value.items()}
+    if value.get("type") in kinds or any(value.get(kind) is not None for kind in kinds[:4]):
+        return {"type": "text", "text": "a medium"}
+    return value
 
 
 def bounded(case: schemathesis.Case) -> None:
