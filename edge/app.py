@@ -24,7 +24,6 @@ from edge.exchange import (
     is_reka,
     json_response,
     refusal,
-    refused,
     route_path,
 )
 from edge.generation import Clock, Generation, parts
@@ -35,7 +34,7 @@ from edge.metrics import Metrics
 from edge.openai import from_openai
 from edge.opening import Access
 from edge.reka import ChatWriter, LegacyWriter, from_legacy, legacy_place, read_stream
-from edge.reply import Reply, api_errors
+from edge.reply import Reply, api_errors, refused
 from edge.request import Request
 from edge.types import ApiError
 

@@ -118,10 +118,6 @@ def _retry_after_s(error: ApiError) -> int:
     return math.ceil(error.__cause__.retry_s) if isinstance(error.__cause__, RateLimitError) else RETRY_AFTER_S
 
 
-def refused(status: int, detail: str) -> ApiError:
-    return ApiError(status_code=status, body={"detail": detail})
-
-
 def detail_of(error: ApiError) -> object:
     """Return an error's detail: a text, for 422 a list of loc, msg and type."""
     body = error.body

@@ -5,9 +5,10 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from edge.exchange import HttpResponse, header_map, refusal, refused
+from edge.exchange import HttpResponse, header_map, refusal
 from edge.limits import Limits
 from edge.page import FILES
+from edge.reply import refused
 from edge.types import ApiError
 
 OPEN_PATHS = frozenset(("/health", *FILES))  # the page asks for the key itself

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.calls import Said
-from edge.exchange import event, openai_error, refused
+from edge.exchange import event, openai_error
 from edge.handle import Progress
 from edge.messages import Loc, Problems, shown
 from edge.openai_messages import read_messages
-from edge.reply import Reply
+from edge.reply import Reply, refused
 from edge.scores import ShownToken, ShownTokens
 from edge.structured import structured
 from edge.types import ApiError, ChatMessage, ChatMessageChunk

@@ -13,8 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 
 from edge.connections import Connections
-from edge.exchange import RETRY_AFTER_S, dumped, openai_error, refused
+from edge.exchange import RETRY_AFTER_S, dumped, openai_error
 from edge.guard import network
+from edge.reply import refused
 
 HEADER_S = 10.0
 UNREAD_S = 30.0

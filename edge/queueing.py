@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from edge.exchange import refused
 from edge.limits import Limits
+from edge.reply import refused
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.exchange import detail_of, event, refused
+from edge.exchange import detail_of, event
 from edge.handle import Progress
 from edge.media.data_url import first_bytes
 from edge.media.sniff import sniff
 from edge.messages import Loc, Problems, shown
-from edge.reply import Reply
+from edge.reply import Reply, refused
 from edge.types import ApiError
 
 Fields = dict[str, object]

@@ -107,6 +107,11 @@ class Reply:
         ]
 
 
+def refused(status: int, detail: str) -> ApiError:
+    """Return an error of the API."""
+    return ApiError(status_code=status, body={"detail": detail})
+
+
 @contextlib.contextmanager
 def api_errors() -> Iterator[None]:
     """Turn the package's errors into the API's: the status of errors.STATUS, the body of chat-api, 3."""

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from edge.app import App, Job, check_content_type, method_of, route_error, route_of, served_chat
 from edge.errors import EdgeError, ParameterError
-from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, refused, route_path
+from edge.exchange import HttpRequest, HttpResponse, header_map, refusal, route_path
 from edge.generation import Generation, StreamBroken, arriving
 from edge.guard import Guard, is_loopback, network
 from edge.limits import Limits, is_small_board
@@ -29,6 +29,7 @@ from edge.models import Models
 from edge.opening import allowing
 from edge.protocol import CROWD, Connection
 from edge.queueing import Queue
+from edge.reply import refused
 from edge.types import ApiError
 
 _LOG = logging.getLogger("edge.server")

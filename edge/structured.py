@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from edge.exchange import refused
 from edge.messages import shown
+from edge.reply import refused
 
 Fields = dict[str, object]
 
