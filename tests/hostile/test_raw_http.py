@@ -239,7 +239,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(open_to_all: Served)
 
 
 def test_an_endless_body_is_refused_when_it_is_too_large(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_to_all.server.app, "limits", Limits(body_bytes=100_000))
+    monkeypatch.setattr(open_to_all.server.app.chat, "limits", Limits(body_bytes=100_000))
     head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
     answer = talk(open_to_all, head + (b"8000\r\n" + b"[" * 0x8000 + b"\r\n") * 5)
     assert status(answer) == 413 and b"body: expected at most 100000 bytes, got 1" in answer
@@ -249,7 +249,7 @@ def test_an_endless_body_is_refused_when_it_is_too_large(open_to_all: Served, mo
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_bytes_of_a_body(open_to_all: Served, over: int, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Limits().body_bytes == 40 << 20
-    monkeypatch.setattr(open_to_all.server.app, "limits", Limits(body_bytes=300))
+    monkeypatch.setattr(open_to_all.server.app.chat, "limits", Limits(body_bytes=300))
     data = json.dumps(CHAT).encode().ljust(300 + over)
     lengths, sent = f"Content-Length: {len(data)}", data
     if chunked:
