@@ -47,10 +47,14 @@ _FREE = Scope("free")
 
 
 class _Facts(NamedTuple):
-    """What a schema says of an object: its names, and whether it speaks of keys that have none."""
+    """What a schema says of an object: its names, and whether it speaks of keys that have none.
+
+    bare: names that are required and have no schema.
+    """
 
     names: frozenset[str] = frozenset()
     is_explicit: bool = False
+    bare: frozenset[str] = frozenset()
 
 
 def closed(schema: Node, where: Where) -> dict[str, object]:
@@ -139,7 +143,8 @@ class _Reader:
             shared |= part.names & seen
             seen |= part.names
         is_explicit = any(part.is_explicit for part in parts)
-        if (rest is False and is_explicit) or rest not in (None, True, False, {}):
+        is_bare = any(part.bare for part in parts)
+        if (rest is False and (is_explicit or is_bare)) or rest not in (None, True, False, {}):
             raise not_supported("unevaluatedProperties", where)
         around = _FREE if scope.kind == "free" else Scope("open", shared=frozenset(shared))
         closes = rest is False or (scope.kind == "closed" and rest is None and not is_explicit)
@@ -226,14 +231,16 @@ class _Reader:
         return self._anchors
 
     def _own_facts(self, read: Node) -> _Facts:
-        names = frozenset(_mapped(read.get("properties"))) | frozenset(map(str, _listed(read.get("required"))))
+        named = frozenset(_mapped(read.get("properties")))
+        bare = frozenset(map(str, _listed(read.get("required")))) - named
+        names = named | bare
         if not {"items", "prefixItems"}.isdisjoint(read):
             names |= {_ITEMS}
-        return _Facts(names, not {"patternProperties", "additionalProperties"}.isdisjoint(read))
+        return _Facts(names, not {"patternProperties", "additionalProperties"}.isdisjoint(read), bare)
 
     def _facts(self, node: object) -> _Facts:
         """Return what a schema says with all that may hold beside it."""
-        names: frozenset[str] = frozenset()
+        names = bare = frozenset[str]()
         is_explicit = False
         waiting, known = [node], {id(node)}
         while waiting:
@@ -243,6 +250,7 @@ class _Reader:
                 continue
             own = self._own_facts(item)
             names |= own.names
+            bare |= own.bare
             is_explicit |= own.is_explicit or item.get("unevaluatedProperties") not in (None, False)
             reference = item.get("$ref")
             found = [self._found(reference)] if isinstance(reference, str) else []
@@ -250,7 +258,7 @@ class _Reader:
                 if id(part) not in known:
                     known.add(id(part))
                     waiting.append(part)
-        return _Facts(names, is_explicit)
+        return _Facts(names, is_explicit, bare)
 
 
 def _through(scope: Scope, rest: object, part: _Facts, where: Where) -> Scope:
@@ -259,7 +267,7 @@ def _through(scope: Scope, rest: object, part: _Facts, where: Where) -> Scope:
         return scope
     if rest is True or rest == {}:
         return scope if scope.kind == "free" else Scope("open", shared=scope.shared)
-    if rest is False and not part.is_explicit:
+    if rest is False and not (part.is_explicit or part.bare):
         return Scope("closed", scope.extra, scope.shared)
     raise not_supported("unevaluatedProperties", where)
 

@@ -136,6 +136,8 @@ def test_references_that_lead_nowhere_are_named(reference: str) -> None:
     [
         {"allOf": [obj("a", patternProperties={"^x": {}}), obj("b")], "unevaluatedProperties": False},
         {"allOf": [obj("a"), obj("b")], "unevaluatedProperties": NUMBER},
+        {"allOf": [obj("a"), {"required": ["b"]}], "unevaluatedProperties": False},
+        {"anyOf": [{"required": ["b"]}], "unevaluatedProperties": False},
         {"$ref": "#/$defs/x", "unevaluatedProperties": NUMBER, "$defs": {"x": obj("a")}},
     ],
 )
