@@ -105,10 +105,10 @@ class _Reader:
             read.pop("additionalItems", None)
         rest = read.pop("unevaluatedProperties", None)
         parts = self._parts(read)
-        if len(parts) > 1:
+        if len(parts) > 1 or (parts and rest is False and _OWN.isdisjoint(read)):
             self._compose(read, where, scope, rest, parts)
         elif parts and _OWN.isdisjoint(read):  # one reference, or one choice: what is here says nothing of its own
-            self._go_on(read, where, *[_through(scope, rest, parts[0], where)] * 2)
+            self._go_on(read, where, *[_through(scope, rest, where)] * 2)
         else:
             if rest is not None:
                 read.setdefault("additionalProperties", rest)
@@ -143,13 +143,14 @@ class _Reader:
             shared |= part.names & seen
             seen |= part.names
         is_explicit = any(part.is_explicit for part in parts)
-        is_bare = any(part.bare for part in parts)
-        if (rest is False and (is_explicit or is_bare)) or rest not in (None, True, False, {}):
+        n_choices = sum(key in read for key in _CHOICES)
+        # Which names an alternative evaluates is decided by the instance; a name without a schema never is.
+        is_open = is_explicit or n_choices > 0 or any(part.bare for part in parts)
+        if (rest is False and is_open) or rest not in (None, True, False, {}):
             raise not_supported("unevaluatedProperties", where)
         around = _FREE if scope.kind == "free" else Scope("open", shared=frozenset(shared))
         closes = rest is False or (scope.kind == "closed" and rest is None and not is_explicit)
         names = frozenset(seen - {_ITEMS}) | scope.extra
-        n_choices = sum(key in read for key in _CHOICES)
         if closes and n_choices == 1:  # each alternative is closed over its own names and those around it
             fixed = self._parts({key: value for key, value in read.items() if key not in _CHOICES})
             extra = scope.extra.union(*(part.names for part in fixed)) - {_ITEMS}
@@ -158,6 +159,8 @@ class _Reader:
         self._go_on(read, where, around, around)
         if closes and names:
             _close(read, names)
+        if rest is False and read.get("additionalProperties") is not False:
+            raise not_supported("unevaluatedProperties", where)
 
     def _go_on(self, read: dict[str, object], where: Where, scope: Scope, chosen: Scope) -> None:
         """Read the schemas in a schema; chosen: the scope of its alternatives."""
@@ -261,14 +264,12 @@ class _Reader:
         return _Facts(names, is_explicit, bare)
 
 
-def _through(scope: Scope, rest: object, part: _Facts, where: Where) -> Scope:
+def _through(scope: Scope, rest: object, where: Where) -> Scope:
     """Return the scope of what is the whole of a schema; rest: what it says of keys that none of it evaluates."""
     if rest is None:
         return scope
     if rest is True or rest == {}:
         return scope if scope.kind == "free" else Scope("open", shared=scope.shared)
-    if rest is False and not (part.is_explicit or part.bare):
-        return Scope("closed", scope.extra, scope.shared)
     raise not_supported("unevaluatedProperties", where)
 
 

@@ -137,7 +137,8 @@ def test_references_that_lead_nowhere_are_named(reference: str) -> None:
         {"allOf": [obj("a", patternProperties={"^x": {}}), obj("b")], "unevaluatedProperties": False},
         {"allOf": [obj("a"), obj("b")], "unevaluatedProperties": NUMBER},
         {"allOf": [obj("a"), {"required": ["b"]}], "unevaluatedProperties": False},
-        {"anyOf": [{"required": ["b"]}], "unevaluatedProperties": False},
+        {"anyOf": [obj("a"), {"type": "object"}], "unevaluatedProperties": False},
+        {"allOf": [obj("a"), obj("b")], "minProperties": 3, "unevaluatedProperties": False},
         {"$ref": "#/$defs/x", "unevaluatedProperties": NUMBER, "$defs": {"x": obj("a")}},
     ],
 )
@@ -147,6 +148,8 @@ def test_unevaluated_properties_that_cannot_be_told_are_refused(schema: Schema) 
 
 
 def test_unevaluated_properties_close_what_holds_at_once() -> None:
+    alone = read({"$ref": "#/$defs/x", "unevaluatedProperties": False, "$defs": {"x": obj("a")}})
+    assert alone["additionalProperties"] is False and alone["properties"] == {"a": True}
     found = read({"allOf": [obj("a"), obj("b")], "unevaluatedProperties": False})
     assert found["additionalProperties"] is False and found["properties"] == {"a": True, "b": True}
 
