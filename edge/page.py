@@ -10,9 +10,12 @@ from edge.exchange import Headers, HttpRequest, HttpResponse
 _FOLDER = Path(__file__).parent / "_page"
 _NAMES = (
     "style.css", "frame.css", "message.css", "composer.css", "dialogs.css", "icon.svg",
-    "theme.js", "main.js", "answering.js", "api.js", "archive.js", "camera.js", "composer.js", "connection.js",
-    "conversation.js", "dialogs.js", "dom.js", "failure.js", "inline.js", "markdown.js", "media.js", "recorder.js",
-    "settings.js", "sidebar.js", "store.js", "tap.js", "thread.js", "wav.js",
+    "theme.js", "main.js", "answering.js", "answers.js", "api.js", "archive.js", "attachments.js", "blocks.js",
+    "camera.js", "code.js", "composer.js", "connection.js", "conversation.js", "devices.js", "dialogs.js", "dom.js",
+    "editing.js", "entities.js", "exported.js", "failure.js", "files.js", "inline.js", "library.js", "links.js",
+    "management.js", "markdown.js", "marks.js", "media.js", "message.js", "models.js", "navigation.js",
+    "notices.js", "preview.js", "recorder.js", "session.js", "settings.js", "sidebar.js", "store.js", "tables.js",
+    "tap.js", "thread.js", "viewer.js", "wav.js",
 )  # fmt: skip
 FILES: Mapping[str, str] = {"/": "index.html", **{f"/page/{name}": name for name in _NAMES}}
 

@@ -1,4 +1,4 @@
-# Sourced by run, test and bench: finds a suitable Python and keeps a virtual environment up to date.
+# Sourced by run, test, bench and javascript/check: finds a suitable Python, keeps environments and tools up to date.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -60,4 +60,17 @@ test_venv() {
     torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$1/pyproject.toml")
     install_into "$folder" torch "$torch" "$torch"
     install_into "$folder" dev "$(cd "$1" && state_of pyproject.toml)" --editable "$1[dev]"
+}
+
+# javascript_tools ROOT: what checks the page's JavaScript, in the versions that scripts/javascript/package.json pins.
+javascript_tools() {
+    local folder=$1/.venv-test/javascript pins=$1/scripts/javascript/package.json
+    if cmp -s "$pins" "$folder/.installed"; then return; fi
+    say "Installing into $folder (only this once)"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$pins" "$folder/package.json"
+    # --ignore-scripts: what is installed runs nothing until it is asked to.
+    npm install --prefix "$folder" --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    cp "$pins" "$folder/.installed"
 }

@@ -50,9 +50,11 @@ def test_file_map_names_what_is_there() -> None:
     assert not [path for path in mapped() if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize(
-    "folder", ["edge", "edge/commands", "edge/media", "export", "export/quantize", "scripts", "scripts/tiny"]
-)
+FOLDERS = ("edge", "edge/_page", "edge/commands", "edge/media", "export", "export/quantize", "scripts",
+           "scripts/javascript", "scripts/tiny")  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_file_map_names_every_file(folder: str) -> None:
     skipped = {"py.typed"} | ({"__init__.py"} if folder == "export" else set())
     files = {path.name for path in (ROOT / folder).iterdir() if path.is_file()} - skipped

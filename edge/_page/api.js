@@ -2,11 +2,34 @@
 
 import { Failure, detailOf } from "./failure.js";
 
-/** The names of the models that answer. Throws: Failure. */
+/**
+ * @import { SentMessage } from "./conversation.js"
+ *
+ * @typedef {{ input_tokens: number, output_tokens: number }} Usage
+ * @typedef {{ model: string, messages: SentMessage[], temperature?: number, max_tokens?: number, top_p?: number }} Body
+ * @typedef {object} Progress - an answer so far, each time with the whole text
+ * @property {string} text
+ * @property {string} reasoning
+ * @property {string} model
+ * @property {"stop" | "length" | "context" | null} finish
+ * @property {Usage | undefined} usage
+ *
+ * @typedef {{ content?: string, reasoning_content?: string }} Said
+ * @typedef {{ finish_reason?: Progress["finish"], chunk: Said }} Answer
+ * @typedef {{ responses: Answer[], model: string, usage?: Usage }} Chunk
+ */
+
+/**
+ * The names of the models that answer. Throws: Failure.
+ *
+ * @param {string} key - empty where none is needed
+ * @returns {Promise<string[]>}
+ */
 export async function models(key) {
   const response = await ask("v1/models", { headers: headers(key) });
-  const list = await response.json();
-  return (list.data ?? list).map((model) => model.id); // its form depends on the key's header
+  const found = /** @type {{ id: string }[] | { data: { id: string }[] }} */ (await response.json());
+  const list = Array.isArray(found) ? found : found.data; // its form depends on the key's header
+  return list.map((model) => model.id);
 }
 
 /** Whether the server is there. */
@@ -18,7 +41,13 @@ export async function isThere() {
   }
 }
 
-/** Yields {text, reasoning, model, finish, usage}, each with the whole text so far. Throws: Failure, AbortError. */
+/**
+ * Asks, and yields the answer as it grows. Throws: Failure, AbortError.
+ *
+ * @param {Body} body
+ * @param {{ key: string, signal: AbortSignal }} options
+ * @returns {AsyncGenerator<Progress, void, void>}
+ */
 export async function* chat(body, { key, signal }) {
   const sent = {
     method: "POST",
@@ -27,6 +56,7 @@ export async function* chat(body, { key, signal }) {
     signal,
   };
   const response = await ask("v1/chat", sent);
+  if (!response.body) throw new Failure("broken");
   let finish = null;
   for await (const chunk of events(response.body)) {
     const answer = chunk.responses[0];
@@ -38,15 +68,20 @@ export async function* chat(body, { key, signal }) {
   if (finish === null) throw new Failure("broken");
 }
 
+/**
+ * @param {string} key
+ * @returns {Record<string, string>}
+ */
 const headers = (key) => (key ? { "x-api-key": key } : {});
 
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ */
 async function ask(path, options) {
-  let response;
-  try {
-    response = await fetch(path, { cache: "no-store", ...options });
-  } catch (error) {
+  const response = await fetch(path, { cache: "no-store", ...options }).catch((error) => {
     throw error.name === "AbortError" ? error : new Failure("gone");
-  }
+  });
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
   const after = Number(response.headers.get("retry-after"));
@@ -57,7 +92,12 @@ async function ask(path, options) {
   });
 }
 
-/** The JSON of each event of a stream. */
+/**
+ * The JSON of each event of a stream.
+ *
+ * @param {ReadableStream<BufferSource>} stream
+ * @returns {AsyncGenerator<Chunk, void, void>}
+ */
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -66,11 +106,11 @@ async function* events(stream) {
       const { value, done } = await reader.read();
       if (done) return;
       const lines = (rest + value).split("\n");
-      rest = lines.pop();
+      rest = lines.pop() ?? "";
       for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
     }
   } catch (error) {
-    throw error.name === "TypeError"
+    throw error instanceof TypeError
       ? new Failure("broken", { detail: "The connection to the server was lost." })
       : error;
   } finally {

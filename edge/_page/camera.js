@@ -1,4 +1,4 @@
-/** The camera: a dialog with what it sees, and one picture of it. */
+/** The camera: a dialog with what it sees, and one image of it. */
 
 import { find } from "./dom.js";
 import { jpegOf } from "./media.js";
@@ -10,28 +10,38 @@ export const WHY_NOT =
   "Browsers give camera and microphone only to secure pages: https, or a page from this same machine. " +
   "This one came over plain http, so your device's own camera or recorder opens instead where it has one.";
 
-/** What kept a device from being used, in plain words. */
+/**
+ * What kept a device from being used, in plain words.
+ *
+ * @param {unknown} error - as getUserMedia throws it
+ * @param {"camera" | "microphone"} device
+ */
 export function deviceWords(error, device) {
-  if (error.name === "NotAllowedError")
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  if (name === "NotAllowedError")
     return `The browser was not allowed to use the ${device}. Allow it beside the address, then try again.`;
-  if (error.name === "NotFoundError") return `There is no ${device} here.`;
-  if (error.name === "NotReadableError") return `Another program is using the ${device}.`;
-  return `The ${device} cannot be used: ${error.message || error.name}.`;
+  if (name === "NotFoundError") return `There is no ${device} here.`;
+  if (name === "NotReadableError") return `Another program is using the ${device}.`;
+  return `The ${device} cannot be used: ${message || name}.`;
 }
 
 export class CameraDialog {
-  /** onpicture gets a JPEG blob. */
-  constructor(dialog, onpicture) {
+  /**
+   * @param {HTMLDialogElement} dialog
+   * @param {(jpeg: Blob) => void} onImage
+   */
+  constructor(dialog, onImage) {
     this.dialog = dialog;
-    this.video = find("video", dialog);
-    this.other = find(".other", dialog);
-    this.take = find(".take", dialog);
+    this.video = find("video", HTMLVideoElement, dialog);
+    this.other = find(".other", HTMLButtonElement, dialog);
+    this.take = find(".take", HTMLButtonElement, dialog);
+    /** @type {MediaStream | null} */
     this.stream = null;
     this.nReleased = 0; // counts what was let go, so that a camera that opens late does not stay on
     this.facing = "environment";
-    this.take.addEventListener("click", () => this.shoot(onpicture));
+    this.take.addEventListener("click", () => this.shoot(onImage));
     this.other.addEventListener("click", () => this.turn());
-    find(".cancel", dialog).addEventListener("click", () => dialog.close());
+    find(".cancel", HTMLButtonElement, dialog).addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => this.release());
   }
 
@@ -61,12 +71,13 @@ export class CameraDialog {
     await this.start().catch(() => this.dialog.close());
   }
 
-  async shoot(onpicture) {
-    this.take.disabled = true; // a second click would take a second picture
+  /** @param {(jpeg: Blob) => void} onImage */
+  async shoot(onImage) {
+    this.take.disabled = true; // a second click would take a second image
     try {
       const blob = await jpegOf(this.video, this.video.videoWidth, this.video.videoHeight);
       this.dialog.close();
-      onpicture(blob);
+      onImage(blob);
     } finally {
       this.take.disabled = false;
     }
@@ -80,6 +91,7 @@ export class CameraDialog {
   }
 }
 
+/** @param {MediaStream} stream */
 function stopTracks(stream) {
   for (const track of stream.getTracks()) track.stop();
 }

@@ -5,8 +5,8 @@ import { isThere } from "./api.js";
 const FIRST_MS = 1500;
 const LAST_MS = 10_000;
 
-/** on: {gone(), back()}. */
 export class Connection {
+  /** @param {{ gone(): void, back(): void }} on */
   constructor(on) {
     this.on = on;
     this.isGone = false;

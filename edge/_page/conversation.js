@@ -1,21 +1,67 @@
-/** A conversation as plain data, what is sent of it, and the two forms it is exported in. */
+/** A conversation as plain data, and what is sent of it. */
 
 import { newId } from "./dom.js";
 
-const FORMAT = "edge-conversation";
-const ENDS = ["stop", "length", "context", "stopped", "interrupted"];
+/**
+ * @import { Usage } from "./api.js"
+ * @import { FailureWords } from "./failure.js"
+ *
+ * @typedef {"image" | "video" | "audio" | "pdf"} MediumKind
+ * @typedef {object} Medium - a file that was attached; its bytes are in the store
+ * @property {string} id
+ * @property {MediumKind} kind
+ * @property {string} name
+ * @property {string} type - of MIME
+ * @property {number} size - in bytes
+ * @property {string} note - what a person may want to know of it
+ *
+ * @typedef {"stop" | "length" | "context" | "stopped" | "interrupted" | "failed"} End
+ * @typedef {{ id: string, role: "user", text: string, media: Medium[], at: number }} UserMessage
+ * @typedef {object} AnswerMessage
+ * @property {string} id
+ * @property {"assistant"} role
+ * @property {string} text
+ * @property {Medium[]} media - none: models answer in words
+ * @property {number} at - when it was begun, in milliseconds since 1970
+ * @property {string} model
+ * @property {End | null} end - null while it is being written
+ * @property {FailureWords | null} failure
+ * @property {Usage | null} [usage]
+ * @property {number | null} wait - seconds until the first token
+ * @property {number | null} rate - tokens a second after it
+ * @property {string} [reasoning]
+ * @typedef {UserMessage | AnswerMessage} Message
+ *
+ * @typedef {{ id: string, title: string, created: number, updated: number }} Head - times in milliseconds since 1970
+ * @typedef {Head & { messages: Message[] }} Conversation
+ *
+ * @typedef {{ type: string, text?: string, image_url?: string, video_url?: string, audio_url?: string,
+ *   pdf_url?: string }} Part
+ * @typedef {{ role: "system" | "user" | "assistant", content: string | Part[] }} SentMessage
+ * @typedef {(medium: Medium) => Promise<string | null>} UrlOf - a medium's data: URL; null: its name is sent in its place
+ */
 
+/** @returns {Conversation} */
 export function newConversation() {
   const now = Date.now();
   return { id: newId(), title: "", created: now, updated: now, messages: [] };
 }
 
-/** media: {id, kind, name, type, size, note}; kind: image, video, audio or pdf. */
+/**
+ * @param {string} text
+ * @param {Medium[]} media
+ * @returns {UserMessage}
+ */
 export function userMessage(text, media) {
   return { id: newId(), role: "user", text, media, at: Date.now() };
 }
 
-/** end: stop, length, context, stopped, interrupted, failed, or null while it is being written. */
+/**
+ * An answer of which nothing is written yet.
+ *
+ * @param {string} model
+ * @returns {AnswerMessage}
+ */
 export function answerMessage(model) {
   return {
     id: newId(),
@@ -32,7 +78,11 @@ export function answerMessage(model) {
   };
 }
 
-/** A short name from the first thing that was said. */
+/**
+ * A short name from the first thing that was said.
+ *
+ * @param {Message[]} messages
+ */
 export function titleOf(messages) {
   const first = messages.find((message) => message.role === "user");
   if (!first) return "New conversation";
@@ -40,8 +90,45 @@ export function titleOf(messages) {
   return text.length > 60 ? `${text.slice(0, 59)}…` : text;
 }
 
-/** The messages as the server takes them; `urlOf` gives a medium's data: URL, or null: then its name stands there. */
+/**
+ * The ids of all media of some messages.
+ *
+ * @param {Message[]} messages
+ */
+export const mediaIds = (messages) => messages.flatMap(({ media }) => media.map(({ id }) => id));
+
+/**
+ * The question that an answer is to, or the message that kept the answer from coming.
+ *
+ * @param {AnswerMessage} answer
+ * @param {Conversation} conversation
+ * @returns {Message | undefined}
+ */
+export function questionOf(answer, { messages }) {
+  const holder = messages.find(({ media }) => media.some(({ id }) => id === answer.failure?.medium));
+  return holder ?? messages.slice(0, messages.indexOf(answer)).findLast(({ role }) => role === "user");
+}
+
+/**
+ * Takes a message and all after it out of a conversation; returns them.
+ *
+ * @param {Conversation} conversation
+ * @param {Message} message
+ */
+export function cut({ messages }, message) {
+  const at = messages.indexOf(message);
+  return at < 0 ? [] : messages.splice(at);
+}
+
+/**
+ * The messages as the server accepts them.
+ *
+ * @param {Message[]} messages
+ * @param {string} system - the system prompt; empty for none
+ * @param {UrlOf} urlOf
+ */
 export async function requestMessages(messages, system, urlOf) {
+  /** @type {SentMessage[]} */
   const sent = system.trim() ? [{ role: "system", content: system }] : [];
   for (const message of messages) {
     if (message.role === "assistant" && message.text === "") continue;
@@ -50,8 +137,15 @@ export async function requestMessages(messages, system, urlOf) {
   return sent;
 }
 
-async function contentOf(message, urlOf) {
+/**
+ * What a message holds, as the server accepts it: its media, then its text.
+ *
+ * @param {Message} message
+ * @param {UrlOf} urlOf
+ */
+export async function contentOf(message, urlOf) {
   if (message.media.length === 0) return message.text;
+  /** @type {Part[]} */
   const parts = [];
   for (const medium of message.media) {
     const kind = `${medium.kind}_url`;
@@ -60,86 +154,4 @@ async function contentOf(message, urlOf) {
   }
   if (message.text) parts.push({ type: "text", text: message.text });
   return parts;
-}
-
-/** JSON whose messages can be sent to the server as they are; names and times stand beside. */
-export async function toJson(conversation, urlOf) {
-  const messages = [];
-  for (const message of conversation.messages) {
-    const content = await contentOf(message, urlOf);
-    const said = { role: message.role, content, at: new Date(message.at).toISOString() };
-    if (message.media.length > 0)
-      said.names = message.media.filter((_, i) => content[i].type !== "text").map((medium) => medium.name);
-    if (message.role === "assistant") Object.assign(said, { model: message.model, end: message.end });
-    messages.push(said);
-  }
-  const { title, created } = conversation;
-  return { format: FORMAT, title, created: new Date(created).toISOString(), messages };
-}
-
-/** A conversation from such JSON, and the URLs of its media by their ids. Throws: Error in plain words. */
-export function fromJson(found) {
-  if (found?.format !== FORMAT || !Array.isArray(found.messages))
-    throw new Error("this is not a conversation exported from this page");
-  const urls = new Map();
-  const messages = found.messages.map((said) => messageOf(said, urls));
-  const created = Date.parse(found.created) || Date.now();
-  const title = typeof found.title === "string" ? found.title : "";
-  return { conversation: { ...newConversation(), title, created, messages }, urls };
-}
-
-function messageOf(said, urls) {
-  if (!["user", "assistant"].includes(said?.role))
-    throw new Error(`a message's role should be user or assistant, it is ${String(said?.role).slice(0, 40)}`);
-  const parts = Array.isArray(said.content) ? said.content : [{ type: "text", text: String(said.content ?? "") }];
-  const text = parts
-    .filter((part) => part?.type === "text")
-    .map((part) => String(part.text))
-    .join("\n");
-  const media = parts
-    .filter((part) => part?.type !== "text")
-    .map((part, i) => mediumOf(part, String(said.names?.[i] ?? ""), urls));
-  const message =
-    said.role === "user"
-      ? userMessage(text, media)
-      : { ...answerMessage(String(said.model ?? "")), text, end: ENDS.includes(said.end) ? said.end : "stop" };
-  return { ...message, at: Date.parse(said.at) || message.at };
-}
-
-function mediumOf(part, name, urls) {
-  const kind = String(part?.type).replace(/_url$/, "");
-  const url = part?.[`${kind}_url`];
-  const type = /^data:([\w+./-]+);base64,/.exec(url ?? "")?.[1] ?? "";
-  const isRight =
-    kind === "pdf"
-      ? type === "application/pdf"
-      : ["image", "video", "audio"].includes(kind) && type.startsWith(`${kind}/`);
-  if (!isRight)
-    throw new Error(
-      `a part should hold a picture, video, sound or PDF as a data: URL, it is ${String(part?.type).slice(0, 40)}`,
-    );
-  const id = newId();
-  urls.set(id, url);
-  return { id, kind, name, type, size: Math.floor((url.length * 3) / 4), note: "" };
-}
-
-/** The text of a conversation as Markdown, its media by name. */
-export function toMarkdown(conversation) {
-  const sections = conversation.messages.map((message) => {
-    const who = message.role === "user" ? "You" : message.model || "Answer";
-    const media = message.media.map((medium) => `*[${medium.kind}: ${medium.name}]*`);
-    return [`## ${who}`, ...media, message.text].filter(Boolean).join("\n\n");
-  });
-  return `${[`# ${conversation.title || titleOf(conversation.messages)}`, ...sections].join("\n\n")}\n`;
-}
-
-/** A file's name from a title. */
-export function fileName(title, ending) {
-  const name = title
-    .normalize("NFKD")
-    .replace(/[^\w-]+/g, "-")
-    .replace(/^-+|-+$/g, "")
-    .slice(0, 40)
-    .toLowerCase();
-  return `${name || "conversation"}.${ending}`;
 }

@@ -1,12 +1,18 @@
-/** The microphone: what it hears is kept as samples until it is stopped, then it is a WAV file. */
+/** The microphone: its samples are kept until it is stopped, then they are a WAV file. */
 
 import { RATE_HZ, resampled, wav } from "./wav.js";
 
 export const MAX_SECONDS = 300;
 
+/** @typedef {(loudness: number, seconds: number) => void} OnLevel - loudness from 0 to 1, and the seconds so far */
+
 /** A recording that runs from open() to stop() or discard(). */
 export class Recorder {
-  /** onLevel gets loudness from 0 to 1 and the seconds so far. Throws: DOMException, as getUserMedia. */
+  /**
+   * Begins a recording. Throws: DOMException, as getUserMedia.
+   *
+   * @param {OnLevel} onLevel
+   */
   static async open(onLevel) {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     const recorder = new Recorder(stream, onLevel);
@@ -19,10 +25,15 @@ export class Recorder {
     return recorder;
   }
 
+  /**
+   * @param {MediaStream} stream
+   * @param {OnLevel} onLevel
+   */
   constructor(stream, onLevel) {
     this.stream = stream;
     this.onLevel = onLevel;
     this.context = new AudioContext();
+    /** @type {Float32Array<ArrayBuffer>[]} */
     this.parts = [];
     this.nSamples = 0;
   }
@@ -36,12 +47,13 @@ export class Recorder {
       channelCount: 1,
       channelCountMode: "explicit",
     });
-    this.node.port.onmessage = ({ data }) => this.hear(data);
+    this.node.port.onmessage = ({ data }) => this.add(data);
     // Its output is silence; without a way to the speakers no browser would run it.
     this.context.createMediaStreamSource(this.stream).connect(this.node).connect(this.context.destination);
   }
 
-  hear(samples) {
+  /** @param {Float32Array<ArrayBuffer>} samples */
+  add(samples) {
     if (this.seconds >= MAX_SECONDS) return;
     this.parts.push(samples);
     this.nSamples += samples.length;
@@ -53,7 +65,7 @@ export class Recorder {
     return this.nSamples / this.context.sampleRate;
   }
 
-  /** Ends the recording and returns it, null when nothing was heard. */
+  /** Ends the recording and returns it, null when the microphone gave nothing. */
   async stop() {
     const { sampleRate } = this.context;
     await this.discard();
@@ -67,9 +79,14 @@ export class Recorder {
     return wav(await resampled(buffer), RATE_HZ);
   }
 
-  /** Lets go of the microphone. */
+  /**
+   * Lets go of the microphone.
+   *
+   * @returns {Promise<null>}
+   */
   async discard() {
     for (const track of this.stream.getTracks()) track.stop();
     if (this.context.state !== "closed") await this.context.close();
+    return null;
   }
 }

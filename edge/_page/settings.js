@@ -1,10 +1,48 @@
 /** What a person chose, kept in this browser; the key only until the tab closes, unless told to remember it. */
 
+/**
+ * @import { Body } from "./api.js"
+ *
+ * @typedef {{ model: string, temperature: string, maxTokens: string, topP: string, system: string,
+ *   theme: string }} Values - as they are typed, empty for the server's default
+ */
+
 const PLACE = "edge.settings";
 const KEY_PLACE = "edge.key";
+/** @type {Values} */
 const NONE = { model: "", temperature: "", maxTokens: "", topP: "", system: "", theme: "system" };
 
-/** Reads and writes a storage that may be closed: then things last as long as the page. */
+/** What stands in for a storage that is closed to the page: things last as long as the page. */
+class Held {
+  constructor() {
+    /** @type {Map<string, string>} */
+    this.texts = new Map();
+  }
+
+  /** @param {string} key */
+  getItem(key) {
+    return this.texts.get(key) ?? null;
+  }
+
+  /**
+   * @param {string} key
+   * @param {string} text
+   */
+  setItem(key, text) {
+    this.texts.set(key, text);
+  }
+
+  /** @param {string} key */
+  removeItem(key) {
+    this.texts.delete(key);
+  }
+}
+
+/**
+ * Reads and writes a storage that may be closed.
+ *
+ * @param {"localStorage" | "sessionStorage"} name
+ */
 function reachable(name) {
   try {
     const storage = window[name];
@@ -12,12 +50,7 @@ function reachable(name) {
     storage.removeItem("edge.probe");
     return storage;
   } catch {
-    const held = new Map();
-    return {
-      getItem: (key) => held.get(key) ?? null,
-      setItem: (key, text) => held.set(key, text),
-      removeItem: (key) => held.delete(key),
-    };
+    return new Held();
   }
 }
 
@@ -28,6 +61,7 @@ export class Settings {
     this.values = { ...NONE, ...this.stored() };
   }
 
+  /** @returns {Partial<Values>} */
   stored() {
     try {
       const found = JSON.parse(this.local.getItem(PLACE) ?? "{}");
@@ -39,6 +73,7 @@ export class Settings {
     }
   }
 
+  /** @param {Partial<Values>} values */
   change(values) {
     Object.assign(this.values, values);
     this.local.setItem(PLACE, JSON.stringify(this.values));
@@ -52,6 +87,10 @@ export class Settings {
     return this.local.getItem(KEY_PLACE) !== null;
   }
 
+  /**
+   * @param {string} key - empty to forget it
+   * @param {boolean} remember - longer than until the tab closes
+   */
   setKey(key, remember) {
     this.session.removeItem(KEY_PLACE);
     this.local.removeItem(KEY_PLACE);
@@ -72,7 +111,11 @@ export class Settings {
     this.showTheme();
   }
 
-  /** The fields of a request that were set; the server has the defaults of all others. */
+  /**
+   * The fields of a request that were set; the server has the defaults of all others.
+   *
+   * @returns {Pick<Body, "temperature" | "max_tokens" | "top_p">}
+   */
   fields() {
     const { temperature, maxTokens, topP } = this.values;
     const all = { temperature: number(temperature), max_tokens: number(maxTokens), top_p: number(topP) };
@@ -80,4 +123,5 @@ export class Settings {
   }
 }
 
+/** @param {string} text */
 const number = (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? null : Number(text));

@@ -2,17 +2,25 @@
 
 import { find, h, iconButton } from "./dom.js";
 
-/** on: {open(id), fresh(), remove(head)}. */
+/**
+ * @import { Head } from "./conversation.js"
+ *
+ * @typedef {{ open(id: string): void, fresh(): void, remove(head: Head): void }} SidebarEvents
+ */
+
 export class Sidebar {
+  /** @param {SidebarEvents} on */
   constructor(on) {
     this.on = on;
     this.list = find("#heads");
+    this.main = find("main");
+    this.opener = find("#open-sidebar");
     this.narrow = matchMedia("(max-width: 60rem)");
     find("#new").addEventListener("click", () => {
       this.close();
       on.fresh();
     });
-    find("#open-sidebar").addEventListener("click", () => this.toggle());
+    this.opener.addEventListener("click", () => this.toggle());
     find("#close-sidebar").addEventListener("click", () => this.close(true));
     find("#shade").addEventListener("click", () => this.close(true));
     find("#sidebar").addEventListener("keydown", (event) => event.key === "Escape" && this.close(true));
@@ -26,23 +34,31 @@ export class Sidebar {
   toggle() {
     if (this.isOpen) return this.close(true);
     document.body.classList.add("listing");
-    find("main").inert = true;
-    find("#open-sidebar").setAttribute("aria-expanded", "true");
+    this.main.inert = true;
+    this.opener.setAttribute("aria-expanded", "true");
     return find("#new").focus();
   }
 
   close(refocus = false) {
     if (!this.isOpen) return;
     document.body.classList.remove("listing");
-    find("main").inert = false;
-    find("#open-sidebar").setAttribute("aria-expanded", "false");
-    if (refocus) find("#open-sidebar").focus();
+    this.main.inert = false;
+    this.opener.setAttribute("aria-expanded", "false");
+    if (refocus) this.opener.focus();
   }
 
+  /**
+   * @param {Head[]} heads
+   * @param {string} currentId
+   */
   show(heads, currentId) {
     this.list.replaceChildren(...heads.map((head) => this.row(head, head.id === currentId)));
   }
 
+  /**
+   * @param {Head} head
+   * @param {boolean} isCurrent
+   */
   row(head, isCurrent) {
     const open = h(
       "button",
@@ -57,6 +73,7 @@ export class Sidebar {
     );
   }
 
+  /** @param {string} id */
   pick(id) {
     this.close();
     this.on.open(id);

@@ -1,4 +1,4 @@
-/** Runs on the audio thread: hands on what the microphone hears, some hundredths of a second at a time. */
+/** Runs on the audio thread: hands on the samples of the microphone, some hundredths of a second at a time. */
 
 const N_SAMPLES = 2048;
 
@@ -9,12 +9,13 @@ class Tap extends AudioWorkletProcessor {
     this.n = 0;
   }
 
-  process([channels]) {
-    const heard = channels[0];
-    if (!heard) return true;
-    if (this.n + heard.length > N_SAMPLES) this.flush();
-    this.held.set(heard, this.n);
-    this.n += heard.length;
+  /** @param {Float32Array[][]} inputs - channels of samples, for each input */
+  process(inputs) {
+    const samples = inputs[0]?.[0];
+    if (!samples) return true;
+    if (this.n + samples.length > N_SAMPLES) this.flush();
+    this.held.set(samples, this.n);
+    this.n += samples.length;
     return true;
   }
 

@@ -48,7 +48,7 @@ def conversation(browser: Browser, address: str, options: dict[str, object]) -> 
         page.click("#send")
         done(page, i)
     # How long this machine took is no news of the page.
-    timed = r"all => all.forEach(one => one.textContent = one.textContent.replace(/ · (after|[\d.]+ a second).*/, ''))"
+    timed = r"all => all.forEach(one => one.textContent = one.textContent.replace(/ · (after|[\d.]+ tokens\/s).*/, ''))"
     page.locator(".facts").evaluate_all(timed)
     page.wait_for_timeout(500)
     return page

@@ -172,9 +172,9 @@ def test_the_voice_by_microphone_is_16_bit_wav(visit: Visit, edge_serve: str) ->
         assert [part["type"] for part in parts] == ["audio_url", "text"]
         head, data = media_of(parts[0])
         assert head == "data:audio/wav;base64"
-        with wave.open(io.BytesIO(data)) as sound:
-            form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
-            samples = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
+        with wave.open(io.BytesIO(data)) as audio:
+            form = (audio.getnchannels(), audio.getsampwidth(), audio.getframerate())
+            samples = np.frombuffer(audio.readframes(audio.getnframes()), np.int16)
         assert form == (1, 2, 16000)
         assert 1.5 < len(samples) / 16000 < 61
         assert np.abs(samples).max() > 500  # the microphone's beeps
@@ -244,7 +244,7 @@ def test_other_files_are_sent_and_a_refusal_is_told(
         assert parts[0]["type"] == f"{kind}_url"
         assert media_of(parts[0])[1] == file.read_bytes()
     failure = answers(page).locator(".failure")
-    expect(failure).to_contain_text("The server did not take this")
+    expect(failure).to_contain_text("The server did not accept this")
     expect(failure).to_contain_text(re.compile(rf"The server says: {kind}: "))
     failure.get_by_role("button", name="Change the message").click()
     expect(page.locator("#text")).to_have_value("What is this?")
@@ -258,10 +258,10 @@ def test_what_cannot_be_attached_is_told_at_once(visit: Visit, edge_serve: str, 
     page = visit(edge_serve)
     ready(page)
     for name, data, said in [
-        ("notes.txt", b"text", "neither a picture, a video, a sound nor a PDF"),
+        ("notes.txt", b"text", "neither a picture, a video, audio nor a PDF"),
         ("empty.png", b"", "the file is empty"),
         ("broken.png", b"no picture", "cannot open it as a picture"),
-        ("long.mp4", bytes(31 << 20), "it has 32.5 MB; the server takes at most 30.4 MB"),
+        ("long.mp4", bytes(31 << 20), "it has 32.5 MB; the server accepts at most 30.4 MB"),
     ]:
         (tmp_path / name).write_bytes(data)
         page.set_input_files("#any-file", tmp_path / name)

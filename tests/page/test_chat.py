@@ -39,7 +39,7 @@ def test_a_question_is_answered_and_kept(visit: Visit, edge_serve: str) -> None:
     expect(page.locator("#heads .head")).to_have_text(["Which shapes can you name?"])
     page.reload()
     assert done(page, 2) == second
-    expect(page.locator(".user .picture img")).to_have_js_property("naturalWidth", 480)
+    expect(page.locator(".user .enlarge img")).to_have_js_property("naturalWidth", 480)
     expect(page.locator("#title")).to_have_text("Which shapes can you name?")
 
 
@@ -143,10 +143,10 @@ def test_asking_anew_and_changing_a_message(visit: Visit, edge_serve: str) -> No
     ask(page, "How many shapes are there?")
     done(page)
     expect(page.locator("article.user .plain")).to_have_text(["How many shapes are there?"])
-    expect(page.locator("article.user .picture")).to_have_count(1)
+    expect(page.locator("article.user .enlarge")).to_have_count(1)
     expect(page.locator("#text")).to_have_value("something else")
     page.reload()
-    expect(page.locator("article.user .picture img")).to_have_js_property("naturalWidth", 480)
+    expect(page.locator("article.user .enlarge img")).to_have_js_property("naturalWidth", 480)
 
 
 def test_settings_go_with_the_request(visit: Visit, edge_serve: str) -> None:
@@ -197,7 +197,7 @@ def test_a_conversation_is_exported_and_read_again(visit: Visit, edge_serve: str
     chooser.value.set_files(file)
     expect(other.locator("#notice")).to_have_text("Imported: What is this?")
     expect(answers(other).locator(".markdown")).to_have_text(answer)
-    expect(other.locator(".picture img")).to_have_js_property("naturalWidth", 480)
+    expect(other.locator(".enlarge img")).to_have_js_property("naturalWidth", 480)
     bad = tmp_path / "bad.json"
     part = {"type": "pdf_url", "pdf_url": "data:text/html;base64,AA"}
     bad.write_text(json.dumps({**found, "messages": [{"role": "user", "content": [part]}]}))

@@ -81,4 +81,5 @@ def test_no_script_makes_html_of_text() -> None:
 
 def test_sources_are_short_and_say_what_they_are() -> None:
     assert not {name: n for name, text in SOURCES.items() if (n := text.count("\n")) > 600}
+    assert not {name: n for name, text in SCRIPTS.items() if (n := text.count("\n")) > 250}
     assert all(text.startswith(("/** ", "/* ")) for name, text in SOURCES.items() if name.endswith((".js", ".css")))

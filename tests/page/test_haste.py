@@ -43,7 +43,7 @@ def test_a_message_is_on_show_and_its_answer_begun_at_once(page: Page) -> None:
     ask(page, "What is this?")
     assert questions(page) == ["What is this?"]
     assert page.locator("#send").get_attribute("aria-label") == "Stop the answer"
-    expect(page.locator("article.user .picture img")).to_have_js_property("naturalWidth", 480)
+    expect(page.locator("article.user .enlarge img")).to_have_js_property("naturalWidth", 480)
     page.fill("#text", "the next question")
     page.press("#text", "Enter")
     expect(page.locator("#notice")).to_contain_text("Still answering")
@@ -72,7 +72,7 @@ def test_a_changed_message_that_is_sent_at_once_keeps_words_and_picture(page: Pa
     done(page)
     assert questions(page) == ["How many shapes are there?"]
     expect(page.locator("#title")).to_have_text("How many shapes are there?")
-    expect(page.locator("article.user .picture img")).to_have_js_property("naturalWidth", 480)
+    expect(page.locator("article.user .enlarge img")).to_have_js_property("naturalWidth", 480)
     expect(page.locator("#text")).to_have_value("something else")
 
 

@@ -144,7 +144,7 @@ def test_other_statuses_have_plain_words_too(visit: Visit, edge_serve: str) -> N
     cases: list[tuple[dict[str, Any], str]] = [
         ({"status": 404, "json": {"detail": "no model"}}, "There is no such model"),
         ({"status": 413, "json": {"detail": "body"}}, "files are too large"),
-        ({"status": 422, "json": {"detail": [{"loc": ["body", "top_p"], "msg": "too large"}]}}, "did not take this"),
+        ({"status": 422, "json": {"detail": [{"loc": ["body", "top_p"], "msg": "too large"}]}}, "did not accept this"),
         ({"status": 500, "json": {"detail": "x"}}, "The server failed"),
         ({"status": 502, "body": "<html>"}, "The server failed"),
     ]
