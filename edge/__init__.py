@@ -7,21 +7,22 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
-from edge import bundle
+from edge.bundle import manifest
 
 if TYPE_CHECKING:
     from edge import chat as chat
     from edge import models as models
-    from edge.boxes import Box as Box
-    from edge.boxes import parse_boxes as parse_boxes
-    from edge.camera import Camera as Camera
+    from edge.chat.boxes import Box as Box
+    from edge.chat.boxes import parse_boxes as parse_boxes
     from edge.client import AsyncReka as AsyncReka
     from edge.client import Reka as Reka
-    from edge.engine import Engine as Engine
+    from edge.devices.camera import Camera as Camera
+    from edge.devices.microphone import Microphone as Microphone
+    from edge.devices.watch import watch as watch
+    from edge.engine.engine import Engine as Engine
     from edge.errors import DeviceError as DeviceError
     from edge.errors import EdgeError as EdgeError
-    from edge.microphone import Microphone as Microphone
-    from edge.transport import Transport as Transport
+    from edge.server.transport import Transport as Transport
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
     from edge.types import ChatMessageChunk as ChatMessageChunk
@@ -49,25 +50,24 @@ if TYPE_CHECKING:
     from edge.types import Usage as Usage
     from edge.types import ValidationError as ValidationError
     from edge.types import ValidationErrorLocItem as ValidationErrorLocItem
-    from edge.watcher import watch as watch
 
-__version__ = bundle.RUNTIME_VERSION
+__version__ = manifest.RUNTIME_VERSION
 
 # Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
 logging.getLogger("edge").addHandler(logging.NullHandler())
 
 _HOMES = {
     "AsyncReka": "client",
-    "Box": "boxes",
-    "Camera": "camera",
+    "Box": "chat.boxes",
+    "Camera": "devices.camera",
     "DeviceError": "errors",
     "EdgeError": "errors",
-    "Engine": "engine",
-    "Microphone": "microphone",
+    "Engine": "engine.engine",
+    "Microphone": "devices.microphone",
     "Reka": "client",
-    "Transport": "transport",
-    "parse_boxes": "boxes",
-    "watch": "watcher",
+    "Transport": "server.transport",
+    "parse_boxes": "chat.boxes",
+    "watch": "devices.watch",
 }
 _MODULES = ("chat", "models")
 

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from edge.bundle import RUNTIME_VERSION
+from edge.bundle.manifest import RUNTIME_VERSION
 from edge.commands.chat import chat
-from edge.commands.checkup import bench, doctor
 from edge.commands.console import fail, markup, reason
 from edge.commands.detect import detect
+from edge.commands.doctor import bench, doctor
 from edge.commands.models import models
 from edge.commands.serve import serve
 from edge.commands.transcribe import transcribe

@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from edge.chat import Chat
+from edge.chat.attachments import Access, allowing, folder_of
+from edge.chat.messages import MessageLike
+from edge.chat.reply import Reply, api_errors
+from edge.engine.handle import Progress
 from edge.errors import EngineClosed, UnsupportedError
-from edge.handle import Progress
 from edge.limits import Limits
 from edge.media.pool import Pool
-from edge.messages import MessageLike
 from edge.models import Models
-from edge.opening import Access, allowing, folder_of
-from edge.reply import Reply, api_errors
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
 
 Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge import aliases as naming
-from edge import store
-from edge.bundle import MANIFEST
-from edge.engine import Engine
+from edge.bundle import aliases as naming
+from edge.bundle import store
+from edge.bundle.manifest import MANIFEST
+from edge.bundle.store import Kind, Stored
+from edge.engine.engine import Engine
 from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
-from edge.listener import Listener
-from edge.store import Kind, Stored
+from edge.speech.companion import Listener
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from edge.bundle import (
+from edge.bundle.manifest import (
     CERTIFICATE,
     FORMAT,
     MANIFEST,
@@ -25,23 +25,24 @@ from edge.bundle import (
     dump_manifest,
 )
 from edge.errors import BundleError
-from export import certify, pack, speech
-from export.audio import write_audio
-from export.checkpoint import Checkpoint
+from export import pack, speech
+from export.certificate import certify
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.config import ModelConfig, VisionConfig
+from export.checkpoint.files import has_file, plain_file, read_bytes
+from export.checkpoint.names import Weights
+from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
+from export.checkpoint.towers import SiglipConfig
+from export.checkpoint.whisper import is_whisper
 from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
-from export.config import ModelConfig, VisionConfig
 from export.errors import OutputError
-from export.files import has_file, plain_file, read_bytes
+from export.graphs.audio import write_audio
+from export.graphs.siglip import write_siglip
+from export.graphs.text import write_decoder, write_embedding
+from export.graphs.vision import write_vision
 from export.memory import PeakMemory
-from export.names import Weights
 from export.plan import plan, scratch_bytes
 from export.recipe import Recipe, load
-from export.siglip import write_siglip
-from export.text import write_decoder, write_embedding
-from export.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
-from export.towers import SiglipConfig
-from export.vision import write_vision
-from export.whisper import is_whisper
 
 MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6

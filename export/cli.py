@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from edge.bundle import CERTIFICATE, MANIFEST, parse_manifest
+from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
 from edge.extras import check, missing
 from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
 from export.errors import ExportError

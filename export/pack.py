@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from edge.bundle import FileEntry
+from edge.bundle.manifest import FileEntry
 from export.errors import OutputError
 
 PREFIX: Final = ".edge-export-"

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from export.config import ModelConfig, TextConfig
-from export.names import expected
-from export.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
+from export.certificate.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
+from export.checkpoint.config import ModelConfig, TextConfig
+from export.checkpoint.names import expected
 from export.recipe import Recipe
 
 ALIGNMENT: Final = 4096  # of every large tensor in a data file

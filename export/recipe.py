@@ -19,8 +19,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from export.checkpoint.fields import finite
 from export.errors import RecipeError
-from export.fields import finite
 
 Scheme = Literal["fp32", "int8", "int4"]
 

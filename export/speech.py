@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from edge.bundle import (
+from edge.bundle.manifest import (
     CERTIFICATE,
     FORMAT,
     MANIFEST,
@@ -17,13 +17,14 @@ from edge.bundle import (
     dump_manifest,
 )
 from edge.errors import BundleError
-from export import pack, speech_certificate
+from export import pack
+from export.certificate import speech
+from export.certificate.speech import Level
+from export.checkpoint.files import plain_file
+from export.checkpoint.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
 from export.errors import OutputError
-from export.files import plain_file
+from export.graphs.speech import write_speech
 from export.recipe import Recipe
-from export.speech_certificate import Level
-from export.speech_graph import write_speech
-from export.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
 
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 
@@ -71,7 +72,7 @@ def write_bundle(
         raise OutputError(f"what was written is not a bundle: {error}") from error
     report("source", 1, 1)
     if level is not None:
-        data = speech_certificate.measure(work.bundle, manifest, model, recipe, level, report)
+        data = speech.measure(work.bundle, manifest, model, recipe, level, report)
         (work.bundle / CERTIFICATE).write_bytes(data)
 
 

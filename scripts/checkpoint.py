@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from export.checkpoint.random_checkpoint import write_checkpoint
+from export.checkpoint.random_shapes import SHAPES
 from export.errors import ExportError
-from export.random_checkpoint import write_checkpoint
-from export.random_shapes import SHAPES
 
 
 def main() -> int:

@@ -19,8 +19,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 import pytest
 
 from export.build import build
-from export.random_checkpoint import write_checkpoint
-from export.random_shapes import TINY, TINY_TEXT, Shape
+from export.checkpoint.random_checkpoint import write_checkpoint
+from export.checkpoint.random_shapes import TINY, TINY_TEXT, Shape
 
 CheckpointOf = Callable[[Shape], Path]
 BundleOf = Callable[[Path, str], Path]
@@ -90,7 +90,7 @@ def text_bundle(text_checkpoint: Path, bundle_of: BundleOf) -> Path:
 @pytest.fixture(scope="session")
 def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Whisper model of two layers and random weights."""
-    from tests.export.whisper_checkpoint import write_whisper  # loads transformers
+    from tests.export.checkpoint.whisper_checkpoint import write_whisper  # loads transformers
 
     return write_whisper(tmp_path_factory.mktemp("checkpoint") / "whisper-random")
 

@@ -50,14 +50,18 @@ def test_file_map_names_what_is_there() -> None:
     assert not [path for path in mapped() if not (ROOT / path).exists()]
 
 
-FOLDERS = ("edge", "edge/_page", "edge/commands", "edge/media", "export", "export/quantize", "scripts",
-           "scripts/javascript", "scripts/tiny")  # fmt: skip
+FOLDERS = sorted(
+    str(path.relative_to(ROOT))
+    for package in ("edge", "export", "scripts")
+    for path in (ROOT / package, *(ROOT / package).rglob("*"))
+    if path.is_dir() and not path.name.startswith(("_", "."))
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_file_map_names_every_file(folder: str) -> None:
     skipped = {"py.typed"} | ({"__init__.py"} if folder == "export" else set())
-    files = {path.name for path in (ROOT / folder).iterdir() if path.is_file()} - skipped
+    files = {path.name for path in (ROOT / folder).iterdir() if path.is_file() and path.suffix != ".pyc"} - skipped
     assert {f"{folder}/{name}" for name in files} <= set(mapped())
 
 

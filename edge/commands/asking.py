@@ -12,9 +12,9 @@ from edge.commands.console import fail
 from edge.commands.screen import screen
 
 if TYPE_CHECKING:
-    from edge.camera import Camera
     from edge.client import Reka
-    from edge.microphone import Utterance
+    from edge.devices.camera import Camera
+    from edge.devices.microphone import Utterance
     from edge.types import Usage
 
 Part = dict[str, object]

@@ -12,8 +12,8 @@ from edge.commands.console import AsJson, ModelName, Verify, api_failures, camer
 from edge.commands.conversation import Conversation
 
 if TYPE_CHECKING:
-    from edge.camera import Camera
-    from edge.microphone import Microphone
+    from edge.devices.camera import Camera
+    from edge.devices.microphone import Microphone
 
 Names = list[str] | None
 
@@ -43,7 +43,7 @@ def chat(
 ) -> None:
     """Ask about text, pictures, sounds, films or papers; what is piped in is added to the question."""
     from edge.client import Reka
-    from edge.microphone import Microphone
+    from edge.devices.microphone import Microphone
 
     listens = mic or mic_source is not None
     given = zip(KINDS, (image, audio, video, pdf), strict=True)

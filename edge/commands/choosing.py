@@ -4,11 +4,11 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
-from edge.bundle import Manifest
+from edge.bundle.manifest import Manifest
 from edge.commands.console import fail
 
 if TYPE_CHECKING:
-    from edge.store import Stored
+    from edge.bundle.store import Stored
 
 Ability = Literal["images", "audio", "boxes"]
 
@@ -31,7 +31,7 @@ def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
     name: id, alias or folder of a bundle, None for the first that has what is needed. Ends the command with what is
     lacking, and who has it. Raises: UnknownModelError, BundleError.
     """
-    from edge import store
+    from edge.bundle import store
     from edge.models import find
 
     installed = store.bundles()
@@ -55,7 +55,7 @@ def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
 
 def why_not(stored: "Stored", needs: Collection[Ability]) -> str:
     """Return what a bundle lacks and the way out, in one sentence; empty when it lacks nothing."""
-    from edge import store
+    from edge.bundle import store
 
     missing = lacking(stored, needs)
     if not missing:
@@ -78,7 +78,7 @@ def lacking(stored: "Stored", needs: Collection[Ability]) -> list[Ability]:
 
 
 def _has(stored: "Stored", ability: Ability) -> bool:
-    from edge import store
+    from edge.bundle import store
 
     manifest = stored.manifest
     if not isinstance(manifest, Manifest):

@@ -15,7 +15,7 @@ import typer
 from edge.errors import EdgeError, UnknownModelError
 
 if TYPE_CHECKING:
-    from edge.camera import Camera
+    from edge.devices.camera import Camera
 
 _FRAMES_FROM = 60  # columns
 
@@ -70,7 +70,7 @@ def camera_of(name: str, *, size: str | None = None, still: bool = False, loop: 
 
     Raises: DeviceError.
     """
-    from edge.camera import Camera
+    from edge.devices.camera import Camera
 
     width, separator, height = (size or "").lower().partition("x")
     if size is not None and not (separator and width.isdecimal() and height.isdecimal() and int(width) * int(height)):

@@ -12,9 +12,9 @@ from edge.commands.keyboard import Keyboard
 from edge.errors import DeviceError, EdgeError, ParameterError
 
 if TYPE_CHECKING:
-    from edge.camera import Camera
-    from edge.microphone import Microphone
-    from edge.store import Stored
+    from edge.bundle.store import Stored
+    from edge.devices.camera import Camera
+    from edge.devices.microphone import Microphone
 
 _HELP = """\
 /image FILE      add a picture to the next message; likewise /audio, /video, /pdf

@@ -13,7 +13,7 @@ from edge.commands.console import ModelName, api_failures, fail
 if TYPE_CHECKING:
     from PIL import Image
 
-    from edge.boxes import Box
+    from edge.chat.boxes import Box
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -29,7 +29,7 @@ def detect(
     """Ask where things are in a picture; boxes are printed as JSON, in percent and in pixels."""
     from PIL import Image
 
-    from edge.boxes import drawn, parse_boxes
+    from edge.chat.boxes import drawn, parse_boxes
     from edge.client import Reka
     from edge.limits import Limits
     from edge.media.fetch import read_url

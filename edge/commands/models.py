@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from edge.bundle import Manifest
+from edge.bundle.manifest import Manifest
 from edge.commands.console import AsJson
 from edge.errors import BundleError, UnknownModelError
 
 if TYPE_CHECKING:
-    from edge.store import Stored
+    from edge.bundle.store import Stored
 
 _COVER = "the digest that covers them is kept for what `edge models install` installs"
 
@@ -29,7 +29,7 @@ def list_models(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from edge import store
+    from edge.bundle import store
 
     bundles = store.bundles(None)
     if as_json:
@@ -72,7 +72,7 @@ def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) ->
 
     Of an installed bundle, the manifest and the certificate are compared with what was installed.
     """
-    from edge import store
+    from edge.bundle import store
     from edge.models import find
 
     stored = find(name, {}, kind=None)
@@ -93,7 +93,7 @@ def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle
     from rich.console import Console
     from rich.progress import Progress
 
-    from edge import store
+    from edge.bundle import store
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("copying", total=None)
@@ -104,7 +104,7 @@ def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle
 @models.command()
 def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Remove an installed bundle."""
-    from edge import store
+    from edge.bundle import store
 
     store.remove(name)
     print(f"{name} is removed")
@@ -113,7 +113,7 @@ def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 @models.command()
 def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
     """Say which bundle wins the names it shares with others; without an id, show it."""
-    from edge import store
+    from edge.bundle import store
 
     if name is not None:
         print(f"{store.set_default(name).id} is the default")
@@ -128,7 +128,7 @@ def companion(
     none: Annotated[bool, typer.Option("--none", help="Name none any more.")] = False,
 ) -> None:
     """Say which speech bundle turns sounds into text for a chat bundle; without one, show it."""
-    from edge import store
+    from edge.bundle import store
     from edge.commands.console import fail
 
     if speech is not None and none:
@@ -163,8 +163,8 @@ def set_alias(
     pairs: Annotated[list[str], typer.Argument(metavar="NAME=MODEL...", help="MODEL is an id or an alias.")],
 ) -> None:
     """Have further names stand for models, in every program on this device."""
-    from edge import store
-    from edge.aliases import parse
+    from edge.bundle import store
+    from edge.bundle.aliases import parse
 
     if len(pairs) == 2 and not any("=" in word for word in pairs):
         pairs = ["=".join(pairs)]
@@ -192,7 +192,7 @@ def list_aliases(as_json: AsJson = False) -> None:
 @alias.command("remove")
 def remove_alias(names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
     """Let further names stand for nothing any more."""
-    from edge import store
+    from edge.bundle import store
 
     for name in names:
         store.remove_alias(name)
@@ -201,7 +201,7 @@ def remove_alias(names: Annotated[list[str], typer.Argument(metavar="NAME...")])
 
 def _aliased() -> Iterator[dict[str, str | None]]:
     """Yield every alias with its model, the id of the bundle that answers, None without one, and where it is set."""
-    from edge import aliases, choices, store
+    from edge.bundle import aliases, choices, store
 
     for where, named in ((aliases.VARIABLE, aliases.of_environment()), ("stored", choices.aliases())):
         for name, model in sorted(named.items()):

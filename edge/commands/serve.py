@@ -33,13 +33,13 @@ def serve(
 ) -> None:
     """Serve the chat interface over HTTP; a key is taken from EDGE_API_KEY or --api-key-file."""
     try:
-        from edge.server import Settings
-        from edge.server import serve as run
+        from edge.server.server import Settings
+        from edge.server.server import serve as run
     except ModuleNotFoundError as error:
         fail(missing(error.name, need="edge serve"))
-    from edge.aliases import parse
+    from edge.bundle.aliases import parse
     from edge.limits import Limits
-    from edge.logs import log_to_stderr
+    from edge.server.logs import log_to_stderr
 
     if media_folder is not None and not media_folder.is_dir():
         fail(f"--media-folder {media_folder}: no such folder")

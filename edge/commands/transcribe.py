@@ -8,10 +8,10 @@ import typer
 
 from edge.commands.console import fail, harmless
 from edge.errors import ParameterError
-from edge.transcript import Format
+from edge.speech.transcript import Format
 
 if TYPE_CHECKING:
-    from edge.store import Stored
+    from edge.bundle.store import Stored
 
 _FORMATS = get_args(Format)
 _MAX_BYTES = 2 << 30
@@ -30,7 +30,7 @@ def transcribe(
     from edge.limits import SoundLimits
     from edge.media.audio import open_audio
     from edge.media.fetch import read_url
-    from edge.speech import Speech
+    from edge.speech.transcriber import Speech
 
     if form not in _FORMATS:
         fail(f"--format {form!r:.200}: expected one of {', '.join(_FORMATS)}")
@@ -57,7 +57,7 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
     One that does not know the language or the task is passed by for one that does. Raises: ParameterError when none
     does, UnknownModelError, BundleError.
     """
-    from edge import store
+    from edge.bundle import store
     from edge.models import find
 
     installed = store.bundles("speech")
@@ -81,8 +81,8 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
 
 def _lacks(stored: "Stored", language: str | None, task: str) -> str | None:
     """Return why a bundle cannot do what is asked, None where it can."""
-    from edge.bundle import Manifest
-    from edge.speech import check
+    from edge.bundle.manifest import Manifest
+    from edge.speech.transcriber import check
 
     if isinstance(stored.manifest, Manifest):
         return "expected a speech bundle, this one chats (edge models list)"

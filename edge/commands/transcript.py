@@ -48,8 +48,8 @@ def load(path: Path) -> list[Message]:
 
     Raises: ParameterError for a file that holds none, OSError.
     """
+    from edge.chat.messages import Problems, read_messages
     from edge.limits import Limits
-    from edge.messages import Problems, read_messages
 
     if path.stat().st_size > _MAX_BYTES:
         raise ParameterError(f"{path}: expected at most {_MAX_BYTES} bytes", field="file")

@@ -12,7 +12,7 @@ from edge.commands.choosing import chosen
 from edge.commands.console import ModelName, api_failures, camera_of, fail
 
 if TYPE_CHECKING:
-    from edge.watcher import Event
+    from edge.devices.watch import Event
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -38,8 +38,8 @@ def watch(
 
     Only the tiles of a picture that changed are encoded. A camera that freezes or vanishes is a line, its return too.
     """
-    from edge.changes import THRESHOLD
-    from edge.watcher import watch as run
+    from edge.devices.tile_changes import THRESHOLD
+    from edge.devices.watch import watch as run
 
     every_s, heartbeat_s, refresh_s = (
         _seconds(text, name) for text, name in ((every, "every"), (heartbeat, "heartbeat"), (refresh, "refresh"))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from edge.bundle import VisionSpec
+from edge.bundle.manifest import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
 from edge.media.bmp import BitFields, bit_fields
 from edge.media.decoded import Decoded, Options

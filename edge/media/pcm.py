@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge.errors import MediaError
 from edge.limits import SoundLimits
-from edge.mel import SAMPLE_RATE_HZ
+from edge.media.mel import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import soxr

@@ -10,7 +10,7 @@ from typing import Protocol
 from edge.errors import EngineClosed, MediaError, MemoryExhausted, RateLimitError
 from edge.media.budget import Budget
 from edge.media.decoded import Decoded, Options
-from edge.media.worker import Worker
+from edge.media.sandbox import Worker
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx
 
-from export.random_checkpoint import write_checkpoint
-from export.random_shapes import SHAPES
+from export.checkpoint.random_checkpoint import write_checkpoint
+from export.checkpoint.random_shapes import SHAPES
 from scripts.fuzzing import bundles
 from scripts.fuzzing.targets import TARGETS
 from scripts.soak import address_of, memory_bytes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jsonschema
 
 from scripts.fuzzing import inputs, mutators
-from tests.edge.schemas import FORMATS, random_schema
+from tests.edge.engine.grammar.schemas import FORMATS, random_schema
 
 Json = object
 Check = Callable[[int, bytes], str | None]  # status and body; returns what is wrong with them

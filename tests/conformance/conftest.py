@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.app import App, served_chat
-from edge.guard import Guard
 from edge.models import Models
-from edge.queueing import Queue
-from edge.server import Server, listening, run
+from edge.server.access import Guard
+from edge.server.app import App, served_chat
+from edge.server.queue import Queue
+from edge.server.server import Server, listening, run
 
 
 class Served:

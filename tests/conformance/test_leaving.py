@@ -16,14 +16,14 @@ import httpx
 import pytest
 
 import edge
-import edge.positions
+import edge.engine.layout
 from edge import models
-from edge.decoder import Decoder
+from edge.engine.decoder import Decoder
 from tests.conformance.conftest import Served, serving
 from tests.conformance.test_reka_client import picture_url
 from tests.edge.asking import LONG as WORDS
 from tests.edge.asking import eventually, slow
-from tests.edge.units import Units
+from tests.edge.devices.units import Units
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}], "seed": 2, "temperature": 1.0}
 LONG = {**ASK, "max_tokens": 3000}
@@ -97,7 +97,7 @@ def test_a_server_that_ends_says_so_to_whom_it_still_answers(
     path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, 0.01)
-    monkeypatch.setattr("edge.server.GRACE_S", 1)
+    monkeypatch.setattr("edge.server.server.GRACE_S", 1)
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serving(int8_bundle))
         threads = stack.enter_context(ThreadPoolExecutor(1))
@@ -183,7 +183,7 @@ def test_answers_do_not_depend_on_who_else_asks(int8_bundle: Path) -> None:
 def test_leaving_at_any_unit_of_the_work_ends_it_there(
     stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge.positions, "MAX_CHUNK", 32)
+    monkeypatch.setattr(edge.engine.layout, "MAX_CHUNK", 32)
     units, rng = Units(monkeypatch), random.Random(stream)
     content = [{"type": "image_url", "image_url": picture_url()}, {"type": "text", "text": WORDS}]
     fields = {**ASK, "messages": [{"role": "user", "content": content}], "max_tokens": 8}

@@ -14,24 +14,25 @@ import pytest
 from PIL import Image
 
 import edge
-from edge import models, store
-from edge.app import App, served_chat
-from edge.bundle import AudioSpec, Manifest
-from edge.exchange import detail_of
-from edge.guard import Guard
+from edge import models
+from edge.bundle import store
+from edge.bundle.manifest import AudioSpec, Manifest
+from edge.bundle.store import Stored
+from edge.chat.attachments import Access
 from edge.limits import Limits, SoundLimits
 from edge.media.remote import Remote
 from edge.models import Models
-from edge.opening import Access
-from edge.queueing import Queue
-from edge.server import Server
-from edge.store import Stored
+from edge.server.access import Guard
+from edge.server.app import App, served_chat
+from edge.server.http import detail_of
+from edge.server.queue import Queue
+from edge.server.server import Server
 from tests.conformance.conftest import Served
 from tests.edge.fake_engine import FakeEngine, manifest
-from tests.edge.films import gif
-from tests.edge.network import Network, answer
-from tests.edge.papers import paper
-from tests.edge.sounds import file
+from tests.edge.media.network import Network, answer
+from tests.edge.media.pdfs import paper
+from tests.edge.media.tones import file
+from tests.edge.media.videos import gif
 
 Fields = Mapping[str, object]
 Part = dict[str, object]

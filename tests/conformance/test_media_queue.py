@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge import server
 from edge.limits import Limits, is_small_board
 from edge.media.decoded import Decoded
+from edge.server import server
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually
-from tests.edge.test_pool import Desk, desk
+from tests.edge.media.test_pool import Desk, desk
 
 TEXT = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}], "max_tokens": 2}
 JSON = "Content-Type: application/json\r\n"

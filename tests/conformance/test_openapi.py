@@ -12,8 +12,8 @@ import schemathesis
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from edge.app import ROUTES
-from edge.openapi import document
+from edge.server.app import ROUTES
+from edge.server.openapi import document
 from tests.conformance.conftest import Served, serving
 
 CHECKS = (
@@ -115,7 +115,7 @@ def test_what_the_document_forbids_is_refused(path: str, served: Served) -> None
 
 
 def sayable(body: object) -> dict[str, object]:
-    """Return a request without what a JSON Schema cannot say: see edge.openapi_requests."""
+    """Return a request without what a JSON Schema cannot say: see edge.server.openapi_requests."""
     assert isinstance(body, dict)
     fields = {name: value for name, value in whole_numbers(body).items() if name not in FORMS}
     if fields.get("max_completion_tokens"):

@@ -9,9 +9,9 @@ import pytest
 
 from edge.chat import read_request
 from edge.limits import Limits
-from edge.openai import from_openai
-from edge.openapi import document
-from edge.reka import from_legacy, legacy_place, read_stream
+from edge.server.openai import from_openai
+from edge.server.openapi import document
+from edge.server.reka import from_legacy, legacy_place, read_stream
 from edge.types import ApiError, HttpValidationError
 
 LIMITS = Limits()
@@ -79,7 +79,7 @@ VALUES: list[object] = [
     "assistant", "system", "tool_output", [], ["a"], [1], [None], {}, {"a": 1}, TEXT, {"url": "x"}, "x" * 300,
     {"type": "object"}, {"type": "string"},
 ]  # fmt: skip
-# What a JSON Schema cannot say: see edge.openapi_requests.
+# What a JSON Schema cannot say: see edge.server.openapi_requests.
 UNSAID = ("expected another name", "or one of the tools", "a system message only first")
 
 

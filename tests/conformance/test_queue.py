@@ -11,7 +11,7 @@ import pytest
 
 import edge.chat
 from edge.limits import Limits
-from edge.queueing import Queue
+from edge.server.queue import Queue
 from edge.types import ApiError
 from tests.conformance.conftest import serving
 from tests.edge.asking import eventually, slow

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import edge
-from edge.decoder import Decoder
+from edge.engine.decoder import Decoder
 from edge.errors import MemoryExhausted
 from edge.limits import Limits
 from tests.conformance.conftest import Served, serving

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 import edge
-from edge.decoder import Decoder
+from edge.engine.decoder import Decoder
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 6, "seed": 1}
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.decoder import Decoder
-from edge.engine import Engine, Options, Progress
+from edge.chat.prompt import Picture, Turn, pieces
+from edge.engine.decoder import Decoder
+from edge.engine.engine import Engine, Options, Progress
+from edge.engine.pieces import Piece
 from edge.media.image import digest
-from edge.pieces import Piece
-from edge.prompt import Picture, Turn, pieces
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.engine import Engine
+from edge.engine.engine import Engine
 
 
 @pytest.fixture(scope="module")

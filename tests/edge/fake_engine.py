@@ -4,11 +4,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.answer import Options
-from edge.bundle import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
+from edge.bundle.manifest import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
+from edge.engine.answer import Options
+from edge.engine.handle import Handle, Progress
+from edge.engine.pieces import Piece
 from edge.errors import EdgeError, EngineClosed
-from edge.handle import Handle, Progress
-from edge.pieces import Piece
 
 CONTROL = (
     "<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<video>",

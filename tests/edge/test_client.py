@@ -14,9 +14,10 @@ from reka.chat.client import AsyncChatClient, ChatClient
 
 import edge
 from edge import client as client_module
-from edge import models, store
+from edge import models
+from edge.bundle import store
+from edge.bundle.store import Stored
 from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError, UnsupportedError
-from edge.store import Stored
 from tests.edge.fake_engine import FakeEngine, manifest
 
 HELLO = [{"role": "user", "content": "How many?"}]

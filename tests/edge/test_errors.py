@@ -9,14 +9,14 @@ import pytest
 import reka
 
 import edge
+from edge.chat.reply import api_errors
 from edge.errors import EdgeError
-from edge.reply import api_errors
 
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {
-    "edge.capture.NothingYet",
-    "edge.expansion.PatternError",
-    "edge.generation.StreamBroken",
+    "edge.devices.sources.NothingYet",
+    "edge.engine.grammar.expansion.PatternError",
+    "edge.server.streaming.StreamBroken",
     "edge.media.dial.Refused",
     "edge.media.opencv.Unwritten",
     "edge.media.wire.WireError",

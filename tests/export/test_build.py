@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle import Bundle, verify
+from edge.bundle.manifest import Bundle, verify
 from edge.chat import next_logits
-from edge.engine import Engine
+from edge.engine.engine import Engine
 from export import build as building
 from export import pack
 from export.build import Step, build
-from export.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.names import expected
+from export.checkpoint.random_shapes import TINY_TEXT
 from export.errors import CheckpointError, OutputError, RecipeError
-from export.names import expected
 from export.plan import plan, recipe_path
-from export.random_shapes import TINY_TEXT
 from export.recipe import load
 from tests.conftest import BundleOf, CheckpointOf
 
@@ -36,10 +36,10 @@ N_KILLS = 20
 KILLER = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
-from edge.bundle import verify
+from edge.bundle.manifest import verify
 from export.build import build
 from export.pack import PREFIX
-import export.reference, onnx
+import export.certificate.reference, onnx
 
 checkpoint, out, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge import graph
+from edge.bundle import onnx_check
+from edge.engine.session import open_session
 from edge.errors import BundleError
-from edge.session import open_session
 from tests.edge.asking import HANGS_S
 
 Change = Callable[[onnx.ModelProto], object]
@@ -102,7 +102,7 @@ FAMILIES: dict[str, tuple[Change, str]] = {
     "custom node": (lambda m: m.graph.node.add(op_type="Boom", domain="evil"), "evil"),
     "constant outside": (constant, "its data in the graph"),
     "too many nodes": (
-        lambda m: m.graph.node.extend([helper.make_node("Identity", ["x"], ["z"])] * graph.MAX_NODES), "50001",
+        lambda m: m.graph.node.extend([helper.make_node("Identity", ["x"], ["z"])] * onnx_check.MAX_NODES), "50001",
     ),
     "short data": (lambda m: setattr(m.graph.initializer[1], "raw_data", b"1234"), "expected 64 bytes by its shape"),
     "long data": (lambda m: setattr(m.graph.initializer[1], "raw_data", bytes(65)), "expected 64 bytes by its shape"),
@@ -138,7 +138,7 @@ def test_what_the_exporter_writes_is_taken(tmp_path: Path, int8_bundle: Path, in
     assert open_session(written(tmp_path, model()), threads=1).get_inputs()[0].name == "x"
     for bundle in (int8_bundle, int4_bundle):
         for path in bundle.glob("*.onnx"):
-            graph.check(path)
+            onnx_check.check(path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -167,7 +167,7 @@ def test_weights_lie_in_the_one_file_beside_the_graph(place: str, tmp_path: Path
     made = model()
     weights(location=place)(made)
     with pytest.raises(BundleError, match=r"its data in 'm\.bin'"):
-        graph.check(written(tmp_path, made))
+        onnx_check.check(written(tmp_path, made))
 
 
 @pytest.mark.parametrize("twice", [b"\x10\x01", b"\x70\x01", b"\x4a\x00", b"\x42\x01b"])
@@ -176,7 +176,7 @@ def test_a_field_that_stands_twice_is_refused(twice: bytes, tmp_path: Path) -> N
     tensor = external("b", [N], TensorProto.UINT8, 0, N).SerializeToString() + twice * 2
     second = b"\x2a" + bytes([len(tensor)]) + tensor
     with pytest.raises(BundleError, match="times"):
-        graph.check(written(tmp_path, model().SerializeToString() + b"\x3a" + bytes([len(second)]) + second))
+        onnx_check.check(written(tmp_path, model().SerializeToString() + b"\x3a" + bytes([len(second)]) + second))
 
 
 def test_a_graph_that_folds_to_gigabytes_stays_small(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_damaged_graphs_are_bundle_errors_or_graphs(tmp_path: Path) -> None:
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         path.write_bytes(damaged[: rng.choice((len(damaged), rng.randrange(len(damaged))))])
         with contextlib.suppress(BundleError):
-            graph.check(path)
+            onnx_check.check(path)
 
 
 @pytest.mark.parametrize("data", [b"\x0a" * 100_000, b"\xff" * 100_000, b"\x80" * 100_000, b"\x08" * 1_000_000])
@@ -208,16 +208,16 @@ def test_rubbish_takes_no_time(data: bytes, tmp_path: Path) -> None:
     path = written(tmp_path, data)
     began_s = time.process_time()
     with contextlib.suppress(BundleError):
-        graph.check(path)
+        onnx_check.check(path)
     assert time.process_time() - began_s < HANGS_S
 
 
 def test_a_graph_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with path.open("wb") as file:
-        file.truncate(graph.MAX_BYTES + 1)
-    with pytest.raises(BundleError, match=str(graph.MAX_BYTES)):
-        graph.check(path)
+        file.truncate(onnx_check.MAX_BYTES + 1)
+    with pytest.raises(BundleError, match=str(onnx_check.MAX_BYTES)):
+        onnx_check.check(path)
 
 
 def test_a_graph_that_is_not_there_is_a_bundle_error(tmp_path: Path) -> None:

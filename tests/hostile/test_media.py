@@ -17,9 +17,9 @@ from PIL import Image
 
 from edge.errors import MediaError
 from edge.media.decoded import Options
-from edge.media.worker import Worker
-from tests.edge import films, sounds
-from tests.edge.papers import paper, scan
+from edge.media.sandbox import Worker
+from tests.edge.media import tones, videos
+from tests.edge.media.pdfs import paper, scan
 
 N_FILES = 2000
 N_QUICK = 140
@@ -37,7 +37,7 @@ LEAKS = re.compile(r"0x[0-9a-fA-F]{4,}|/usr|/home|/tmp|site-packages|Traceback|<
 
 
 def picture(form: str, **options: object) -> bytes:
-    rgb = films.frame(9, (60, 40))
+    rgb = videos.frame(9, (60, 40))
     rgb[10:20, 10:30] = np.random.default_rng(0).integers(0, 256, (10, 20, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(rgb).save(data, form, **options)
@@ -51,15 +51,15 @@ SEEDS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "webp": ("image", lambda: picture("WEBP")),
     "bmp": ("image", lambda: picture("BMP")),
     "gif": ("image", lambda: picture("GIF")),
-    "film.gif": ("video", lambda: films.gif(5)),
-    **{f"film.{kind}": ("video", functools.partial(films.film, 6, kind)) for kind in films.KINDS},
+    "film.gif": ("video", lambda: videos.gif(5)),
+    **{f"film.{kind}": ("video", functools.partial(videos.film, 6, kind)) for kind in videos.KINDS},
     "text.pdf": ("pdf", lambda: paper([(50, 50, "some text"), (300, 50, "more")], [(50, 90, "page two")])),
-    "scan.pdf": ("pdf", lambda: scan(films.frame(3))),
+    "scan.pdf": ("pdf", lambda: scan(videos.frame(3))),
     "closed.pdf": ("pdf", lambda: paper([(50, 50, "some text")], password="")),
-    **{f"sound.{name}": ("audio", functools.partial(sounds.file, sounds.tone(0.3), name)) for name in sounds.SUBTYPES},
+    **{f"sound.{name}": ("audio", functools.partial(tones.file, tones.tone(0.3), name)) for name in tones.SUBTYPES},
     **{
-        f"sound.{name}": ("audio", functools.partial(sounds.contained, sounds.tone(0.3), name))
-        for name in sounds.CONTAINERS
+        f"sound.{name}": ("audio", functools.partial(tones.contained, tones.tone(0.3), name))
+        for name in tones.CONTAINERS
     },
 }
 NAMES = sorted(SEEDS)

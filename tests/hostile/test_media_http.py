@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 import edge
-from edge.media.worker import Worker
-from tests.edge.films import film
-from tests.edge.papers import paper
+from edge.media.sandbox import Worker
+from tests.edge.media.pdfs import paper
+from tests.edge.media.videos import film
 
 # In place of Pillow, over there: what the data says is done.
 DECODER = """

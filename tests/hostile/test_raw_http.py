@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import protocol, server
 from edge.limits import Limits
+from edge.server import connection as connection_module
+from edge.server import server
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
 
@@ -215,13 +216,13 @@ def test_the_bytes_of_the_headers(
 ) -> None:
     others = len("Host: localhost\r\nConnection: close\r\nX: \r\n")
     data = request("GET", "/health", f"X: {'a' * (n - others)}\r\n")
-    arrived, take = bytearray(), protocol.Connection.data_received
+    arrived, take = bytearray(), connection_module.Connection.data_received
 
-    def noting(self: protocol.Connection, part: bytes) -> None:
+    def noting(self: connection_module.Connection, part: bytes) -> None:
         take(self, part)
         arrived.extend(part)
 
-    monkeypatch.setattr(protocol.Connection, "data_received", noting)
+    monkeypatch.setattr(connection_module.Connection, "data_received", noting)
     with socket.create_connection(open_to_all.place, timeout=20) as connection:
         at = len(data) - n_held_back
         connection.sendall(data[:at])
@@ -267,7 +268,7 @@ def test_a_body_that_does_not_arrive_is_a_408(open_to_all: Served, monkeypatch: 
 
 
 def test_headers_that_trickle_end_in_time(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEADER_S", 0.5)
+    monkeypatch.setattr(connection_module, "HEADER_S", 0.5)
     n_sent = 0
     with socket.create_connection(open_to_all.place, timeout=20) as connection:
         connection.settimeout(0.1)
@@ -286,13 +287,13 @@ def test_headers_that_trickle_end_in_time(open_to_all: Served, monkeypatch: pyte
 
 
 def test_a_connection_that_says_nothing_is_closed(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEADER_S", 0.3)
+    monkeypatch.setattr(connection_module, "HEADER_S", 0.3)
     with socket.create_connection(open_to_all.place, timeout=20) as connection:
         assert received(connection) == b""
 
 
 def test_too_many_connections_are_told_so(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             one = stack.enter_context(socket.create_connection(open_to_all.place, timeout=20))
@@ -311,9 +312,9 @@ def test_pipelined_requests_are_answered_in_order(open_to_all: Served) -> None:
 
 
 def test_a_client_that_never_reads_loses_its_connection(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
+    monkeypatch.setattr(connection_module, "UNREAD_S", 0.5)
     slow(monkeypatch, 0.001)
-    from edge.reka import ChatWriter
+    from edge.server.reka import ChatWriter
 
     padded = ChatWriter.events
     monkeypatch.setattr(ChatWriter, "events", lambda *of: padded(*of) + b": " + b"x" * 200_000 + b"\n\n")

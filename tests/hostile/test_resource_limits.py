@@ -17,7 +17,7 @@ from edge.media.allowance import shortage
 ROOT = Path(__file__).parents[2]
 DECODE = """
 import json, resource, sys
-from edge.media.worker import Worker
+from edge.media.sandbox import Worker
 
 limit, soft, hard, kind = sys.argv[1:5]
 data = sys.stdin.buffer.read()

@@ -20,12 +20,13 @@ import pytest
 import trustme
 
 import edge.chat
-from edge import protocol, server
-from edge.app import App, Job, served_chat
-from edge.exchange import HttpRequest
-from edge.generation import Generation, parts
 from edge.limits import Limits
 from edge.models import Models
+from edge.server import connection as connection_module
+from edge.server import server
+from edge.server.app import App, Job, served_chat
+from edge.server.http import HttpRequest
+from edge.server.streaming import Generation, parts
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
 from tests.hostile.test_raw_http import CHAT, JSON, chat, received, request, status, talk
@@ -101,7 +102,7 @@ def asked(served: Served, data: bytes, address: str = "127.0.0.1") -> bytes:
 def test_one_address_has_so_many_requests_at_a_time_and_others_have_theirs(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
+    monkeypatch.setattr(connection_module, "MAX_PER_ADDRESS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(begun(served))
@@ -118,14 +119,14 @@ def test_one_address_has_so_many_requests_at_a_time_and_others_have_theirs(
 def test_an_address_at_its_number_gives_up_its_oldest_connection_without_headers(
     sent: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 3)
-    read, take = threading.Semaphore(0), protocol.Connection.data_received
+    monkeypatch.setattr(connection_module, "MAX_PER_ADDRESS", 3)
+    read, take = threading.Semaphore(0), connection_module.Connection.data_received
 
-    def taken(self: protocol.Connection, data: bytes) -> None:
+    def taken(self: connection_module.Connection, data: bytes) -> None:
         take(self, data)
         read.release()
 
-    monkeypatch.setattr(protocol.Connection, "data_received", taken)
+    monkeypatch.setattr(connection_module.Connection, "data_received", taken)
     with contextlib.ExitStack() as stack:
         ours = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(3)]
         for connection in ours:
@@ -143,8 +144,8 @@ def test_an_address_at_its_number_gives_up_its_oldest_connection_without_headers
 
 
 def test_slow_headers_from_all_sides_shut_nobody_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 8)
-    monkeypatch.setattr(protocol, "MAX_PER_ADDRESS", 4)
+    monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(connection_module, "MAX_PER_ADDRESS", 4)
     with contextlib.ExitStack() as stack:
         for n in range(40):
             source = (f"127.0.0.{n % 5 + 2}", 0)
@@ -158,7 +159,7 @@ def test_slow_headers_from_all_sides_shut_nobody_out(served: Served, monkeypatch
 def test_when_all_are_taken_health_is_answered_and_an_address_with_less_has_a_place(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
         theirs = [stack.enter_context(begun(served, "127.0.0.2")) for _ in range(2)]
         others = [stack.enter_context(begun(served, "127.0.0.3")) for _ in range(2)]
@@ -176,7 +177,7 @@ def test_when_all_are_taken_health_is_answered_and_an_address_with_less_has_a_pl
 
 
 def test_handshakes_that_do_not_come_hold_no_place(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 3)
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     trusting = ssl.create_default_context()
@@ -201,11 +202,11 @@ def test_handshakes_that_do_not_come_hold_no_place(int8_bundle: Path, monkeypatc
     ],
 )
 def test_an_ipv6_network_counts_as_one_address(one: str, other: str, same: bool) -> None:
-    assert (protocol._network((one, 1)) == protocol._network((other, 2))) == same
+    assert (connection_module._network((one, 1)) == connection_module._network((other, 2))) == same
 
 
 def test_a_crowd_that_trickles_headers_leaves_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEADER_S", 1.0)
+    monkeypatch.setattr(connection_module, "HEADER_S", 1.0)
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(socket.create_connection(served.place, timeout=30)) for _ in range(40)]
         for connection in crowd:
@@ -215,7 +216,7 @@ def test_a_crowd_that_trickles_headers_leaves_room_for_others(served: Served, mo
 
 
 def test_a_handshake_that_does_not_come_ends_in_time(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEADER_S", 0.5)
+    monkeypatch.setattr(connection_module, "HEADER_S", 0.5)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     with serving(int8_bundle, tls=context) as served, socket.create_connection(served.place, timeout=20) as connection:
@@ -223,14 +224,14 @@ def test_a_handshake_that_does_not_come_ends_in_time(int8_bundle: Path, monkeypa
 
 
 def test_a_few_bytes_that_nobody_reads_hold_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
-    made = protocol.Connection.connection_made
+    monkeypatch.setattr(connection_module, "UNREAD_S", 0.5)
+    made = connection_module.Connection.connection_made
 
-    def narrow(self: protocol.Connection, transport: object) -> None:
+    def narrow(self: connection_module.Connection, transport: object) -> None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)  # type: ignore[attr-defined]
         made(self, transport)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(protocol.Connection, "connection_made", narrow)
+    monkeypatch.setattr(connection_module.Connection, "connection_made", narrow)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         connection.settimeout(30)
@@ -293,7 +294,7 @@ def test_half_an_hour_ends_an_answer_with_length(
 
 
 def test_the_time_ends_an_answer_before_its_first_token_too(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edge.decoder import Decoder
+    from edge.engine.decoder import Decoder
 
     gate, read = threading.Event(), Decoder.read
 
@@ -354,6 +355,6 @@ def test_a_server_closed_while_it_waits_for_descriptors_says_nothing(caplog: pyt
         loop.call_soon(loop._start_serving, asyncio.Protocol, listener)  # type: ignore[attr-defined]
         await asyncio.sleep(0.05)
 
-    with asyncio.Runner(loop_factory=protocol.Loop) as runner:
+    with asyncio.Runner(loop_factory=connection_module.Loop) as runner:
         runner.run(serve())
     assert not caplog.records

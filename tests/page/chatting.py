@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from edge.decoder import Decoder
+from edge.engine.decoder import Decoder
 from tests.edge.asking import F32
 from tests.page.conftest import WAIT_MS
 

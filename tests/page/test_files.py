@@ -7,12 +7,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge import page
-from edge.app import ROUTES
+from edge.server import page
+from edge.server.app import ROUTES
 from tests.conformance.conftest import Served, serving
 
-FOLDER = Path(page.__file__).parent / "_page"
-SOURCES = {path.name: path.read_text("utf-8") for path in sorted(FOLDER.iterdir())}
+FOLDER = Path(page.__file__).parent
+SOURCES = {
+    path.name: path.read_text("utf-8") for path in sorted(FOLDER.iterdir()) if path.is_file() and path.suffix != ".py"
+}
 SCRIPTS = {name: text for name, text in SOURCES.items() if name.endswith(".js")}
 
 
@@ -36,7 +38,7 @@ def test_files_come_without_the_key_and_with_their_type(keyed: Served) -> None:
             assert response.text == SOURCES[name]
             assert response.headers["content-type"].partition(";")[0] == kinds[Path(name).suffix]
         assert client.get("/page/nothing.js").status_code == 401
-        assert client.get("/page/../page.py").status_code == 401
+        assert client.get("/page/__init__.py").status_code == 401
         assert client.get("/v1/models").status_code == 401
 
 

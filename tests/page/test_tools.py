@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import page
+from edge.server import page
 
-ROOT = Path(page.__file__).parents[1]
+ROOT = Path(page.__file__).parents[3]
 TOOLS = ROOT / "scripts" / "javascript"
 CHECK = TOOLS / "check"
 SCRIPT = (ROOT / "scripts" / "test").read_text("utf-8")

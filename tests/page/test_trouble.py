@@ -163,6 +163,6 @@ def fulfilled(response: dict[str, Any], route: Route) -> None:
 
 
 def test_the_largest_file_fits_into_a_request() -> None:
-    source = (ROOT / "edge" / "_page" / "media.js").read_text()
+    source = (ROOT / "edge" / "server" / "page" / "media.js").read_text()
     n_bytes = int(re.findall(r"MAX_FILE_BYTES = (\d+) << 20", source)[0]) << 20
     assert n_bytes * 4 / 3 + 100_000 < Limits().body_bytes

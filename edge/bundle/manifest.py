@@ -1,0 +1,508 @@
+"""A bundle on disk: the manifest as frozen dataclasses, read strictly, and the checks before anything is mapped."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import stat
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge.bundle import onnx_check
+from edge.bundle.strict_json import load, read
+from edge.errors import BundleError
+
+RUNTIME_VERSION = "0.1.0"
+FORMAT = 1
+MANIFEST = "manifest.json"
+CERTIFICATE = "certificate.json"
+
+_MAX_MANIFEST_BYTES = 8 << 20
+_MAX_DIMENSION = 1 << 24
+_CHUNK_BYTES = 1 << 20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SEEING = ("yasa2", "siglip")  # families with a vision tower
+_TOKENS = ("start", "end", "no_timestamps")  # of SpeechSpec: ids, which may be 0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the bundle was made from: sha256 by file name, config keys that were ignored, notes for people."""
+
+    architecture: str
+    files: Mapping[str, str]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """How one tensor was stored; `error` is the relative Frobenius error |W - Wq| / |W|."""
+
+    scheme: Literal["fp32", "int8", "int4"]
+    error: float
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """The recipe's name and what it did to each tensor."""
+
+    name: str
+    tensors: Mapping[str, TensorRecord]
+
+    @property
+    def has_int4(self) -> bool:
+        """Whether any tensor has 4 bits."""
+        return any(record.scheme == "int4" for record in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """The decoder's shape; `context` counts positions, `rotary_share` is the rotated share of a head."""
+
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    context: int
+    rotary_share: float
+    rope_base: float
+    norm_eps: float
+    logit_scale: float
+    embedding: Literal["fp32", "int8"]
+
+
+@dataclass(frozen=True)
+class VisionSpec:
+    """How a picture becomes tiles and a tile embeds; crop_share None: small tiles are warped like large ones."""
+
+    tile_px: int
+    patch_px: int
+    max_tiles: int
+    tokens_per_tile: int
+    resample: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_share: float | None
+    order: Literal["cells-first", "whole-first"]
+    frames: int
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """How a sound becomes embeds: a window of log-mel frames (10 ms each) gives tokens_per_window of them."""
+
+    n_mels: int
+    window_frames: int
+    tokens_per_window: int
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """The prompt format, the wording for tools (None: it has none), every control token's id, what ends an answer.
+
+    format: "yasa"; "yasa-timed": the same, but a film's frames carry their times; "flash": Reka Flash 3's.
+    """
+
+    format: Literal["yasa", "yasa-timed", "flash"]
+    tools: Literal["A", "B"] | None
+    control: Mapping[str, int]
+    stop_ids: tuple[int, ...]
+    stop_strings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """Computed, not measured: bytes of all weights, bytes of cache per position."""
+
+    weights_bytes: int
+    cache_bytes_per_token: int
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and sha256 (hex) of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The only truth about a bundle."""
+
+    format: int
+    id: str
+    aliases: tuple[str, ...]
+    family: Literal["yasa", "yasa2", "siglip", "llama"]
+    min_runtime: str
+    source: Source
+    recipe: RecipeRecord
+    text: TextSpec
+    vision: VisionSpec | None
+    audio: AudioSpec | None
+    prompt: PromptSpec
+    memory: MemorySpec
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class SpeechSpec:
+    """A Whisper model: its shape, and the rules that its decoding follows.
+
+    n_mels, n_frames: of the log-mel of one window; n_positions: encoder rows of it; context: tokens of one window's
+    text, prompt and timestamps included; languages: code ("en") to token, none in an English-only model; tasks:
+    "transcribe" and "translate" to tokens; suppress: tokens that are never chosen, begin_suppress: never first;
+    max_first_timestamp: the last timestamp that may come first, counted in steps of 20 ms, null for any.
+    """
+
+    n_mels: int
+    n_frames: int
+    n_positions: int
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    vocab_size: int
+    context: int
+    start: int
+    end: int
+    no_timestamps: int
+    languages: Mapping[str, int]
+    tasks: Mapping[str, int]
+    suppress: tuple[int, ...]
+    begin_suppress: tuple[int, ...]
+    max_first_timestamp: int | None
+
+    @property
+    def first_timestamp(self) -> int:
+        """The token of 0.00 s; every later one stands for 20 ms more."""
+        return self.no_timestamps + 1
+
+
+@dataclass(frozen=True)
+class SpeechManifest:
+    """The only truth about a speech bundle: one that turns sound into text and does not chat."""
+
+    format: int
+    id: str
+    aliases: tuple[str, ...]
+    family: Literal["whisper"]
+    min_runtime: str
+    source: Source
+    recipe: RecipeRecord
+    speech: SpeechSpec
+    memory: MemorySpec
+    files: Mapping[str, FileEntry]
+
+
+AnyManifest = Manifest | SpeechManifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A chat bundle whose manifest was read and whose files have the declared sizes."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read the manifest and check names, kinds and sizes of all files; small files by sha256 too.
+
+        Raises: BundleError naming the file and what is wrong with it.
+        """
+        manifest = checked(path)
+        if not isinstance(manifest, Manifest):
+            raise BundleError(f"{path}: expected a chat bundle, got a speech bundle (family {manifest.family!r})")
+        return cls(Path(path), manifest)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the manifest's files. Raises: BundleError when it lists no such file."""
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path / MANIFEST}: files has no {name!r}")
+        return self.path / name
+
+
+@dataclass(frozen=True)
+class SpeechBundle:
+    """A speech bundle whose manifest was read and whose files have the declared sizes."""
+
+    path: Path
+    manifest: SpeechManifest
+
+    @classmethod
+    def open(cls, path: Path) -> "SpeechBundle":
+        """Check a bundle as `Bundle.open` does. Raises: BundleError."""
+        manifest = checked(path)
+        if not isinstance(manifest, SpeechManifest):
+            raise BundleError(f"{path}: expected a speech bundle (family 'whisper'), got family {manifest.family!r}")
+        return cls(Path(path), manifest)
+
+
+def checked(path: Path) -> AnyManifest:
+    """Return the manifest of a bundle of either kind whose files are there, of the right sizes, the small ones intact.
+
+    Raises: BundleError naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        manifest = parse_manifest(read_small(path / MANIFEST), file=str(path / MANIFEST))
+        problems = list(_entry_problems(path, manifest))
+        # The graphs and the tokenizer are small and decide everything else, so every open reads them whole.
+        problems = problems or list(_content_problems(path, manifest, only_small=True))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read as a bundle: {error.strerror}") from error
+    if problems:
+        raise BundleError("; ".join(problems))
+    return manifest
+
+
+def verify(path: Path) -> list[str]:
+    """Read every byte of a bundle, and its graphs' structure; return every problem, none when it is sound.
+
+    Writes nothing, and loads no onnxruntime.
+    """
+    path = Path(path)
+    try:
+        manifest = checked(path)
+        return [*_content_problems(path, manifest, only_small=False), *_graph_problems(path, manifest)]
+    except BundleError as error:
+        return [str(error)]
+    except OSError as error:
+        return [f"{path}: {error.strerror}"]
+
+
+def parse_manifest(data: bytes, *, file: str) -> AnyManifest:
+    """Parse a manifest strictly; format and min_runtime are looked at first, then the family tells the kind.
+
+    Raises: BundleError naming file and key.
+    """
+    document = load(data, file=file)
+    _check_format(document, file)
+    kind = SpeechManifest if document.get("family") == "whisper" else Manifest
+    manifest = read(kind, document, file=file)
+    if not isinstance(manifest, AnyManifest):
+        raise BundleError(f"{file}: expected a JSON object")
+    for key, wanted in _range_problems(manifest):
+        raise BundleError(f"{file}: {key}: expected {wanted}")
+    return manifest
+
+
+def dump_manifest(manifest: AnyManifest) -> bytes:
+    """Return the manifest's bytes: sorted keys, indent 1, a newline at the end.
+
+    Raises: BundleError as parse_manifest does.
+    """
+    try:
+        text = json.dumps(dataclasses.asdict(manifest), sort_keys=True, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    data = (text + "\n").encode()
+    parse_manifest(data, file=MANIFEST)
+    return data
+
+
+def _check_format(document: Mapping[str, object], file: str) -> None:
+    """Refuse what another runtime should read before looking at anything else."""
+    declared = document.get("format")
+    if type(declared) is not int or declared != FORMAT:
+        raise BundleError(f"{file}: format: expected {FORMAT}, got {declared!r:.200}")
+    wanted = document.get("min_runtime")
+    match = _VERSION.fullmatch(wanted) if isinstance(wanted, str) else None
+    if match is None:
+        raise BundleError(f"{file}: min_runtime: expected a version such as 0.1.0, got {wanted!r:.200}")
+    if tuple(map(int, match.groups())) > tuple(map(int, RUNTIME_VERSION.split("."))):
+        raise BundleError(f"{file}: min_runtime: the bundle needs runtime {wanted}, this is {RUNTIME_VERSION}")
+
+
+def _range_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
+    """Yield (key, what was expected) for every value outside its range."""
+    if not _PLAIN_NAME.fullmatch(manifest.id):
+        yield "id", f"letters, digits, dots and dashes, got {manifest.id!r:.200}"
+    for size in (manifest.memory.weights_bytes, manifest.memory.cache_bytes_per_token):
+        if size < 0:
+            yield "memory", f"bytes >= 0, got {size}"
+    yield from _speech_problems(manifest.speech) if isinstance(manifest, SpeechManifest) else _chat_problems(manifest)
+    yield from _file_problems(manifest)
+
+
+def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield from _text_problems(manifest.text)
+    if manifest.vision is not None:
+        yield from _vision_problems(manifest.vision)
+    if manifest.audio is not None:
+        yield from _audio_problems(manifest.audio)
+    if (manifest.family in _SEEING) != (manifest.vision is not None):
+        yield "vision", f"{'an object' if manifest.family in _SEEING else 'null'} for family {manifest.family!r}"
+    if (manifest.prompt.tools is None) != (manifest.prompt.format == "flash"):
+        wanted = "null" if manifest.prompt.format == "flash" else "'A' or 'B'"
+        yield "prompt.tools", f"{wanted} for format {manifest.prompt.format!r}, got {manifest.prompt.tools!r}"
+    vocab_size = manifest.text.vocab_size
+    for name, token in [*manifest.prompt.control.items(), *(("stop_ids", token) for token in manifest.prompt.stop_ids)]:
+        if not 0 <= token < vocab_size:
+            yield f"prompt.{name}", f"an id below the vocabulary of {vocab_size}, got {token}"
+    for name in sorted(_needed_control(manifest) - manifest.prompt.control.keys()):
+        yield f"prompt.control.{name}", "an id, which its prompts need, got none"
+    if not manifest.prompt.stop_ids and not manifest.prompt.stop_strings:
+        yield "prompt.stop_ids", "at least one stop id or stop string"
+
+
+def _needed_control(manifest: Manifest) -> set[str]:
+    """Return the control tokens without which a prompt that the bundle takes could not be laid out."""
+    if manifest.prompt.format == "flash":  # all of its prompt is text
+        return set()
+    kinds = ["image", "video"] if manifest.vision is not None else []
+    kinds += ["audio"] if manifest.audio is not None else []
+    kinds += ["tool_call", "tool_response"] if manifest.prompt.tools is not None else []
+    return {"<sep>", *(tag for kind in kinds for tag in (f"<{kind}>", f"</{kind}>"))}
+
+
+def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(text):
+        value = getattr(text, field.name)
+        if field.type is int and not 1 <= value <= _MAX_DIMENSION:
+            yield f"text.{field.name}", f"1 to {_MAX_DIMENSION}, got {value}"
+    if text.n_heads % text.n_kv_heads:
+        yield "text.n_kv_heads", f"a divisor of n_heads {text.n_heads}, got {text.n_kv_heads}"
+    if not 0 < text.rotary_share <= 1:
+        yield "text.rotary_share", f"a share in (0, 1], got {text.rotary_share}"
+    for name in ("rope_base", "norm_eps", "logit_scale"):
+        if not getattr(text, name) > 0:
+            yield f"text.{name}", f"a number above 0, got {getattr(text, name)}"
+
+
+def _vision_problems(vision: VisionSpec) -> Iterator[tuple[str, str]]:
+    largest_of = {"tile_px": 4096, "patch_px": 4096, "max_tiles": 256, "tokens_per_tile": 65536, "frames": 32}
+    for name, largest in largest_of.items():
+        if not 1 <= getattr(vision, name) <= largest:
+            yield f"vision.{name}", f"1 to {largest}, got {getattr(vision, name)}"
+    if vision.crop_share is not None and not 0 < vision.crop_share <= 1:
+        yield "vision.crop_share", f"a share in (0, 1] or null, got {vision.crop_share}"
+    if min(vision.std) <= 0:
+        yield "vision.std", f"numbers above 0, got {vision.std}"
+
+
+def _audio_problems(audio: AudioSpec) -> Iterator[tuple[str, str]]:
+    largest_of = {"n_mels": 1024, "window_frames": 1 << 16, "tokens_per_window": 1 << 15}
+    for name, largest in largest_of.items():
+        if not 1 <= getattr(audio, name) <= largest:
+            yield f"audio.{name}", f"1 to {largest}, got {getattr(audio, name)}"
+    if audio.window_frames % (2 * audio.tokens_per_window):
+        yield "audio.tokens_per_window", f"a divisor of half of {audio.window_frames} frames"
+
+
+def _speech_problems(speech: SpeechSpec) -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(speech):
+        value = getattr(speech, field.name)
+        if field.name not in _TOKENS and field.type is int and not 1 <= value <= _MAX_DIMENSION:
+            yield f"speech.{field.name}", f"1 to {_MAX_DIMENSION}, got {value}"
+    if speech.n_frames != 2 * speech.n_positions:
+        yield "speech.n_frames", f"twice n_positions {speech.n_positions}, got {speech.n_frames}"
+    named = [(name, token) for name in ("languages", "tasks") for token in getattr(speech, name).values()]
+    named += [(name, token) for name in ("suppress", "begin_suppress") for token in getattr(speech, name)]
+    for name, token in [*((name, getattr(speech, name)) for name in _TOKENS), *named]:
+        if not 0 <= token < speech.vocab_size:
+            yield f"speech.{name}", f"an id below the vocabulary of {speech.vocab_size}, got {token}"
+    if not speech.end < speech.first_timestamp < speech.vocab_size:
+        wanted = f"an id between end {speech.end} and the last of the vocabulary of {speech.vocab_size}"
+        yield "speech.no_timestamps", f"{wanted}, got {speech.no_timestamps}"
+    if speech.max_first_timestamp is not None and speech.max_first_timestamp < 0:
+        yield "speech.max_first_timestamp", f"steps >= 0, got {speech.max_first_timestamp}"
+
+
+def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the file list itself, without looking at the disk."""
+    wanted = {"decoder.onnx", "decoder.bin", "tokenizer.json"}
+    if isinstance(manifest, SpeechManifest):
+        wanted |= {"encoder.onnx", "encoder.bin"}
+    else:
+        wanted.add("embedding.bin")
+    if isinstance(manifest, Manifest) and manifest.vision is not None:
+        wanted |= {"vision.onnx", "vision.bin"}
+    if isinstance(manifest, Manifest) and manifest.audio is not None:
+        wanted |= {"audio.onnx", "audio.bin"}
+    for name in sorted(wanted ^ manifest.files.keys()):
+        yield f"files.{name}"[:200], "this file" if name in wanted else "no such file"
+    for name, entry in manifest.files.items():
+        if entry.bytes < 0 or not _SHA256.fullmatch(entry.sha256):
+            yield f"files.{name}"[:200], f"bytes >= 0 and 64 hex digits, got {entry}"
+    if isinstance(manifest, Manifest):
+        yield from _table_problems(manifest)
+
+
+def _table_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the embedding table's size."""
+    text = manifest.text
+    row_bytes = text.hidden_size + 4 if text.embedding == "int8" else text.hidden_size * 4
+    table = manifest.files.get("embedding.bin")
+    if table is not None and table.bytes != text.vocab_size * row_bytes:
+        yield "files.embedding.bin", f"{text.vocab_size * row_bytes} bytes from the text shape, got {table.bytes}"
+
+
+def _entry_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
+    """Yield what is wrong with the directory's entries: links, sizes, missing and unknown files."""
+    found: dict[str, os.stat_result] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            found[entry.name] = entry.stat(follow_symlinks=False)
+    for name in sorted(found.keys() - manifest.files.keys() - {MANIFEST, CERTIFICATE}):
+        yield f"{path}: unknown file {name!r:.200}"
+    for name, entry_stat in sorted(found.items()):
+        if not stat.S_ISREG(entry_stat.st_mode):
+            yield f"{path / name}: not a regular file (links and folders are refused)"
+    for name, declared in sorted(manifest.files.items()):
+        if name not in found:
+            yield f"{path / name}: missing"
+        elif found[name].st_size != declared.bytes:
+            yield f"{path / name}: expected {declared.bytes} bytes, got {found[name].st_size}"
+
+
+def _content_problems(path: Path, manifest: AnyManifest, *, only_small: bool) -> Iterator[str]:
+    """Yield the files whose sha256 is not the manifest's."""
+    for name, declared in sorted(manifest.files.items()):
+        if only_small and name.endswith(".bin"):
+            continue
+        digest = hashlib.sha256()
+        with _open_plain(path / name) as file:
+            while block := file.read(_CHUNK_BYTES):
+                digest.update(block)
+        if digest.hexdigest() != declared.sha256:
+            yield f"{path / name}: its sha256 is not the manifest's: the file is damaged or was replaced"
+
+
+def _graph_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
+    """Yield what would keep a graph from being loaded: whoever wrote the manifest may have written a foreign graph."""
+    for name in sorted(manifest.files):
+        if name.endswith(".onnx"):
+            try:
+                onnx_check.check(path / name)
+            except BundleError as error:
+                yield str(error)
+
+
+def read_small(path: Path) -> bytes:
+    """Return a manifest or certificate, which must be a regular file. Raises: BundleError, OSError."""
+    with _open_plain(path) as file:
+        data = file.read(_MAX_MANIFEST_BYTES + 1)
+    if len(data) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path}: expected at most {_MAX_MANIFEST_BYTES} bytes")
+    return data
+
+
+def _open_plain(path: Path) -> typing.BinaryIO:
+    """Open a regular file for reading without following a link or waiting on a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BundleError(f"{path}: not a regular file")
+    return os.fdopen(descriptor, "rb")

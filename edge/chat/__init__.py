@@ -1,0 +1,146 @@
+"""The one door to the engines: requests in, replies out."""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.chat.attachments import Access, Hearing, decode_media, heard, turns
+from edge.chat.messages import Message, MessageLike, Place
+from edge.chat.pdf_text import TextBudget
+from edge.chat.prompt import Turn, pieces
+from edge.chat.reasoning import Start, start_of
+from edge.chat.reply import Reply, api_errors
+from edge.chat.request import Request, read_request
+from edge.engine.engine import Engine
+from edge.engine.pieces import F32
+from edge.limits import Limits
+from edge.speech.companion import Listener
+
+
+class Engines(Protocol):
+    """What a chat asks of its models."""
+
+    def ids(self) -> list[str]:
+        """Return the ids of what is loaded or installed, the default first."""
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of the bundle that is the default for a name."""
+
+    def id_of(self, name: str) -> str:
+        """Return the id of the bundle that is the default for a name."""
+
+    def changed(self) -> str | None:
+        """Return why a loaded bundle cannot be used any more, None while all can."""
+
+    def listener(self, name: str) -> Listener | None:
+        """Return the speech-to-text model of a chat bundle, by the bundle's id."""
+
+    def close(self) -> None:
+        """Give the engines up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A request's media, decoded; sounds are not turned into text yet. budget: what became of the text of papers."""
+
+    turns: Sequence[Turn]
+    budget: TextBudget
+
+
+class Chat:
+    """Requests in, replies out: for clients in process, routes over HTTP, watches and commands.
+
+    models: which engine a name means; access: which media messages may name, and where they are decoded; limits: what a
+    request may hold (default: those of this machine). It owns both, and closes them.
+    """
+
+    def __init__(self, models: Engines, access: Access, limits: Limits | None = None) -> None:
+        self.models = models
+        self.access = access
+        self.limits = limits or Limits.of_this_machine()
+
+    def read(self, body: Mapping[str, object], *, place: Place | None = None) -> Request:
+        """Check a request's fields and fill in the defaults. Raises: as `read_request`."""
+        return read_request(body, limits=self.limits, place=place)
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of a model, opened if need be. Raises: ApiError."""
+        with api_errors():
+            return self.models.engine(name)
+
+    def open(self, request: Request, *, access: Access | None = None) -> Opened:
+        """Open a request's media, without the engine's help. access: as it is shared for this request.
+
+        Raises: ApiError.
+        """
+        with api_errors():
+            engine = self.models.engine(request.model)
+            budget = _text_budget(engine, self.limits)
+            opened = decode_media(
+                request.messages,
+                spec=engine.manifest,
+                access=access or self.access,
+                budget=budget,
+                limits=self.limits,
+                frames=request.video_frames,
+                hearing=Hearing(self.models.listener(engine.manifest.id), request.video_sound),
+            )
+            return Opened(opened, budget)
+
+    def start(
+        self,
+        request: Request,
+        *,
+        access: Access | None = None,
+        stopped: Callable[[], bool] | None = None,
+        media: Opened | None = None,
+    ) -> Reply:
+        """Open the request's media, lay out its prompt and hand it to the engine. Raises: ApiError.
+
+        access: as it is shared for this request; stopped: asked while audio is turned into text; media: what `open`
+        gave, if it was called before.
+        """
+        media = media or self.open(request, access=access)
+        with api_errors():
+            engine = self.models.engine(request.model)
+            manifest = engine.manifest
+            hearing = Hearing(self.models.listener(manifest.id), request.video_sound, stopped)
+            conversation = heard(media.turns, spec=manifest, hearing=hearing)
+            handle = engine.stream(pieces(conversation, manifest, tools=request.tools), request.options)
+            return Reply(
+                str(uuid.uuid4()),
+                manifest.id,
+                handle,
+                frozenset(tool.name for tool in request.tools),
+                media.budget if request.has_paper else None,
+                _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
+            )
+
+    def close(self) -> None:
+        """Give the engines up, and the processes that decode media."""
+        self.models.close()
+        self.access.worker.close()
+
+
+def next_logits(engine: Engine, messages: Sequence[MessageLike]) -> F32:
+    """Return the logits (V,) of the first token of an answer; messages as chat.create takes them.
+
+    Raises: as `Engine.stream`, and MediaError.
+    """
+    budget = _text_budget(engine, Limits())
+    conversation = turns(messages, spec=engine.manifest, access=Access(files=True), budget=budget)
+    return engine.logits(pieces(conversation, engine.manifest))
+
+
+def _text_budget(engine: Engine, limits: Limits) -> TextBudget:
+    """Return a budget for the text of PDFs in one request: at most a quarter of the context."""
+    n_tokens = min(limits.page_text_tokens, engine.context // 4)
+    return TextBudget(engine.tokenizer.encode, engine.tokenizer.decode, n_tokens)
+
+
+def _reasoning(last: Message) -> Start:
+    """Return how the answer of a model that reasons begins; last: the message that it answers or goes on from."""
+    if last.role != "assistant":
+        return start_of(None)
+    return start_of(" ".join(part for part in last.parts if isinstance(part, str)))

@@ -1,0 +1,376 @@
+"""Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from PIL import Image
+
+from edge.bundle.manifest import Manifest, VisionSpec
+from edge.chat.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
+from edge.chat.pdf_text import TextBudget, paper_parts
+from edge.chat.prompt import Clip, Part, Picture, Sound, Transcript, Turn
+from edge.errors import MediaError, ParameterError
+from edge.limits import Limits
+from edge.media import decoding
+from edge.media.audio import from_samples
+from edge.media.decoded import Decoded, Options
+from edge.media.fetch import read_url
+from edge.media.frames import small, spread
+from edge.media.image import U8, digest, from_array, received, reduced, size_of, tower_options
+from edge.media.pool import Client, Decoder, Pool, Share
+from edge.media.sandbox import Worker
+from edge.media.windows import F32
+from edge.media.windows import digest as sound_digest
+from edge.speech.companion import Listener
+
+if TYPE_CHECKING:
+    from edge.media.remote import Remote
+
+_LOG = logging.getLogger("edge")
+_MAX_LOST_CHARS = 200
+_DECODER_BYTES = 64 << 20  # what a decoder needs beside the pixels of an image
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Who hears sounds, and which.
+
+    listener: for bundles without an audio tower; tracks: whether the sound tracks of films are heard, too; stopped:
+    asked while the listener works.
+    """
+
+    listener: Listener | None = None
+    tracks: bool = False
+    stopped: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """What messages may name, and where it is decoded.
+
+    files: which local files, all, none or those in a folder; remote: what may be fetched, None for nothing.
+    apart: whether strangers ask, so that pictures are decoded in the process set apart, too; films and papers always
+    are, for the libraries that read them write to the terminal, want threads of their own, and crash.
+    """
+
+    files: bool | Path = False
+    remote: "Remote | None" = None
+    apart: bool = False
+    worker: Decoder = field(default_factory=Worker, repr=False)
+
+    def shared(self, client: Client | None) -> "Access":
+        """Return what one request of a client uses: it takes turns where the processes are a pool's."""
+        return replace(self, worker=self.worker.share(client)) if isinstance(self.worker, Pool) else self
+
+    def stop(self) -> None:
+        """Have nothing more decoded for the one request this is for, from any thread."""
+        if isinstance(self.worker, Share):
+            self.worker.stop()
+
+    def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
+        """Decode media. Raises: MediaError, MemoryExhausted, RateLimitError."""
+        if self.apart or kind in ("video", "pdf"):
+            return self.worker.decode(kind, data, options)
+        return decoding.decode(kind, data, options)
+
+
+def folder_of(files: bool | str | Path) -> bool | Path:
+    """Return which local files messages may name: all, none, or those in a folder.
+
+    Raises: ParameterError for an empty name, which would stand for whatever folder is the current one.
+    """
+    if isinstance(files, bool):
+        return files
+    if files == "":
+        raise ParameterError("files: expected True, False or the name of a folder, got ''", field="files")
+    return Path(files).expanduser()
+
+
+def allowing(hosts: Sequence[str], limits: Limits | None = None) -> "Remote | None":
+    """Return what may be fetched when these hosts are allowed; nothing is loaded for it without any.
+
+    Raises: ParameterError for a host that is none.
+    """
+    if not hosts:
+        return None
+    from edge.media.remote import Remote
+
+    limits = limits or Limits()
+    return Remote(
+        (hosts,) if isinstance(hosts, str) else tuple(hosts),
+        redirects=limits.redirects,
+        connect_s=limits.connect_s,
+        total_s=limits.fetch_s,
+        max_bytes=limits.fetch_bytes,
+    )
+
+
+def turns(
+    messages: Iterable[MessageLike],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits | None = None,
+) -> list[Turn]:
+    """Check messages and open their media; budget: of the text of papers.
+
+    Raises: UnprocessableEntityError naming every field that is wrong, MediaError and TextError naming the part.
+    """
+    problems = Problems()
+    limits = limits or Limits.of_this_machine()
+    checked = read_messages(messages, problems, limits)
+    problems.raise_any()
+    return open_media(checked, spec=spec, access=access, limits=limits, budget=budget)
+
+
+def open_media(
+    messages: Sequence[Message],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits,
+    frames: int | None = None,
+    hearing: Hearing | None = None,
+) -> list[Turn]:
+    """Open every media part, in order, and turn sounds into text where the bundle has no audio tower.
+
+    frames: how many of each film, the bundle's number unless given.
+    Raises: MediaError naming the part and what is taken; as Listener.hear.
+    """
+    opened = decode_media(
+        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, hearing=hearing
+    )
+    return heard(opened, spec=spec, hearing=hearing)
+
+
+def decode_media(
+    messages: Sequence[Message],
+    *,
+    spec: Manifest,
+    access: Access,
+    budget: TextBudget,
+    limits: Limits,
+    frames: int | None = None,
+    hearing: Hearing | None = None,
+) -> list[Turn]:
+    """Open every media part, in order, and leave sounds as samples. Raises: MediaError naming the part."""
+    opener = _Opener(spec, access, limits, frames, budget, hearing or Hearing())
+    return [opener.turn(message) for message in messages]
+
+
+def heard(opened: Sequence[Turn], *, spec: Manifest, hearing: Hearing | None) -> list[Turn]:
+    """Return turns with their sounds as text where the bundle has no audio tower. Raises: as Listener.hear."""
+    listener = None if hearing is None or spec.audio is not None else hearing.listener
+    if hearing is None or listener is None:
+        return list(opened)
+
+    def said(part: Part) -> Part:
+        if not isinstance(part, Sound):
+            return part
+        return Transcript(listener.hear(part.samples, part.digest, stopped=hearing.stopped))
+
+    return [replace(turn, parts=tuple(map(said, turn.parts))) for turn in opened]
+
+
+class _Opener:
+    """Opens the media of one request, and counts what it holds so far."""
+
+    def __init__(
+        self,
+        spec: Manifest,
+        access: Access,
+        limits: Limits,
+        frames: int | None,
+        budget: TextBudget,
+        hearing: Hearing,
+    ) -> None:
+        self._spec = spec
+        self._access = access
+        self._limits = limits
+        self._frames = frames
+        self._budget = budget
+        self._hearing = hearing
+        self._left_bytes = limits.decoded_bytes
+        self._left_pages = limits.pages
+        self._left_pages_here = 0
+
+    def turn(self, message: Message) -> Turn:
+        """Open the media of a message. Raises: MediaError."""
+        self._left_pages_here = self._limits.pages_per_message
+        results = tuple(result if isinstance(result, str) else self._parts(result) for result in message.results)
+        return Turn(message.role, self._parts(message.parts), message.calls, results)
+
+    def _parts(self, given: Iterable[str | MediaPart]) -> tuple[Part, ...]:
+        parts: list[Part] = []
+        for part in given:
+            parts.extend(self._open(part) if isinstance(part, MediaPart) else [part])
+        return tuple(parts)
+
+    def _open(self, part: MediaPart) -> Sequence[Part]:
+        place = ".".join(map(str, part.loc[1:]))
+        vision = self._spec.vision
+        try:
+            if part.kind == "audio":
+                return [self._sound(part)]
+            if vision is None:
+                raise MediaError(f"{part.kind}: {self._spec.id} takes {self._taken()}")
+            if part.kind == "image":
+                return [self._picture(part, vision)]
+            if part.kind == "video":
+                return self._film(part, vision)
+            return self._paper(part, vision)
+        except MediaError as error:
+            raise MediaError(f"{place}: {error}") from error
+
+    def _picture(self, part: MediaPart, spec: VisionSpec) -> Picture:
+        # The bytes left bound the pixels before anything is decoded.
+        max_px = min(self._limits.image_px, self._left_bytes // 3)
+        try:
+            if part.is_url:
+                memory_bytes = self._limits.decoded_bytes + _DECODER_BYTES
+                options = {"max_px": max_px, "memory_bytes": memory_bytes, **tower_options(spec)}
+                decoded = self._access.decode("image", self._read(part), options)
+                image = received(decoded, spec, max_px=max_px)
+            else:
+                image = reduced(cast(U8, part.source), spec, max_px=max_px)
+        except MediaError as error:
+            held = "" if max_px == self._limits.image_px else self._held()
+            raise MediaError(f"{error}{held}") from error
+        width, height = size_of(image)
+        self._hold_bytes(width * height * 3)  # what it was while it was decoded, though little of it may be left
+        return Picture(image, digest(image))
+
+    def _film(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+        """Open a film, and its sound track where that is asked for."""
+        wanted = self._frames or spec.frames
+        if not part.is_url:
+            return [self._frames_of(part.source, wanted, spec)]
+        if not self._hearing.tracks:
+            return [self._clip(self._read(part), spec, wanted)]
+        self._check_hearing()
+        data = self._read(part)
+        clip = self._clip(data, spec, wanted)
+        decoded = self._access.decode("audio", data, {**asdict(self._limits.sound), "track": True})
+        _tell_lost("audio", decoded)
+        return [clip, *(self._heard(cast(F32, samples)) for samples in decoded.arrays)]
+
+    def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
+        decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
+        _tell_lost("video", decoded)
+        frames, seconds = _pictures(decoded), decoded.info.get("seconds")
+        if not isinstance(seconds, list) or len(seconds) != len(frames):
+            raise MediaError("video: decoding it failed")
+        self._hold(frames)
+        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(map(int, seconds)))
+
+    def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> Clip:
+        """Take a film that is decoded already: a list of pictures, one second apart."""
+        if not isinstance(source, list | tuple | np.ndarray) or not len(source):
+            raise MediaError(f"video: expected a list of frames, got {shown(source)}")
+        if len(source) > self._limits.film_frames:
+            raise MediaError(f"video: expected at most {self._limits.film_frames} frames, got {len(source)}")
+        frames = []
+        indices = spread(len(source), wanted)
+        for index in indices:
+            rgb = from_array(source[index], max_px=self._limits.film_px)
+            whole = Image.fromarray(rgb)
+            frames.append(small(whole, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample))
+        self._hold(frames)
+        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
+
+    def _sound(self, part: MediaPart) -> Sound:
+        self._check_hearing()
+        limits = self._limits.sound
+        if part.is_url:
+            decoded = self._access.decode("audio", self._read(part), asdict(limits))
+            _tell_lost("audio", decoded)
+            samples = cast(F32, decoded.arrays[0])
+        else:
+            if not isinstance(part.source, tuple | list) or len(part.source) != 2:
+                raise MediaError(f"audio: expected samples and their rate in Hz, got {shown(part.source)}")
+            samples = from_samples(part.source[0], part.source[1], limits)
+        return self._heard(samples)
+
+    def _heard(self, samples: F32) -> Sound:
+        self._hold([samples])
+        return Sound(samples, sound_digest(samples))
+
+    def _check_hearing(self) -> None:
+        """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""
+        name = self._spec.id
+        if self._spec.audio is None and self._hearing.listener is None:
+            found = "it has no audio tower, and no companion is named that turns speech into text"
+            raise MediaError(
+                f"audio: {name} takes {self._taken()}; {found}: edge models companion {name} SPEECH-BUNDLE"
+            )
+
+    def _taken(self) -> str:
+        kinds = ["text"] if self._spec.vision is None else ["text", "images", "videos", "PDFs"]
+        if self._spec.audio is not None or self._hearing.listener is not None:
+            kinds.append("sounds")
+        return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else "text only"
+
+    def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+        max_pages = min(self._left_pages_here, self._left_pages)
+        if max_pages == 0:
+            limits, is_here = self._limits, self._left_pages_here == 0
+            most, where = (limits.pages_per_message, "a message") if is_here else (limits.pages, "all messages")
+            raise MediaError(f"pdf: expected at most {most} pages in {where}, got {most + 1} or more")
+        area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
+        options = {"max_pages": max_pages, "area_px": area_px, "max_bytes": self._left_bytes}
+        decoded = self._access.decode("pdf", self._read(part), options)
+        pages, texts = _pictures(decoded), decoded.info.get("texts")
+        if not isinstance(texts, list) or len(texts) != len(pages):
+            raise MediaError("pdf: decoding it failed")
+        self._hold(pages)
+        self._left_pages -= len(pages)
+        self._left_pages_here -= len(pages)
+        return paper_parts(pages, [str(text) for text in texts], self._budget)
+
+    def _read(self, part: MediaPart) -> bytes:
+        return read_url(str(part.source), files=self._access.files, remote=self._access.remote)
+
+    def _hold(self, arrays: Sequence[U8 | F32]) -> None:
+        """Count decoded bytes. Raises: MediaError."""
+        self._hold_bytes(sum(array.nbytes for array in arrays))
+
+    def _hold_bytes(self, n_bytes: int) -> None:
+        self._left_bytes -= n_bytes
+        if self._left_bytes < 0:
+            most = self._limits.decoded_bytes
+            raise MediaError(f"expected at most {most} bytes decoded in one request, got {most - self._left_bytes}")
+
+    def _held(self) -> str:
+        return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"
+
+
+def _tell_lost(kind: str, decoded: Decoded) -> None:
+    """Log what could not be decoded of media that are used nevertheless: numbers alone, for it is a log."""
+    if lost := decoded.info.get("lost"):
+        _LOG.warning("%s: %s", kind, str(lost)[:_MAX_LOST_CHARS])
+
+
+def _pictures(decoded: Decoded) -> Sequence[U8]:
+    """Return what was decoded, (H, W, 3) each: who did it may not have been itself any more. Raises: MediaError."""
+    if not decoded.arrays or any(a.dtype != np.uint8 or a.shape[2:] != (3,) or not a.size for a in decoded.arrays):
+        raise MediaError("decoding it failed")
+    return cast(Sequence[U8], decoded.arrays)
+
+
+def film_options(spec: VisionSpec, limits: Limits, n_frames: int) -> Options:
+    """Return how a film is decoded for a tower."""
+    return {
+        "frames": n_frames,
+        "max_s": limits.film_s,
+        "max_frames": limits.film_frames,
+        "max_px": limits.film_px,
+        "side": spec.tile_px,
+        "crop_share": spec.crop_share,
+        "resample": spec.resample,
+    }

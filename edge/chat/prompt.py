@@ -1,0 +1,324 @@
+"""A conversation as pieces: control ids, runs of text, and media, in the order the decoder reads them.
+
+The prompt never exists as one string, so nothing a user writes can be taken for a control token.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from edge.bundle.manifest import Manifest
+from edge.engine.pieces import F32, Control, Media, Piece, Text, Wave
+from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
+from edge.media.image import U8, size_of, tile_count
+from edge.media.resized import Resized
+from edge.media.windows import token_count
+
+Role = Literal["user", "assistant", "system", "tool_output"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
+
+    rgb: U8 | Resized
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of a film in order, and at which second each is shown (frame index / frames per second, rounded down)."""
+
+    frames: tuple[Picture, ...]
+    seconds: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A decoded sound. samples: (n,) float32, mono, 16 kHz; digest: `edge.engine.audio_tower.digest` of them."""
+
+    samples: F32
+    digest: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a companion heard in a sound."""
+
+    text: str
+
+
+Part = str | Picture | Clip | Sound | Transcript
+_KINDS: Mapping[type, str] = {Picture: "image", Clip: "video", Sound: "audio"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call that the assistant made earlier; text: what it wrote for arguments, where that is no JSON object."""
+
+    name: str
+    arguments: Mapping[str, object]
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function on offer; parameters is its JSON schema. What is None is left out of its line."""
+
+    name: str
+    description: str | None
+    parameters: Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: its parts in order, an assistant's calls, or (role tool_output) the results: texts, or parts."""
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    calls: tuple[Call, ...] = ()
+    results: tuple[str | tuple[Part, ...], ...] = ()
+
+
+# Our own words: here, and only here, the tool_call tags stand for control tokens.
+_BEFORE_TOOLS = {
+    "A": "# Tools\n\nYou may call one or more functions.\n\nFunction signatures are in <tools></tools>:\n<tools>\n",
+    "B": "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
+}
+_AFTER_TOOLS = {
+    "A": "\n</tools>\n\nReturn calls inside <tool_call></tool_call>:\n"
+    '<tool_call>\n{"name": <fn>, "arguments": <json>}\n</tool_call>',
+    "B": "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
+    "within <tool_call></tool_call> XML tags:\n"
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
+}
+_CALL_TAG = re.compile("(</?tool_call>)")
+_REASONING = re.compile(r"<reasoning>.*?(?:</reasoning>|\Z)\s*", re.DOTALL)
+
+
+def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] = ()) -> list[Piece]:
+    """Lay out a conversation for the decoder; a last turn of the assistant's is left open to be continued.
+
+    Adjacent text is one Text, adjacent control ids one Control. Raises: ParameterError for a system turn that is not
+    the first or holds media, MediaError for media and UnsupportedError for tools the bundle cannot take, BundleError
+    when the manifest lacks a control token. Source: reka-edge.md, 7.
+    """
+    if manifest.prompt.format == "flash":
+        return [Text(_flash_text(turns, manifest, tools))]
+    layout = _Layout(manifest)
+    system, rest = (turns[0], turns[1:]) if turns and turns[0].role == "system" else (None, turns)
+    if system is not None or tools:
+        layout.system(system, tools)
+    is_open = bool(rest) and rest[-1].role == "assistant"
+    for role, group in groupby(rest[:-1] if is_open else rest, key=lambda turn: turn.role):
+        if role == "tool_output":
+            layout.results([result for turn in group for result in turn.results])
+            continue
+        for turn in group:
+            layout.turn(turn)
+    if is_open:
+        layout.assistant(rest[-1])
+    else:
+        layout.text("assistant:")
+    return layout.pieces
+
+
+class _Layout:
+    """The pieces so far."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.pieces: list[Piece] = []
+        self._manifest = manifest
+
+    def text(self, text: str) -> None:
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Text):
+            self.pieces[-1] = Text(last.text + text)
+        elif text:
+            self.pieces.append(Text(text))
+
+    def control(self, spelling: str) -> None:
+        token = self._manifest.prompt.control.get(spelling)
+        if token is None:
+            raise BundleError(f"manifest.json: prompt.control: expected {spelling!r}, which this prompt needs")
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Control):
+            self.pieces[-1] = Control((*last.ids, token))
+        else:
+            self.pieces.append(Control((token,)))
+
+    def picture(self, picture: Picture) -> None:
+        spec = self._manifest.vision
+        if spec is None:
+            raise MediaError(f"image: {self._manifest.id} takes text only")
+        n_tokens = tile_count(*size_of(picture.rgb), spec) * spec.tokens_per_tile
+        self.control("<image>")
+        self.pieces.append(Media("image", picture.rgb, n_tokens, picture.digest))
+        self.control("</image>")
+
+    def clip(self, clip: Clip) -> None:
+        spec = self._manifest.vision
+        if spec is None:
+            raise MediaError(f"video: {self._manifest.id} takes text only")
+        is_timed = self._manifest.prompt.format == "yasa-timed"
+        self.control("<video>")
+        for frame, second in zip(clip.frames, clip.seconds, strict=True):
+            # A picture of these pixels may be cut into several tiles: its embeds are others.
+            media = Media("frame", frame.rgb, spec.tokens_per_tile, f"frame {frame.digest}")
+            if not is_timed:
+                self.pieces.append(media)
+                continue
+            self.text(f"t={second}s")
+            self.control("<image>")
+            self.pieces.append(media)
+            self.control("</image>")
+            self.text("\n")
+        self.control("</video>")
+
+    def sound(self, sound: Sound) -> None:
+        spec = self._manifest.audio
+        if spec is None:
+            raise MediaError(f"audio: {self._manifest.id} has no audio tower")
+        self.control("<audio>")
+        self.pieces.append(Wave(sound.samples, token_count(len(sound.samples), spec), sound.digest))
+        self.control("</audio>")
+
+    def transcript(self, transcript: Transcript) -> None:
+        self.control("<transcript>")
+        self.text(transcript.text)
+        self.control("</transcript>")
+
+    def parts(self, parts: Iterable[Part]) -> None:
+        """Add a turn's parts: a space between two texts, nothing around media."""
+        after_text = False
+        for part in parts:
+            if isinstance(part, Picture):
+                self.picture(part)
+            elif isinstance(part, Clip):
+                self.clip(part)
+            elif isinstance(part, Sound):
+                self.sound(part)
+            elif isinstance(part, Transcript):
+                self.transcript(part)
+            else:
+                self.text(f" {part}" if after_text else part)
+            after_text = isinstance(part, str)
+
+    def system(self, turn: Turn | None, tools: Sequence[Tool]) -> None:
+        parts = _system_texts(turn)
+        self.text("system: ")
+        self.parts(parts)
+        if tools:
+            wording = self._manifest.prompt.tools
+            if wording is None:
+                raise UnsupportedError(f"tools: {self._manifest.id} calls none; expected no tools")
+            self.text("\n\n" if any(parts) else "")
+            self.wording(_BEFORE_TOOLS[wording])
+            self.text("\n".join(map(_tool_line, tools)))
+            self.wording(_AFTER_TOOLS[wording])
+        self.text("\n\n")
+        self.control("<sep>")
+
+    def turn(self, turn: Turn) -> None:
+        """Add a finished turn of the user's or the assistant's."""
+        if turn.role == "system":
+            raise _late_system()
+        if turn.role == "user":
+            self.text("human: ")
+            self.parts(turn.parts)
+        else:
+            self.assistant(turn)
+            self.text("\n\n")
+        self.control("<sep>")
+
+    def assistant(self, turn: Turn) -> None:
+        """Add what the assistant said so far, without the end of its turn."""
+        self.text("assistant: ")
+        self.parts(turn.parts)
+        if turn.calls and any(turn.parts) and not _ends_line(turn.parts[-1]):
+            self.text("\n")
+        for call in turn.calls:
+            self.control("<tool_call>")
+            arguments = call.arguments if call.text is None else call.text
+            self.text("\n" + json.dumps({"name": call.name, "arguments": arguments}, default=dict))
+            self.control("</tool_call>")
+
+    def results(self, results: Sequence[str | tuple[Part, ...]]) -> None:
+        self.text("human: ")
+        for result in results:
+            self.control("<tool_response>")
+            self.text("\n")
+            self.parts((result,) if isinstance(result, str) else result)
+            self.text("\n")
+            self.control("</tool_response>")
+        self.control("<sep>")
+
+    def wording(self, text: str) -> None:
+        """Add words of ours, their tool_call tags as control tokens."""
+        for part in _CALL_TAG.split(text):
+            if _CALL_TAG.fullmatch(part):
+                self.control(part)
+            else:
+                self.text(part)
+
+
+def _flash_text(turns: Sequence[Turn], manifest: Manifest, tools: Sequence[Tool]) -> str:
+    """Lay out a conversation in the format of Reka Flash 3: one string, its separator plain text like all the rest."""
+    if tools or any(turn.calls or turn.results for turn in turns):
+        raise UnsupportedError(f"tools: {manifest.id} calls none; expected no tools, calls or results")
+    is_system = bool(turns) and turns[0].role == "system"
+    system = " ".join(_system_texts(turns[0])) if is_system else ""
+    rest = list(turns[1:] if is_system else turns)
+    if system and not (rest and rest[0].role == "user"):
+        rest.insert(0, Turn("user"))
+    said = []
+    for i, turn in enumerate(rest):
+        if turn.role == "system":
+            raise _late_system()
+        texts = _flash_texts(turn, manifest)
+        if turn.role == "user":
+            said.append("human: " + " ".join([system, *texts] if system and i == 0 else texts))
+            continue
+        is_open = i == len(rest) - 1
+        said.append("assistant: " + (" ".join(texts) if is_open else _REASONING.sub("", " ".join(texts))))
+    if not rest or rest[-1].role == "user":
+        said.append("assistant:")
+    return " <sep> ".join(said)
+
+
+def _flash_texts(turn: Turn, manifest: Manifest) -> list[str]:
+    texts = []
+    for part in turn.parts:
+        if not isinstance(part, str | Transcript):
+            raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} takes text only")
+        # Its vocabulary has no tokens for them: the same words, as text.
+        texts.append(part if isinstance(part, str) else f"<transcript>{part.text}</transcript>")
+    return texts
+
+
+def _system_texts(turn: Turn | None) -> list[str]:
+    parts = [part for part in turn.parts if isinstance(part, str)] if turn else []
+    if turn and len(parts) != len(turn.parts):
+        raise ParameterError("expected text only in a system message", field="messages")
+    return parts
+
+
+def _late_system() -> ParameterError:
+    return ParameterError("expected a system message only as the first message", field="messages")
+
+
+def _tool_line(tool: Tool) -> str:
+    function: dict[str, object] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    return json.dumps({"type": "function", "function": function}, default=dict)
+
+
+def _ends_line(part: Part) -> bool:
+    return isinstance(part, str) and part.endswith("\n")

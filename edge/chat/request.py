@@ -1,0 +1,198 @@
+"""A request's fields, checked, every default filled in."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edge.chat.messages import MediaPart, Message, Place, Problems, read_messages
+from edge.chat.messages import shown as _shown
+from edge.chat.prompt import Tool
+from edge.chat.reply import api_errors
+from edge.chat.tools import read_choice, read_form, read_tools
+from edge.engine.answer import Options
+from edge.errors import (
+    UnsupportedError,
+)
+from edge.limits import Limits
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A numeric field: its default, and the range a value must lie in, `above` being outside of it."""
+
+    default: int | float
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    whole: bool = False
+
+    @property
+    def wanted(self) -> str:
+        kind = "an integer" if self.whole else "a number"
+        if math.isfinite(self.above):
+            return f"{kind} in ({self.above:g}, {self.high:g}]"
+        return f"{kind} >= {self.low:g}" if math.isinf(self.high) else f"{kind} in [{self.low:g}, {self.high:g}]"
+
+
+_NUMBERS: Mapping[str, _Number] = {
+    "max_tokens": _Number(1024, low=1, whole=True),
+    "temperature": _Number(0.4, low=0),
+    "top_p": _Number(0.95, above=0, high=1),
+    "top_k": _Number(1024, low=1, whole=True),
+    "frequency_penalty": _Number(0.0, low=-2, high=2),
+    "presence_penalty": _Number(0.0, low=-2, high=2),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose fields are right, defaults filled in.
+
+    tools: those that may be called. video_frames: how many of each film are looked at, None: as the bundle has it.
+    video_sound: whether their sound tracks are heard, too.
+    """
+
+    model: str
+    messages: Sequence[Message]
+    options: Options
+    tools: tuple[Tool, ...] = ()
+    video_frames: int | None = None
+    video_sound: bool = False
+
+    @property
+    def has_media(self) -> bool:
+        """Whether any message names media."""
+        return any(isinstance(part, MediaPart) for message in self.messages for part in message.parts)
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether any message names a PDF."""
+        parts = (part for message in self.messages for part in message.all_parts)
+        return any(isinstance(part, MediaPart) and part.kind == "pdf" for part in parts)
+
+
+def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | None = None) -> Request:
+    """Check a request's fields; null or absent is the default, unknown fields are ignored.
+
+    place: where what stands here stood in a request that came in another form.
+    Raises: UnprocessableEntityError naming every field that is wrong, ApiError 400 for what this version has not.
+    Source: chat-api, 2.
+    """
+    problems = Problems(place)
+    with api_errors():
+        messages = read_messages(body.get("messages"), problems, limits)
+    model = body.get("model")
+    if model is None:
+        problems.add(("body", "model"), "expected a model's name, got none", "missing")
+    elif not isinstance(model, str) or not model:
+        problems.add(("body", "model"), f"expected a model's name, got {_shown(model)}", "string_type")
+    numbers = {name: _read_number(name, body.get(name), problems) for name in _NUMBERS}
+    seed = body.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        problems.add(("body", "seed"), f"expected an integer, got {_shown(seed)}", "int_type")
+    stop = _read_stop(body.get("stop"), problems, limits)
+    tools = read_tools(body.get("tools"), problems)
+    choice = read_choice(body.get("tool_choice"), tools, problems)
+    with api_errors():
+        form = read_form(body.get("response_format"), choice, tools, problems)
+    if form is not None:
+        form = replace(form, limit=str(problems.place(("body", "max_tokens"))[-1]))
+    top_logprobs = _read_logprobs(body, problems, limits)
+    frames = _read_frames(body.get("video_frames"), problems, limits)
+    sound = body.get("video_sound")
+    if sound is not None and not isinstance(sound, bool):
+        problems.add(("body", "video_sound"), f"expected true or false, got {_shown(sound)}", "bool_type")
+    _check_features(body, problems)
+    problems.raise_any()
+    _refuse_features(body)
+    options = Options(
+        max_tokens=int(numbers["max_tokens"]),
+        temperature=numbers["temperature"],
+        top_p=numbers["top_p"],
+        top_k=int(numbers["top_k"]),
+        frequency_penalty=numbers["frequency_penalty"],
+        presence_penalty=numbers["presence_penalty"],
+        seed=seed if isinstance(seed, int) else None,
+        stop=stop,
+        fresh=messages[-1].role != "assistant",
+        form=form,
+        top_logprobs=top_logprobs,
+        calls=bool(tools) and choice != "none",
+    )
+    return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound is True)
+
+
+def _read_number(name: str, value: object, problems: Problems) -> float:
+    """Return a numeric field's value, its default for null; what is wrong goes to `problems`."""
+    number = _NUMBERS[name]
+    if value is None:
+        return number.default
+    kinds = (int,) if number.whole else (int, float)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        kind = "int_type" if number.whole else "float_type"
+        problems.add(("body", name), f"expected {number.wanted}, got {_shown(value)}", kind)
+        return number.default
+    # Python's integers go past what the sampler's floats can hold.
+    largest = math.inf if number.whole else sys.float_info.max
+    if not (number.low <= value <= number.high and value > number.above and abs(value) <= largest):
+        problems.add(("body", name), f"expected {number.wanted}, got {_shown(value)}", "value_error")
+        return number.default
+    return value
+
+
+def _read_stop(stop: object, problems: Problems, limits: Limits) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    if not isinstance(stop, list | tuple):
+        problems.add(("body", "stop"), f"expected a list of strings, got {_shown(stop)}", "list_type")
+        return ()
+    if len(stop) > limits.stop:
+        problems.add(("body", "stop"), f"expected at most {limits.stop} strings, got {len(stop)}", "too_long")
+        return ()
+    for i, text in enumerate(stop):
+        n_bytes = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+        if not 1 <= n_bytes <= limits.stop_bytes:
+            msg = f"expected a string of 1 to {limits.stop_bytes} bytes, got {_shown(text)} of {n_bytes} bytes"
+            problems.add(("body", "stop", i), msg, "string_type" if not isinstance(text, str) else "value_error")
+    return tuple(stop)
+
+
+def _read_frames(value: object, problems: Problems, limits: Limits) -> int | None:
+    """Return how many frames of a film are looked at, None for the bundle's own number."""
+    most = limits.video_frames
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
+        return value
+    msg = f"expected an integer in [1, {most}], got {_shown(value)}"
+    problems.add(("body", "video_frames"), msg, "value_error" if isinstance(value, int) else "int_type")
+    return None
+
+
+def _read_logprobs(body: Mapping[str, object], problems: Problems, limits: Limits) -> int | None:
+    """Return how many likeliest tokens to report beside each one; None when no probabilities are asked for."""
+    wanted, top = body.get("logprobs"), body.get("top_logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        problems.add(("body", "logprobs"), f"expected true or false, got {_shown(wanted)}", "bool_type")
+    if top is None:
+        return 0 if wanted is True else None
+    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= limits.top_logprobs:
+        msg = f"expected an integer in [0, {limits.top_logprobs}], got {_shown(top)}"
+        problems.add(("body", "top_logprobs"), msg, "value_error")
+        return None
+    if wanted is not True:
+        problems.add(("body", "top_logprobs"), "expected logprobs true beside it", "value_error")
+    return top
+
+
+def _check_features(body: Mapping[str, object], problems: Problems) -> None:
+    """Check the types of fields whose features this version refuses."""
+    search = body.get("use_search_engine")
+    if search is not None and not isinstance(search, bool):
+        problems.add(("body", "use_search_engine"), f"expected true or false, got {_shown(search)}", "bool_type")
+
+
+def _refuse_features(body: Mapping[str, object]) -> None:
+    """Refuse what this version has not, instead of answering without it. Raises: ApiError 400."""
+    with api_errors():
+        if body.get("use_search_engine"):
+            raise UnsupportedError("use_search_engine: there is no search offline; expected false")

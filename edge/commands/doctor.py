@@ -1,0 +1,44 @@
+"""edge doctor and edge bench: what is wrong with this machine, and how fast it is."""
+
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import AsJson, ModelName, api_failures
+
+
+def doctor(model: ModelName = None) -> None:
+    """Check this machine and the bundle: versions, threads, memory, every byte, one token."""
+    from edge.commands.checkup import examine
+
+    with api_failures():
+        healthy = True
+        for check in examine(model):
+            healthy = healthy and check.good
+            print(f"{'ok  ' if check.good else 'BAD '} {check.name + ':':<12} {check.found}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def bench(
+    model: ModelName = None,
+    n_prompt: Annotated[int, typer.Option("--prompt", min=2, help="Tokens to read.")] = 256,
+    n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Tokens to generate.")] = 64,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+    grammar: Annotated[
+        bool, typer.Option("--grammar", help="Answers held to a schema too: their extra work as a share of decoding.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: tokens/s in and out, GB/s, seconds per tile, memory anonymous and mapped apart."""
+    import json
+
+    from edge.commands.checkup import measure
+
+    figures = measure(model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, grammar=grammar)
+    if as_json:
+        print(json.dumps(figures, indent=1))
+        return
+    for name, value in figures.items():
+        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{name.replace('_', ' ') + ':':<26} {shown}")

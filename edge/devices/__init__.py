@@ -1,0 +1,1 @@
+"""Cameras and microphones, and what watches them."""

@@ -1,0 +1,41 @@
+"""The audio tower: log-mel windows in, embeddings out, and those of recent audio kept.
+
+Source: reka-edge.md, 5 (native).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle.manifest import AudioSpec
+from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.session import check_shapes
+from edge.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+F32 = npt.NDArray[np.float32]
+
+
+class SoundTower:
+    """audio.onnx: a window at a time to embeds, and the embeds of sounds heard lately."""
+
+    def __init__(self, session: "ort.InferenceSession", spec: AudioSpec, hidden_size: int, *, limit_bytes: int) -> None:
+        mel, embeds = (None, spec.n_mels, spec.window_frames), (None, spec.tokens_per_window, hidden_size)
+        check_shapes(session, inputs={"mel": mel}, outputs={"embeds": embeds}, file="audio.onnx")
+        self.spec = spec
+        self.recent = RecentEmbeds(limit_bytes)
+        self._session = session
+
+    def encode(self, mel: F32, *, options: "ort.RunOptions") -> F32:
+        """Return a window's embeds. mel: (n_mels, window_frames) float32 -> (tokens_per_window, H).
+
+        Raises: NonFiniteError.
+        """
+        (embeds,) = self._session.run(["embeds"], {"mel": mel[None]}, options)
+        if not np.isfinite(embeds).all():
+            raise NonFiniteError("a window of a sound")
+        rows: F32 = embeds[0]
+        return rows

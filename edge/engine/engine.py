@@ -1,0 +1,245 @@
+"""A loaded bundle that answers: opened once, used from any thread, closed to free everything."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle import store
+from edge.bundle.loaded import LoadedFiles
+from edge.bundle.manifest import Bundle, Manifest
+from edge.engine.answer import Answer, Ends, Options, check
+from edge.engine.audio_tower import SoundTower
+from edge.engine.cache import Cache, default_context
+from edge.engine.decoder import Decoder
+from edge.engine.embedding import Embedding
+from edge.engine.grammar.constraint import Grammars, Held
+from edge.engine.handle import Handle, Progress
+from edge.engine.layout import Positions, lay_out
+from edge.engine.model import Model, Units, Work
+from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
+from edge.engine.session import available_bytes, open_session, thread_count
+from edge.engine.tokenizer import Tokenizer
+from edge.engine.vision_tower import Vision
+from edge.engine.worker import Worker
+from edge.errors import MediaError, MemoryExhausted, ParameterError
+from edge.media.image import U8, digest, tile_count
+
+__all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
+
+F32 = npt.NDArray[np.float32]
+
+_RECENT_BYTES = 64 << 20  # of embeds kept for each tower
+
+
+@dataclass(frozen=True)
+class Stats:
+    """An engine's memory in bytes and its work so far; the cache's pages are taken as positions are written."""
+
+    threads: int
+    slots: int
+    context: int
+    weights_bytes: int
+    cache_bytes: int
+    cache_used_bytes: int
+    pictures_bytes: int
+    sounds_bytes: int
+    work: Work
+    held: Held
+
+
+class Engine:
+    """A bundle in memory, its one worker thread, and everything that can be asked of them."""
+
+    def __init__(self, bundle: Bundle, *, threads: int, context: int, slots: int) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.threads = threads
+        self.context = context
+        self.slots = slots
+        prompt = bundle.manifest.prompt
+        self._tokenizer = Tokenizer.open(bundle)
+        control = self._tokenizer.control
+        self._ends = Ends(
+            frozenset(prompt.stop_ids),
+            prompt.stop_strings,
+            control=frozenset(control.values()),
+            call_tags=frozenset(control[tag] for tag in CALL_TAGS if tag in control),
+        )
+        self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
+        self._files = LoadedFiles(bundle.path, bundle.manifest.files)
+        self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots), check=self._files.check)
+        # Runs when the engine is forgotten and when the program ends, whichever comes first.
+        self._finalizer = weakref.finalize(self, self._worker.close)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        slots: int = 1,
+        verify: bool = False,
+    ) -> "Engine":
+        """Open a bundle. threads: every CPU unless given; context: the model's, cut to what memory allows.
+
+        slots: conversations at a time. verify: read every byte against its sha256 first, not the small files alone.
+        Raises: BundleError, ParameterError, MemoryExhausted.
+        """
+        if verify:
+            store.check(Path(path))
+        bundle = Bundle.open(Path(path))
+        spec = bundle.manifest.text
+        if slots < 1:
+            raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
+        if context is None:
+            context = default_context(spec, slots=slots, available_bytes=available_bytes())
+        elif not 1 <= context <= spec.context:
+            raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
+        return cls(bundle, threads=thread_count(threads), context=context, slots=slots)
+
+    def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
+        """Queue a prompt and return the handle of its answer.
+
+        Raises: ContextLengthError with both counts, ParameterError naming the field, SchemaError for a form that does
+        not fit in what is left, TextError, EngineClosed.
+        """
+        check(options)
+        self._files.check()
+        positions = self._lay_out(prompt)
+        constraint = None
+        if options.form is not None:
+            n_free = self.context - len(positions)
+            constraint = self._grammars.constraint(options.form, most=min(options.max_tokens, n_free + 1))
+        # A handle holds its engine: a generation that is being read keeps it open.
+        handle = Handle(Progress("", len(positions), 0, None), self._cancel)
+        answer = Answer(handle, options, self._ends, self._tokenizer, len(positions), constraint)
+        self._worker.submit(answer, positions)
+        return handle
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer: text to ids and back."""
+        return self._tokenizer
+
+    def logits(self, prompt: Sequence[Piece]) -> F32:
+        """Return the logits (V,) of the token that follows a prompt. Raises: as stream."""
+        logits: F32 = self._score(self._lay_out(prompt), 1)[0]
+        return logits
+
+    def score(self, prompt: Sequence[Piece], answer_ids: Sequence[int]) -> F32:
+        """Return the logits (n, V) that predict each of n answer tokens when the ones before are given.
+
+        Raises: as stream.
+        """
+        n = len(answer_ids)
+        if n < 1 or not all(0 <= token < self.manifest.text.vocab_size for token in answer_ids):
+            raise ParameterError("answer_ids: expected ids of the vocabulary, at least one", field="answer_ids")
+        return self._score(self._lay_out([*prompt, Control(tuple(answer_ids[:-1]))]), n)
+
+    def encode_image(self, rgb: U8) -> F32:
+        """Return a picture's embeds (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
+        spec = self.manifest.vision
+        if spec is None:
+            raise MediaError("image: this bundle takes text only")
+        height, width = rgb.shape[:2]
+        media = Media("image", rgb, tile_count(width, height, spec) * spec.tokens_per_tile, digest(rgb))
+        return self._worker.call(lambda model: _exhaust(model.encode(media, owner=None)))
+
+    def encode_tile(self, tile: F32) -> F32:
+        """Return the embeds (n_tokens, H) of one tile, (3, T, T) as `edge.media.image.tiles` cuts it.
+
+        Raises: MediaError, EngineClosed.
+        """
+        return self._worker.call(lambda model: model.encode_tile(tile, owner=None))
+
+    def stats(self) -> Stats:
+        """Return what the engine holds and did. Raises: EngineClosed."""
+        model = self._worker.model
+        return Stats(
+            threads=self.threads,
+            slots=self.slots,
+            context=self.context,
+            weights_bytes=self.manifest.memory.weights_bytes,
+            cache_bytes=model.cache.nbytes,
+            cache_used_bytes=model.cache.used_bytes,
+            pictures_bytes=0 if model.vision is None else model.vision.recent.nbytes,
+            sounds_bytes=0 if model.audio is None else model.audio.recent.nbytes,
+            work=replace(model.work),
+            held=replace(self._grammars.held),
+        )
+
+    def changed(self) -> str | None:
+        """Return what has changed on disk since the bundle was loaded; it is not used any more then. None: nothing."""
+        return self._files.changed()
+
+    def check_files(self) -> None:
+        """Raise where a file has changed since it was loaded. Raises: BundleChanged."""
+        self._files.check()
+
+    def files_now(self) -> object:
+        """Return what the system says of the bundle's files at present, to be compared with another time."""
+        return self._files.now()
+
+    def close(self) -> None:
+        """End every answer with EngineClosed and free sessions and cache; closing twice is fine."""
+        self._finalizer()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cancel(self, handle: Handle) -> None:
+        self._worker.cancel(handle)
+
+    def _lay_out(self, prompt: Sequence[Piece]) -> Positions:
+        positions = lay_out(prompt, self._tokenizer, limit=self.context)
+        if not len(positions):
+            raise ParameterError("messages: expected a prompt of at least one token", field="messages")
+        return positions
+
+    def _score(self, positions: Positions, n_logits: int) -> F32:
+        def read(model: Model) -> F32:
+            slot = model.cache.take(positions.keys, n_read=max(2, n_logits))
+            try:
+                return _exhaust(model.read(positions, slot, n_logits=n_logits, owner=None))
+            finally:
+                model.cache.release(slot)
+
+        return self._worker.call(read)
+
+
+def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
+    """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
+    text, seeing, hearing = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
+    try:
+        cache = Cache(text, capacity=context, slots=slots)
+        embedding = Embedding(bundle)
+    except (OSError, MemoryError, ValueError) as error:
+        raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
+    session = open_session(bundle.file("decoder.onnx"), threads=threads)
+    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.has_int4)
+    limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
+    vision = audio = None
+    if seeing is not None:
+        session = open_session(bundle.file("vision.onnx"), threads=threads)
+        vision = Vision(session, seeing, text.hidden_size, limit_bytes=limit_bytes)
+    if hearing is not None:
+        session = open_session(bundle.file("audio.onnx"), threads=threads)
+        audio = SoundTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
+    return Model(decoder, embedding, vision, audio)
+
+
+def _exhaust(units: Units[F32]) -> F32:
+    """Do all units of work at once and return the result."""
+    while True:
+        try:
+            next(units)
+        except StopIteration as end:
+            result: F32 = end.value
+            return result

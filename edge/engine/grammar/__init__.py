@@ -1,0 +1,1 @@
+"""Constrained output: JSON schemas and grammars, and the tokens that keep an answer valid."""

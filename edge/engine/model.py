@@ -1,0 +1,218 @@
+"""A bundle's graphs and tables as one model: reads prompts unit by unit, steps, looks at pictures; knows no queue."""
+
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle.manifest import VisionSpec
+from edge.engine.audio_tower import SoundTower
+from edge.engine.decoder import Decoder
+from edge.engine.embedding import Embedding
+from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.layout import Positions, chunks
+from edge.engine.pieces import Known, Media, Wave
+from edge.engine.session import run_options
+from edge.engine.vision_tower import Vision
+from edge.errors import MediaError, NonFiniteError
+from edge.media.image import frame_tile, tiles
+from edge.media.windows import windows
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+F32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+Units = Generator[None, None, T]  # yields between units of work, one chunk or one tile each
+
+
+class Owner(Protocol):
+    """Whoever a run is for; a run for one that is cancelled ends at its next node."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the result is no longer wanted."""
+
+
+@dataclass
+class Work:
+    """What was done so far: rows, tokens, tiles and windows of sound, and the seconds they took."""
+
+    n_read: int = 0
+    read_s: float = 0.0
+    n_generated: int = 0
+    step_s: float = 0.0
+    n_tiles: int = 0
+    tile_s: float = 0.0
+    n_windows: int = 0
+    window_s: float = 0.0
+
+
+class Runs:
+    """The run under way, and how to end it from another thread."""
+
+    def __init__(self) -> None:
+        self._current: tuple[Owner | None, ort.RunOptions] | None = None
+        self._stopped = False
+
+    @contextmanager
+    def options(self, owner: Owner | None) -> Iterator["ort.RunOptions"]:
+        """Give the options of a run for one conversation, or for several (None)."""
+        options = run_options()
+        self._current = (owner, options)
+        # Looked at after _current is set: whoever cancels sets the flag first and looks at _current then.
+        options.terminate = self._stopped or (owner is not None and owner.cancelled)
+        try:
+            yield options
+        finally:
+            self._current = None
+
+    def end(self, owner: Owner) -> None:
+        """End the run under way if it is for this owner alone."""
+        current = self._current
+        if current is not None and current[0] is owner:
+            current[1].terminate = True
+
+    def stop(self) -> None:
+        """End the run under way and every later one."""
+        self._stopped = True
+        current = self._current
+        if current is not None:
+            current[1].terminate = True
+
+
+class Model:
+    """Decoder with its cache, embedding table and towers. One thread at a time."""
+
+    def __init__(
+        self, decoder: Decoder, embedding: Embedding, vision: Vision | None, audio: SoundTower | None = None
+    ) -> None:
+        self.cache = decoder.cache
+        self.vision = vision
+        self.audio = audio
+        self.runs = Runs()
+        self.work = Work()
+        self._decoder = decoder
+        self._embedding = embedding
+
+    def read(self, positions: Positions, slot: int, *, n_logits: int, owner: Owner | None) -> Units[F32]:
+        """Read the rest of a prompt into its slot, yielding between units; returns the last n_logits logits (n, V)."""
+        known: dict[str, F32] = {}  # by digest
+        scored: list[F32] = []
+        first_scored = len(positions) - n_logits
+        for start, stop in chunks(self.cache.length(slot), len(positions)):
+            for media in positions.media(start, stop):
+                if media.digest not in known:
+                    known[media.digest] = yield from self._perceive(media, owner)
+            embeds = positions.embeds(start, stop, self._embedding, known)
+            n_here = max(0, stop - max(start, first_scored))
+            logits = self._read_chunk(slot, embeds, max(1, n_here), owner)
+            self.cache.wrote(slot, positions.keys[start:stop])
+            if n_here:
+                scored.append(logits)
+            if stop < len(positions):
+                following = {media.digest for media in positions.media(stop, stop + 1)}
+                known = {digest: rows for digest, rows in known.items() if digest in following}
+                yield
+        return np.concatenate(scored)
+
+    def step(self, slots: Sequence[int], tokens: Sequence[int]) -> F32:
+        """Feed each conversation its newest token; return their logits (n, V)."""
+        started = time.monotonic()
+        embeds = self._embedding.rows(tokens)
+        with self.runs.options(None) as options:
+            logits = self._decoder.step(slots, embeds, options=options)
+        for slot in slots:
+            self.cache.grew(slot)
+        self.work.n_generated += len(slots)
+        self.work.step_s += time.monotonic() - started
+        return logits
+
+    def encode(self, media: Media | Wave, *, owner: Owner | None) -> Units[F32]:
+        """Run media through their tower, yielding after each tile or window; returns their embeds (n_tokens, H).
+
+        Raises: MediaError when the bundle has no such tower or the media are not of n_tokens.
+        """
+        if isinstance(media, Wave):
+            return (yield from self._hear(media, owner))
+        return (yield from self._look(media, owner))
+
+    def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
+        """Run one tile (3, T, T) through the tower; returns its embeds (n, H). Raises: MediaError without a tower."""
+        if self.vision is None:
+            raise MediaError("image: this bundle takes text only")
+        started = time.monotonic()
+        with self.runs.options(owner) as options:
+            embeds = self.vision.encode(tile, options=options)
+        self.work.n_tiles += 1
+        self.work.tile_s += time.monotonic() - started
+        return embeds
+
+    def forget(self) -> None:
+        """Drop what is only kept to be used again."""
+        self.cache.forget()
+        for tower in (self.vision, self.audio):
+            if tower is not None:
+                tower.recent.forget()
+
+    def _perceive(self, media: Media | Wave | Known, owner: Owner | None) -> Units[F32]:
+        """Return the embeds of media, from memory if they came lately."""
+        if isinstance(media, Known):
+            return media.embeds
+        tower = self.audio if isinstance(media, Wave) else self.vision
+        recent = RecentEmbeds(0) if tower is None else tower.recent
+        known = recent.recall(media.digest)
+        if known is not None and len(known) == media.n_tokens:
+            return known
+        embeds = yield from self.encode(media, owner=owner)
+        recent.remember(media.digest, embeds)
+        return embeds
+
+    def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
+        if self.vision is None:
+            raise MediaError("image: this bundle takes text only")
+        spec = self.vision.spec
+        rows: list[F32] = []
+        for tile in _tiles(media, spec):
+            rows.append(self.encode_tile(tile, owner=owner))
+            yield
+        embeds = np.concatenate(rows)
+        if len(embeds) != media.n_tokens:
+            raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeds)}")
+        return embeds
+
+    def _hear(self, wave: Wave, owner: Owner | None) -> Units[F32]:
+        if self.audio is None:
+            raise MediaError("audio: this bundle has no audio tower")
+        rows: list[F32] = []
+        for mel in windows(wave.samples, self.audio.spec):
+            started = time.monotonic()
+            with self.runs.options(owner) as options:
+                rows.append(self.audio.encode(mel, options=options))
+            self.work.n_windows += 1
+            self.work.window_s += time.monotonic() - started
+            yield
+        embeds = np.concatenate(rows)[: wave.n_tokens]
+        if len(embeds) != wave.n_tokens:
+            raise MediaError(f"audio: expected {wave.n_tokens} positions, its windows give {len(embeds)}")
+        return embeds
+
+    def _read_chunk(self, slot: int, embeds: F32, n_logits: int, owner: Owner | None) -> F32:
+        started = time.monotonic()
+        with self.runs.options(owner) as options:
+            logits = self._decoder.read(slot, embeds, n_logits=n_logits, options=options)
+        self.work.n_read += len(embeds)
+        self.work.read_s += time.monotonic() - started
+        if not np.isfinite(logits).all():
+            raise NonFiniteError(f"position {self.cache.length(slot) + len(embeds)} of the prompt")
+        return logits
+
+
+def _tiles(media: Media, spec: VisionSpec) -> Iterable[F32]:
+    if media.kind == "frame" and isinstance(media.rgb, np.ndarray):
+        return [frame_tile(media.rgb, spec)]
+    return tiles(media.rgb, spec)

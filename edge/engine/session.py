@@ -1,0 +1,167 @@
+"""onnxruntime sessions, the threads and the memory they may use, and its failures in our words."""
+
+import contextlib
+import ctypes
+import importlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from edge.bundle import onnx_check
+from edge.errors import BundleError, EdgeError, MemoryExhausted, ParameterError, RuntimeFailure
+
+if TYPE_CHECKING:  # onnxruntime is slow to import: whoever only reads manifests should not wait for it
+    import onnxruntime as ort
+
+Shape = tuple[int | None, ...]  # None: a dimension that varies
+
+_SILENT = 4
+# Most of the speed of spinning at a fifth of its idle CPU.
+_SPIN_US = 1000
+# What the exporter writes folds to next to nothing; a few bytes of another graph may fold to gigabytes.
+_MAX_FOLDED_BYTES = 16 << 20
+_OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "failed to allocate", "bad allocation", "Out of memory")
+_CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/proc/cpuinfo")
+
+
+def thread_count(threads: int | None) -> int:
+    """Return the threads to compute with: as many as asked for, else one per CPU this process may use.
+
+    Raises: ParameterError.
+    """
+    if threads is not None and threads < 1:
+        raise ParameterError(f"threads: expected an integer >= 1, got {threads!r:.200}", field="threads")
+    if threads is not None:
+        return threads
+    try:
+        n_cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        n_cpus = os.cpu_count() or 1
+    return max(1, min(n_cpus, _cpu_quota()))
+
+
+def available_bytes() -> int:
+    """Return the memory that can still be taken: the system's, or the control group's if that is less."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        system = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    return system if limit is None or used is None else max(0, min(system, limit - used))
+
+
+def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
+    """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
+    onnx_check.check(path)
+    ort = _onnxruntime()
+    clips = not _has_vnni()
+    try:
+        session = ort.InferenceSession(str(path), _options(threads, clips), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        failure = failure_of(error)
+        if isinstance(failure, MemoryExhausted):
+            raise failure from error
+        raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
+    if clips:
+        _give_back()
+    return session
+
+
+def check_shapes(
+    session: "ort.InferenceSession", *, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], file: str
+) -> None:
+    """Compare a graph's inputs, and some of its outputs, with what the manifest makes of them.
+
+    Raises: BundleError naming the input or output.
+    """
+    takes = {each.name: each.shape for each in session.get_inputs()}
+    gives = {each.name: each.shape for each in session.get_outputs()}
+    for name in takes.keys() - inputs.keys():
+        raise BundleError(f"{file}: input {name!r:.100} is not known")
+    for found, wanted in ((takes, inputs), (gives, outputs)):
+        for name, shape in wanted.items():
+            got = tuple(size if isinstance(size, int) else None for size in found[name]) if name in found else "nothing"
+            if got != shape:
+                raise BundleError(f"{file}: {name}: expected the shape {shape} by the manifest, got {got}")
+
+
+def run_options() -> "ort.RunOptions":
+    """Return the options of one run; setting their `terminate` ends the run at its next node."""
+    ort = _onnxruntime()
+
+    options = ort.RunOptions()
+    options.log_severity_level = _SILENT
+    return options
+
+
+def failure_of(error: BaseException) -> EdgeError:
+    """Say in our words what went wrong while computing; errors of ours stay as they are."""
+    if isinstance(error, EdgeError):
+        return error
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return MemoryExhausted("not enough memory for this request; it was given up and what it held is freed")
+    return RuntimeFailure(f"the model could not be run ({type(error).__name__})")
+
+
+def _options(threads: int, clips: bool) -> "ort.SessionOptions":
+    """Return the options of a session. clips: the CPU's fast sums of 8-bit products are none to rely on."""
+    options = _onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    # Row counts change from run to run: remembered allocation patterns would pile up and never fit.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
+    if clips:
+        # x86 without VNNI adds pairs of products of uint8 and int8 in 16 bits, where they are clipped: 8-bit layers are
+        # off by 1 % to 50 %. This has the weights made uint8 as they are loaded, whose sums are exact and about a
+        # quarter slower. It would cost CPUs with VNNI their fast sums too, so it is not for all; ARM ignores it.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _has_vnni() -> bool:
+    """Tell whether this is an x86 that adds products of 8-bit numbers in 32 bits; not where nobody can say."""
+    try:
+        lines = _CPUS.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    # Of a CPU with both, onnxruntime takes the sums in 512 bits.
+    return ("avx512_vnni" if "avx512f" in flags else "avx_vnni") in flags
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: converted weights would stay in glibc's heap, as many bytes as the model."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _onnxruntime() -> ModuleType:
+    """Import onnxruntime with its telemetry off: it would keep a database in the home folder and send it away."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the library is loaded
+    ort = importlib.import_module("onnxruntime")
+    ort.disable_telemetry_events()  # where the program had loaded it before
+    return ort
+
+
+def _cpu_quota() -> int:
+    """Return the CPUs a control group grants, rounded up; many when it sets no limit."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1 << 16
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

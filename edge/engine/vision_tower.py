@@ -1,0 +1,40 @@
+"""vision.onnx: a tile at a time to embeds, and the embeds of pictures seen lately."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle.manifest import VisionSpec
+from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.session import check_shapes
+from edge.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+F32 = npt.NDArray[np.float32]
+
+
+class Vision:
+    """The vision tower, and in `recent` the embeds of whole pictures."""
+
+    def __init__(
+        self, session: "ort.InferenceSession", spec: VisionSpec, hidden_size: int, *, limit_bytes: int
+    ) -> None:
+        tile, embeds = (None, 3, spec.tile_px, spec.tile_px), (None, spec.tokens_per_tile, hidden_size)
+        check_shapes(session, inputs={"tiles": tile}, outputs={"embeds": embeds}, file="vision.onnx")
+        self.spec = spec
+        self.recent = RecentEmbeds(limit_bytes)
+        self._session = session
+
+    def encode(self, tile: F32, *, options: "ort.RunOptions") -> F32:
+        """Return a tile's embeds. tile: (3, T, T) float32, normalised -> (tokens_per_tile, H).
+
+        Raises: NonFiniteError.
+        """
+        (embeds,) = self._session.run(["embeds"], {"tiles": tile[None]}, options)
+        if not np.isfinite(embeds).all():
+            raise NonFiniteError("a picture's tile")
+        rows: F32 = embeds[0]
+        return rows

@@ -1,0 +1,259 @@
+"""The one thread that owns the sessions: it admits, reads one unit of one conversation, steps all, and delivers."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.engine.answer import Answer
+from edge.engine.handle import Handle
+from edge.engine.layout import Positions
+from edge.engine.model import Model, Units
+from edge.engine.session import failure_of
+from edge.errors import EdgeError, EngineClosed, MemoryExhausted
+
+F32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+_log = logging.getLogger("edge")
+
+
+@dataclass(frozen=True, eq=False)
+class _Prompt:
+    """A conversation that waits for a slot."""
+
+    answer: Answer
+    positions: Positions
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """A conversation whose prompt is being read."""
+
+    answer: Answer
+    slot: int
+    units: Units[F32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A function to run on the worker's thread when a slot is free."""
+
+    run: Callable[[Model], None]
+    fail: Callable[[EdgeError], None]
+
+
+class Worker:
+    """Owns a model from start to close.
+
+    check: raises where the model's weights are not to be read any more; asked before every unit of work.
+    """
+
+    def __init__(self, model: Model, *, check: Callable[[], None] = lambda: None) -> None:
+        self._model = model
+        self._check = check
+        self._runs = model.runs
+        self._changed = threading.Condition()
+        self._closing = False
+        self._waiting: deque[_Prompt | _Call] = deque()
+        self._reading: deque[_Reading] = deque()
+        self._running: dict[int, Answer] = {}  # by slot
+        # A daemon: a program that ends without closing must not hang; the engine closes it on the way out.
+        self._thread = threading.Thread(target=self._serve, name="edge-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, answer: Answer, positions: Positions) -> None:
+        """Put a conversation into the queue. Raises: EngineClosed."""
+        self._enqueue(_Prompt(answer, positions))
+
+    def call(self, function: Callable[[Model], T]) -> T:
+        """Run a function between the steps of others and return its result. Raises: EngineClosed, and as it does."""
+        future: Future[T] = Future()
+
+        def run(model: Model) -> None:
+            try:
+                future.set_result(function(model))
+            except BaseException as error:
+                future.set_exception(self._failure(error))
+
+        self._enqueue(_Call(run, future.set_exception))
+        return future.result()
+
+    @property
+    def model(self) -> Model:
+        """The model, to be looked at only. Raises: EngineClosed."""
+        with self._changed:
+            if self._closing:
+                raise EngineClosed("the engine was closed")
+            return self._model
+
+    def cancel(self, handle: Handle) -> None:
+        """Stop working for a handle that was cancelled."""
+        self._runs.end(handle)
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End everything, wait for the thread, and free the model. Closing twice is fine."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._runs.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _enqueue(self, entry: _Prompt | _Call) -> None:
+        with self._changed:
+            if self._closing:
+                raise EngineClosed("the engine was closed")
+            self._waiting.append(entry)
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        while self._wait():
+            try:
+                self._drop_cancelled()
+                if not self._checked():
+                    continue
+                self._admit()
+                self._read_one()
+                self._step_all()
+            except BaseException as error:  # not expected anywhere above; whoever it concerns is told, the rest goes on
+                _log.exception("the engine gave up its running conversations")
+                self._give_up(error)
+        self._refuse_all(EngineClosed("the engine was closed"))
+        del self._model  # sessions and cache go with it
+
+    def _checked(self) -> bool:
+        """Return whether the weights may be read; where not, everybody is told why."""
+        try:
+            self._check()
+        except EdgeError as error:
+            self._refuse_all(error)
+            return False
+        return True
+
+    def _refuse_all(self, error: EdgeError) -> None:
+        """End every conversation, and whatever waits."""
+        self._give_up(error)
+        with self._changed:
+            entries = [*self._waiting]
+            self._waiting.clear()
+        for entry in entries:
+            if isinstance(entry, _Call):
+                entry.fail(error)
+            else:
+                entry.answer.handle.fail(error)
+
+    def _wait(self) -> bool:
+        """Wait for something to do; return False when closing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._waiting or self._reading or self._running)
+            return not self._closing
+
+    def _drop_cancelled(self) -> None:
+        """Let go of conversations that nobody waits for any more."""
+        for reading in [reading for reading in self._reading if reading.answer.handle.cancelled]:
+            self._reading.remove(reading)
+            self._release(reading.slot)
+        for slot in [slot for slot, answer in self._running.items() if answer.handle.cancelled]:
+            del self._running[slot]
+            self._release(slot)
+        with self._changed:
+            for entry in [it for it in self._waiting if isinstance(it, _Prompt) and it.answer.handle.cancelled]:
+                self._waiting.remove(entry)
+
+    def _admit(self) -> None:
+        """Give free slots to whoever waits, in order."""
+        while self._model.cache.has_free_slot():
+            with self._changed:
+                if not self._waiting:
+                    return
+                entry = self._waiting.popleft()
+            if isinstance(entry, _Call):
+                entry.run(self._model)
+            else:
+                self._begin(entry)
+
+    def _begin(self, prompt: _Prompt) -> None:
+        """Give a conversation a slot."""
+        try:
+            slot = self._model.cache.take(prompt.positions.keys, n_read=2)
+        except BaseException as error:
+            prompt.answer.handle.fail(self._failure(error))
+            raise
+        units = self._model.read(prompt.positions, slot, n_logits=1, owner=prompt.answer.handle)
+        self._reading.append(_Reading(prompt.answer, slot, units))
+
+    def _read_one(self) -> None:
+        """Do one unit for the conversation that came first; once its prompt is read, choose its first token."""
+        if not self._reading:
+            return
+        reading = self._reading[0]
+        try:
+            next(reading.units)
+        except StopIteration as end:
+            self._reading.popleft()
+            self._take(reading.answer, reading.slot, end.value[-1])
+        except BaseException as error:
+            self._reading.popleft()
+            self._fail(reading.answer, reading.slot, error)
+
+    def _step_all(self) -> None:
+        """Feed every running conversation its newest token and choose the next one."""
+        running = dict(self._running)
+        if not running:
+            return
+        try:
+            logits = self._model.step(list(running), [answer.token for answer in running.values()])
+        except BaseException as error:
+            for slot, answer in running.items():
+                self._fail(answer, slot, error)
+            return
+        for (slot, answer), row in zip(running.items(), logits, strict=True):
+            self._take(answer, slot, row)
+
+    def _take(self, answer: Answer, slot: int, logits: F32) -> None:
+        """Let a conversation choose its next token; logits: (V,). One that ended or was cancelled leaves its slot."""
+        try:
+            goes_on = not answer.handle.cancelled and answer.take(logits, n_free=self._model.cache.free(slot))
+        except BaseException as error:
+            self._fail(answer, slot, error)
+            return
+        if goes_on:
+            self._running[slot] = answer
+        else:
+            self._running.pop(slot, None)
+            self._release(slot)
+
+    def _fail(self, answer: Answer, slot: int, error: BaseException) -> None:
+        """End a conversation with an error; what it wrote may be what failed, so it is not used again."""
+        failure = self._failure(error)
+        self._running.pop(slot, None)
+        if not (answer.handle.cancelled or self._closing):  # then nothing failed: the run was told to end
+            self._model.cache.trim(slot, 0)
+            _log.warning("a generation failed: %s", type(failure).__name__, exc_info=error)
+        self._release(slot)
+        if isinstance(failure, MemoryExhausted):
+            self._model.forget()
+        answer.handle.fail(failure)
+
+    def _failure(self, error: BaseException) -> EdgeError:
+        return EngineClosed("the engine was closed") if self._closing else failure_of(error)
+
+    def _release(self, slot: int) -> None:
+        self._model.cache.release(slot)
+
+    def _give_up(self, error: BaseException) -> None:
+        """End every conversation that has a slot."""
+        for reading in [*self._reading]:
+            self._fail(reading.answer, reading.slot, error)
+        self._reading.clear()
+        for slot, answer in [*self._running.items()]:
+            self._fail(answer, slot, error)

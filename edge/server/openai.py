@@ -1,0 +1,306 @@
+"""OpenAI's chat completions: a request turned into ours, and our answers written as its clients read them."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge.chat.messages import Loc, Problems, shown
+from edge.chat.reply import Reply, refused
+from edge.chat.structured import structured
+from edge.chat.tool_calls import Said
+from edge.engine.handle import Progress
+from edge.engine.scores import ShownToken, ShownTokens
+from edge.server.http import event, openai_error
+from edge.server.openai_messages import read_messages
+from edge.types import ApiError, ChatMessage, ChatMessageChunk
+
+Fields = dict[str, object]
+
+_SAME = (
+    "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
+    "logprobs", "top_logprobs", "video_frames", "video_sound",
+)  # fmt: skip
+_PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
+_NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
+_CHOICES = "expected auto, none, required, allowed_tools or one of the tools"
+_REFUSED: Mapping[str, tuple[object, ...]] = {  # the reason, and what is as good as absent
+    "audio": ("there is no audio output",),
+    "functions": ("expected tools in their place", []),
+    "function_call": ("expected tool_choice in its place", "none"),
+}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A request for a completion: `fields` as /v1/chat takes them.
+
+    places: which message each of ours began as; limit: what the request calls max_tokens; demand: what response_format.
+    """
+
+    fields: Fields
+    places: tuple[int, ...]
+    limit: str
+    stream: bool
+    include_usage: bool
+    demand: str = "response_format"
+
+    @property
+    def writer(self) -> "OpenaiWriter":
+        """What writes the answer as it was asked for."""
+        return OpenaiWriter(self.stream, self.include_usage, scores=self.fields.get("logprobs") is True)
+
+    def place(self, loc: Loc) -> Loc:
+        """Return where something stands in the request as it came: tool messages in a row became one of ours.
+
+        Parts have other names there.
+        """
+        match loc:
+            case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key, *rest):
+                named = [_PARTS.get(part, part) if isinstance(part, str) else part for part in rest]
+                return ("body", "messages", self.places[i] + j, "content" if key == "output" else key, *named)
+            case ("body", "messages", int(i), "content", int(j), str(key)):
+                return ("body", "messages", self.places[i], "content", j, _PARTS.get(key, key))
+            case ("body", "messages", int(i), *rest):
+                return ("body", "messages", self.places[i], *rest)
+            case ("body", "tools", int(i), *rest):
+                return ("body", "tools", i, "function", *rest)
+            case ("body", "max_tokens"):
+                return ("body", self.limit)
+            case ("body", "response_format", *rest) if self.demand != "response_format":
+                return ("body", self.demand)
+        return loc
+
+
+@dataclass
+class OpenaiWriter:
+    """POST /v1/chat/completions: one choice; a stream of increments that ends with [DONE]."""
+
+    streams: bool
+    include_usage: bool
+    created: int = field(default_factory=lambda: max(0, int(time.time())))
+    scores: bool = False
+    _sent: str = ""
+    _reasoned: str = ""
+    _begun: bool = False
+    _tokens: ShownTokens = field(default_factory=ShownTokens)
+
+    def whole(self, reply: Reply, last: Progress) -> object:
+        answer = reply.response(last)
+        message, reason = answer.responses[0].message, answer.responses[0].finish_reason
+        calls = _calls(message)
+        said = reply.said(last)
+        spoken: Fields = {"role": "assistant", "content": None if calls else message.content, "refusal": None}
+        if calls:
+            spoken["tool_calls"] = calls
+        if said.reasoning:
+            spoken["reasoning_content"] = said.reasoning
+        scores = _scored(self._shown(last, said)) if self.scores else None
+        choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
+        head = self._head(reply, "chat.completion")
+        return {**head, "choices": [choice], "usage": _usage(reply, last)}
+
+    def events(self, reply: Reply, progress: Progress) -> bytes:
+        response = reply.chunk(progress).responses[0]
+        said, calls = reply.said(progress), _calls(response.chunk)
+        written = b"" if self._begun else self._event(reply, {"role": "assistant", "content": ""}, None)
+        self._begun = True
+        if len(said.reasoning) > len(self._reasoned):
+            written += self._event(reply, {"reasoning_content": said.reasoning[len(self._reasoned) :]}, None)
+            self._reasoned = said.reasoning
+        tokens = self._shown(progress, said) if self.scores else []
+        # With probabilities, text goes out by whole tokens.
+        text = "".join(token.text for token in tokens) if self.scores else said.content[len(self._sent) :]
+        if text or tokens:
+            written += self._event(reply, {"content": text}, None, tokens)
+            self._sent += text
+        if calls:
+            delta = [{"index": i, **call} for i, call in enumerate(calls)]
+            written += self._event(reply, {"tool_calls": delta}, None)
+        if progress.finish_reason is None:
+            return written
+        written += self._event(reply, {}, _reason(response.finish_reason, calls))
+        if self.include_usage:
+            head = self._head(reply, "chat.completion.chunk")
+            written += event({**head, "choices": [], "usage": _usage(reply, progress)})
+        return written + b"data: [DONE]\n\n"
+
+    def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
+        return event(openai_error(error))
+
+    def _shown(self, progress: Progress, said: Said) -> list[ShownToken]:
+        """Return the tokens whose text is shown by now, each once."""
+        self._tokens.take(progress.scores)
+        return self._tokens.give(progress.text, said.spans, whole=progress.finish_reason is not None)
+
+    def _event(self, reply: Reply, delta: Fields, reason: str | None, tokens: Sequence[ShownToken] = ()) -> bytes:
+        logprobs = _scored(tokens) if tokens else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        chunk = {**self._head(reply, "chat.completion.chunk"), "choices": [choice]}
+        return event({**chunk, "usage": None} if self.include_usage else chunk)
+
+    def _head(self, reply: Reply, kind: str) -> Fields:
+        return {"id": f"chatcmpl-{reply.id}", "object": kind, "created": self.created, "model": reply.model}
+
+
+def from_openai(body: Mapping[str, object]) -> Completion:
+    """Return a request as /v1/chat takes it; unknown fields are ignored.
+
+    Raises: ApiError 400 for what is not there, UnprocessableEntityError naming every field that is wrong.
+    """
+    _refuse(body)
+    problems = Problems()
+    fields: Fields = {name: body.get(name) for name in _SAME}
+    limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
+    fields["max_tokens"] = body.get(limit)
+    if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
+        fields["top_k"] = _NO_TOP_K
+    other = body.get("max_tokens")
+    if other is not None and (isinstance(other, bool) or not isinstance(other, int) or other < 1):
+        problems.add(("body", "max_tokens"), f"expected an integer >= 1, got {shown(other)}", "int_type")
+        fields["max_tokens"] = body.get("max_completion_tokens")
+    stop = body.get("stop")
+    fields["stop"] = [stop] if isinstance(stop, str) else stop
+    fields["messages"], places = read_messages(body.get("messages"), problems)
+    fields["tools"] = _tools(body.get("tools"), problems)
+    fields["tool_choice"], fields["tools"] = _choice(body.get("tool_choice"), fields["tools"], problems)
+    demand = structured(body)
+    fields["response_format"] = demand.response_format
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, Mapping):
+        problems.add(("body", "stream_options"), f"expected an object, got {shown(options)}", "dict_type")
+    stream = _flag(body, "stream", ("body",), problems)
+    asked = options if isinstance(options, Mapping) else {}
+    include_usage = _flag(asked, "include_usage", ("body", "stream_options"), problems)
+    problems.raise_any()
+    return Completion(fields, places, limit, stream, include_usage, demand.field)
+
+
+def _refuse(body: Mapping[str, object]) -> None:
+    """Refuse what there is not. Raises: ApiError 400."""
+    n = body.get("n")
+    if n is not None and (isinstance(n, bool) or n != 1):
+        raise refused(400, f"n: expected 1, got {shown(n)}")
+    if body.get("logit_bias") not in (None, {}):
+        raise refused(400, "logit_bias: it is not supported; expected none")
+    modalities = body.get("modalities")
+    if modalities is not None and not (isinstance(modalities, list) and all(kind == "text" for kind in modalities)):
+        raise refused(400, f"modalities: expected ['text'], the only one there is, got {shown(modalities)}")
+    for name, (reason, *empty) in _REFUSED.items():
+        if body.get(name) not in (None, *empty):
+            raise refused(400, f"{name}: {reason}")
+
+
+def _flag(fields: Mapping[str, object], name: str, loc: Loc, problems: Problems) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        problems.add((*loc, name), f"expected true or false, got {shown(value)}", "bool_type")
+    return value is True
+
+
+def _tools(tools: object, problems: Problems) -> object:
+    if not isinstance(tools, list):
+        return tools
+    read: list[Fields] = []
+    for i, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            problems.add(("body", "tools", i, "function"), "expected a function with a name", "dict_type")
+            continue
+        read.append({name: function.get(name) for name in ("name", "description", "parameters")})
+    return read
+
+
+def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, object]:
+    """Return tool_choice as ours, and the tools it leaves: those that it names, where it names some."""
+    if choice == "required":
+        return "tool", tools
+    if choice is None or choice in ("auto", "none"):
+        return choice, tools
+    kind = choice.get("type") if isinstance(choice, Mapping) else None
+    if isinstance(choice, Mapping) and kind == "allowed_tools":
+        return _allowed(choice, tools, problems)
+    if not isinstance(choice, Mapping) or kind != "function":
+        got = f"type {shown(kind)}" if isinstance(choice, Mapping) else shown(choice)
+        problems.add(("body", "tool_choice"), f"{_CHOICES}, got {got}", "literal_error")
+        return None, tools
+    return "tool", _named([choice], tools, problems)
+
+
+def _allowed(choice: Mapping[str, object], tools: object, problems: Problems) -> tuple[object, object]:
+    """Return what a choice of type allowed_tools says: its mode, and the tools that it allows."""
+    inner = choice.get("allowed_tools")
+    fields = choice if inner is None else inner if isinstance(inner, Mapping) else {}
+    mode, wanted = fields.get("mode"), fields.get("tools")
+    loc = ("body", "tool_choice", "allowed_tools")
+    if mode not in ("auto", "required"):
+        problems.add((*loc, "mode"), f"expected auto or required, got {shown(mode)}", "literal_error")
+    if not isinstance(wanted, list) or not wanted:
+        problems.add((*loc, "tools"), f"expected a list of tools, got {shown(wanted)}", "list_type")
+        return None, tools
+    return "tool" if mode == "required" else "auto", _named(wanted, tools, problems)
+
+
+def _named(wanted: Sequence[object], tools: object, problems: Problems) -> object:
+    """Return the tools that are wanted by name, in their order among the tools."""
+    names = [_name(item) for item in wanted]
+    known = [tool["name"] for tool in tools] if isinstance(tools, list) else []
+    for name in names:
+        if name not in known:
+            problems.add(("body", "tool_choice"), f"{_CHOICES}, got {shown(name)}", "value_error")
+    return [tool for tool in tools if tool["name"] in names] if isinstance(tools, list) else tools
+
+
+def _name(item: object) -> object:
+    """Return the name of a function that a choice holds, in it or beside its type."""
+    fields = item if isinstance(item, Mapping) else {}
+    function = fields.get("function")
+    if function is None:
+        return fields.get("name")
+    return function.get("name") if isinstance(function, Mapping) else None
+
+
+def _calls(message: ChatMessage | ChatMessageChunk) -> list[Fields]:
+    calls = message.tool_calls or ()
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.parameters, ensure_ascii=False)},
+        }
+        for call in calls
+    ]
+
+
+def _reason(reason: object, calls: list[Fields]) -> str:
+    if calls and reason == "stop":
+        return "tool_calls"
+    return "length" if reason == "context" else str(reason)
+
+
+def _scored(tokens: Sequence[ShownToken]) -> Fields:
+    """Return the probabilities of tokens, whose texts and bytes join to the content."""
+    content = []
+    for token in tokens:
+        likeliest = [_candidate(*each) for each in zip(token.score.likeliest, token.score.controls, strict=True)]
+        logprob = _finite(token.score.log_probability)
+        here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
+        content.append({**here, "top_logprobs": likeliest})
+    return {"content": content, "refusal": None}
+
+
+def _candidate(candidate: tuple[bytes, float], is_control: bool) -> Fields:
+    """Return a token that might have been chosen; a control token has a name and no bytes."""
+    data, log_probability = candidate
+    text = data.decode("utf-8", "replace")
+    return {"token": text, "logprob": _finite(log_probability), "bytes": None if is_control else list(data)}
+
+
+def _finite(log_probability: float) -> float:
+    return max(log_probability, -9999.0)
+
+
+def _usage(reply: Reply, progress: Progress) -> dict[str, int]:
+    prompt, completion = progress.input_tokens, progress.output_tokens
+    total = prompt + completion
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total, **reply.paper_usage}

@@ -1,0 +1,214 @@
+"""The document at /openapi.json: every route, its fields and ranges, and every status it can answer with."""
+
+import functools
+from collections.abc import Mapping
+
+from edge.bundle.manifest import RUNTIME_VERSION
+from edge.server.openapi_requests import chat_request, completion_request, legacy_request
+from edge.server.openapi_shapes import ANY_OBJECT, COUNT, STRING, Fields, closed, listed, shape
+
+_REASONED: Fields = {"reasoning_content": STRING}  # of models that reason
+_REASONS = ["stop", "length", "tool_calls"]
+_TEXT_DETAIL: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": STRING}}
+_FIELD_ERROR: Fields = {
+    "type": "object",
+    "required": ["loc", "msg", "type"],
+    "properties": {
+        "loc": {"type": "array", "items": {"anyOf": [STRING, {"type": "integer"}]}},
+        "msg": STRING,
+        "type": STRING,
+    },
+}
+_OPENAI_ERROR: Fields = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": STRING,
+                "type": STRING,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_EITHER_ERROR: Fields = {"anyOf": [_TEXT_DETAIL, _OPENAI_ERROR]}
+_STATUSES = {
+    400: "not JSON or too deep; media that cannot be read or taken; a prompt longer than the context; no such feature",
+    401: "the key is missing or wrong",
+    403: "the Host or Origin is not one of this server's",
+    404: "no such model; the text names those there are",
+    405: "no such method here",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    415: "the body is not application/json",
+    422: "a field's type or range",
+    429: "the media of this key or address took all of their decoding time: come back after Retry-After",
+    431: "too many headers, or too long",
+    500: "the bundle or the model failed",
+    503: "the queue is full, or memory is short: come back after Retry-After",
+}
+_EVERYWHERE = (401, 403, 405, 431, 500, 503)
+_POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503)
+
+
+@functools.cache
+def document() -> Fields:
+    """Return the document; made once."""
+    chat = _answers("ChatResponse", "each `data: ` and a ChatChunk, whose content is the whole text so far")
+    completion = _answers("Completion", "each `data: ` and a CompletionChunk, the last `data: [DONE]`")
+    turn = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
+    models = {"anyOf": [listed(closed({"id": STRING})), _named("OpenaiModels")]}
+    this = shape({"openapi": {"const": "3.1.0"}, "info": ANY_OBJECT, "paths": ANY_OBJECT}, "openapi", "info", "paths")
+    paths: dict[str, Fields] = {
+        "/v1/chat": _post("A chat, as Reka's SDK asks for it", chat_request(), chat),
+        "/v1/chat/completions": _post("A chat, as OpenAI's clients ask", completion_request(), completion, True),
+        "/chat": _post("A chat, as Reka's SDK before 2.0", legacy_request(), turn),
+        "/v1/models": _get("The models that answer here", {"application/json": _schema(models)}, _EITHER_ERROR),
+        "/v1/models/{model}": _model_route(),
+        "/models": _get("Their names", {"application/json": _schema(listed(STRING))}),
+        "/metrics": _get("Counters, in Prometheus' text form", {"text/plain": _schema(STRING)}),
+        "/openapi.json": _get("This document", {"application/json": _schema(this)}),
+        "/health": _open(_health_route()),
+        "/": _open(_get("A page", {"text/html": _schema(STRING)})),
+    }
+    schemes = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "edge", "version": RUNTIME_VERSION, "description": "Reka's chat interface on this device."},
+        "paths": paths,
+        "components": {"schemas": _answer_schemas(), "securitySchemes": schemes},
+        "security": [{"key": []}, {"bearer": []}],
+    }
+
+
+def _post(summary: str, request: Fields, ok: Fields, openai: bool = False) -> Fields:
+    responses: Fields = {"200": ok}
+    for status in _POSTED:
+        responses[str(status)] = _error(status, _OPENAI_ERROR if openai else _TEXT_DETAIL)
+    if not openai:
+        responses["422"] = _error(422, shape({"detail": listed(_FIELD_ERROR)}, "detail"))
+    body = {"required": True, "content": {"application/json": _schema(request)}}
+    return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
+
+
+def _get(summary: str, content: Mapping[str, object], error: Fields = _TEXT_DETAIL) -> Fields:
+    errors = {str(status): _error(status, error) for status in _EVERYWHERE}
+    return {"get": {"summary": summary, "responses": {"200": _ok(content), **errors}}}
+
+
+def _model_route() -> Fields:
+    """Return the route of one model."""
+    statuses = (*_EVERYWHERE, 404)
+    responses: Fields = {str(status): _error(status, _OPENAI_ERROR) for status in statuses}
+    responses["200"] = _ok({"application/json": _schema(_named("OpenaiModel"))})
+    name = {"name": "model", "in": "path", "required": True, "schema": {**STRING, "minLength": 1}}
+    return {"get": {"summary": "One model", "parameters": [name], "responses": responses}}
+
+
+def _health_route() -> Fields:
+    """Return the route that says whether answers can be given, and why not."""
+    well, ill = closed({"status": {"const": "ok"}}), closed({"status": {"const": "failing"}, "detail": STRING})
+    item = _get("Whether the server is ready", {"application/json": _schema(well)})
+    failing = {"description": "A loaded bundle has changed on disk", "content": {"application/json": _schema(ill)}}
+    operation = item["get"]
+    if not isinstance(operation, dict):
+        return item
+    return {"get": {**operation, "responses": {**operation["responses"], "503": failing}}}
+
+
+def _open(item: Fields) -> Fields:
+    """Return a route that needs no key."""
+    operation = item["get"]
+    return {"get": {**operation, "security": []}} if isinstance(operation, dict) else item
+
+
+def _answer_schemas() -> Fields:
+    """Return what routes answer with, by name."""
+    papers = {"pdf_text_tokens": COUNT, "pdf_text_cut": COUNT}
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    model = {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING}
+    return {
+        "Usage": closed({"input_tokens": COUNT, "output_tokens": COUNT}, papers),
+        "ChatResponse": _chat("message", is_last=True),
+        "ChatChunk": _chat("chunk", is_last=False),
+        "CompletionUsage": closed(dict.fromkeys(counts, COUNT), papers),
+        "Completion": _completion(),
+        "CompletionChunk": _completion_chunk(),
+        "OpenaiModel": closed(model),
+        "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
+    }
+
+
+def _chat(name: str, *, is_last: bool) -> Fields:
+    """Return an answer of /v1/chat, or one chunk of it. name: of what holds the text."""
+    call = closed({"id": STRING, "name": STRING, "parameters": {"type": "object"}})
+    spoken = closed({"role": {"const": "assistant"}, "content": STRING}, {"tool_calls": listed(call), **_REASONED})
+    reason = {"finish_reason": {"enum": ["stop", "length", "context"]}}
+    answer = closed({name: spoken, **reason}) if is_last else closed({name: spoken}, reason)
+    answers = {**listed(answer), "maxItems": 1}
+    # An error after the first chunk is the last event: no responses, and what went wrong.
+    error = {} if is_last else {"detail": STRING}
+    return closed({"id": STRING, "model": STRING, "responses": answers, "usage": _named("Usage")}, error)
+
+
+def _completion() -> Fields:
+    call = closed({"id": STRING, "type": {"const": "function"}, "function": _function()})
+    fields = {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}, "refusal": {"type": "null"}}
+    message = closed(fields, {"tool_calls": listed(call), **_REASONED})
+    reason = {"enum": _REASONS}
+    choice = closed({"index": {"const": 0}, "message": message, "logprobs": _logprobs(), "finish_reason": reason})
+    return closed({**_head("chat.completion"), "choices": listed(choice), "usage": _named("CompletionUsage")})
+
+
+def _completion_chunk() -> Fields:
+    call = closed({"index": COUNT, "id": STRING, "type": {"const": "function"}, "function": _function()})
+    said = {"role": {"const": "assistant"}, "content": STRING, "tool_calls": listed(call), **_REASONED}
+    delta = closed({}, said)
+    reason = {"enum": [*_REASONS, None]}
+    choice = {"index": {"const": 0}, "delta": delta, "logprobs": _logprobs(), "finish_reason": reason}
+    usage = {"anyOf": [_named("CompletionUsage"), {"type": "null"}]}
+    return closed({**_head("chat.completion.chunk"), "choices": listed(closed(choice))}, {"usage": usage})
+
+
+def _head(kind: str) -> Fields:
+    return {"id": STRING, "object": {"const": kind}, "created": COUNT, "model": STRING}
+
+
+def _function() -> Fields:
+    return closed({"name": STRING, "arguments": STRING})
+
+
+def _logprobs() -> Fields:
+    token: Fields = {"token": STRING, "logprob": {"type": "number"}, "bytes": listed(COUNT)}
+    candidate = {**token, "bytes": {"anyOf": [listed(COUNT), {"type": "null"}]}}
+    score = closed({**token, "top_logprobs": listed(closed(candidate))})
+    return {"anyOf": [closed({"content": listed(score), "refusal": {"type": "null"}}), {"type": "null"}]}
+
+
+def _answers(name: str, events: str) -> Fields:
+    """Return the two ways that a chat is answered: at once, or as events."""
+    stream = {**STRING, "description": f"With `stream`: server-sent events, {events}."}
+    return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(stream)})
+
+
+def _named(name: str) -> Fields:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schema(schema: Mapping[str, object]) -> Fields:
+    return {"schema": dict(schema)}
+
+
+def _ok(content: Mapping[str, object]) -> Fields:
+    return {"description": "The answer", "content": dict(content)}
+
+
+def _error(status: int, schema: Mapping[str, object]) -> Fields:
+    return {"description": _STATUSES[status], "content": {"application/json": _schema(schema)}}

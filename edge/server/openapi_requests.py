@@ -1,0 +1,289 @@
+"""What the routes accept, for the document at /openapi.json: as strict as the server wherever JSON Schema can say it.
+
+It cannot say: that system messages come first, that names are distinct and known, that bytes are counted and not
+characters, that 5.0 is no integer, which constraints exclude each other, and what a constraint or a medium holds.
+"""
+
+from edge.chat.tools import MAX_TOOLS
+from edge.limits import Limits
+from edge.server.openapi_shapes import (
+    ANY_OBJECT,
+    FILLED,
+    MAYBE_BOOLEAN,
+    MAYBE_STRING,
+    NULL,
+    STRING,
+    Fields,
+    either,
+    listed,
+    maybe,
+    one_of_values,
+    shape,
+)
+
+_MEDIA = ("image_url", "video_url", "audio_url", "pdf_url")
+_TEXTS = ("text", "input_text", "output_text")
+_NO_CALLS: Fields = {"anyOf": [{"type": "array", "maxItems": 0}, NULL]}
+_TOOL_NAME: Fields = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "minLength": 1, "maxLength": 64}
+
+
+def chat_request() -> Fields:
+    """Return what POST /v1/chat accepts."""
+    fields: Fields = {
+        "model": FILLED,
+        "messages": _after_first(_chat_message(is_first=True), _chat_message(is_first=False)),
+        **_sampling(),
+        **_scores(),
+        "tools": maybe(listed(_tool(), most=MAX_TOOLS)),
+        "tool_choice": one_of_values(("auto", "none", "tool")),
+        **_videos(),
+        "use_search_engine": {"enum": [False, None]},
+        "response_format": _response_format(),
+        "stream": MAYBE_BOOLEAN,
+    }
+    return {**shape(fields, "model", "messages"), "allOf": [_needs_tools("tool"), _needs_logprobs()]}
+
+
+def completion_request() -> Fields:
+    """Return what POST /v1/chat/completions accepts."""
+    sampling = _sampling()
+    tool = shape({"function": _tool()}, "function")
+    fields: Fields = {
+        "model": FILLED,
+        "messages": {
+            **listed(_completion_message(), least=1, most=Limits.messages),
+            "description": "System and developer messages come first, before all others; they are joined.",
+        },
+        **sampling,
+        "top_k": either({"const": -1}, sampling["top_k"]),
+        "stop": either(_stop_string(), sampling["stop"]),
+        "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1},
+        **_scores(),
+        **_videos(),
+        "use_search_engine": {"enum": [False, None]},
+        "n": one_of_values((1,)),
+        "tools": maybe(listed(tool, most=MAX_TOOLS)),
+        "tool_choice": _tool_choice(),
+        "response_format": _response_format(),
+        **_structured(),
+        "stream": MAYBE_BOOLEAN,
+        "stream_options": maybe(shape({"include_usage": MAYBE_BOOLEAN})),
+        "logit_bias": maybe({"type": "object", "maxProperties": 0}),
+        "modalities": maybe(listed({"const": "text"})),
+        "audio": NULL,
+        "functions": maybe({"type": "array", "maxItems": 0}),
+        "function_call": one_of_values(("none",)),
+    }
+    return {**shape(fields, "model", "messages"), "allOf": [_needs_tools("required"), _needs_logprobs()]}
+
+
+def legacy_request() -> Fields:
+    """Return what POST /chat accepts."""
+    turn = shape({"type": {"enum": ["human", "model"]}, "text": STRING, "media_url": MAYBE_STRING}, "type", "text")
+    ranges = _sampling()
+    fields: Fields = {
+        "model_name": FILLED,
+        "conversation_history": listed(turn, least=1, most=Limits.messages),
+        "request_output_len": ranges["max_tokens"],
+        "random_seed": ranges["seed"],
+        "runtime_top_k": ranges["top_k"],
+        "runtime_top_p": ranges["top_p"],
+        "stop_words": ranges["stop"],
+        "length_penalty": one_of_values((1,)),
+        "retrieval_dataset": NULL,
+        "use_search_engine": {"enum": [False, None]},
+        "stream": {"enum": [False, None]},
+        **{name: ranges[name] for name in ("temperature", "frequency_penalty", "presence_penalty")},
+    }
+    return shape(fields, "model_name", "conversation_history")
+
+
+def _after_first(first: Fields, later: Fields) -> Fields:
+    """Return a list of messages of which the first may be another than those that follow."""
+    return {"type": "array", "prefixItems": [first], "items": later, "minItems": 1, "maxItems": Limits.messages}
+
+
+def _chat_message(*, is_first: bool) -> Fields:
+    """Return one message of /v1/chat."""
+    content = either(STRING, listed(either(_text_part(), *map(_media_part, _MEDIA))))
+    outputs = listed(shape({"tool_call_id": STRING, "output": content}, "tool_call_id", "output"), least=1)
+    call = shape({"id": FILLED, "name": FILLED, "parameters": ANY_OBJECT}, "id", "name", "parameters")
+    kinds = [
+        _message(("user",), content),
+        *_assistants(content, call),
+        _message(("tool_output",), outputs),
+        *([_message(("system",), either(STRING, listed(_text_part())))] if is_first else []),
+    ]
+    return either(*kinds)
+
+
+def _assistants(content: Fields, call: Fields) -> list[Fields]:
+    """Return an assistant's message: with content, or with calls and perhaps without it."""
+    role = {"const": "assistant"}
+    said = {"role": role, "content": content, "tool_calls": maybe(listed(call))}
+    calling = {"role": role, "content": maybe(content), "tool_calls": listed(call, least=1)}
+    return [shape(said, "role", "content"), shape(calling, "role", "tool_calls")]
+
+
+def _message(roles: tuple[str, ...], content: Fields) -> Fields:
+    """Return a message that holds no calls."""
+    return shape({"role": {"enum": list(roles)}, "content": content, "tool_calls": _NO_CALLS}, "role", "content")
+
+
+def _text_part() -> Fields:
+    others = dict.fromkeys((*_MEDIA, "image", "video", "audio"), NULL)
+    return shape({"type": one_of_values(("text",)), "text": STRING, **others}, "text")
+
+
+def _media_part(kind: str) -> Fields:
+    others = dict.fromkeys((*_MEDIA, "text", "image", "video", "audio"), NULL)
+    return shape({**others, "type": one_of_values((kind,)), kind: STRING}, kind)
+
+
+def _completion_message() -> Fields:
+    """Return one message of /v1/chat/completions."""
+    text, part = _completion_texts(), either(*_completion_texts(), *_completion_media())
+    content = either(STRING, listed(part))
+    system = _message(("system", "developer"), either(STRING, listed(either(*text))))
+    result = {"role": {"const": "tool"}, "tool_call_id": STRING, "content": maybe(content)}
+    old_result = {"role": {"const": "function"}, "name": STRING, "content": maybe(content)}
+    kinds = [
+        _message(("user",), content),
+        _completion_assistant(content),
+        shape(result, "role", "tool_call_id", "content"),
+        shape(old_result, "role", "name", "content"),
+    ]
+    return either(system, *kinds)
+
+
+def _completion_assistant(content: Fields) -> Fields:
+    function = shape({"name": FILLED, "arguments": either(STRING, ANY_OBJECT)}, "name", "arguments")
+    custom = shape({"name": FILLED, "input": STRING}, "name", "input")
+    called = shape({"id": FILLED, "custom": NULL, "function": function}, "id", "function")
+    call = either(called, shape({"id": FILLED, "custom": custom}, "id", "custom"))
+    fields = {
+        "role": {"const": "assistant"},
+        "content": maybe(content),
+        "refusal": MAYBE_STRING,
+        "audio": NULL,
+        "tool_calls": maybe(listed(call)),
+        "function_call": maybe(function),
+    }
+    return shape(fields, "role")
+
+
+def _completion_texts() -> list[Fields]:
+    typed = shape({"type": {"enum": list(_TEXTS)}, "text": STRING}, "type", "text")
+    return [STRING, typed, shape({"type": {"const": "refusal"}, "refusal": STRING}, "type", "refusal")]
+
+
+def _completion_media() -> list[Fields]:
+    url = either(STRING, shape({"url": STRING}, "url"))
+    audio = shape({"data": STRING, "format": STRING}, "data", "format")
+    file = shape({"file_data": STRING}, "file_data")
+    urls = [shape({"type": {"const": kind}, kind: url}, "type", kind) for kind in _MEDIA if kind != "pdf_url"]
+    return [
+        *urls,
+        shape({"type": {"const": "input_image"}, "image_url": url}, "type", "image_url"),
+        shape({"type": {"const": "input_audio"}, "input_audio": audio}, "type", "input_audio"),
+        shape({"type": {"const": "file"}, "file": file}, "type", "file"),
+        shape({"type": {"const": "input_file"}, "file_data": STRING}, "type", "file_data"),
+    ]
+
+
+def _tool() -> Fields:
+    schema = shape({"type": {"const": "object"}})
+    return shape({"name": _TOOL_NAME, "description": MAYBE_STRING, "parameters": maybe(schema)}, "name")
+
+
+def _tool_choice() -> Fields:
+    name = {"function": shape({"name": _TOOL_NAME}, "name")}
+    function = either(shape(name, "function"), shape({"name": _TOOL_NAME, "function": NULL}, "name"))
+    named = {"allOf": [shape({"type": {"const": "function"}}, "type"), function]}
+    inner = {"mode": {"enum": ["auto", "required"]}, "tools": listed(function, least=1)}
+    kind = {"type": {"const": "allowed_tools"}}
+    allowed = shape({**kind, "allowed_tools": shape(inner, "mode", "tools")}, "type", "allowed_tools")
+    flat = shape({**kind, "allowed_tools": NULL, **inner}, "type", "mode", "tools")
+    return either({"enum": ["auto", "none", "required", None]}, named, allowed, flat)
+
+
+def _needs_tools(word: str) -> Fields:
+    """Say that who demands a call offers tools."""
+    demands = shape({"tool_choice": {"const": word}}, "tool_choice")
+    return {"if": demands, "then": shape({"tools": {"type": "array", "minItems": 1}}, "tools")}
+
+
+def _needs_logprobs() -> Fields:
+    """Say that top_logprobs stand beside logprobs."""
+    wanted = shape({"top_logprobs": {"type": "integer"}}, "top_logprobs")
+    return {"if": wanted, "then": shape({"logprobs": {"const": True}}, "logprobs")}
+
+
+def _scores() -> Fields:
+    top = {"type": ["integer", "null"], "minimum": 0, "maximum": Limits.top_logprobs}
+    return {"logprobs": MAYBE_BOOLEAN, "top_logprobs": top}
+
+
+def _sampling() -> dict[str, Fields]:
+    penalty: Fields = {"type": ["number", "null"], "minimum": -2, "maximum": 2}
+    return {
+        "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "temperature": {"type": ["number", "null"], "minimum": 0},
+        "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
+        "top_k": {"type": ["integer", "null"], "minimum": 1},
+        "frequency_penalty": penalty,
+        "presence_penalty": penalty,
+        "seed": {"type": ["integer", "null"]},
+        "stop": maybe(listed(_stop_string(), most=Limits.stop)),
+    }
+
+
+def _stop_string() -> Fields:
+    return {**FILLED, "maxLength": Limits.stop_bytes}
+
+
+def _videos() -> Fields:
+    return {
+        "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": Limits.video_frames},
+        "video_sound": MAYBE_BOOLEAN,
+    }
+
+
+def _response_format() -> Fields:
+    """Return what an answer may have to be: free text, JSON of a schema, or what a regular expression matches."""
+    schema = {"type": ["object", "boolean"]}
+    optional = {"anyOf": [schema, NULL]}
+    named = shape({"schema": schema}, "schema")
+    kinds = [
+        shape({"type": {"const": "text"}}, "type"),
+        shape({"type": {"const": "json_object"}, "schema": optional}, "type"),
+        shape({"type": {"const": "json_schema"}, "json_schema": named}, "type", "json_schema"),
+        shape({"type": {"const": "json_schema"}, "json_schema": NULL, "schema": schema}, "type", "schema"),
+        shape({"type": {"const": "regex"}, "pattern": STRING}, "type", "pattern"),
+    ]
+    return {"anyOf": [*kinds, NULL]}
+
+
+def _structured() -> Fields:
+    """Return what other servers call a response_format; at most one of all is accepted."""
+    schema: Fields = {"type": ["object", "boolean", "string", "null"]}
+    pattern: Fields = {"type": ["string", "null"]}
+    choices: Fields = {"anyOf": [{**listed(FILLED), "minItems": 1}, NULL]}
+    is_object: Fields = {"type": ["boolean", "null"]}
+    kinds = {"json": schema, "json_object": is_object, "regex": pattern, "choice": choices}
+    nested: Fields = {**kinds, "grammar": NULL}
+    return {
+        "guided_json": schema,
+        "guided_json_object": is_object,
+        "guided_regex": pattern,
+        "guided_choice": choices,
+        "structured_outputs": maybe({**shape(nested), "anyOf": [_given(name, kind) for name, kind in kinds.items()]}),
+        "json_schema": schema,
+        "regex": pattern,
+        **{name: {"enum": ["", None]} for name in ("grammar", "guided_grammar", "ebnf")},
+    }
+
+
+def _given(name: str, kind: Fields) -> Fields:
+    """Say that a constraint is there: neither null nor, for a switch, off."""
+    return shape({name: {"allOf": [dict(kind), {"not": {"enum": [None, False]}}]}}, name)

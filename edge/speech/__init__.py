@@ -1,0 +1,1 @@
+"""Speech to text: Whisper bundles, their rules, transcripts with times."""

@@ -1,0 +1,57 @@
+"""The companion that listens for a chat bundle without ears: a speech bundle, opened when the first sound comes."""
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.speech.transcriber import Speech
+
+F32 = npt.NDArray[np.float32]
+
+_N_KEPT = 64  # texts: a conversation sends its sounds again with every turn
+
+_OPEN: "weakref.WeakValueDictionary[Path, Speech]" = weakref.WeakValueDictionary()
+_OPENING = threading.Lock()
+
+
+class Listener:
+    """Turns sounds into text, and remembers those it heard lately. Any thread may ask it.
+
+    Listeners on one bundle share what is loaded of it; it is freed with the last of them.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        self._path = path.resolve()
+        self._threads = threads
+        self._speech: Speech | None = None
+        self._heard: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def hear(self, samples: F32, digest: str, *, stopped: Callable[[], bool] | None = None) -> str:
+        """Return what is said in a sound. samples: (n,) float32, mono, 16 kHz; digest: of them.
+
+        Raises: BundleError, MemoryExhausted, RuntimeFailure, NonFiniteError; EngineClosed when stopped.
+        """
+        with self._lock:
+            known = self._heard.get(digest)
+            if known is not None:
+                self._heard.move_to_end(digest)
+                return known
+        text = self._opened().transcribe(samples, stopped=stopped).text
+        with self._lock:
+            self._heard[digest] = text
+            while len(self._heard) > _N_KEPT:
+                self._heard.popitem(last=False)
+        return text
+
+    def _opened(self) -> Speech:
+        with _OPENING:
+            if self._speech is None:
+                self._speech = _OPEN.get(self._path) or Speech.open(self._path, threads=self._threads)
+                _OPEN[self._path] = self._speech
+            return self._speech

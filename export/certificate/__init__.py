@@ -1,0 +1,1 @@
+"""What quantization cost: the bundle against the float32 reference."""

@@ -1,0 +1,92 @@
+"""Has a certificate made in a process of its own, and holds the bundle to the thresholds of its recipe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.errors import CertificateError
+from export.memory import Peak
+
+Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
+
+_LOG_CHARS = 600
+
+
+@dataclass(frozen=True)
+class Request:
+    """scratch: a folder for intermediate files; peak: of the export so far, to stand beside the certificate's own."""
+
+    bundle: Path
+    checkpoint: Path
+    level: str
+    recipe: str
+    scratch: Path
+    peak: Peak
+
+
+def run(request: Request, report: Report) -> bytes:
+    """Measure a bundle; returns the certificate.
+
+    Raises: CertificateError when a threshold is missed (by how much), or when the process fails (why).
+    """
+    out, log = request.scratch / "certificate.json", request.scratch / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(_command(request, out), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                                   env=_environment(), text=True)  # fmt: skip
+        try:
+            failure = _follow(process, report)
+        finally:
+            # Its input ends with us, whatever ends us: that is how it knows.
+            process.kill()
+            process.communicate()
+    if failure is not None:
+        raise CertificateError(f"the certificate could not be made: {failure}")
+    if not out.is_file():
+        raise CertificateError(f"the certificate could not be made: {_cause(process.returncode, log)}")
+    data = out.read_bytes()
+    missed = json.loads(data)["missed"]
+    if missed:
+        raise CertificateError(f"recipe {request.recipe}: " + "; ".join(missed))
+    return data
+
+
+def _command(request: Request, out: Path) -> list[str]:
+    return [
+        sys.executable, "-P", "-m", "export.certificate.verify",
+        str(request.bundle), str(request.checkpoint.absolute()),
+        "--level", request.level, "--recipe", request.recipe, "--out", str(out), "--scratch", str(request.scratch),
+        "--export-peak", f"{request.peak.anonymous},{request.peak.resident}", "--owned",
+    ]  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very package first on the path: the working directory is not."""
+    own = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": own if not inherited else f"{own}{os.pathsep}{inherited}"}
+
+
+def _follow(process: "subprocess.Popen[str]", report: Report) -> str | None:
+    """Pass progress on until the process ends; returns the error it names, if any."""
+    failure = None
+    for line in process.stdout or ():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue  # some library's words
+        if "error" in message:
+            failure = str(message["error"])
+        else:
+            report(str(message["stage"]), int(message["done"]), int(message["total"]))
+    process.wait()
+    return failure
+
+
+def _cause(code: int, log: Path) -> str:
+    if code < 0:
+        return f"its process was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+    return f"its process ended with {code}: {log.read_text(errors='replace')[-_LOG_CHARS:].strip()}"

@@ -1,0 +1,1 @@
+"""What comes in: safetensors, config.json and tokenizer of every supported family."""

@@ -1,0 +1,29 @@
+"""From the rows of a tower to embeds: average pooling over a grid, and the two linear layers of every tower."""
+
+import numpy as np
+
+from export.checkpoint.names import Weights
+from export.graph import F32, MICROSOFT, Graph
+from export.quantize import Linears, runs
+
+
+def pooling_matrix(cells: int, side: int) -> F32:
+    """Adaptive average pooling of a cells x cells grid to side x side, as a matrix (side², cells²)."""
+    axis = np.zeros((side, cells))
+    for i in range(side):
+        first, last = i * cells // side, -(-(i + 1) * cells // side)
+        axis[i, first:last] = 1 / (last - first)
+    return np.kron(axis, axis).astype(np.float32)
+
+
+def add_projection(
+    x: str, path: str, weights: Weights, graph: Graph, linears: Linears, *, width: int, hidden_size: int
+) -> str:
+    """Add Linear, exact GELU, Linear under `path`.0 and `path`.2. x: (..., width) -> (..., hidden_size)."""
+    first, second = f"{path}.0", f"{path}.2"
+    x = linears.add(x, first, runs(weights, f"{first}.weight"), shape=(hidden_size, width), bias=None)
+    bias = graph.weight(f"{first}.bias", weights.tensor(f"{first}.bias"))
+    x = graph.node("BiasGelu", [x, bias], f"{first}.gelu", domain=MICROSOFT)
+    x = linears.add(x, second, runs(weights, f"{second}.weight"), shape=(hidden_size, hidden_size), bias=None)
+    bias = graph.weight(f"{second}.bias", weights.tensor(f"{second}.bias"))
+    return graph.node("Add", [x, bias], f"{path}.out")

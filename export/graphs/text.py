@@ -1,0 +1,188 @@
+"""The decoder graph and the embedding table, written tensor by tensor."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from edge.bundle.manifest import TensorRecord
+from export.checkpoint.config import TextConfig
+from export.checkpoint.names import Weights
+from export.graph import F32, MICROSOFT, Array, DataFile, Graph, Progress
+from export.graphs.rotary import head_order, tables
+from export.quantize import Linears, int8, runs
+from export.quantize.distance import Distance
+from export.recipe import Recipe
+
+# Shapes: B conversations, S new rows of each, H hidden, K scored rows, V vocabulary.
+
+
+def write_decoder(
+    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+) -> dict[str, TensorRecord]:
+    """Write decoder.onnx and decoder.bin into `directory`; returns what was done to each tensor of the recipe.
+
+    Raises: UnsupportedError for a head that no kernel takes. Source: reka-edge.md, 2; onnxruntime.md.
+    """
+    with DataFile(directory / "decoder.bin") as data:
+        decoder = _Decoder(weights, config, recipe, Graph("decoder", data), progress)
+        decoder.write()
+        decoder.graph.save(directory / "decoder.onnx")
+    return decoder.linears.records
+
+
+class _Decoder:
+    """The graph while it grows; every step takes and returns names of values."""
+
+    def __init__(
+        self, weights: Weights, config: TextConfig, recipe: Recipe, graph: Graph, progress: Progress | None
+    ) -> None:
+        self.graph = graph
+        self.linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.n_layers), progress)
+        self._weights = weights
+        self._config = config
+        self._order = head_order(config)
+
+    def write(self) -> None:
+        """Add everything from embeds to logits."""
+        stream, cache = self._inputs(), self._tables()
+        normed = self.graph.node(
+            "SimplifiedLayerNormalization", [stream, self._norm("text.layers.0.norm1.weight")], "layers.0.norm1.out",
+            axis=-1, epsilon=self._config.norm_eps,
+        )  # fmt: skip
+        last = self._config.n_layers - 1
+        for n in range(self._config.n_layers):
+            attended = self._attention(normed, n, cache)
+            if n == last:  # what follows works row by row: only the scored rows go on
+                attended, stream = self._scored(attended, "scored"), self._scored(stream, "scored_stream")
+            attended = self._linear(attended, n, "o", ["o"])
+            normed, stream = self._add_and_norm(stream, attended, f"text.layers.{n}.norm2.weight")
+            following = "text.norm" if n == last else f"text.layers.{n + 1}.norm1.weight"
+            normed, stream = self._add_and_norm(stream, self._mlp(normed, n), following)
+        self._head(normed)
+
+    def _inputs(self) -> str:
+        config = self._config
+        cache: list[int | str] = ["batch", config.n_kv_heads, "capacity", config.head_dim]
+        self.graph.input("embeds", "float32", ["batch", "rows", config.hidden_size])
+        self.graph.input("seqlens_k", "int32", ["batch"])
+        self.graph.input("total_sequence_length", "int32", [])
+        self.graph.input("n_logits", "int64", [1])
+        self.graph.output("logits", "float32", ["batch", "scored", config.vocab_size])
+        for n in range(config.n_layers):
+            for part in ("key", "value"):
+                self.graph.input(f"past.{n}.{part}", "float32", cache)
+                self.graph.output(f"present.{n}.{part}", "float32", cache)
+        return "embeds"
+
+    def _tables(self) -> list[str]:
+        cos, sin = tables(self._config)
+        return [self.graph.weight("rotary.cos", cos), self.graph.weight("rotary.sin", sin)]
+
+    def _attention(self, x: str, n: int, tables: Sequence[str]) -> str:
+        config, key, value = self._config, f"{n}.key", f"{n}.value"
+        qkv = self._linear(x, n, "qkv", ["q", "k", "v"])  # (B, S, (heads + 2 kv heads) * head_dim)
+        inputs = [qkv, "", "", f"past.{key}", f"past.{value}", "seqlens_k", "total_sequence_length", *tables]
+        outputs = [f"layers.{n}.attended", f"present.{key}", f"present.{value}"]
+        return self.graph.nodes(
+            "GroupQueryAttention", inputs, outputs, domain=MICROSOFT,
+            num_heads=config.n_heads, kv_num_heads=config.n_kv_heads, do_rotary=1, rotary_interleaved=0,
+        )[0]  # fmt: skip
+
+    def _scored(self, x: str, name: str) -> str:
+        """The last n_logits rows. x: (B, S, ...) -> (B, K, ...)."""
+        start = self.graph.node("Neg", ["n_logits"], f"{name}.start")
+        end = self.graph.shared("index.end", np.array([np.iinfo(np.int64).max]))
+        return self.graph.node("Slice", [x, start, end, self.graph.shared("axis.rows", np.array([1]))], name)
+
+    def _mlp(self, x: str, n: int) -> str:
+        name = f"layers.{n}"
+        both = self._linear(x, n, "gate_up", ["gate", "up"])  # (B, S, 2 * intermediate)
+        gate, up = self.graph.nodes("Split", [both], [f"{name}.gate", f"{name}.up"], axis=-1, num_outputs=2)
+        # alpha = 1 makes it x * sigmoid(x): SiLU in one pass.
+        gate = self.graph.node("QuickGelu", [gate], f"{name}.silu", domain=MICROSOFT, alpha=1.0)
+        return self._linear(self.graph.node("Mul", [gate, up], f"{name}.gated"), n, "down", ["down"])
+
+    def _head(self, x: str) -> None:
+        config = self._config
+        scaled = (run * np.float32(config.logit_scale) for run in runs(self._weights, "text.head"))
+        shape = (config.vocab_size, config.hidden_size)
+        logits = self.linears.add(x, "decoder.head", scaled, shape=shape, bias=None)
+        self.graph.node("Identity", [logits], "logits")
+
+    def _add_and_norm(self, stream: str, x: str, role: str) -> tuple[str, str]:
+        """Add x to the residual stream and norm the sum; returns the normed rows and the stream."""
+        name = role.removeprefix("text.").removesuffix(".weight")
+        outputs = [f"{name}.out", "", "", f"{name}.stream"]
+        self.graph.nodes(
+            "SkipSimplifiedLayerNormalization", [x, stream, self._norm(role)], outputs, domain=MICROSOFT,
+            epsilon=self._config.norm_eps,
+        )  # fmt: skip
+        return outputs[0], outputs[3]
+
+    def _norm(self, role: str) -> str:
+        return self.graph.weight(role, self._weights.tensor(role))
+
+    def _linear(self, x: str, n: int, path: str, parts: Sequence[str]) -> str:
+        """One matmul over the rows of several weight tensors of layer n."""
+        roles = [f"text.layers.{n}.{part}" for part in parts]
+        sizes = self._sizes()
+        shape = (sum(sizes[part][0] for part in parts), sizes[parts[0]][1])
+        whole = self._config.head_dim if path == "qkv" else 1
+        weight = (
+            self._ordered(role, run) for role in roles for run in runs(self._weights, f"{role}.weight", multiple=whole)
+        )
+        bias = None
+        if self._weights.has(f"{roles[0]}.bias"):
+            bias = np.concatenate([self._ordered(role, self._weights.tensor(f"{role}.bias")) for role in roles])
+        return self.linears.add(x, f"decoder.layers.{n}.{path}", weight, shape=shape, bias=bias)
+
+    def _ordered(self, role: str, value: F32) -> F32:
+        """Whole heads, their rows in the order that the rotation wants if they are queries or keys."""
+        if self._order is None or role.rpartition(".")[2] not in ("q", "k"):
+            return value
+        heads = value.reshape(-1, self._config.head_dim, *value.shape[1:])
+        return np.ascontiguousarray(heads[:, self._order].reshape(value.shape))
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """(n_out, n_in) of each projection."""
+        config = self._config
+        hidden, inner = config.hidden_size, config.intermediate_size
+        q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        return {
+            "q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q),
+            "gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner),
+        }  # fmt: skip
+
+
+def write_embedding(
+    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+) -> dict[str, TensorRecord]:
+    """Write embedding.bin: rows of float32, or rows of int8 and then one float32 scale for each."""
+    path = "decoder.embed"
+    scheme = recipe.scheme(path, n_layers=config.n_layers)
+    distance = Distance()
+    shape = weights.shape("text.embed")
+    table = runs(weights, "text.embed")
+    with DataFile(directory / "embedding.bin") as data:
+        if scheme == "fp32":
+            data.append(table, n_bytes=4 * math.prod(shape))
+        else:
+            scales: list[F32] = []
+            # One run of bytes, for the scales follow the rows without a gap.
+            blocks: Iterable[Array] = chain(_rounded(table, scales, distance), scales)
+            data.append(blocks, n_bytes=math.prod(shape) + 4 * shape[0])
+    if progress:
+        progress(path, math.prod(shape))
+    return {path: TensorRecord(scheme, distance.relative())}
+
+
+def _rounded(table: Iterable[F32], scales: list[F32], distance: Distance) -> Iterator[int8.I8]:
+    """The rows in int8, a block at a time; their scales and errors are gathered on the way."""
+    for block in table:
+        rows = int8.quantize(block)
+        scales.append(rows.scales)
+        distance.add(block, int8.dequantize(rows))
+        yield rows.values

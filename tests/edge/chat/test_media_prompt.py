@@ -1,0 +1,92 @@
+"""Films and sounds in a prompt: their control tokens, their positions, and the two wordings of a film."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import AudioSpec, Manifest
+from edge.chat.prompt import Clip, Sound, Turn, pieces
+from edge.engine.pieces import Media, Wave
+from edge.errors import BundleError, MediaError
+from edge.media.mel import FRAME_SAMPLES
+from edge.media.windows import digest, token_count
+from tests.edge.chat.test_prompt import CONTROL, MANIFEST, picture, user
+
+TOKENS = {"<video>": 10, "</video>": 11, "<audio>": 12, "</audio>": 13}
+AUDIO = AudioSpec(n_mels=80, window_frames=3000, tokens_per_window=375)
+PROMPT = replace(MANIFEST.prompt, control=CONTROL | TOKENS)
+JOINED = replace(MANIFEST, prompt=PROMPT, audio=AUDIO)
+TIMED = replace(JOINED, family="siglip", prompt=replace(PROMPT, format="yasa-timed"))
+SPELLING = {token: spelling for spelling, token in PROMPT.control.items()}
+CLIP = Clip((picture(30), picture(40), picture(50)), (0, 2, 13))
+
+
+def sound(n_samples: int) -> Sound:
+    samples = np.linspace(-1, 1, n_samples, dtype=np.float32)
+    return Sound(samples, digest(samples))
+
+
+def laid_out(manifest: Manifest, *parts: str | Clip | Sound) -> str:
+    """Control tokens in [], media as {n_tokens}."""
+    written = []
+    for piece in pieces([Turn("user", parts)], manifest):
+        if isinstance(piece, Media | Wave):
+            written.append(f"{{{piece.n_tokens}}}")
+        elif hasattr(piece, "ids"):
+            written.append("[" + "".join(SPELLING[token] for token in piece.ids) + "]")
+        else:
+            written.append(piece.text)
+    return "".join(written)
+
+
+def test_frames_of_a_film_follow_one_another() -> None:
+    expected = "human: What [<video>]{64}{64}{64}[</video>]now?[<sep>]assistant:"
+    assert laid_out(JOINED, "What ", CLIP, "now?") == expected
+
+
+def test_siglip_frames_carry_their_times() -> None:
+    frames = "t=0s[<image>]{64}[</image>]\nt=2s[<image>]{64}[</image>]\nt=13s[<image>]{64}[</image>]\n"
+    assert laid_out(TIMED, CLIP) == f"human: [<video>]{frames}[</video><sep>]assistant:"
+
+
+def test_a_frame_is_one_tile_whatever_its_size_and_no_picture_of_the_same_pixels() -> None:
+    large = picture(2000, 1500)
+    (frame,) = [piece for piece in pieces([user(Clip((large,), (0,)))], JOINED) if isinstance(piece, Media)]
+    (whole,) = [piece for piece in pieces([user(large)], JOINED) if isinstance(piece, Media)]
+    assert (frame.kind, frame.n_tokens, whole.n_tokens) == ("frame", 64, 320)
+    assert frame.digest != whole.digest
+
+
+def test_a_sound_takes_as_many_positions_as_it_is_long() -> None:
+    assert laid_out(JOINED, sound(16_000), "What is that?") == (
+        "human: [<audio>]{13}[</audio>]What is that?[<sep>]assistant:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_tokens"),
+    [(1, 1), (1280, 1), (1281, 2), (480_000 - 1280, 374), (480_000, 375), (480_001, 376), (1_200_000, 938)],
+)
+def test_embeds_reach_to_the_end_of_the_sound_and_no_further(n_samples: int, n_tokens: int) -> None:
+    assert token_count(n_samples, AUDIO) == n_tokens
+    assert AUDIO.window_frames * FRAME_SAMPLES == 480_000
+
+
+def test_a_sound_of_nothing_is_refused() -> None:
+    with pytest.raises(MediaError, match="audio: expected at least one sample, got none"):
+        pieces([user(sound(0))], JOINED)
+
+
+def test_what_a_bundle_cannot_take_is_named() -> None:
+    with pytest.raises(MediaError, match="audio: test has no audio tower"):
+        pieces([user(sound(5))], replace(JOINED, audio=None))
+    with pytest.raises(MediaError, match="video: test takes text only"):
+        pieces([user(CLIP)], replace(JOINED, vision=None))
+    with pytest.raises(BundleError, match="prompt.control: expected '<video>'"):
+        pieces([user(CLIP)], MANIFEST)
+
+
+def test_sounds_of_other_samples_have_other_digests() -> None:
+    digests = {digest(np.array(samples, np.float32)) for samples in ([0], [0, 0], [0, 1], [1, 0], [1])}
+    assert len(digests) == 5

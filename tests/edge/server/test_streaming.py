@@ -1,0 +1,71 @@
+"""An answer on its way out has its time by the clock, and then ends with what there is."""
+
+import inspect
+import json
+
+import pytest
+
+from edge.chat import Chat
+from edge.chat.attachments import Access
+from edge.limits import Limits
+from edge.server.metrics import Metrics
+from edge.server.reka import ChatWriter
+from edge.server.streaming import Generation, parts
+from tests.edge.asking import eventually
+from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
+
+ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now_s = 5.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def begun(engine: FakeEngine, clock: Clock, *, stream: bool) -> Generation:
+    """Begin an answer whose first word is there and whose second one does not come."""
+    engine.gate.clear()
+    engine.n_free = 1
+    chat = Chat(OneEngine(engine), Access(), Limits())  # type: ignore[arg-type]
+    reply = chat.start(chat.read(ASK))
+    eventually(lambda: reply.handle.newest.output_tokens == 1)
+    return Generation(reply, ChatWriter(stream), path="/v1/chat", metrics=Metrics(), begun_s=5.0, clock=clock)
+
+
+def test_the_time_is_half_an_hour() -> None:
+    assert Limits().answer_s == 1800.0
+    assert inspect.signature(Generation).parameters["max_s"].default == Limits().answer_s
+
+
+@pytest.mark.parametrize("after_s", [1739, 1740, 1741])
+def test_an_answer_is_hurried_a_minute_before_its_time_is_over(after_s: int) -> None:
+    engine, clock = FakeEngine(manifest()), Clock()
+    generation = begun(engine, clock, stream=True)
+    assert generation.poll() and not generation.handle.hurried
+    clock.now_s = 5.0 + after_s
+    assert generation.poll() is None
+    assert generation.handle.hurried == (after_s >= 1740)
+    engine.gate.set()
+    assert b"Three red circles." in b"".join(parts(generation))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("after_s", [1799, 1800, 1801])
+def test_an_answer_ends_with_length_when_its_time_is_over(after_s: int, stream: bool) -> None:
+    engine, clock = FakeEngine(manifest()), Clock()
+    generation = begun(engine, clock, stream=stream)
+    clock.now_s = 5.0 + after_s
+    first = generation.poll()
+    assert generation.done == generation.handle.cancelled == (after_s >= 1800)
+    engine.gate.set()
+    if not generation.done:
+        assert generation.left_s == 1
+        clock.now_s = 5.0
+        first = b"".join(parts(generation))
+    last = json.loads(str(first, "ascii").strip().rpartition("data: ")[2])["responses"][0]  # type: ignore[arg-type]
+    assert last["finish_reason"] == ("stop" if after_s < 1800 else "length")
+    assert last["chunk" if stream else "message"]["content"] == ("Three red circles." if after_s < 1800 else "Three")

@@ -1,0 +1,193 @@
+"""Speech bundles: token for token what transformers' Whisper generates, timestamps included."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from edge.bundle.manifest import Bundle
+from edge.errors import BundleChanged, BundleError, EngineClosed, NonFiniteError, ParameterError
+from edge.media.mel import log_mel
+from edge.speech.transcriber import Speech
+from export.certificate.speech import sounds
+from tests.export.checkpoint.whisper_checkpoint import END, LANGUAGES, NO_TIMESTAMPS, START, TASKS
+
+F32 = npt.NDArray[np.float32]
+
+RATE = 16_000
+FIRST = NO_TIMESTAMPS + 1
+LENGTHS_S = (1, 1.7, 2.5, 4, 6, 9, 12.3, 17, 22, 28, 29.99, 30, 30.005, 30.02, 33, 38, 45, 52.5, 61, 75)
+
+
+@pytest.fixture(scope="module")
+def speech(speech_bundle: Path) -> Speech:
+    return Speech.open(speech_bundle, threads=1)
+
+
+@pytest.fixture(scope="module")
+def reference(whisper_checkpoint: Path) -> WhisperForConditionalGeneration:
+    return WhisperForConditionalGeneration.from_pretrained(whisper_checkpoint, local_files_only=True).eval()
+
+
+@cache
+def clip(number: int) -> F32:
+    """One of twenty sounds: voices that glide, with pauses; one is noise, one falls silent, one is silence."""
+    samples = sounds(number + 1, seconds=LENGTHS_S[number])[-1]
+    if number % 7 == 3:
+        samples[len(samples) // 2 :] = 0
+    if number == 9:
+        samples[:] = 0
+    if number == 14:
+        samples = 0.2 * np.random.default_rng(0).standard_normal(len(samples)).astype(np.float32)
+    return samples
+
+
+def generated(model: WhisperForConditionalGeneration, samples: F32, **how: object) -> list[dict[str, object]]:
+    """The segments of transformers' own long-form generation."""
+    more = {} if len(samples) <= 30 * RATE else {"truncation": False, "padding": "longest"}
+    features = WhisperFeatureExtractor()(samples, sampling_rate=RATE, return_tensors="pt", **more).input_features
+    with torch.no_grad():
+        found = model.generate(
+            features, return_timestamps=True, return_segments=True, temperature=0.0, condition_on_prev_tokens=False,
+            **{"task": "transcribe", **how},
+        )  # fmt: skip
+    segments: list[dict[str, object]] = found["segments"][0]
+    return segments
+
+
+@pytest.mark.parametrize("number", range(len(LENGTHS_S)))
+def test_tokens_and_times_are_those_of_transformers(
+    number: int, speech: Speech, reference: WhisperForConditionalGeneration
+) -> None:
+    expected = generated(reference, clip(number))
+    found = speech.transcribe(clip(number))
+    assert [list(segment.tokens) for segment in found.segments] == [s["tokens"].tolist() for s in expected]
+    assert [s.start_s for s in found.segments] == pytest.approx([float(s["start"]) for s in expected])
+    assert [s.end_s for s in found.segments] == pytest.approx([float(s["end"]) for s in expected], abs=0.021)
+
+
+def test_clips_hold_what_there_is_to_get_wrong(speech: Speech) -> None:
+    found = [speech.transcribe(clip(number)) for number in (0, 6, 13, 19)]
+    tokens = [segment.tokens for transcript in found for segment in transcript.segments]
+    assert any(t >= FIRST for ts in tokens for t in ts) and any(t < END for ts in tokens for t in ts)
+    assert len({transcript.language for transcript in found}) > 1
+    assert len({transcript.text for transcript in found}) == len(found)
+
+
+@pytest.mark.parametrize(("language", "task"), [("de", "transcribe"), ("en", "translate"), (None, "translate")])
+def test_language_and_task_are_those_asked_for(
+    language: str | None, task: str, speech: Speech, reference: WhisperForConditionalGeneration
+) -> None:
+    expected = generated(reference, clip(4), language=language, task=task)
+    found = speech.transcribe(clip(4), language=language, task=task)
+    assert [list(segment.tokens) for segment in found.segments] == [s["tokens"].tolist() for s in expected]
+    assert language is None or found.language == language
+
+
+def test_int8_encoder_says_nearly_the_same(speech: Speech, int8_speech_bundle: Path) -> None:
+    quantized = Speech.open(int8_speech_bundle, threads=1)
+    for number in (1, 9, 11, 14):
+        mel = log_mel(np.pad(clip(number), (0, 30 * RATE))[: 30 * RATE], n_mels=80)
+        a, b = (each.encode(mel)["hidden"].ravel().astype(np.float64) for each in (speech, quantized))
+        assert a @ b / np.sqrt((a @ a) * (b @ b)) >= 0.999
+
+
+def test_decoding_with_a_past_is_decoding_at_once(speech: Speech) -> None:
+    sound = speech.encode(log_mel(clip(11), n_mels=80))
+    tokens = [START, LANGUAGES["<|en|>"], TASKS["transcribe"], FIRST, 65, 66, FIRST + 20]
+    whole, _ = speech.logits(tokens, speech.empty_past(), sound)
+    past, rows = speech.empty_past(), []
+    for token in tokens:
+        row, past = speech.logits([token], past, sound)
+        rows.append(row)
+    assert np.abs(np.concatenate(rows) - whole).max() < 1e-4
+
+
+def test_same_sound_gives_the_same_text(int8_speech_bundle: Path) -> None:
+    texts = {Speech.open(int8_speech_bundle, threads=threads).transcribe(clip(3)).text for threads in (1, 2)}
+    assert len(texts) == 1
+
+
+def test_empty_sound_is_silence(speech: Speech) -> None:
+    transcript = speech.transcribe(np.zeros(0, np.float32))
+    assert transcript.duration_s == 0
+
+
+def test_progress_ends_with_the_sound(speech: Speech) -> None:
+    told: list[tuple[float, float]] = []
+    speech.transcribe(clip(17), progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx((52.5, 52.5))
+
+
+def test_stopping_ends_within_a_token(speech: Speech) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(EngineClosed, match="stopped"):
+        speech.transcribe(clip(19), stopped=lambda: next(asked))
+
+
+REFUSED = [({"language": "xx"}, "de, en, fr"), ({"task": "sing"}, "transcribe, translate")]
+
+
+@pytest.mark.parametrize(("how", "words"), REFUSED)
+def test_what_it_cannot_do_is_refused(how: dict[str, str], words: str, speech: Speech) -> None:
+    with pytest.raises(ParameterError, match=words):
+        speech.transcribe(clip(0), **how)
+
+
+def test_chat_bundle_does_not_listen(text_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="expected a speech bundle"):
+        Speech.open(text_bundle)
+
+
+def test_speech_bundle_does_not_chat(speech_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="expected a chat bundle"):
+        Bundle.open(speech_bundle)
+
+
+def test_values_that_are_not_finite_are_an_error(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = speech.logits
+
+    def spoiled(*arguments: object) -> object:
+        rows, past = logits(*arguments)  # type: ignore[arg-type]
+        return np.full_like(rows, np.nan), past
+
+    monkeypatch.setattr(speech, "logits", spoiled)
+    with pytest.raises(NonFiniteError, match="window of speech"):
+        speech.transcribe(clip(0))
+
+
+@pytest.mark.parametrize("spoken", [[FIRST, 65, FIRST, FIRST], [FIRST] * 4, [65, 66], [], [FIRST + 1500] * 2])
+def test_window_of_any_tokens_moves_on(spoken: list[int], speech: Speech) -> None:
+    segments, n_done = speech._cut(spoken, 0.0, 3000)
+    assert n_done >= 1 and segments
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts what this system tells")
+def test_nothing_is_kept_of_a_sound(speech: Speech) -> None:
+    def anonymous_kb() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+    speech.transcribe(clip(19))
+    before = anonymous_kb()
+    for _ in range(3):
+        speech.transcribe(clip(19))
+    assert anonymous_kb() - before < 40_000
+
+
+def test_weights_that_are_cut_are_refused_before_they_are_read(int8_speech_bundle: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(int8_speech_bundle, tmp_path / "own"))
+    speech = Speech.open(own, threads=1)
+    (own / "decoder.bin").chmod(0o644)
+    os.truncate(own / "decoder.bin", 16)
+    with pytest.raises(BundleChanged, match=r"decoder\.bin of own has 16 bytes"):
+        speech.transcribe(clip(3))
