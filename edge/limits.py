@@ -10,11 +10,11 @@ from edge.errors import ParameterError
 Kind = Literal["image", "video", "audio", "pdf"]
 
 _SMALL_BOARD_BYTES = 4_500_000_000  # a board sold with 4 GB, and no less than that of anything larger
-_SOUND = "sound_"
+_AUDIO = "audio_"
 
 
 @dataclass(frozen=True)
-class SoundLimits:
+class AudioLimits:
     """What a sound may hold: seconds, bytes of PCM (16 bits) before it is resampled, channels. Source: limits.md."""
 
     seconds: int = 600
@@ -36,17 +36,17 @@ class Limits:
     images: int = 32
     videos_per_message: int = 3
     videos: int = 6
-    sounds_per_message: int = 2
-    sounds: int = 6
+    audios_per_message: int = 2
+    audios: int = 6
     pages_per_message: int = 20
     pages: int = 40
     image_px: int = 64_000_000
     decoded_bytes: int = 256 << 20
-    film_s: int = 120
-    film_frames: int = 7200
-    film_px: int = 9_000_000
+    video_s: int = 120
+    video_decoded_frames: int = 7200
+    video_px: int = 9_000_000
     video_frames: int = 32
-    sound: SoundLimits = field(default_factory=SoundLimits)
+    audio: AudioLimits = field(default_factory=AudioLimits)
     page_px: int = 4_000_000
     page_text_tokens: int = 4096
     stop: int = 16
@@ -73,14 +73,14 @@ class Limits:
         return cls(image_px=32_000_000, decoded_bytes=128 << 20) if is_small_board() else cls()
 
     def counts(self) -> Iterator[tuple[Kind, str, int, int]]:
-        """Yield (kind, its name, how many in a message, how many in all); a paper has one page at least."""
+        """Yield (kind, its name, how many in a message, how many in all); a PDF has one page at least."""
         yield "image", "images", self.images_per_message, self.images
         yield "video", "videos", self.videos_per_message, self.videos
-        yield "audio", "sounds", self.sounds_per_message, self.sounds
+        yield "audio", "audio parts", self.audios_per_message, self.audios
         yield "pdf", "PDFs", self.pages_per_message, self.pages
 
     def changed(self, wanted: Iterable[str]) -> "Limits":
-        """Return these with others in their place, each as NAME=NUMBER: images=2, sound_seconds=60, wait_s=0.5.
+        """Return these with others in their place, each as NAME=NUMBER: images=2, audio_seconds=60, wait_s=0.5.
 
         Raises: ParameterError naming what is no limit, or no number of its kind from 0 on.
         """
@@ -93,13 +93,13 @@ class Limits:
                     f"limit {text!r:.200}: expected NAME=NUMBER, NAME one of {', '.join(known)}", field="limit"
                 )
             changes[name] = _number(name, value, whole=isinstance(known[name], int))
-        sound = {name.removeprefix(_SOUND): changes.pop(name) for name in list(changes) if name.startswith(_SOUND)}
-        return replace(self, **changes, sound=replace(self.sound, **sound))  # type: ignore[arg-type]
+        audio = {name.removeprefix(_AUDIO): changes.pop(name) for name in list(changes) if name.startswith(_AUDIO)}
+        return replace(self, **changes, audio=replace(self.audio, **audio))  # type: ignore[arg-type]
 
     def _numbers(self) -> dict[str, float]:
         """Return each limit by the name that `changed` knows it by."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sound"}
-        return own | {_SOUND + f.name: getattr(self.sound, f.name) for f in fields(self.sound)}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "audio"}
+        return own | {_AUDIO + f.name: getattr(self.audio, f.name) for f in fields(self.audio)}
 
 
 def is_small_board() -> bool:

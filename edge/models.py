@@ -14,7 +14,7 @@ from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Stored
 from edge.engine.engine import Engine
 from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
-from edge.speech.companion import Listener
+from edge.speech.companion import SpeechCompanion
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
@@ -172,7 +172,7 @@ class Models:
         naming.of_environment()  # one that is wrong is told now, and not to every request
         self._aliases = dict(aliases)
         self._speech = None if speech is None else _speech_bundle(speech)
-        self._listeners: dict[Path, Listener] = {}
+        self._listeners: dict[Path, SpeechCompanion] = {}
         self._threads = threads
         self._context = context
         self._slots = slots
@@ -206,7 +206,7 @@ class Models:
         stored = store.resolve(name, aliases=self._aliases, first=self._first)
         return self._hold(stored).engine()
 
-    def listener(self, name: str) -> Listener | None:
+    def listener(self, name: str) -> SpeechCompanion | None:
         """Return what listens for a chat bundle, by the bundle's id, None when nothing does."""
         companion = None if self._speech else store.companion(name)
         stored = self._speech or next((s for s in store.bundles("speech") if s.id == companion), None)
@@ -215,7 +215,7 @@ class Models:
         if self._verify and stored.path not in self._listeners:
             store.check(stored.path)
         with _LOCK:
-            return self._listeners.setdefault(stored.path, Listener(stored.path, threads=self._threads))
+            return self._listeners.setdefault(stored.path, SpeechCompanion(stored.path, threads=self._threads))
 
     def changed(self) -> str | None:
         """Return what has changed on disk of a bundle that is loaded, so that it is not used; None for nothing."""

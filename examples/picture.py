@@ -5,11 +5,11 @@ from pathlib import Path
 
 from edge import ChatMessage, Reka
 
-PICTURE = Path(__file__).parents[1] / "models" / "sample.png"
-DATA_URL = "data:image/png;base64," + base64.b64encode(PICTURE.read_bytes()).decode()
+IMAGE = Path(__file__).parents[1] / "models" / "sample.png"
+DATA_URL = "data:image/png;base64," + base64.b64encode(IMAGE.read_bytes()).decode()
 
 with Reka() as client:
-    for url in (str(PICTURE), DATA_URL):
+    for url in (str(IMAGE), DATA_URL):
         content = [
             {"type": "image_url", "image_url": url},
             {"type": "text", "text": "What colours and shapes are present?"},

@@ -6,13 +6,13 @@ import numpy as np
 
 from edge import ChatMessage, Reka
 
-PICTURE = Path(__file__).parents[1] / "models" / "sample.png"
+IMAGE = Path(__file__).parents[1] / "models" / "sample.png"
 drawn = np.full((240, 240, 3), 255, np.uint8)
 drawn[70:170, 70:170] = (220, 30, 30)  # a red square
 
 with Reka() as client:
     content = [
-        {"type": "image_url", "image_url": str(PICTURE)},
+        {"type": "image_url", "image_url": str(IMAGE)},
         {"type": "image", "image": drawn},
         {"type": "text", "text": "How many pictures are there?"},
     ]

@@ -37,7 +37,7 @@ WORDS = ("Who are you?", "What can you do?", "Hello!", "Which shapes do you know
 
 
 @dataclass(frozen=True)
-class Held:
+class GrammarStats:
     """What a process holds when it rests; threads: their names by their ids."""
 
     threads: dict[int, str]
@@ -59,7 +59,7 @@ def request(number: int) -> Body:
     text = WORDS[number % len(WORDS)]
     content: object = text
     if number % 4 == 0:
-        content = [{"type": "image_url", "image_url": picture(number)}, {"type": "text", "text": text}]
+        content = [{"type": "image_url", "image_url": image(number)}, {"type": "text", "text": text}]
     return {
         "model": "reka-edge",
         "messages": [{"role": "user", "content": content}],
@@ -69,7 +69,7 @@ def request(number: int) -> Body:
     }
 
 
-def picture(number: int) -> str:
+def image(number: int) -> str:
     """Return a picture as a data URL."""
     image = Image.new("RGB", (200 + number, 160), "white")
     ImageDraw.Draw(image).ellipse((20, 20, 90 + number, 90 + number), fill="red")
@@ -108,11 +108,11 @@ def memory_bytes(pid: int) -> int:
     return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "VmSwap"))
 
 
-def held(pid: int) -> Held:
+def held(pid: int) -> GrammarStats:
     tasks = list(Path(f"/proc/{pid}/task").iterdir())
     children = sum(len((task / "children").read_text().split()) for task in tasks)
     threads = {int(task.name): (task / "comm").read_text().strip() for task in tasks}
-    return Held(threads, len(list(Path(f"/proc/{pid}/fd").iterdir())), children)
+    return GrammarStats(threads, len(list(Path(f"/proc/{pid}/fd").iterdir())), children)
 
 
 async def whole(client: httpx.AsyncClient, body: Body) -> str:
@@ -173,7 +173,7 @@ async def turn(client: httpx.AsyncClient, address: str, quiet: list[str], rng: r
         seen.wrong.append(f"request {number}: {type(error).__name__}: {error}")
 
 
-async def rush(address: str, pid: int, quiet: list[str], clients: range, for_s: float, seen: Seen) -> Held:
+async def rush(address: str, pid: int, quiet: list[str], clients: range, for_s: float, seen: Seen) -> GrammarStats:
     """Let clients, by their seeds, at a server for a while; return what it holds when they are gone."""
     until_s = time.monotonic() + for_s
 
@@ -203,7 +203,9 @@ def reaching(address: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=address, timeout=120, trust_env=False)
 
 
-async def crowd(pid: int, address: str, *, seconds: float, n_clients: int, seen: Seen) -> tuple[Held, Held]:
+async def crowd(
+    pid: int, address: str, *, seconds: float, n_clients: int, seen: Seen
+) -> tuple[GrammarStats, GrammarStats]:
     """Take the quiet answers, then let clients in; return what the server held once it was warm, and at the end."""
     async with reaching(address) as client:
         quiet = [await whole(client, request(number)) for number in range(N_REQUESTS)]
@@ -212,7 +214,7 @@ async def crowd(pid: int, address: str, *, seconds: float, n_clients: int, seen:
     return warm, await rush(address, pid, quiet, range(1000, 1000 + n_clients), seconds * (1 - WARM_SHARE), seen)
 
 
-def problems(seen: Seen, warm: Held, last: Held, log: str) -> list[str]:
+def problems(seen: Seen, warm: GrammarStats, last: GrammarStats, log: str) -> list[str]:
     """Return what is not as it should be."""
     found = list(seen.wrong)
     grown_bytes = max(seen.memory) - seen.memory[0]

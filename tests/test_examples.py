@@ -46,7 +46,7 @@ def test_gathered_answers_stand_beside_their_questions(tmp_path: Path) -> None:
     assert "Reka Edge Tiny" in lines[1] and "circle" in lines[3]
 
 
-def test_a_file_and_its_data_url_are_the_same_picture(tmp_path: Path) -> None:
+def test_a_file_and_its_data_url_are_the_same_image(tmp_path: Path) -> None:
     by_file, by_data = lines_of("picture", tmp_path)
     assert by_file == by_data and "red circle" in by_file
 
@@ -56,5 +56,5 @@ def test_the_completed_list_begins_as_it_was_begun(tmp_path: Path) -> None:
     assert line.startswith("red, orange, yellow") and line.count("orange") == 1
 
 
-def test_two_pictures_are_two(tmp_path: Path) -> None:
+def test_two_images_are_two(tmp_path: Path) -> None:
     assert lines_of("several_pictures", tmp_path) == ["two"]

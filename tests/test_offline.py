@@ -107,7 +107,7 @@ def test_what_is_mapped_is_code_or_bundle(did: dict[str, list[str]], int8_bundle
 
 
 @pytest.mark.parametrize("url", ["https://example.com/frame.jpg", "http://127.0.0.1:9/frame.jpg"])
-def test_remote_picture_is_refused_without_a_connection(int8_bundle: Path, url: str, home: Path) -> None:
+def test_remote_image_is_refused_without_a_connection(int8_bundle: Path, url: str, home: Path) -> None:
     did = chat(int8_bundle, url, home)
     assert did["said"][0] == 400
     assert did["refused"] == []

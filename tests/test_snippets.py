@@ -14,7 +14,7 @@ CALL = re.compile(r"(?:edge\.(?!server)|httpx\.|reka\.)?[A-Z]\w*\(.*\)|edge\.\w+
 PRELUDE = (
     "import edge, httpx, reka, reka.client\n"
     "from edge import AsyncReka, ChatMessage, Reka\n"
-    "from edge.limits import Limits, SoundLimits\n"
+    "from edge.limits import Limits, AudioLimits\n"
     'NAME = "0"\n'
 )
 

@@ -32,7 +32,7 @@ def test_a_crowd_that_cancels_and_vanishes_leaves_nothing_behind(int8_bundle: Pa
 
 
 def test_what_is_wrong_is_seen(soak: ModuleType) -> None:
-    warm = soak.Held(threads={1: "python", 2: "python"}, descriptors=11, children=1)
+    warm = soak.GrammarStats(threads={1: "python", 2: "python"}, descriptors=11, children=1)
     good = soak.Seen(Counter(finished=3), [], [70_000_000, 74_900_000, 70_000_000])
     assert soak.problems(good, warm, replace(warm, children=0), '{"level": "info"}\n') == []
     for seen, last, log, word in (

@@ -83,7 +83,7 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """How a picture becomes tiles and a tile embeds; crop_share None: small tiles are warped like large ones."""
+    """How a picture becomes tiles and a tile embeddings; crop_share None: small tiles are warped like large ones."""
 
     tile_px: int
     patch_px: int
@@ -110,7 +110,7 @@ class AudioSpec:
 class PromptSpec:
     """The prompt format, the wording for tools (None: it has none), every control token's id, what ends an answer.
 
-    format: "yasa"; "yasa-timed": the same, but a film's frames carry their times; "flash": Reka Flash 3's.
+    format: "yasa"; "yasa-timed": the same, but a video's frames carry their times; "flash": Reka Flash 3's.
     """
 
     format: Literal["yasa", "yasa-timed", "flash"]

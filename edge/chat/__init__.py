@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.chat.attachments import Access, Hearing, decode_media, heard, turns
+from edge.chat.attachments import Access, AudioAccess, decode_media, heard, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
 from edge.chat.prompt import Turn, pieces
@@ -15,7 +15,7 @@ from edge.chat.request import Request, read_request
 from edge.engine.engine import Engine
 from edge.engine.pieces import F32
 from edge.limits import Limits
-from edge.speech.companion import Listener
+from edge.speech.companion import SpeechCompanion
 
 
 class Engines(Protocol):
@@ -33,7 +33,7 @@ class Engines(Protocol):
     def changed(self) -> str | None:
         """Return why a loaded bundle cannot be used any more, None while all can."""
 
-    def listener(self, name: str) -> Listener | None:
+    def listener(self, name: str) -> SpeechCompanion | None:
         """Return the speech-to-text model of a chat bundle, by the bundle's id."""
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Engines(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A request's media, decoded; sounds are not turned into text yet. budget: what became of the text of papers."""
+    """A request's media, decoded; sounds are not turned into text yet. budget: what became of the text of PDFs."""
 
     turns: Sequence[Turn]
     budget: TextBudget
@@ -84,7 +84,7 @@ class Chat:
                 budget=budget,
                 limits=self.limits,
                 frames=request.video_frames,
-                hearing=Hearing(self.models.listener(engine.manifest.id), request.video_sound),
+                hearing=AudioAccess(self.models.listener(engine.manifest.id), request.video_sound),
             )
             return Opened(opened, budget)
 
@@ -105,7 +105,7 @@ class Chat:
         with api_errors():
             engine = self.models.engine(request.model)
             manifest = engine.manifest
-            hearing = Hearing(self.models.listener(manifest.id), request.video_sound, stopped)
+            hearing = AudioAccess(self.models.listener(manifest.id), request.video_sound, stopped)
             conversation = heard(media.turns, spec=manifest, hearing=hearing)
             handle = engine.stream(pieces(conversation, manifest, tools=request.tools), request.options)
             return Reply(
@@ -113,7 +113,7 @@ class Chat:
                 manifest.id,
                 handle,
                 frozenset(tool.name for tool in request.tools),
-                media.budget if request.has_paper else None,
+                media.budget if request.has_pdf else None,
                 _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
             )
 

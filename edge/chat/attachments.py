@@ -1,4 +1,4 @@
-"""Media that messages name, opened: read or fetched, decoded here or in the process set apart, and counted."""
+"""Media that messages name, opened: read or fetched, decoded here or in the separate process, and counted."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +11,8 @@ from PIL import Image
 
 from edge.bundle.manifest import Manifest, VisionSpec
 from edge.chat.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
-from edge.chat.pdf_text import TextBudget, paper_parts
-from edge.chat.prompt import Clip, Part, Picture, Sound, Transcript, Turn
+from edge.chat.pdf_text import TextBudget, pdf_parts
+from edge.chat.prompt import DecodedAudio, DecodedImage, DecodedVideo, Part, Transcript, Turn
 from edge.errors import MediaError, ParameterError
 from edge.limits import Limits
 from edge.media import decoding
@@ -25,7 +25,7 @@ from edge.media.pool import Client, Decoder, Pool, Share
 from edge.media.sandbox import Worker
 from edge.media.windows import F32
 from edge.media.windows import digest as sound_digest
-from edge.speech.companion import Listener
+from edge.speech.companion import SpeechCompanion
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote
@@ -36,14 +36,14 @@ _DECODER_BYTES = 64 << 20  # what a decoder needs beside the pixels of an image
 
 
 @dataclass(frozen=True)
-class Hearing:
+class AudioAccess:
     """Who hears sounds, and which.
 
-    listener: for bundles without an audio tower; tracks: whether the sound tracks of films are heard, too; stopped:
+    listener: for bundles without an audio tower; tracks: whether the sound tracks of videos are heard, too; stopped:
     asked while the listener works.
     """
 
-    listener: Listener | None = None
+    listener: SpeechCompanion | None = None
     tracks: bool = False
     stopped: Callable[[], bool] | None = None
 
@@ -53,7 +53,7 @@ class Access:
     """What messages may name, and where it is decoded.
 
     files: which local files, all, none or those in a folder; remote: what may be fetched, None for nothing.
-    apart: whether strangers ask, so that pictures are decoded in the process set apart, too; films and papers always
+    apart: whether strangers ask, so that pictures are decoded in the separate process, too; videos and PDFs always
     are, for the libraries that read them write to the terminal, want threads of their own, and crash.
     """
 
@@ -117,7 +117,7 @@ def turns(
     budget: TextBudget,
     limits: Limits | None = None,
 ) -> list[Turn]:
-    """Check messages and open their media; budget: of the text of papers.
+    """Check messages and open their media; budget: of the text of PDFs.
 
     Raises: UnprocessableEntityError naming every field that is wrong, MediaError and TextError naming the part.
     """
@@ -136,11 +136,11 @@ def open_media(
     budget: TextBudget,
     limits: Limits,
     frames: int | None = None,
-    hearing: Hearing | None = None,
+    hearing: AudioAccess | None = None,
 ) -> list[Turn]:
     """Open every media part, in order, and turn sounds into text where the bundle has no audio tower.
 
-    frames: how many of each film, the bundle's number unless given.
+    frames: how many of each video, the bundle's number unless given.
     Raises: MediaError naming the part and what is taken; as Listener.hear.
     """
     opened = decode_media(
@@ -157,21 +157,21 @@ def decode_media(
     budget: TextBudget,
     limits: Limits,
     frames: int | None = None,
-    hearing: Hearing | None = None,
+    hearing: AudioAccess | None = None,
 ) -> list[Turn]:
     """Open every media part, in order, and leave sounds as samples. Raises: MediaError naming the part."""
-    opener = _Opener(spec, access, limits, frames, budget, hearing or Hearing())
+    opener = _Opener(spec, access, limits, frames, budget, hearing or AudioAccess())
     return [opener.turn(message) for message in messages]
 
 
-def heard(opened: Sequence[Turn], *, spec: Manifest, hearing: Hearing | None) -> list[Turn]:
+def heard(opened: Sequence[Turn], *, spec: Manifest, hearing: AudioAccess | None) -> list[Turn]:
     """Return turns with their sounds as text where the bundle has no audio tower. Raises: as Listener.hear."""
     listener = None if hearing is None or spec.audio is not None else hearing.listener
     if hearing is None or listener is None:
         return list(opened)
 
     def said(part: Part) -> Part:
-        if not isinstance(part, Sound):
+        if not isinstance(part, DecodedAudio):
             return part
         return Transcript(listener.hear(part.samples, part.digest, stopped=hearing.stopped))
 
@@ -188,7 +188,7 @@ class _Opener:
         limits: Limits,
         frames: int | None,
         budget: TextBudget,
-        hearing: Hearing,
+        hearing: AudioAccess,
     ) -> None:
         self._spec = spec
         self._access = access
@@ -221,14 +221,14 @@ class _Opener:
             if vision is None:
                 raise MediaError(f"{part.kind}: {self._spec.id} takes {self._taken()}")
             if part.kind == "image":
-                return [self._picture(part, vision)]
+                return [self._image(part, vision)]
             if part.kind == "video":
-                return self._film(part, vision)
-            return self._paper(part, vision)
+                return self._video(part, vision)
+            return self._pdf(part, vision)
         except MediaError as error:
             raise MediaError(f"{place}: {error}") from error
 
-    def _picture(self, part: MediaPart, spec: VisionSpec) -> Picture:
+    def _image(self, part: MediaPart, spec: VisionSpec) -> DecodedImage:
         # The bytes left bound the pixels before anything is decoded.
         max_px = min(self._limits.image_px, self._left_bytes // 3)
         try:
@@ -244,10 +244,10 @@ class _Opener:
             raise MediaError(f"{error}{held}") from error
         width, height = size_of(image)
         self._hold_bytes(width * height * 3)  # what it was while it was decoded, though little of it may be left
-        return Picture(image, digest(image))
+        return DecodedImage(image, digest(image))
 
-    def _film(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
-        """Open a film, and its sound track where that is asked for."""
+    def _video(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+        """Open a video, and its sound track where that is asked for."""
         wanted = self._frames or spec.frames
         if not part.is_url:
             return [self._frames_of(part.source, wanted, spec)]
@@ -256,37 +256,37 @@ class _Opener:
         self._check_hearing()
         data = self._read(part)
         clip = self._clip(data, spec, wanted)
-        decoded = self._access.decode("audio", data, {**asdict(self._limits.sound), "track": True})
+        decoded = self._access.decode("audio", data, {**asdict(self._limits.audio), "track": True})
         _tell_lost("audio", decoded)
         return [clip, *(self._heard(cast(F32, samples)) for samples in decoded.arrays)]
 
-    def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> Clip:
-        decoded = self._access.decode("video", data, film_options(spec, self._limits, wanted))
+    def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> DecodedVideo:
+        decoded = self._access.decode("video", data, video_options(spec, self._limits, wanted))
         _tell_lost("video", decoded)
-        frames, seconds = _pictures(decoded), decoded.info.get("seconds")
+        frames, seconds = _images(decoded), decoded.info.get("seconds")
         if not isinstance(seconds, list) or len(seconds) != len(frames):
             raise MediaError("video: decoding it failed")
         self._hold(frames)
-        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(map(int, seconds)))
+        return DecodedVideo(tuple(DecodedImage(rgb, digest(rgb)) for rgb in frames), tuple(map(int, seconds)))
 
-    def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> Clip:
-        """Take a film that is decoded already: a list of pictures, one second apart."""
+    def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> DecodedVideo:
+        """Take a video that is decoded already: a list of pictures, one second apart."""
         if not isinstance(source, list | tuple | np.ndarray) or not len(source):
             raise MediaError(f"video: expected a list of frames, got {shown(source)}")
-        if len(source) > self._limits.film_frames:
-            raise MediaError(f"video: expected at most {self._limits.film_frames} frames, got {len(source)}")
+        if len(source) > self._limits.video_decoded_frames:
+            raise MediaError(f"video: expected at most {self._limits.video_decoded_frames} frames, got {len(source)}")
         frames = []
         indices = spread(len(source), wanted)
         for index in indices:
-            rgb = from_array(source[index], max_px=self._limits.film_px)
+            rgb = from_array(source[index], max_px=self._limits.video_px)
             whole = Image.fromarray(rgb)
             frames.append(small(whole, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample))
         self._hold(frames)
-        return Clip(tuple(Picture(rgb, digest(rgb)) for rgb in frames), tuple(indices))
+        return DecodedVideo(tuple(DecodedImage(rgb, digest(rgb)) for rgb in frames), tuple(indices))
 
-    def _sound(self, part: MediaPart) -> Sound:
+    def _sound(self, part: MediaPart) -> DecodedAudio:
         self._check_hearing()
-        limits = self._limits.sound
+        limits = self._limits.audio
         if part.is_url:
             decoded = self._access.decode("audio", self._read(part), asdict(limits))
             _tell_lost("audio", decoded)
@@ -297,9 +297,9 @@ class _Opener:
             samples = from_samples(part.source[0], part.source[1], limits)
         return self._heard(samples)
 
-    def _heard(self, samples: F32) -> Sound:
+    def _heard(self, samples: F32) -> DecodedAudio:
         self._hold([samples])
-        return Sound(samples, sound_digest(samples))
+        return DecodedAudio(samples, sound_digest(samples))
 
     def _check_hearing(self) -> None:
         """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""
@@ -316,7 +316,7 @@ class _Opener:
             kinds.append("sounds")
         return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else "text only"
 
-    def _paper(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
+    def _pdf(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         max_pages = min(self._left_pages_here, self._left_pages)
         if max_pages == 0:
             limits, is_here = self._limits, self._left_pages_here == 0
@@ -325,13 +325,13 @@ class _Opener:
         area_px = min(spec.max_tiles * spec.tile_px**2, self._limits.page_px)
         options = {"max_pages": max_pages, "area_px": area_px, "max_bytes": self._left_bytes}
         decoded = self._access.decode("pdf", self._read(part), options)
-        pages, texts = _pictures(decoded), decoded.info.get("texts")
+        pages, texts = _images(decoded), decoded.info.get("texts")
         if not isinstance(texts, list) or len(texts) != len(pages):
             raise MediaError("pdf: decoding it failed")
         self._hold(pages)
         self._left_pages -= len(pages)
         self._left_pages_here -= len(pages)
-        return paper_parts(pages, [str(text) for text in texts], self._budget)
+        return pdf_parts(pages, [str(text) for text in texts], self._budget)
 
     def _read(self, part: MediaPart) -> bytes:
         return read_url(str(part.source), files=self._access.files, remote=self._access.remote)
@@ -356,20 +356,20 @@ def _tell_lost(kind: str, decoded: Decoded) -> None:
         _LOG.warning("%s: %s", kind, str(lost)[:_MAX_LOST_CHARS])
 
 
-def _pictures(decoded: Decoded) -> Sequence[U8]:
+def _images(decoded: Decoded) -> Sequence[U8]:
     """Return what was decoded, (H, W, 3) each: who did it may not have been itself any more. Raises: MediaError."""
     if not decoded.arrays or any(a.dtype != np.uint8 or a.shape[2:] != (3,) or not a.size for a in decoded.arrays):
         raise MediaError("decoding it failed")
     return cast(Sequence[U8], decoded.arrays)
 
 
-def film_options(spec: VisionSpec, limits: Limits, n_frames: int) -> Options:
-    """Return how a film is decoded for a tower."""
+def video_options(spec: VisionSpec, limits: Limits, n_frames: int) -> Options:
+    """Return how a video is decoded for a tower."""
     return {
         "frames": n_frames,
-        "max_s": limits.film_s,
-        "max_frames": limits.film_frames,
-        "max_px": limits.film_px,
+        "max_s": limits.video_s,
+        "max_frames": limits.video_decoded_frames,
+        "max_px": limits.video_px,
         "side": spec.tile_px,
         "crop_share": spec.crop_share,
         "resample": spec.resample,

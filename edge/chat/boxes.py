@@ -60,11 +60,11 @@ def parse_boxes(text: str) -> list[Box]:
     return boxes
 
 
-def drawn(picture: "Image.Image", boxes: Sequence[Box]) -> "Image.Image":
+def drawn(image: "Image.Image", boxes: Sequence[Box]) -> "Image.Image":
     """Return a copy of an RGB picture with boxes and their labels on it, one colour a label."""
     from PIL import ImageDraw, ImageFont
 
-    copy = picture.copy()
+    copy = image.copy()
     pen = ImageDraw.Draw(copy)
     unit = max(1, min(copy.size) // 200)
     font = ImageFont.load_default(size=max(10, 7 * unit))

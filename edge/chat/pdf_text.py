@@ -1,8 +1,8 @@
-"""Papers in a prompt: page by page a picture, then the page's text, within a budget of tokens that is reported."""
+"""PDFs in a prompt: page by page a picture, then the page's text, within a budget of tokens that is reported."""
 
 from collections.abc import Callable, Sequence
 
-from edge.chat.prompt import Part, Picture
+from edge.chat.prompt import DecodedImage, Part
 from edge.media.image import U8, digest
 
 CUT = " […]"
@@ -24,7 +24,7 @@ class TextBudget:
         self._n_tokens = n_tokens
 
     def share(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts of a paper's pages; where there is no room for all, each page has the same room.
+        """Return the texts of a PDF's pages; where there is no room for all, each page has the same room.
 
         What short pages leave is for long ones. A text that is cut ends with CUT.
         """
@@ -42,11 +42,11 @@ class TextBudget:
         return kept
 
 
-def paper_parts(pages: Sequence[U8], texts: Sequence[str], budget: TextBudget) -> list[Part]:
-    """Return a paper as parts of a message: each page's picture, and its text with its number if it has one."""
+def pdf_parts(pages: Sequence[U8], texts: Sequence[str], budget: TextBudget) -> list[Part]:
+    """Return a PDF as parts of a message: each page's picture, and its text with its number if it has one."""
     parts: list[Part] = []
     for number, (rgb, text) in enumerate(zip(pages, budget.share(texts), strict=True), 1):
-        parts.append(Picture(rgb, digest(rgb)))
+        parts.append(DecodedImage(rgb, digest(rgb)))
         if text:
             parts.append(f"Page {number} of {len(pages)}:\n{text}\n")
     return parts

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Literal
 
 from edge.bundle.manifest import Manifest
-from edge.engine.pieces import F32, Control, Media, Piece, Text, Wave
+from edge.engine.pieces import F32, Audio, Control, Media, Piece, Text
 from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
 from edge.media.image import U8, size_of, tile_count
 from edge.media.resized import Resized
@@ -21,7 +21,7 @@ Role = Literal["user", "assistant", "system", "tool_output"]
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """A decoded picture. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
 
     rgb: U8 | Resized
@@ -29,15 +29,15 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames of a film in order, and at which second each is shown (frame index / frames per second, rounded down)."""
+class DecodedVideo:
+    """Frames of a video in order, and at which second each is shown (frame index / frames per second, rounded down)."""
 
-    frames: tuple[Picture, ...]
+    frames: tuple[DecodedImage, ...]
     seconds: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
+class DecodedAudio:
     """A decoded sound. samples: (n,) float32, mono, 16 kHz; digest: `edge.engine.audio_tower.digest` of them."""
 
     samples: F32
@@ -51,8 +51,8 @@ class Transcript:
     text: str
 
 
-Part = str | Picture | Clip | Sound | Transcript
-_KINDS: Mapping[type, str] = {Picture: "image", Clip: "video", Sound: "audio"}
+Part = str | DecodedImage | DecodedVideo | DecodedAudio | Transcript
+_KINDS: Mapping[type, str] = {DecodedImage: "image", DecodedVideo: "video", DecodedAudio: "audio"}
 
 
 @dataclass(frozen=True)
@@ -151,23 +151,23 @@ class _Layout:
         else:
             self.pieces.append(Control((token,)))
 
-    def picture(self, picture: Picture) -> None:
+    def image(self, image: DecodedImage) -> None:
         spec = self._manifest.vision
         if spec is None:
             raise MediaError(f"image: {self._manifest.id} takes text only")
-        n_tokens = tile_count(*size_of(picture.rgb), spec) * spec.tokens_per_tile
+        n_tokens = tile_count(*size_of(image.rgb), spec) * spec.tokens_per_tile
         self.control("<image>")
-        self.pieces.append(Media("image", picture.rgb, n_tokens, picture.digest))
+        self.pieces.append(Media("image", image.rgb, n_tokens, image.digest))
         self.control("</image>")
 
-    def clip(self, clip: Clip) -> None:
+    def clip(self, clip: DecodedVideo) -> None:
         spec = self._manifest.vision
         if spec is None:
             raise MediaError(f"video: {self._manifest.id} takes text only")
         is_timed = self._manifest.prompt.format == "yasa-timed"
         self.control("<video>")
         for frame, second in zip(clip.frames, clip.seconds, strict=True):
-            # A picture of these pixels may be cut into several tiles: its embeds are others.
+            # A picture of these pixels may be cut into several tiles: its embeddings are others.
             media = Media("frame", frame.rgb, spec.tokens_per_tile, f"frame {frame.digest}")
             if not is_timed:
                 self.pieces.append(media)
@@ -179,12 +179,12 @@ class _Layout:
             self.text("\n")
         self.control("</video>")
 
-    def sound(self, sound: Sound) -> None:
+    def sound(self, sound: DecodedAudio) -> None:
         spec = self._manifest.audio
         if spec is None:
             raise MediaError(f"audio: {self._manifest.id} has no audio tower")
         self.control("<audio>")
-        self.pieces.append(Wave(sound.samples, token_count(len(sound.samples), spec), sound.digest))
+        self.pieces.append(Audio(sound.samples, token_count(len(sound.samples), spec), sound.digest))
         self.control("</audio>")
 
     def transcript(self, transcript: Transcript) -> None:
@@ -196,11 +196,11 @@ class _Layout:
         """Add a turn's parts: a space between two texts, nothing around media."""
         after_text = False
         for part in parts:
-            if isinstance(part, Picture):
-                self.picture(part)
-            elif isinstance(part, Clip):
+            if isinstance(part, DecodedImage):
+                self.image(part)
+            elif isinstance(part, DecodedVideo):
                 self.clip(part)
-            elif isinstance(part, Sound):
+            elif isinstance(part, DecodedAudio):
                 self.sound(part)
             elif isinstance(part, Transcript):
                 self.transcript(part)

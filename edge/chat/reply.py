@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.chat.pdf_text import TextBudget
 from edge.chat.reasoning import Start, parted
-from edge.chat.tool_calls import Said, said, shown
+from edge.chat.tool_calls import ParsedAnswer, said, shown
 from edge.engine.handle import Handle, Progress
 from edge.errors import (
     BundleChanged,
@@ -40,7 +40,7 @@ _LOG = logging.getLogger("edge")
 class Reply:
     """The reply to one request, being made; `id` and `model` stand in every response and chunk of it.
 
-    tools: names of those that may be called. budget: what became of the text of papers, None without any paper.
+    tools: names of those that may be called. budget: what became of the text of PDFs, None without any PDF.
     reasoning: whether the answer begins with some.
     """
 
@@ -76,16 +76,16 @@ class Reply:
 
     def usage(self, progress: Progress) -> Usage:
         """Return the tokens so far."""
-        return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens, **self.paper_usage)
+        return Usage(input_tokens=progress.input_tokens, output_tokens=progress.output_tokens, **self.pdf_usage)
 
     @property
-    def paper_usage(self) -> dict[str, int]:
-        """The tokens of papers' text: what was read, and what found no room; nothing without a paper."""
+    def pdf_usage(self) -> dict[str, int]:
+        """The tokens of PDFs' text: what was read, and what found no room; nothing without a PDF."""
         if self.budget is None:
             return {}
         return {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
 
-    def said(self, progress: Progress) -> Said:
+    def said(self, progress: Progress) -> ParsedAnswer:
         """Return what progress says: text, or calls, after its reasoning. Only the last progress has calls."""
         text, reason = progress.text, progress.finish_reason
         thought = parted(text, start=self.reasoning, ended=reason is not None)
@@ -94,12 +94,12 @@ class Reply:
         spoken = said(text, names=self.tools, finish_reason=reason, start=thought.start)
         return replace(spoken, reasoning=thought.reasoning)
 
-    def _beside(self, spoken: Said) -> dict[str, Any]:
+    def _beside(self, spoken: ParsedAnswer) -> dict[str, Any]:
         """Return what a message has beside its content: calls, and reasoning as a field that the SDK does not name."""
         calls = {"tool_calls": self._calls(spoken)} if spoken.calls else {}
         return {**calls, **({"reasoning_content": spoken.reasoning} if spoken.reasoning else {})}
 
-    def _calls(self, spoken: Said) -> list[ToolCall]:
+    def _calls(self, spoken: ParsedAnswer) -> list[ToolCall]:
         stem = self.id.replace("-", "")[:20]
         return [
             ToolCall(id=f"call_{stem}_{i}", name=call.name, parameters=dict(call.arguments))

@@ -49,7 +49,7 @@ _NUMBERS: Mapping[str, _Number] = {
 class Request:
     """A request whose fields are right, defaults filled in.
 
-    tools: those that may be called. video_frames: how many of each film are looked at, None: as the bundle has it.
+    tools: those that may be called. video_frames: how many of each video are looked at, None: as the bundle has it.
     video_sound: whether their sound tracks are heard, too.
     """
 
@@ -66,7 +66,7 @@ class Request:
         return any(isinstance(part, MediaPart) for message in self.messages for part in message.parts)
 
     @property
-    def has_paper(self) -> bool:
+    def has_pdf(self) -> bool:
         """Whether any message names a PDF."""
         parts = (part for message in self.messages for part in message.all_parts)
         return any(isinstance(part, MediaPart) and part.kind == "pdf" for part in parts)
@@ -159,7 +159,7 @@ def _read_stop(stop: object, problems: Problems, limits: Limits) -> tuple[str, .
 
 
 def _read_frames(value: object, problems: Problems, limits: Limits) -> int | None:
-    """Return how many frames of a film are looked at, None for the bundle's own number."""
+    """Return how many frames of a video are looked at, None for the bundle's own number."""
     most = limits.video_frames
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
         return value
@@ -169,7 +169,7 @@ def _read_frames(value: object, problems: Problems, limits: Limits) -> int | Non
 
 
 def _read_logprobs(body: Mapping[str, object], problems: Problems, limits: Limits) -> int | None:
-    """Return how many likeliest tokens to report beside each one; None when no probabilities are asked for."""
+    """Return how many most likely tokens to report beside each one; None when no probabilities are asked for."""
     wanted, top = body.get("logprobs"), body.get("top_logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         problems.add(("body", "logprobs"), f"expected true or false, got {_shown(wanted)}", "bool_type")

@@ -14,7 +14,7 @@ MAX_CALLS = 64  # looked at in one answer
 
 
 @dataclass(frozen=True)
-class Said:
+class ParsedAnswer:
     """What an answer says: text to show, or calls to make (then there is no text).
 
     spans: where the text to show stands in the answer. reasoning: what came before the answer proper.
@@ -26,13 +26,13 @@ class Said:
     reasoning: str = ""
 
 
-def shown(text: str, *spans: tuple[int, int], calls: Sequence[Call] = (), reasoning: str = "") -> Said:
+def shown(text: str, *spans: tuple[int, int], calls: Sequence[Call] = (), reasoning: str = "") -> ParsedAnswer:
     """Return parts of an answer's text as what it says."""
     content = "".join(text[start:end] for start, end in spans)
-    return Said(content, tuple(calls), spans, reasoning)
+    return ParsedAnswer(content, tuple(calls), spans, reasoning)
 
 
-def said(text: str, *, names: Collection[str], finish_reason: FinishReason | None, start: int = 0) -> Said:
+def said(text: str, *, names: Collection[str], finish_reason: FinishReason | None, start: int = 0) -> ParsedAnswer:
     """Take an answer's text apart. names: of the tools on offer; finish_reason: None while the text still grows.
 
     start: where it begins. Until the end, what is shown stops before the first tag or half a tag. At the end the calls
@@ -47,7 +47,7 @@ def said(text: str, *, names: Collection[str], finish_reason: FinishReason | Non
     if finish_reason is None:
         return shown(text, (start, _before_space(text, start, opening)))
     calls, loose = _scan(text, opening + len(OPEN), names, is_cut=finish_reason != "stop")
-    return Said("", tuple(calls)) if calls else shown(text, *_stripped(text, [(start, opening), *loose]))
+    return ParsedAnswer("", tuple(calls)) if calls else shown(text, *_stripped(text, [(start, opening), *loose]))
 
 
 def _half_tag(text: str) -> int:

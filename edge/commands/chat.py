@@ -22,8 +22,8 @@ def chat(
     question: Annotated[str | None, typer.Argument(help="Without one: a conversation, in a terminal.")] = None,
     image: Annotated[Names, typer.Option("--image", help="A picture; repeatable.")] = None,
     audio: Annotated[Names, typer.Option("--audio", help="A sound; repeatable.")] = None,
-    video: Annotated[Names, typer.Option("--video", help="A film; repeatable.")] = None,
-    pdf: Annotated[Names, typer.Option("--pdf", help="A paper; repeatable.")] = None,
+    video: Annotated[Names, typer.Option("--video", help="A video; repeatable.")] = None,
+    pdf: Annotated[Names, typer.Option("--pdf", help="A PDF; repeatable.")] = None,
     camera: Annotated[
         str | None, typer.Option("--camera", help="Each question sees its newest frame: 0, csi, pi, a file, -.")
     ] = None,
@@ -35,13 +35,13 @@ def chat(
     verify: Verify = False,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0 always takes the most likely.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same request, same answer.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens and seconds to stderr.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Show Markdown as it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about text, pictures, sounds, films or papers; what is piped in is added to the question."""
+    """Ask about text, pictures, sounds, videos or PDFs; what is piped in is added to the question."""
     from edge.client import Reka
     from edge.devices.microphone import Microphone
 

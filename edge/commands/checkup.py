@@ -78,7 +78,7 @@ def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | N
     """Return the speed and the memory of a bundle in this process; memory in bytes, anonymous and mapped apart.
 
     n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. grammar: measure
-    answers held to a schema too. Raises: EdgeError.
+    answers constrained by a schema too. Raises: EdgeError.
     """
     from edge.engine.engine import Engine
 

@@ -19,7 +19,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def detect(
-    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or a data: URL.")],
+    image: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or a data: URL.")],
     things: Annotated[list[str], typer.Argument(metavar="THING...", help="What to look for.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the picture with the boxes on it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One document, not a line for each box.")] = False,
@@ -39,7 +39,7 @@ def detect(
         fail(f"--out {out}: expected a file name that ends with {', '.join(_SUFFIXES)}")
     # A path with a colon would read as a URL; a file: URL says what is meant.
     stored = chosen(model, ["images", "boxes"])
-    url = Path(picture).absolute().as_uri() if Path(picture).is_file() else picture
+    url = Path(image).absolute().as_uri() if Path(image).is_file() else image
     rgb = open_image(read_url(url, files=True), max_px=Limits.of_this_machine().image_px)
     question = f"Detect: {', '.join(thing.strip() for thing in things)}"
     content = [{"type": "image", "image": rgb}, {"type": "text", "text": question}]
@@ -61,25 +61,25 @@ def detect(
         _write(drawn(shown, boxes), out)
 
 
-def _print(answer: str, boxes: list["Box"], picture: "Image.Image", *, as_json: bool) -> None:
+def _print(answer: str, boxes: list["Box"], image: "Image.Image", *, as_json: bool) -> None:
     found = [
         {
             "label": box.label,
             "percent": [box.x1, box.y1, box.x2, box.y2],
-            "pixels": list(box.pixels(picture.width, picture.height)),
+            "pixels": list(box.pixels(image.width, image.height)),
         }
         for box in boxes
     ]
     if as_json:
-        document = {"width": picture.width, "height": picture.height, "text": answer, "boxes": found}
+        document = {"width": image.width, "height": image.height, "text": answer, "boxes": found}
         print(json.dumps(document, indent=1))
         return
     for box in found:
         print(json.dumps(box))
 
 
-def _write(picture: "Image.Image", out: Path) -> None:
+def _write(image: "Image.Image", out: Path) -> None:
     try:
-        picture.save(out)
+        image.save(out)
     except (OSError, ValueError) as error:
         fail(f"--out {out}: {getattr(error, 'strerror', None) or error}")

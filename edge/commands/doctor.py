@@ -26,7 +26,8 @@ def bench(
     n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Tokens to generate.")] = 64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
     grammar: Annotated[
-        bool, typer.Option("--grammar", help="Answers held to a schema too: their extra work as a share of decoding.")
+        bool,
+        typer.Option("--grammar", help="Answers constrained by a schema too: their extra work as a share of decoding."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

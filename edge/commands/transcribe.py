@@ -1,4 +1,4 @@
-"""edge transcribe: what is said in a sound, or in the sound track of a film, as text, subtitles or JSON."""
+"""edge transcribe: what is said in a sound, or in the sound track of a video, as text, subtitles or JSON."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ _MAX_BYTES = 2 << 30
 
 
 def transcribe(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A sound or a film; a data: URL is taken, too.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A sound or a video; a data: URL is taken, too.")],
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMATS)}.")] = "text",
     model: Annotated[str | None, typer.Option("--model", help="Id or folder of a speech bundle.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="Its code, such as en. Default: heard.")] = None,
@@ -27,7 +27,7 @@ def transcribe(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
 ) -> None:
     """Write down what is said, with times in the formats srt and json."""
-    from edge.limits import SoundLimits
+    from edge.limits import AudioLimits
     from edge.media.audio import open_audio
     from edge.media.fetch import read_url
     from edge.speech.transcriber import Speech
@@ -42,7 +42,7 @@ def transcribe(
     # A path with a colon would read as a URL; a file: URL says what is meant.
     url = Path(file).absolute().as_uri() if Path(file).is_file() else file
     # The file is the reader's own: its seconds are limited, what is kept of them is small.
-    limits = SoundLimits(seconds or SoundLimits().seconds, pcm_bytes=sys.maxsize)
+    limits = AudioLimits(seconds or AudioLimits().seconds, pcm_bytes=sys.maxsize)
     samples = open_audio(read_url(url, files=True, max_bytes=_MAX_BYTES), limits)
     with _Progress() as progress:
         transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)

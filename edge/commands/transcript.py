@@ -1,4 +1,4 @@
-"""A conversation in a file: JSON that holds its pictures, sounds and films too, so that it can be moved."""
+"""A conversation in a file: JSON that holds its pictures, sounds and videos too, so that it can be moved."""
 
 import base64
 import contextlib

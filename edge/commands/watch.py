@@ -19,7 +19,9 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 def watch(
     question: Annotated[str, typer.Argument(help="What is asked of every picture.")],
-    camera: Annotated[str, typer.Option("--camera", help="0, csi, pi, a pipeline, a film, a folder, - (JPEGs).")] = "0",
+    camera: Annotated[
+        str, typer.Option("--camera", help="0, csi, pi, a pipeline, a video, a folder, - (JPEGs).")
+    ] = "0",
     every: Annotated[str, typer.Option("--every", help="How often to look: 500ms, 2s, 1m.")] = "2s",
     heartbeat: Annotated[str, typer.Option("--heartbeat", help="How often to say that all is well.")] = "1m",
     threshold: Annotated[

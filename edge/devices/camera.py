@@ -39,7 +39,7 @@ class Camera:
     """The newest frame of a camera, or of what stands in for one; a context manager.
 
     source: 0 or "/dev/video0" (V4L2), "csi" or "csi:1" (a Jetson's), "pi" (a Raspberry Pi's, by picamera2), a GStreamer
-    pipeline (with `!` in it); in place of a camera the path of a film, of a picture or of a folder of pictures, or "-"
+    pipeline (with `!` in it); in place of a camera the path of a video, of a picture or of a folder of pictures, or "-"
     for JPEG pictures on standard input; or a function that opens a `Capture`. size: width and height wanted of a
     device. stale_s: a frame older than this is an error. still: an unchanging picture is no fault (a real camera always
     has some noise, a screen grabber has none). loop: what ends begins again.
@@ -75,7 +75,7 @@ class Camera:
 
     @property
     def ended(self) -> bool:
-        """Whether the film, the pictures or standard input came to their end."""
+        """Whether the video, the pictures or standard input came to their end."""
         return self._ended
 
     def newest(self, *, wait_s: float = _OPEN_S) -> Frame:

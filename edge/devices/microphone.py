@@ -19,7 +19,7 @@ import soxr
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.extras import missing
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
 
 F32 = npt.NDArray[np.float32]
@@ -149,7 +149,7 @@ def open_ear(source: int | str | Path | None, *, stale_s: float) -> Ear:
     if not (path.suffix or path.exists()):
         return _Device(name, stale_s)
     try:
-        samples = open_audio(path.read_bytes(), SoundLimits())
+        samples = open_audio(path.read_bytes(), AudioLimits())
     except OSError as error:
         raise DeviceError(f"microphone {str(path)!r:.200}: {error.strerror}") from error
     except (MediaError, MemoryExhausted) as error:

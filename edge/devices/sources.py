@@ -1,4 +1,4 @@
-"""What the name of a camera stands for, all read the same way: a device, a pipeline, a film, pictures, a stream."""
+"""What the name of a camera stands for, all read the same way: a device, a pipeline, a video, pictures, a stream."""
 
 import contextlib
 import importlib
@@ -30,7 +30,7 @@ Size = tuple[int, int]  # width, height
 
 _LOG = logging.getLogger("edge.capture")
 _MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
-_PICTURE_S = 1.0  # how long a picture of a folder is shown
+_IMAGE_S = 1.0  # how long a picture of a folder is shown
 _LONGEST_STILL_S = 60.0  # between two frames of a video; more is no time that a file means
 _MAX_PX = 32_000_000
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
@@ -64,7 +64,7 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
     """Open a source of frames.
 
     source: 0 or /dev/video0 (V4L2), csi or csi:1 (a Jetson's), pi or pi:1 (a Raspberry Pi's, by picamera2), a GStreamer
-    pipeline (with `!` in it), a film, a folder of pictures, one picture, - for JPEG pictures on standard input.
+    pipeline (with `!` in it), a video, a folder of pictures, one picture, - for JPEG pictures on standard input.
     size: width and height wanted of a device. Raises: DeviceError.
     """
     name = str(source)
@@ -84,7 +84,7 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
         return _Pictures(sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES), of=path)
     if path.suffix.lower() in _SUFFIXES:
         return _Pictures([path], of=path)
-    return _Film(path)
+    return _Video(path)
 
 
 def check_source(source: int | str | Path) -> None:
@@ -95,7 +95,7 @@ def check_source(source: int | str | Path) -> None:
         raise DeviceError(f"camera {name!r:.200}: expected {kind} or {kind}:NUMBER")
     # An empty name would be the folder where this program runs.
     if not (is_live(source) or name == "-" or (name and Path(name).exists())):
-        wanted = "a device's number, csi, pi, a pipeline, -, or the path of a film, a picture or a folder of pictures"
+        wanted = "a device's number, csi, pi, a pipeline, -, or the path of a video, a picture or a folder of pictures"
         raise DeviceError(f"camera {name!r:.200}: no such file; expected {wanted}")
 
 
@@ -159,7 +159,7 @@ class _PiCamera:
         self._camera.close()
 
 
-class _Film:
+class _Video:
     """A video file's frames, each shown when it is due."""
 
     def __init__(self, path: Path) -> None:
@@ -226,7 +226,7 @@ class _Pictures:
                 broken = f"{path}: {error}"
             else:
                 self._begun = True
-                self._due_s += _PICTURE_S
+                self._due_s += _IMAGE_S
                 return rgb
             _tell(f"{broken}; it is passed by")
         if not self._begun:

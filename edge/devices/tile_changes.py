@@ -1,4 +1,4 @@
-"""Which tiles of a stream changed since they were encoded; the embeds of the others are used again."""
+"""Which tiles of a stream changed since they were encoded; the embeddings of the others are used again."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle.manifest import VisionSpec
-from edge.engine.pieces import Known
+from edge.engine.pieces import Encoded
 from edge.media.image import U8, tiles
 
 F32 = npt.NDArray[np.float32]
@@ -20,18 +20,18 @@ _BLOCK_PX = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class TileUpdate:
     """A frame as the decoder takes it. n_encoded: of its tiles, how many went through the tower just now."""
 
-    tiles: tuple[Known, ...]
+    tiles: tuple[Encoded, ...]
     n_encoded: int
 
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """A tile's embeds, and what was encoded: the means of its blocks in grey levels (3, B, B); at_s: when."""
+    """A tile's embeddings, and what was encoded: the means of its blocks in grey levels (3, B, B); at_s: when."""
 
-    known: Known
+    known: Encoded
     blocks: F32
     at_s: float
 
@@ -53,7 +53,7 @@ class TileMemory:
         self._shape: tuple[int, ...] = ()
         self._encoded: list[_Encoded] = []
 
-    def look(self, rgb: U8, now_s: float) -> Glance:
+    def look(self, rgb: U8, now_s: float) -> TileUpdate:
         """Return a frame's tiles. rgb: (H, W, 3); now_s: of a monotonic clock. Raises: MediaError, as encoding does."""
         if rgb.shape != self._shape:
             self._shape, self._encoded = rgb.shape, []
@@ -64,7 +64,7 @@ class TileMemory:
             n_encoded += before is None or now.known is not before.known
             made.append(now)
         self._encoded = made
-        return Glance(tuple(encoded.known for encoded in made), n_encoded)
+        return TileUpdate(tuple(encoded.known for encoded in made), n_encoded)
 
     def _again(self, tile: F32, before: _Encoded | None, now_s: float) -> _Encoded:
         """Return what was encoded before if it still shows the tile, or encode it."""
@@ -76,7 +76,7 @@ class TileMemory:
         digest = f"tile {hashlib.sha256(np.ascontiguousarray(tile).data).hexdigest()}"
         if before is not None and digest == before.known.digest:
             return _Encoded(before.known, before.blocks, now_s)
-        return _Encoded(Known(self._encode(tile), digest), blocks, now_s)
+        return _Encoded(Encoded(self._encode(tile), digest), blocks, now_s)
 
     def _blocks(self, tile: F32) -> F32:
         """Return the means of a tile's blocks, in grey levels: (3, T, T) -> (3, B, B); those at the end may be cut."""

@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 
 from edge.chat import Chat
 from edge.chat.attachments import Access
-from edge.chat.prompt import Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.chat.reply import api_errors
 from edge.chat.request import Request
 from edge.devices.camera import Camera, Frame, Source
-from edge.devices.tile_changes import F32, REFRESH_S, THRESHOLD, Glance, TileMemory
+from edge.devices.tile_changes import F32, REFRESH_S, THRESHOLD, TileMemory, TileUpdate
 from edge.engine.engine import Engine
 from edge.engine.handle import Handle
 from edge.engine.pieces import Media, Piece
@@ -45,7 +45,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell: another answer, a heartbeat, a camera that is lost or back, the end of a film.
+    """Something to tell: another answer, a heartbeat, a camera that is lost or back, the end of a video.
 
     at_s: of the monotonic clock; answer: the newest one; frame_s: when its frame came; reason: why the camera is lost.
     """
@@ -58,7 +58,7 @@ class Event:
     tally: Tally
 
 
-class Eyes(Protocol):
+class FrameSource(Protocol):
     """What is watched: a `Camera`, or anything that has its newest frame at hand."""
 
     @property
@@ -93,7 +93,7 @@ class Pace:
 
 
 def watch(
-    source: Source | Eyes,
+    source: Source | FrameSource,
     question: str,
     *,
     every_s: float = Pace.every_s,
@@ -110,9 +110,9 @@ def watch(
 ) -> Generator[Event, None, None]:
     """Ask a question of a camera every so many seconds; yield an event when the answer changes, and heartbeats.
 
-    source: a `Camera` (or other `Eyes`), or what one is made of, which is then opened and closed here. Only tiles that
+    source: a `Camera` (or other `FrameSource`), or what one is made of, opened and closed here. Only tiles that
     changed are encoded (`TileMemory`), a picture in which none did is not asked about again, and frames that come while
-    the model is busy are left out. A camera that freezes or vanishes is an event, and so is its return; films end.
+    the model is busy are left out. A camera that freezes or vanishes is an event, and so is its return; videos end.
     Nothing is opened before the first `next`; closing the generator stops everything.
     Raises: ApiError for a model or an option that cannot be taken, EdgeError when answering fails.
     """
@@ -151,7 +151,7 @@ class Sight:
     """What came of looking at a frame; answer: None when nothing changed, so that nothing was asked."""
 
     frame: Frame
-    glance: Glance
+    glance: TileUpdate
     answer: str | None
 
 
@@ -193,19 +193,21 @@ class Looker:
             raise EngineClosed("the watch was stopped")
         return self._engine.encode_tile(tile)
 
-    def _prompt(self, frame: Frame, glance: Glance) -> list[Piece]:
+    def _prompt(self, frame: Frame, glance: TileUpdate) -> list[Piece]:
         """Lay out the question as any other, its picture given tile by tile: those in front keep their positions."""
         texts = [Turn(message.role, tuple(part for part in message.parts if isinstance(part, str)))
                  for message in self._request.messages]  # fmt: skip
-        question = Turn("user", (Picture(frame.rgb, ""), *texts[-1].parts))
+        question = Turn("user", (DecodedImage(frame.rgb, ""), *texts[-1].parts))
         prompt: list[Piece] = []
         for piece in pieces([*texts[:-1], question], self._engine.manifest):
             prompt.extend(glance.tiles if isinstance(piece, Media) else [piece])
         return prompt
 
 
-def events(eyes: Eyes, looker: Looker, pace: Pace, *, clock: Clock, executor: Executor) -> Generator[Event, None, None]:
-    """Yield what a watch has to tell, for ever or until the film ends. Raises: EdgeError when looking fails."""
+def events(
+    eyes: FrameSource, looker: Looker, pace: Pace, *, clock: Clock, executor: Executor
+) -> Generator[Event, None, None]:
+    """Yield what a watch has to tell, for ever or until the video ends. Raises: EdgeError when looking fails."""
     with suppress(DeviceError):  # told below
         eyes.newest(wait_s=_FIRST_S)
     watching = _Watching(eyes, looker, pace, clock, executor)
@@ -216,7 +218,7 @@ def events(eyes: Eyes, looker: Looker, pace: Pace, *, clock: Clock, executor: Ex
 class _Watching:
     """The state of a watch; all of it belongs to one thread, only looking happens in another."""
 
-    def __init__(self, eyes: Eyes, looker: Looker, pace: Pace, clock: Clock, executor: Executor) -> None:
+    def __init__(self, eyes: FrameSource, looker: Looker, pace: Pace, clock: Clock, executor: Executor) -> None:
         self.over = False
         self._eyes = eyes
         self._looker = looker

@@ -125,10 +125,10 @@ class Answer:
         scores = log_probabilities(logits)
         ids = np.argpartition(scores, -n)[-n:] if n else np.empty(0, np.int64)
         best_first = sorted(ids.tolist(), key=lambda token: (-float(scores[token]), token))
-        likeliest = tuple((self._tokenizer.decode_bytes([token]), float(scores[token])) for token in best_first)
+        most_likely = tuple((self._tokenizer.decode_bytes([token]), float(scores[token])) for token in best_first)
         data = b"" if self.token in self._silent else self._tokenizer.decode_bytes([self.token])
         controls = tuple(token in self._control for token in best_first)
-        return TokenScore(data, float(scores[self.token]), likeliest, controls)
+        return TokenScore(data, float(scores[self.token]), most_likely, controls)
 
     def _finish(self, reason: FinishReason, *, end_of_turn: bool) -> bool:
         self._deliver(self._text.finish(end_of_turn=end_of_turn), reason)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle.manifest import AudioSpec
-from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.session import check_shapes
 from edge.errors import NonFiniteError
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 F32 = npt.NDArray[np.float32]
 
 
-class SoundTower:
-    """audio.onnx: a window at a time to embeds, and the embeds of sounds heard lately."""
+class AudioTower:
+    """audio.onnx: a window at a time to embeddings, and the embeddings of sounds heard lately."""
 
     def __init__(self, session: "ort.InferenceSession", spec: AudioSpec, hidden_size: int, *, limit_bytes: int) -> None:
         mel, embeds = (None, spec.n_mels, spec.window_frames), (None, spec.tokens_per_window, hidden_size)
         check_shapes(session, inputs={"mel": mel}, outputs={"embeds": embeds}, file="audio.onnx")
         self.spec = spec
-        self.recent = RecentEmbeds(limit_bytes)
+        self.recent = EmbeddingCache(limit_bytes)
         self._session = session
 
     def encode(self, mel: F32, *, options: "ort.RunOptions") -> F32:
-        """Return a window's embeds. mel: (n_mels, window_frames) float32 -> (tokens_per_window, H).
+        """Return a window's embeddings. mel: (n_mels, window_frames) float32 -> (tokens_per_window, H).
 
         Raises: NonFiniteError.
         """

@@ -1,4 +1,4 @@
-"""The embeds of media that were seen or heard lately, kept under a limit in bytes."""
+"""The embeddings of media that were seen or heard lately, kept under a limit in bytes."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 
 
-class RecentEmbeds:
+class EmbeddingCache:
     """Embeds by digest; over the limit the least recently used leave first."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -17,14 +17,14 @@ class RecentEmbeds:
         self._kept: OrderedDict[str, F32] = OrderedDict()
 
     def recall(self, digest: str) -> F32 | None:
-        """Return the embeds kept under a digest."""
+        """Return the embeddings kept under a digest."""
         embeds = self._kept.get(digest)
         if embeds is not None:
             self._kept.move_to_end(digest)
         return embeds
 
     def remember(self, digest: str, embeds: F32) -> None:
-        """Keep embeds, unless they alone are over the limit."""
+        """Keep embeddings, unless they alone are over the limit."""
         if embeds.nbytes > self._limit_bytes or digest in self._kept:
             return
         while self.nbytes + embeds.nbytes > self._limit_bytes:

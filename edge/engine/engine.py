@@ -12,11 +12,11 @@ from edge.bundle import store
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import Bundle, Manifest
 from edge.engine.answer import Answer, Ends, Options, check
-from edge.engine.audio_tower import SoundTower
+from edge.engine.audio_tower import AudioTower
 from edge.engine.cache import Cache, default_context
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
-from edge.engine.grammar.constraint import Grammars, Held
+from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Units, Work
@@ -32,7 +32,7 @@ __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
 F32 = npt.NDArray[np.float32]
 
-_RECENT_BYTES = 64 << 20  # of embeds kept for each tower
+_RECENT_BYTES = 64 << 20  # of embeddings kept for each tower
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Stats:
     weights_bytes: int
     cache_bytes: int
     cache_used_bytes: int
-    pictures_bytes: int
+    images_bytes: int
     sounds_bytes: int
     work: Work
-    held: Held
+    held: GrammarStats
 
 
 class Engine:
@@ -141,7 +141,7 @@ class Engine:
         return self._score(self._lay_out([*prompt, Control(tuple(answer_ids[:-1]))]), n)
 
     def encode_image(self, rgb: U8) -> F32:
-        """Return a picture's embeds (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
+        """Return a picture's embeddings (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
         spec = self.manifest.vision
         if spec is None:
             raise MediaError("image: this bundle takes text only")
@@ -150,7 +150,7 @@ class Engine:
         return self._worker.call(lambda model: _exhaust(model.encode(media, owner=None)))
 
     def encode_tile(self, tile: F32) -> F32:
-        """Return the embeds (n_tokens, H) of one tile, (3, T, T) as `edge.media.image.tiles` cuts it.
+        """Return the embeddings (n_tokens, H) of one tile, (3, T, T) as `edge.media.image.tiles` cuts it.
 
         Raises: MediaError, EngineClosed.
         """
@@ -166,7 +166,7 @@ class Engine:
             weights_bytes=self.manifest.memory.weights_bytes,
             cache_bytes=model.cache.nbytes,
             cache_used_bytes=model.cache.used_bytes,
-            pictures_bytes=0 if model.vision is None else model.vision.recent.nbytes,
+            images_bytes=0 if model.vision is None else model.vision.recent.nbytes,
             sounds_bytes=0 if model.audio is None else model.audio.recent.nbytes,
             work=replace(model.work),
             held=replace(self._grammars.held),
@@ -231,7 +231,7 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
         vision = Vision(session, seeing, text.hidden_size, limit_bytes=limit_bytes)
     if hearing is not None:
         session = open_session(bundle.file("audio.onnx"), threads=threads)
-        audio = SoundTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
+        audio = AudioTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
     return Model(decoder, embedding, vision, audio)
 
 

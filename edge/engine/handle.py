@@ -17,13 +17,13 @@ _log = logging.getLogger("edge")
 class TokenScore:
     """A token of an answer: its bytes in the text, none for a control token, and its probability's natural logarithm.
 
-    The model's own probabilities, before penalties, temperature and schema; likeliest: the most likely tokens, best
+    The model's own probabilities, before penalties, temperature and schema; most likely: the most likely tokens, best
     first, control tokens by their names; controls: which of them are such.
     """
 
     data: bytes
     log_probability: float
-    likeliest: tuple[tuple[bytes, float], ...]
+    most_likely: tuple[tuple[bytes, float], ...]
     controls: tuple[bool, ...] = ()
 
 
@@ -126,7 +126,7 @@ class Handle:
         self._notify()
 
     def hurry(self) -> None:
-        """Have an answer that is held to a schema take the shortest way to its end; others go on as they were."""
+        """Have an answer that is constrained by a schema take the shortest way to its end; others go on."""
         self._hurried = True
 
     def put(self, progress: Progress) -> None:

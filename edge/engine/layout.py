@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edge.engine.cache import ALIGNED
 from edge.engine.embedding import Embedding
-from edge.engine.pieces import Control, Known, Media, Piece, Text, Wave
+from edge.engine.pieces import Audio, Control, Encoded, Media, Piece, Text
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import ContextLengthError
 
@@ -23,7 +23,7 @@ class Span:
 
     start: int
     stop: int
-    content: tuple[int, ...] | Media | Wave | Known
+    content: tuple[int, ...] | Media | Audio | Encoded
 
 
 class Positions:
@@ -42,7 +42,7 @@ class Positions:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def media(self, start: int, stop: int) -> list[Media | Wave | Known]:
+    def media(self, start: int, stop: int) -> list[Media | Audio | Encoded]:
         """Return the media that stand, in part at least, at the positions start to stop - 1."""
         return [span.content for span, _, _ in self._between(start, stop) if not isinstance(span.content, tuple)]
 
@@ -75,7 +75,7 @@ def lay_out(pieces: Sequence[Piece], tokenizer: Tokenizer, *, limit: int) -> Pos
     spans: list[Span] = []
     at = 0
     for piece in pieces:
-        content = piece if isinstance(piece, Media | Wave | Known) else _ids(piece, tokenizer)
+        content = piece if isinstance(piece, Media | Audio | Encoded) else _ids(piece, tokenizer)
         size = len(content) if isinstance(content, tuple) else content.n_tokens
         spans.append(Span(at, at + size, content))
         at += size

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle.manifest import VisionSpec
-from edge.engine.audio_tower import SoundTower
+from edge.engine.audio_tower import AudioTower
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
-from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.layout import Positions, chunks
-from edge.engine.pieces import Known, Media, Wave
+from edge.engine.pieces import Audio, Encoded, Media
 from edge.engine.session import run_options
 from edge.engine.vision_tower import Vision
 from edge.errors import MediaError, NonFiniteError
@@ -89,7 +89,7 @@ class Model:
     """Decoder with its cache, embedding table and towers. One thread at a time."""
 
     def __init__(
-        self, decoder: Decoder, embedding: Embedding, vision: Vision | None, audio: SoundTower | None = None
+        self, decoder: Decoder, embedding: Embedding, vision: Vision | None, audio: AudioTower | None = None
     ) -> None:
         self.cache = decoder.cache
         self.vision = vision
@@ -132,17 +132,17 @@ class Model:
         self.work.step_s += time.monotonic() - started
         return logits
 
-    def encode(self, media: Media | Wave, *, owner: Owner | None) -> Units[F32]:
-        """Run media through their tower, yielding after each tile or window; returns their embeds (n_tokens, H).
+    def encode(self, media: Media | Audio, *, owner: Owner | None) -> Units[F32]:
+        """Run media through their tower, yielding after each tile or window; returns their embeddings (n_tokens, H).
 
         Raises: MediaError when the bundle has no such tower or the media are not of n_tokens.
         """
-        if isinstance(media, Wave):
+        if isinstance(media, Audio):
             return (yield from self._hear(media, owner))
         return (yield from self._look(media, owner))
 
     def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
-        """Run one tile (3, T, T) through the tower; returns its embeds (n, H). Raises: MediaError without a tower."""
+        """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError."""
         if self.vision is None:
             raise MediaError("image: this bundle takes text only")
         started = time.monotonic()
@@ -159,12 +159,12 @@ class Model:
             if tower is not None:
                 tower.recent.forget()
 
-    def _perceive(self, media: Media | Wave | Known, owner: Owner | None) -> Units[F32]:
-        """Return the embeds of media, from memory if they came lately."""
-        if isinstance(media, Known):
+    def _perceive(self, media: Media | Audio | Encoded, owner: Owner | None) -> Units[F32]:
+        """Return the embeddings of media, from memory if they came lately."""
+        if isinstance(media, Encoded):
             return media.embeds
-        tower = self.audio if isinstance(media, Wave) else self.vision
-        recent = RecentEmbeds(0) if tower is None else tower.recent
+        tower = self.audio if isinstance(media, Audio) else self.vision
+        recent = EmbeddingCache(0) if tower is None else tower.recent
         known = recent.recall(media.digest)
         if known is not None and len(known) == media.n_tokens:
             return known
@@ -185,7 +185,7 @@ class Model:
             raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeds)}")
         return embeds
 
-    def _hear(self, wave: Wave, owner: Owner | None) -> Units[F32]:
+    def _hear(self, wave: Audio, owner: Owner | None) -> Units[F32]:
         if self.audio is None:
             raise MediaError("audio: this bundle has no audio tower")
         rows: list[F32] = []

@@ -30,7 +30,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Media:
-    """A picture, or a film's frame (always one tile), that takes n_tokens positions.
+    """A picture, or a video's frame (always one tile), that takes n_tokens positions.
 
     rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame, its
     kind: the two make other embeddings.
@@ -43,7 +43,7 @@ class Media:
 
 
 @dataclass(frozen=True, eq=False)
-class Wave:
+class Audio:
     """A sound that takes n_tokens positions. samples: (n,) float32, mono, 16 kHz; digest: of them."""
 
     samples: F32
@@ -52,8 +52,8 @@ class Wave:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """A tile whose embeds are at hand. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeds."""
+class Encoded:
+    """A tile whose embeddings are at hand. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeddings."""
 
     embeds: F32
     digest: str
@@ -64,4 +64,4 @@ class Known:
         return len(self.embeds)
 
 
-Piece = Control | Text | Media | Wave | Known
+Piece = Control | Text | Media | Audio | Encoded

@@ -1,4 +1,4 @@
-"""vision.onnx: a tile at a time to embeds, and the embeds of pictures seen lately."""
+"""vision.onnx: a tile at a time to embeddings, and the embeddings of pictures seen lately."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle.manifest import VisionSpec
-from edge.engine.embedding_cache import RecentEmbeds
+from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.session import check_shapes
 from edge.errors import NonFiniteError
 
@@ -17,7 +17,7 @@ F32 = npt.NDArray[np.float32]
 
 
 class Vision:
-    """The vision tower, and in `recent` the embeds of whole pictures."""
+    """The vision tower, and in `recent` the embeddings of whole pictures."""
 
     def __init__(
         self, session: "ort.InferenceSession", spec: VisionSpec, hidden_size: int, *, limit_bytes: int
@@ -25,11 +25,11 @@ class Vision:
         tile, embeds = (None, 3, spec.tile_px, spec.tile_px), (None, spec.tokens_per_tile, hidden_size)
         check_shapes(session, inputs={"tiles": tile}, outputs={"embeds": embeds}, file="vision.onnx")
         self.spec = spec
-        self.recent = RecentEmbeds(limit_bytes)
+        self.recent = EmbeddingCache(limit_bytes)
         self._session = session
 
     def encode(self, tile: F32, *, options: "ort.RunOptions") -> F32:
-        """Return a tile's embeds. tile: (3, T, T) float32, normalised -> (tokens_per_tile, H).
+        """Return a tile's embeddings. tile: (3, T, T) float32, normalised -> (tokens_per_tile, H).
 
         Raises: NonFiniteError.
         """

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge.errors import MediaError, MemoryExhausted
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media import container, flac, mp3, ogg, wav
 from edge.media.decoded import Decoded, Options
 from edge.media.formats import FORMATS
@@ -32,7 +32,7 @@ def decode(data: bytes, options: Options) -> Decoded:
     track: whether it is the audio track of a video, which may have none: no array then. info: lost, what could not be
     decoded, if anything.
     """
-    limits = SoundLimits(*(int(options[name] or 0) for name in ("seconds", "pcm_bytes", "channels")))
+    limits = AudioLimits(*(int(options[name] or 0) for name in ("seconds", "pcm_bytes", "channels")))
     lost: list[str] = []
     samples = _track(data, limits, lost) if options.get("track") else _audio(data, limits, lost)
     return Decoded(() if samples is None else (samples,), {"lost": "; ".join(lost)} if lost else {})
@@ -47,7 +47,7 @@ def prepare() -> None:
         import av  # noqa: F401
 
 
-def open_audio(data: bytes, limits: SoundLimits) -> F32:
+def open_audio(data: bytes, limits: AudioLimits) -> F32:
     """Decode audio, or the audio track of a video: (n,) float32, mono, 16 kHz.
 
     The format is told by the data. Everything is counted while it is decoded, and only mono at 16 kHz is kept. What can
@@ -60,7 +60,7 @@ def open_audio(data: bytes, limits: SoundLimits) -> F32:
     return samples
 
 
-def open_track(data: bytes, limits: SoundLimits) -> F32 | None:
+def open_track(data: bytes, limits: AudioLimits) -> F32 | None:
     """Decode the audio track of a video as open_audio does, None for one without. Raises: as open_audio."""
     lost: list[str] = []
     samples = _track(data, limits, lost)
@@ -68,7 +68,7 @@ def open_track(data: bytes, limits: SoundLimits) -> F32 | None:
     return samples
 
 
-def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
+def from_samples(samples: object, rate_hz: object, limits: AudioLimits) -> F32:
     """Take audio that is decoded already: (n,) or (n, channels), float in -1 to 1 or int16; as open_audio gives it.
 
     Raises: MediaError.
@@ -88,7 +88,7 @@ def from_samples(samples: object, rate_hz: object, limits: SoundLimits) -> F32:
     return gathered(blocks, limits)
 
 
-def _audio(data: bytes, limits: SoundLimits, lost: list[str]) -> F32:
+def _audio(data: bytes, limits: AudioLimits, lost: list[str]) -> F32:
     """Decode audio; lost: what could not be decoded is said here. Raises: as open_audio."""
     name = expect("audio", data).name
     try:
@@ -103,7 +103,7 @@ def _audio(data: bytes, limits: SoundLimits, lost: list[str]) -> F32:
         raise MediaError(f"audio: {found_out}") from error
 
 
-def _track(data: bytes, limits: SoundLimits, lost: list[str]) -> F32 | None:
+def _track(data: bytes, limits: AudioLimits, lost: list[str]) -> F32 | None:
     if expect("video", data).name not in container.DEMUXERS:
         return None  # GIF, and whatever else has pictures alone
     try:
@@ -120,7 +120,7 @@ def _tell(lost: list[str]) -> None:
 # --- by format ----------------------------------------------------------------------------------------------------
 
 
-def _blocks(name: str, data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _blocks(name: str, data: bytes, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     """Yield what a block is like and its samples, (frames, channels), of a format by its name."""
     if name == "MP3":
         yield from _mp3(data, limits, lost)
@@ -135,7 +135,7 @@ def _blocks(name: str, data: bytes, limits: SoundLimits, lost: list[str]) -> Ite
         yield from _read(wav.with_sizes(data), limits, lost)
 
 
-def _mp3(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _mp3(data: bytes, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     found = mp3.recordings(data, limits.seconds)
     parts = [_read(mp3.with_length(recording, 0, limits.seconds), limits, lost) for recording in found.recordings]
     yield from _in_turn(parts, lost)
@@ -143,7 +143,7 @@ def _mp3(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
         lost.append(f"{found.n_skipped} bytes are no frames of MP3")
 
 
-def _ogg(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _ogg(data: bytes, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     links = ogg.links(data)
     if not links:
         raise MediaError("audio: the OGG data is damaged or cut off")
@@ -152,7 +152,7 @@ def _ogg(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
         lost.append(f"{n_damaged} of {sum(len(link.pages) for link in links)} pages are damaged")
 
 
-def _link(link: ogg.Link, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _link(link: ogg.Link, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     if link.codec == "FLAC":
         yield from _flac(ogg.native_flac(link), limits, lost)
     elif link.codec in ("Opus", "Vorbis"):
@@ -179,7 +179,7 @@ def _in_turn(parts: list[Iterator[Block]], lost: list[str]) -> Iterator[Block]:
         lost.append(f"{len(problems)} of {len(parts)} recordings that are joined cannot be decoded")
 
 
-def _flac(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _flac(data: bytes, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     """Decode FLAC; behind a frame that is damaged, from the next one on, with silence in between."""
     place, part, n_lost, form = flac.Place(0, 0), data, 0, None
     for _ in range(_MAX_BREAKS):
@@ -200,7 +200,7 @@ def _flac(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
         lost.append(f"{n_lost} samples of FLAC cannot be decoded")
 
 
-def _read(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
+def _read(data: bytes, limits: AudioLimits, lost: list[str]) -> Iterator[Block]:
     """Decode what libsndfile reads as it is."""
     file = _File(data, limits)
     n_read = 0
@@ -214,7 +214,7 @@ def _read(data: bytes, limits: SoundLimits, lost: list[str]) -> Iterator[Block]:
 class _File:
     """A file that libsndfile reads, as far as it can."""
 
-    def __init__(self, data: bytes, limits: SoundLimits) -> None:
+    def __init__(self, data: bytes, limits: AudioLimits) -> None:
         import soundfile
 
         self._file = soundfile.SoundFile(_Bytes(data))

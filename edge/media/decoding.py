@@ -1,4 +1,4 @@
-"""The one way to decode media: the same here and in the process that is set apart for it."""
+"""The one way to decode media: the same here and in the separate process for it."""
 
 from edge.errors import MediaError
 from edge.media.decoded import Decode, Decoded, Options

@@ -226,10 +226,10 @@ def tiles(image: U8 | Resized, spec: VisionSpec) -> Iterator[F32]:
         cells = Image.fromarray(image.cells)
         overview = functools.partial(_normalised, image.cells if image.whole is None else image.whole, spec)
     else:
-        picture = Image.fromarray(image)
-        target = _targets(picture.width, picture.height, spec)[0]
-        cells = _resized(picture, (target.width, target.height), target.resample)
-        overview = functools.partial(_tile, picture, spec)
+        whole = Image.fromarray(image)
+        target = _targets(whole.width, whole.height, spec)[0]
+        cells = _resized(whole, (target.width, target.height), target.resample)
+        overview = functools.partial(_tile, whole, spec)
     if grid is None:
         yield _tile(cells, spec)
         return

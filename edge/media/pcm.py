@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.mel import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def silence(form: Form, n_frames: int) -> Iterator[Block]:
         n_frames -= n_here
 
 
-def gathered(blocks: Iterable[Block], limits: SoundLimits) -> F32:
+def gathered(blocks: Iterable[Block], limits: AudioLimits) -> F32:
     """Mix and resample blocks as they come, of whatever rates and channels: (n,) at 16 kHz.
 
     Raises: MediaError with both numbers for what is too much.
@@ -73,7 +73,7 @@ def gathered(blocks: Iterable[Block], limits: SoundLimits) -> F32:
 class Counts:
     """What was decoded so far, held against the limits."""
 
-    def __init__(self, limits: SoundLimits) -> None:
+    def __init__(self, limits: AudioLimits) -> None:
         self._limits = limits
         self._seconds = Fraction(0)
         self._n_bytes = 0

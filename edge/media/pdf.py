@@ -19,7 +19,7 @@ from edge.media.sniff import expect
 U8 = npt.NDArray[np.uint8]
 
 MAX_SIDE_PX = 8192
-MAX_CHARS = 400_000  # of a whole paper: 20 pages of 20 000
+MAX_CHARS = 400_000  # of a whole PDF: 20 pages of 20 000
 
 _LOG = logging.getLogger("edge")
 _LOCK = threading.Lock()  # pdfium takes one thread at a time
@@ -55,18 +55,18 @@ def _decode(data: bytes, max_pages: int, area_px: int, max_bytes: int) -> Decode
         if n_pages * area_px * 3 > max_bytes:
             raise MediaError(f"pdf: expected pages of at most {max_bytes} bytes decoded, got {n_pages * area_px * 3}")
         has_layers = may_have_layers(data)
-        pictures: list[U8] = []
+        images: list[U8] = []
         texts: list[str] = []
         for number in range(n_pages):
             page = document[number]
             scale = _scale(page, number + 1, area_px)
-            pictures.append(_picture(page, scale))
+            images.append(_image(page, scale))
             texts.append(page_text(page, has_layers=has_layers, scale=scale))
             page.close()
         n_chars = sum(map(len, texts))
         if n_chars > MAX_CHARS:
             raise MediaError(f"pdf: expected at most {MAX_CHARS} characters of text, got {n_chars}")
-        return Decoded(tuple(pictures), {"texts": texts})
+        return Decoded(tuple(images), {"texts": texts})
     finally:
         document.close()
 
@@ -98,7 +98,7 @@ def _scale(page: pdfium.PdfPage, number: int, area_px: int) -> float:
     return scale
 
 
-def _picture(page: pdfium.PdfPage, scale: float) -> U8:
+def _image(page: pdfium.PdfPage, scale: float) -> U8:
     """Render a page: (H, W, 3)."""
     bitmap = page.render(scale=scale, rev_byteorder=True)
     try:

@@ -368,14 +368,14 @@ def _gif_frames(data: bytes, limits: _Limits) -> Iterator[tuple[int, Image.Image
     """Yield (1, 2, …, frame), as far as an animation can be decoded. Raises: MediaError for the first."""
     number = 0
     try:
-        with GifImagePlugin.GifImageFile(io.BytesIO(data)) as film:
-            limits.check_pixels(film.width, film.height)
+        with GifImagePlugin.GifImageFile(io.BytesIO(data)) as video:
+            limits.check_pixels(video.width, video.height)
             while True:
-                film.seek(number)
-                film.load()
+                video.seek(number)
+                video.load()
                 number += 1
                 limits.check_frames(number)
-                yield number, film
+                yield number, video
     except EOFError:
         return
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, Image.DecompressionBombError) as error:

@@ -62,7 +62,7 @@ ROUTES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class RouteRequest:
     """A request whose fields are right: the chat it stands for, and how its answer is written."""
 
     request: Request
@@ -72,7 +72,7 @@ class Asked:
 class Job:
     """An answer that was asked for and is not begun: nothing is decoded before open(), or generated before start()."""
 
-    def __init__(self, app: "App", request: HttpRequest, asked: Asked, begun_s: float) -> None:
+    def __init__(self, app: "App", request: HttpRequest, asked: RouteRequest, begun_s: float) -> None:
         self._app = app
         self._path = request.path
         self._asked = asked
@@ -168,7 +168,7 @@ class App:
         self.chat = chat
         self.clock = clock
         self.metrics = Metrics()
-        self._readers: Mapping[str, Callable[[Fields], Asked]] = {
+        self._readers: Mapping[str, Callable[[Fields], RouteRequest]] = {
             "/v1/chat": self._chat,
             "/v1/chat/completions": self._completion,
             "/chat": self._legacy,
@@ -223,17 +223,17 @@ class App:
             asked = self._readers[request.path](whole())
         return Job(self, request, asked, begun_s)
 
-    def _chat(self, body: Fields) -> Asked:
+    def _chat(self, body: Fields) -> RouteRequest:
         streams = read_stream(body)
-        return Asked(self.chat.read(body), ChatWriter(streams))
+        return RouteRequest(self.chat.read(body), ChatWriter(streams))
 
-    def _legacy(self, body: Fields) -> Asked:
-        return Asked(self.chat.read(from_legacy(body), place=legacy_place), LegacyWriter())
+    def _legacy(self, body: Fields) -> RouteRequest:
+        return RouteRequest(self.chat.read(from_legacy(body), place=legacy_place), LegacyWriter())
 
-    def _completion(self, body: Fields) -> Asked:
+    def _completion(self, body: Fields) -> RouteRequest:
         completion = from_openai(body)
         request = self.chat.read(completion.fields, place=completion.place)
-        return Asked(request, completion.writer)
+        return RouteRequest(request, completion.writer)
 
     def _list_models(self, request: HttpRequest) -> HttpResponse:
         """List models as OpenAI does, to Reka's own clients as Reka does."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edge.chat.messages import Loc, Problems, shown
 from edge.chat.reply import Reply, refused
 from edge.chat.structured import structured
-from edge.chat.tool_calls import Said
+from edge.chat.tool_calls import ParsedAnswer
 from edge.engine.handle import Progress
 from edge.engine.scores import ShownToken, ShownTokens
 from edge.server.http import event, openai_error
@@ -128,7 +128,7 @@ class OpenaiWriter:
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
         return event(openai_error(error))
 
-    def _shown(self, progress: Progress, said: Said) -> list[ShownToken]:
+    def _shown(self, progress: Progress, said: ParsedAnswer) -> list[ShownToken]:
         """Return the tokens whose text is shown by now, each once."""
         self._tokens.take(progress.scores)
         return self._tokens.give(progress.text, said.spans, whole=progress.finish_reason is not None)
@@ -282,10 +282,10 @@ def _scored(tokens: Sequence[ShownToken]) -> Fields:
     """Return the probabilities of tokens, whose texts and bytes join to the content."""
     content = []
     for token in tokens:
-        likeliest = [_candidate(*each) for each in zip(token.score.likeliest, token.score.controls, strict=True)]
+        most_likely = [_candidate(*each) for each in zip(token.score.most_likely, token.score.controls, strict=True)]
         logprob = _finite(token.score.log_probability)
         here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
-        content.append({**here, "top_logprobs": likeliest})
+        content.append({**here, "top_logprobs": most_likely})
     return {"content": content, "refusal": None}
 
 
@@ -303,4 +303,4 @@ def _finite(log_probability: float) -> float:
 def _usage(reply: Reply, progress: Progress) -> dict[str, int]:
     prompt, completion = progress.input_tokens, progress.output_tokens
     total = prompt + completion
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total, **reply.paper_usage}
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total, **reply.pdf_usage}

@@ -131,14 +131,14 @@ def _open(item: Fields) -> Fields:
 
 def _answer_schemas() -> Fields:
     """Return what routes answer with, by name."""
-    papers = {"pdf_text_tokens": COUNT, "pdf_text_cut": COUNT}
+    pdfs = {"pdf_text_tokens": COUNT, "pdf_text_cut": COUNT}
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")
     model = {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING}
     return {
-        "Usage": closed({"input_tokens": COUNT, "output_tokens": COUNT}, papers),
+        "Usage": closed({"input_tokens": COUNT, "output_tokens": COUNT}, pdfs),
         "ChatResponse": _chat("message", is_last=True),
         "ChatChunk": _chat("chunk", is_last=False),
-        "CompletionUsage": closed(dict.fromkeys(counts, COUNT), papers),
+        "CompletionUsage": closed(dict.fromkeys(counts, COUNT), pdfs),
         "Completion": _completion(),
         "CompletionChunk": _completion_chunk(),
         "OpenaiModel": closed(model),

@@ -31,7 +31,7 @@ class Generation:
     """One answer; `status` and `headers` are known once poll() gave the first bytes.
 
     `broken`: the body is to end without its proper end. After max_s the answer ends with `length`, as far as it came;
-    a minute before (a tenth of max_s, where that is less) one that is held to a schema is told to come to its end.
+    a minute before (a tenth of max_s, where that is less) one that is constrained by a schema is told to finish.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ _OPEN: "weakref.WeakValueDictionary[Path, Speech]" = weakref.WeakValueDictionary
 _OPENING = threading.Lock()
 
 
-class Listener:
+class SpeechCompanion:
     """Turns sounds into text, and remembers those it heard lately. Any thread may ask it.
 
     Listeners on one bundle share what is loaded of it; it is freed with the last of them.

@@ -21,7 +21,7 @@ class Rules:
         self._not_first = np.array(spec.begin_suppress, np.int64)
 
     def choose(self, logits: F32, spoken: Sequence[int]) -> int:
-        """Return the likeliest token that may follow. logits: (V,) float32; spoken: the window's tokens so far."""
+        """Return the most likely token that may follow. logits: (V,) float32; spoken: the window's tokens so far."""
         scores = logits.copy()
         if not spoken:
             scores[self._not_first] = -np.inf
@@ -36,7 +36,7 @@ class Rules:
         return int(scores.argmax())
 
     def language(self, logits: F32) -> int:
-        """Return the likeliest language's token. logits: (V,) float32, after the start token alone."""
+        """Return the most likely language's token. logits: (V,) float32, after the start token alone."""
         tokens = sorted(self._spec.languages.values())
         return tokens[int(logits[tokens].argmax())]
 

@@ -1,4 +1,4 @@
-"""A speech bundle at work: sound in, text with times out, window by window, always the likeliest token.
+"""A speech bundle at work: sound in, text with times out, window by window, always the most likely token.
 
 Source: transformers' Whisper `generate` at temperature 0, without fallback and without the text of earlier windows.
 """

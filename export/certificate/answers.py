@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle.manifest import Bundle, Manifest, VisionSpec
-from edge.chat.prompt import Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.cache import Cache
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
@@ -28,7 +28,7 @@ from export.errors import CertificateError
 F32 = npt.NDArray[np.float32]
 
 TEXT_ROOM: Final = 512  # positions for the text of a prompt and its answer
-PICTURES_BYTES: Final = 64 << 20  # of embeds kept for the next questions about a picture
+IMAGES_BYTES: Final = 64 << 20  # of embeddings kept for the next questions about a picture
 MAX_UNFIT: Final = 200  # prompts in a row that do not fit before giving up
 
 
@@ -42,10 +42,10 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Transcript:
-    """All answers in order; pictures: what was seen, and the bundle's embeds (tokens, H), by digest."""
+    """All answers in order; pictures: what was seen, and the bundle's embeddings (tokens, H), by digest."""
 
     answers: tuple[Answer, ...]
-    pictures: Mapping[str, U8]
+    images: Mapping[str, U8]
     embeds: Mapping[str, F32]
 
     @property
@@ -68,7 +68,7 @@ def answer_all(bundle: Bundle, questions: Iterable[Question], *, logits: Path) -
                 _write(file, rows)
                 answers.append(answer)
             file.flush()
-            yield Transcript(tuple(answers), dict(reader.pictures), dict(reader.embeds))
+            yield Transcript(tuple(answers), dict(reader.images), dict(reader.embeds))
 
 
 def _groups(prompts: Iterator[Positions]) -> Iterator[list[Positions]]:
@@ -87,7 +87,7 @@ class _Reader:
     """The opened bundle: lays prompts out, looks at pictures, answers."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.pictures: dict[str, U8] = {}
+        self.images: dict[str, U8] = {}
         self.embeds: dict[str, F32] = {}
         self._manifest = bundle.manifest
         self._tokenizer = Tokenizer.open(bundle)
@@ -133,8 +133,8 @@ class _Reader:
         return ids[-1] in self._manifest.prompt.stop_ids or len(ids) == room
 
     def _lay_out(self, question: Question) -> Positions:
-        picture = question.picture
-        parts = (question.text,) if picture is None else (Picture(picture, digest(picture)), question.text)
+        image = question.image
+        parts = (question.text,) if image is None else (DecodedImage(image, digest(image)), question.text)
         # One position at least is left for the answer to grow.
         return lay_out(pieces([Turn("user", parts)], self._manifest), self._tokenizer, limit=self._capacity - 1)
 
@@ -142,7 +142,7 @@ class _Reader:
         if media.digest not in self.embeds and self._model.vision is not None and isinstance(media.rgb, np.ndarray):
             rows = _exhaust(self._model.encode(media, owner=None))
             self._model.vision.recent.remember(media.digest, rows)
-            self.pictures[media.digest], self.embeds[media.digest] = media.rgb, rows
+            self.images[media.digest], self.embeds[media.digest] = media.rgb, rows
 
 
 def _model(bundle: Bundle, capacity: int) -> Model:
@@ -154,7 +154,7 @@ def _model(bundle: Bundle, capacity: int) -> Model:
     vision = None
     if spec is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)
-        vision = Vision(session, spec, text.hidden_size, limit_bytes=PICTURES_BYTES)
+        vision = Vision(session, spec, text.hidden_size, limit_bytes=IMAGES_BYTES)
     return Model(decoder, Embedding(bundle), vision)
 
 
@@ -171,8 +171,8 @@ def _exhaust(units: Units[F32]) -> F32:
 def _capacity(manifest: Manifest) -> int:
     """Positions a prompt and its answer may take."""
     vision: VisionSpec | None = manifest.vision
-    pictures = 0 if vision is None else (vision.max_tiles + 1) * vision.tokens_per_tile
-    return min(manifest.text.context, pictures + TEXT_ROOM)
+    images = 0 if vision is None else (vision.max_tiles + 1) * vision.tokens_per_tile
+    return min(manifest.text.context, images + TEXT_ROOM)
 
 
 def file_rows(logits: Path, *, n_rows: int, vocab_size: int) -> F32:

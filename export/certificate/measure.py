@@ -31,7 +31,7 @@ Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 
 @dataclass(frozen=True)
 class Cosines:
-    """Between the two sets of picture embeds, one per row."""
+    """Between the two sets of picture embeddings, one per row."""
 
     mean: float
     min: float
@@ -45,7 +45,7 @@ class Measured:
     agreement: Agreement
     image_cosine: Cosines | None
     n_prompts: int
-    n_pictures: int
+    n_images: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def measure(bundle: Bundle, weights: Weights, *, level: Level, scratch: Path, re
 def _transcribe(bundle: Bundle, level: Level, logits: Path, report: Report) -> Transcript:
     """Let the bundle answer until there are enough positions; its sessions are gone when this returns."""
     wanted = POSITIONS[level]
-    asked = questions(pictures=bundle.manifest.vision is not None, level=level)
+    asked = questions(images=bundle.manifest.vision is not None, level=level)
     for transcript in answer_all(bundle, asked, logits=logits):
         report("answers", min(transcript.positions, wanted), wanted)
         if transcript.positions >= wanted:
@@ -90,7 +90,7 @@ def _measure(manifest: Manifest, weights: Weights, transcript: Transcript, logit
     config = weights.checkpoint.config
     embeds: dict[str, F32] = {}
     if manifest.vision is not None:
-        embeds = _picture_embeds(weights, manifest.vision, transcript.pictures, report)
+        embeds = _image_embeds(weights, manifest.vision, transcript.images, report)
     prompts = _prompt_embeds(weights, transcript, embeds)
 
     def layers(done: int, total: int) -> None:
@@ -105,29 +105,29 @@ def _measure(manifest: Manifest, weights: Weights, transcript: Transcript, logit
         comparison.add(expected, np.asarray(rows[:, run]))
         report("comparison", run.stop, config.text.vocab_size)
     cosines = _cosines(embeds, transcript.embeds) if embeds else None
-    return Measured(comparison.result(), cosines, len(transcript.answers), len(transcript.pictures))
+    return Measured(comparison.result(), cosines, len(transcript.answers), len(transcript.images))
 
 
-def _picture_embeds(weights: Weights, vision: VisionSpec, pictures: Mapping[str, U8], report: Report) -> dict[str, F32]:
-    """The reference's embeds of every picture, (tokens, H) by digest."""
+def _image_embeds(weights: Weights, vision: VisionSpec, images: Mapping[str, U8], report: Report) -> dict[str, F32]:
+    """The reference's embeddings of every picture, (tokens, H) by digest."""
     # Cut as they are asked for: the tiles of all pictures go through the tower in groups, whose they are is counted.
-    counts = {key: tile_count(picture.shape[1], picture.shape[0], vision) for key, picture in pictures.items()}
-    cut = (tile for picture in pictures.values() for tile in tiles(picture, vision))
+    counts = {key: tile_count(image.shape[1], image.shape[0], vision) for key, image in images.items()}
+    cut = (tile for image in images.values() for tile in tiles(image, vision))
     rows = reference.tile_embeds(weights, weights.checkpoint.config, cut)  # (tokens, H) each
     embeds = {}
     for index, (key, count) in enumerate(counts.items()):
         embeds[key] = np.concatenate(list(itertools.islice(rows, count)))
-        report("pictures", index + 1, len(pictures))
+        report("pictures", index + 1, len(images))
     return embeds
 
 
-def _prompt_embeds(weights: Weights, transcript: Transcript, pictures: Mapping[str, F32]) -> list[F32]:
+def _prompt_embeds(weights: Weights, transcript: Transcript, images: Mapping[str, F32]) -> list[F32]:
     """What the reference's decoder reads: each prompt and its answer but the last token. Returns (S, H) each."""
     order = sorted({key for answer in transcript.answers for key in _keys(answer) if isinstance(key, int)})
     table = dict(zip(order, reference.embeds(weights, order), strict=True))
     prompts = []
     for answer in transcript.answers:
-        prompts.append(np.stack([_row(key, table, pictures) for key in _keys(answer)]))
+        prompts.append(np.stack([_row(key, table, images) for key in _keys(answer)]))
     return prompts
 
 
@@ -136,10 +136,10 @@ def _keys(answer: Answer) -> list[Hashable]:
     return [*answer.prompt.keys, *answer.ids[:-1]]
 
 
-def _row(key: Hashable, table: Mapping[int, F32], pictures: Mapping[str, F32]) -> F32:
+def _row(key: Hashable, table: Mapping[int, F32], images: Mapping[str, F32]) -> F32:
     """The row of a token's id, or of a picture's (digest, row)."""
     if isinstance(key, tuple):
-        row: F32 = pictures[key[0]][key[1]]
+        row: F32 = images[key[0]][key[1]]
         return row
     if isinstance(key, int):
         return table[key]

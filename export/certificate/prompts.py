@@ -19,9 +19,9 @@ SEED: Final = 20_260_301
 POSITIONS: Final[dict[Level, int]] = {"quick": 2000, "full": 8000}  # answered tokens that are compared
 MAX_ANSWER: Final = 64  # tokens
 SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
-# A picture's embeds are computed once for all its questions. In a model of a billion weights with the large tower
+# A picture's embeddings are computed once for all its questions. In a model of a billion weights with the large tower
 # that is the longest part of a certificate: half of the reference's work at three questions a picture.
-QUESTIONS_PER_PICTURE: Final[dict[Level, int]] = {"quick": 6, "full": 3}
+QUESTIONS_PER_IMAGE: Final[dict[Level, int]] = {"quick": 6, "full": 3}
 
 COLOURS: Final = {
     "red": (214, 32, 36), "orange": (245, 134, 24), "yellow": (248, 218, 40), "green": (40, 156, 62),
@@ -30,7 +30,7 @@ COLOURS: Final = {
 }  # fmt: skip
 SHAPES: Final = ("circle", "square", "triangle", "rectangle", "star", "hexagon")
 
-PICTURE_QUESTIONS: Final = (
+IMAGE_QUESTIONS: Final = (
     "What colours and shapes are present?",
     "How many shapes are there?",
     "Where is the {shape}?",
@@ -80,18 +80,18 @@ class Question:
     """One prompt; `picture` is (H, W, 3) RGB, the same object for all questions about it."""
 
     text: str
-    picture: U8 | None
+    image: U8 | None
 
 
-def questions(*, pictures: bool, level: Level = "full", seed: int = SEED) -> Iterator[Question]:
+def questions(*, images: bool, level: Level = "full", seed: int = SEED) -> Iterator[Question]:
     """Draw prompts without end: about scenes with a few plain ones in between, or plain ones and then made-up ones.
 
     The same level and seed give the same prompts; a plain question comes once.
     """
     random = np.random.default_rng(seed)
     plain = iter(random.permutation(TEXT_QUESTIONS))
-    while pictures:
-        yield from _about_a_scene(random, QUESTIONS_PER_PICTURE[level])
+    while images:
+        yield from _about_a_scene(random, QUESTIONS_PER_IMAGE[level])
         yield from (Question(str(text), None) for text in itertools.islice(plain, 1))
     yield from (Question(str(text), None) for text in plain)
     while True:
@@ -101,17 +101,17 @@ def questions(*, pictures: bool, level: Level = "full", seed: int = SEED) -> Ite
 
 
 def _about_a_scene(random: np.random.Generator, n_questions: int) -> Iterator[Question]:
-    picture = scene(random)
-    for wording in random.choice(PICTURE_QUESTIONS, n_questions, replace=False):
+    image = scene(random)
+    for wording in random.choice(IMAGE_QUESTIONS, n_questions, replace=False):
         colour, shape = str(random.choice(list(COLOURS))), str(random.choice(SHAPES))
-        yield Question(str(wording).format(colour=colour, shape=shape), picture)
+        yield Question(str(wording).format(colour=colour, shape=shape), image)
 
 
 def scene(random: np.random.Generator) -> U8:
     """Draw one to five shapes, well apart, on a plain, gradient or noisy background. Returns (H, W, 3) RGB."""
     width, height = _SIZES[random.integers(len(_SIZES))]
     names = [str(name) for name in random.choice(list(COLOURS), 6, replace=False)]
-    picture = Image.fromarray(_background(random, width, height, COLOURS[names[0]]))
+    image = Image.fromarray(_background(random, width, height, COLOURS[names[0]]))
     taken: list[tuple[float, float, float]] = []
     for name in names[1 : 1 + int(random.integers(1, 6))]:
         place = _free_place(random, width, height, taken)
@@ -119,15 +119,15 @@ def scene(random: np.random.Generator) -> U8:
             taken.append(place)
             draw = _DRAW[SHAPES[random.integers(len(SHAPES))]]
             outline = draw(place[2], float(random.uniform(0, 2 * math.pi))) + np.array(place[:2])
-            _fill(picture, outline, COLOURS[name])
-    return np.asarray(picture)
+            _fill(image, outline, COLOURS[name])
+    return np.asarray(image)
 
 
-def _fill(picture: Image.Image, outline: Outline, colour: tuple[int, int, int]) -> None:
+def _fill(image: Image.Image, outline: Outline, colour: tuple[int, int, int]) -> None:
     """Fill an outline, its edges smooth as in a photograph."""
-    mask = Image.new("L", (picture.width * _FINER, picture.height * _FINER))
+    mask = Image.new("L", (image.width * _FINER, image.height * _FINER))
     ImageDraw.Draw(mask).polygon([(x, y) for x, y in (outline * _FINER).tolist()], fill=255)
-    picture.paste(colour, mask=mask.resize(picture.size, Image.Resampling.BOX))
+    image.paste(colour, mask=mask.resize(image.size, Image.Resampling.BOX))
 
 
 def _background(random: np.random.Generator, width: int, height: int, colour: tuple[int, int, int]) -> U8:

@@ -38,7 +38,7 @@ def embeds(weights: Weights, ids: Sequence[int]) -> F32:
 
 
 def hidden_states(weights: Weights, text: TextConfig, prompts: Sequence[F32], *, progress: Progress) -> list[F32]:
-    """The decoder's normed output for each prompt. prompts: (S, H) embeds each, any lengths. Returns (S, H) each."""
+    """The decoder's normed output for each prompt, (S, H) each. prompts: (S, H) embeddings each, any lengths."""
     with torch.inference_mode():
         streams = [torch.from_numpy(prompt) for prompt in prompts]
         angles = _angles(text, max(len(prompt) for prompt in prompts))
@@ -62,7 +62,7 @@ def logits(weights: Weights, text: TextConfig, states: F32) -> Iterator[tuple[sl
 
 
 def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> Iterator[F32]:
-    """The embeds of normalised tiles, a group at a time. tiles: (3, T, T) each -> (tokens per tile, H) each.
+    """The embeddings of normalised tiles, a group at a time. tiles: (3, T, T) each -> (tokens per tile, H) each.
 
     Give it the tiles of all pictures together: the tower's weights are read once for each group.
     Raises: ValueError when the model has no vision tower.
@@ -83,7 +83,7 @@ def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> 
 
 
 def window_embeds(weights: Weights, config: ModelConfig, windows: Sequence[F32]) -> list[F32]:
-    """The embeds of windows of sound. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
+    """The embeddings of windows of sound. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
 
     Raises: ValueError when the model has no sound tower.
     """

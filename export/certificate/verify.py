@@ -50,7 +50,9 @@ def missed(measured: Measured, thresholds: Thresholds) -> list[str]:
     limit = thresholds.min_image_cosine
     if limit is not None and cosine is not None and cosine.mean < limit:
         under = limit - cosine.mean
-        lines.append(f"mean cosine of picture embeds {cosine.mean:.6g} is {under:.6g} under min_image_cosine {limit:g}")
+        lines.append(
+            f"mean cosine of picture embeddings {cosine.mean:.6g} is {under:.6g} under min_image_cosine {limit:g}"
+        )
     return lines
 
 
@@ -68,7 +70,7 @@ def certificate(
         "prompts": {
             "seed": SEED,
             "prompts": measured.n_prompts,
-            "pictures": measured.n_pictures,
+            "pictures": measured.n_images,
             "answers": "greedy, by the bundle; both read the same answers",
             "max_answer_tokens": MAX_ANSWER,
         },

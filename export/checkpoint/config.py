@@ -162,13 +162,13 @@ def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | 
     only(text_fields, "model_type", "yasa_model")
     _refuse(text_fields)
     text = _text(text_fields, top, family, shapes, notes)
-    picture = Fields(preprocessor or {}, "preprocessor_config.json")
+    image = Fields(preprocessor or {}, "preprocessor_config.json")
     vision: VisionConfig | SiglipConfig
     if family == "siglip":
-        vision = parse_siglip(vision_fields, top, picture)
+        vision = parse_siglip(vision_fields, top, image)
     else:
-        vision = _vision(vision_fields, top, picture, notes)
-    read = [text_fields, top, vision_fields, picture]
+        vision = _vision(vision_fields, top, image, notes)
+    read = [text_fields, top, vision_fields, image]
     audio = None
     if _has_sound(shapes) and top.get("audio_config") is not None:
         read.append(top.child("audio_config"))
@@ -328,9 +328,9 @@ def _tied(fields: Fields, top: Fields) -> bool:
     return fields.flag("tie_word_embeddings", default=outer)
 
 
-def _vision(fields: Fields, top: Fields, picture: Fields, notes: list[str]) -> VisionConfig:
+def _vision(fields: Fields, top: Fields, image: Fields, notes: list[str]) -> VisionConfig:
     _refuse_vision(fields, top)
-    if not picture.data:
+    if not image.data:
         notes.append("preprocessor_config.json absent: bilinear, mean and std of ImageNet")
     vision = VisionConfig(
         tile_px=fields.integer("image_size", default=224),
@@ -340,12 +340,12 @@ def _vision(fields: Fields, top: Fields, picture: Fields, notes: list[str]) -> V
         max_tiles=max_tiles(top),
         tokens_per_tile=top.integer("num_query_tokens", default=49),
         pos_embed=top.flag("use_vision_pos_embed", default=True),
-        resample=resample(picture, default=2),
-        mean=picture.triple("image_mean", default=IMAGE_MEAN),
-        std=picture.triple("image_std", default=IMAGE_STD),
-        crop_share=picture.number("crop_pct", default=0.875),
+        resample=resample(image, default=2),
+        mean=image.triple("image_mean", default=IMAGE_MEAN),
+        std=image.triple("image_std", default=IMAGE_STD),
+        crop_share=image.number("crop_pct", default=0.875),
     )
-    _check_vision(vision, fields, top, picture)
+    _check_vision(vision, fields, top, image)
     return vision
 
 
@@ -357,7 +357,7 @@ def _refuse_vision(fields: Fields, top: Fields) -> None:
         raise UnsupportedError(f"{fields.path('num_channels')} is {fields.get('num_channels')}: only 3 is implemented")
 
 
-def _check_vision(vision: VisionConfig, fields: Fields, top: Fields, picture: Fields) -> None:
+def _check_vision(vision: VisionConfig, fields: Fields, top: Fields, image: Fields) -> None:
     n_stages = fields.integer("num_stages", default=len(vision.depths))
     if not len(vision.hidden_sizes) == len(vision.depths) == n_stages:
         raise ConfigError(
@@ -372,6 +372,6 @@ def _check_vision(vision: VisionConfig, fields: Fields, top: Fields, picture: Fi
             f"{fields.file}: feature map of {vision.grid} x {vision.grid} x {vision.hidden_sizes[-1]}: the table of"
             f" positions has {POSITION_GRID} x {POSITION_GRID} rows and needs channels in multiples of 4"
         )
-    check_std(vision.std, picture)
+    check_std(vision.std, image)
     if not 0 < vision.crop_share <= 1:
-        raise ConfigError(f"{picture.path('crop_pct')} is {vision.crop_share}: expected above 0 and at most 1")
+        raise ConfigError(f"{image.path('crop_pct')} is {vision.crop_share}: expected above 0 and at most 1")

@@ -83,7 +83,7 @@ class AudioConfig:
         return self.n_positions // self.pool
 
 
-def parse_siglip(fields: Fields, top: Fields, picture: Fields) -> SiglipConfig:
+def parse_siglip(fields: Fields, top: Fields, image: Fields) -> SiglipConfig:
     """The tower under `vision_config`; what is absent there is as in transformers' SiglipVisionConfig.
 
     Raises: ConfigError, UnsupportedError.
@@ -108,16 +108,16 @@ def parse_siglip(fields: Fields, top: Fields, picture: Fields) -> SiglipConfig:
         encoder=encoder,
         max_tiles=max_tiles(top),
         tokens_per_tile=top.integer("num_query_tokens", default=32),
-        resample=resample(picture, default=3),
-        mean=picture.triple("image_mean", default=HALF),
-        std=picture.triple("image_std", default=HALF),
+        resample=resample(image, default=3),
+        mean=image.triple("image_mean", default=HALF),
+        std=image.triple("image_std", default=HALF),
     )
     if siglip.grid < 1:
         raise ConfigError(
             f"{fields.path('image_size')} is {siglip.tile_px}: expected at least patch_size {siglip.patch_px}"
         )
     check_pooling(siglip.tokens_per_tile, top)
-    check_std(siglip.std, picture)
+    check_std(siglip.std, image)
     return siglip
 
 
@@ -159,12 +159,12 @@ def max_tiles(top: Fields) -> int:
     return n_tiles
 
 
-def resample(picture: Fields, *, default: int) -> Resample:
+def resample(image: Fields, *, default: int) -> Resample:
     """The filter of a tile's last resizing. Raises: UnsupportedError."""
-    number = picture.integer("resample", default=default, least=0)
+    number = image.integer("resample", default=default, least=0)
     if number not in _RESAMPLING:
         raise UnsupportedError(
-            f"{picture.path('resample')} is {number}: only 2 (bilinear) and 3 (bicubic) are implemented"
+            f"{image.path('resample')} is {number}: only 2 (bilinear) and 3 (bicubic) are implemented"
         )
     return _RESAMPLING[number]
 
@@ -175,10 +175,10 @@ def check_pooling(tokens_per_tile: int, top: Fields) -> None:
         raise ConfigError(f"{top.path('num_query_tokens')} is {tokens_per_tile}: expected a square number")
 
 
-def check_std(std: tuple[float, float, float], picture: Fields) -> None:
+def check_std(std: tuple[float, float, float], image: Fields) -> None:
     """Raises: ConfigError for what nothing can be divided by."""
     if min(std) <= 0:
-        raise ConfigError(f"{picture.path('image_std')} is {list(std)}: expected numbers above 0")
+        raise ConfigError(f"{image.path('image_std')} is {list(std)}: expected numbers above 0")
 
 
 def _check_heads(fields: Fields, encoder: EncoderConfig, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The vision graph of SigLIP: patches, positions, transformer layers, pooling and projection, from tiles to embeds."""
+"""The vision graph of SigLIP: patches, positions, layers, pooling and projection, from tiles to embeddings."""
 
 from pathlib import Path
 

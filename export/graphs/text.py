@@ -46,7 +46,7 @@ class _Decoder:
         self._order = head_order(config)
 
     def write(self) -> None:
-        """Add everything from embeds to logits."""
+        """Add everything from embeddings to logits."""
         stream, cache = self._inputs(), self._tables()
         normed = self.graph.node(
             "SimplifiedLayerNormalization", [stream, self._norm("text.layers.0.norm1.weight")], "layers.0.norm1.out",

@@ -1,4 +1,4 @@
-"""The vision graph: ConvNeXt V2, position table, pooling and projection, from tiles to embeds."""
+"""The vision graph: ConvNeXt V2, position table, pooling and projection, from tiles to embeddings."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class _Tower:
         self._linears = linears
 
     def write(self) -> None:
-        """Add everything from tiles to embeds."""
+        """Add everything from tiles to embeddings."""
         config, graph = self._config, self._graph
         graph.input("tiles", "float32", ["tiles", 3, config.tile_px, config.tile_px])
         graph.output("embeds", "float32", ["tiles", config.tokens_per_tile, self._hidden_size])

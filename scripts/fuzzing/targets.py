@@ -162,12 +162,12 @@ def _template(path: str, rng: random.Random) -> Json:
     if path == OPENAI:
         tool = {"type": "function", "function": tool}
     png = "data:image/png;base64," + base64.b64encode(inputs.images()["PNG"][0]).decode()
-    picture = {"type": "image_url", "image_url": {"url": png} if path == OPENAI else png}
+    image = {"type": "image_url", "image_url": {"url": png} if path == OPENAI else png}
     return {
         "model": "default",
         "messages": [
             {"role": "system", "content": "be brief"},
-            {"role": "user", "content": [{"type": "text", "text": "hello"}, picture]},
+            {"role": "user", "content": [{"type": "text", "text": "hello"}, image]},
             {"role": "assistant", "content": "hi"},
             {"role": "user", "content": "again"},
         ],

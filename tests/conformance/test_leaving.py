@@ -20,7 +20,7 @@ import edge.engine.layout
 from edge import models
 from edge.engine.decoder import Decoder
 from tests.conformance.conftest import Served, serving
-from tests.conformance.test_reka_client import picture_url
+from tests.conformance.test_reka_client import image_url
 from tests.edge.asking import LONG as WORDS
 from tests.edge.asking import eventually, slow
 from tests.edge.devices.units import Units
@@ -185,7 +185,7 @@ def test_leaving_at_any_unit_of_the_work_ends_it_there(
 ) -> None:
     monkeypatch.setattr(edge.engine.layout, "MAX_CHUNK", 32)
     units, rng = Units(monkeypatch), random.Random(stream)
-    content = [{"type": "image_url", "image_url": picture_url()}, {"type": "text", "text": WORDS}]
+    content = [{"type": "image_url", "image_url": image_url()}, {"type": "text", "text": WORDS}]
     fields = {**ASK, "messages": [{"role": "user", "content": content}], "max_tokens": 8}
     with serving(int8_bundle, slots=1) as served, httpx.Client(base_url=served.address, timeout=60) as client:
         worker = served.server.app.chat.models.engine("reka-edge")._worker

@@ -19,7 +19,7 @@ from edge.bundle import store
 from edge.bundle.manifest import AudioSpec, Manifest
 from edge.bundle.store import Stored
 from edge.chat.attachments import Access
-from edge.limits import Limits, SoundLimits
+from edge.limits import AudioLimits, Limits
 from edge.media.remote import Remote
 from edge.models import Models
 from edge.server.access import Guard
@@ -30,13 +30,13 @@ from edge.server.server import Server
 from tests.conformance.conftest import Served
 from tests.edge.fake_engine import FakeEngine, manifest
 from tests.edge.media.network import Network, answer
-from tests.edge.media.pdfs import paper
+from tests.edge.media.pdfs import made_pdf
 from tests.edge.media.tones import file
 from tests.edge.media.videos import gif
 
 Fields = Mapping[str, object]
 Part = dict[str, object]
-Said = tuple[int, str]  # the status and the error, as JSON has it
+ParsedAnswer = tuple[int, str]  # the status and the error, as JSON has it
 
 HOST = "media.example.com"
 LIMITS = Limits()
@@ -51,11 +51,13 @@ def spec() -> Manifest:
     )
 
 
-class Hearing(FakeEngine):
+class AudioAccess(FakeEngine):
     """Answers whatever it is asked, sounds too."""
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1) -> "Hearing":
+    def open(
+        cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1
+    ) -> "AudioAccess":
         return cls(spec())
 
 
@@ -65,7 +67,7 @@ class Client:
     def __init__(self) -> None:
         self._client = edge.Reka()
 
-    def ask(self, fields: Fields, limits: Limits) -> Said:
+    def ask(self, fields: Fields, limits: Limits) -> ParsedAnswer:
         self._client._door.limits = limits
         more = {"additional_body_parameters": {name: value for name, value in fields.items() if name != "messages"}}
         try:
@@ -90,7 +92,7 @@ class Http:
         self._app = app
         self._client = client
 
-    def ask(self, fields: Fields, limits: Limits, *, path: str = "/v1/chat") -> Said:
+    def ask(self, fields: Fields, limits: Limits, *, path: str = "/v1/chat") -> ParsedAnswer:
         self._app.chat.limits = limits
         response = self._client.post(path, json={"model": "reka-edge", **fields})
         return response.status_code, "" if response.status_code == 200 else response.text
@@ -112,7 +114,7 @@ def bundle() -> Iterator[None]:
     """One bundle whose engine has no model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "bundles", lambda *_: [Stored(Path("/models/a-model"), spec(), True)])
-        patch.setattr(models, "Engine", Hearing)
+        patch.setattr(models, "Engine", AudioAccess)
         yield
 
 
@@ -173,7 +175,7 @@ def sound(n_frames: int, n_channels: int = 1) -> Part:
     return part("audio", file(np.zeros((n_frames, n_channels), np.float32), rate_hz=1000))
 
 
-IMAGE, FILM, SOUND, PAGE = png(2), part("video", gif(1)), sound(10), part("pdf", paper([]))
+IMAGE, VIDEO, SOUND, PAGE = png(2), part("video", gif(1)), sound(10), part("pdf", made_pdf([]))
 
 
 def spread(item: Part, n: int, per_message: int) -> Fields:
@@ -182,8 +184,8 @@ def spread(item: Part, n: int, per_message: int) -> Fields:
 
 
 def pages(*counts: int) -> Fields:
-    """Messages that have a paper of so many pages each."""
-    return spoken(*(user(part("pdf", paper(*[[]] * n))) for n in counts if n))
+    """Messages that have a PDF of so many pages each."""
+    return spoken(*(user(part("pdf", made_pdf(*[[]] * n))) for n in counts if n))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +204,10 @@ ROWS = {
     "parts": Row(512, lambda n: spoken(user(*[TEXT] * n)), "expected at most 512 parts in all, got 513"),
     "images here": Row(6, lambda n: spread(IMAGE, n, n), "expected at most 6 images in a message, got 7"),
     "images": Row(32, lambda n: spread(IMAGE, n, 6), "expected at most 32 images in all messages, got 33"),
-    "videos here": Row(3, lambda n: spread(FILM, n, n), "expected at most 3 videos in a message, got 4"),
-    "videos": Row(6, lambda n: spread(FILM, n, 3), "expected at most 6 videos in all messages, got 7"),
-    "sounds here": Row(2, lambda n: spread(SOUND, n, n), "expected at most 2 sounds in a message, got 3"),
-    "sounds": Row(6, lambda n: spread(SOUND, n, 2), "expected at most 6 sounds in all messages, got 7"),
+    "videos here": Row(3, lambda n: spread(VIDEO, n, n), "expected at most 3 videos in a message, got 4"),
+    "videos": Row(6, lambda n: spread(VIDEO, n, 3), "expected at most 6 videos in all messages, got 7"),
+    "sounds here": Row(2, lambda n: spread(SOUND, n, n), "expected at most 2 audio parts in a message, got 3"),
+    "audios": Row(6, lambda n: spread(SOUND, n, 2), "expected at most 6 audio parts in all messages, got 7"),
     "PDFs here": Row(20, lambda n: spread(PAGE, n, n), "expected at most 20 PDFs in a message, got 21"),
     "PDFs": Row(40, lambda n: spread(PAGE, n, 20), "expected at most 40 PDFs in all messages, got 41"),
     "pages here": Row(20, pages, "content.0.pdf_url: pdf: expected 1 to 20 pages, got 21", 400),
@@ -233,18 +235,18 @@ ROWS = {
         lambda n: spoken(user(part("video", gif(n, delay_ms=1000)))),
         "content.0.video_url: video: expected at most 3 s, got 4 s",
         400,
-        Limits(film_s=3),
+        Limits(video_s=3),
     ),
     "frames decoded": Row(
         3,
         lambda n: spoken(user(part("video", gif(n)))),
         "content.0.video_url: video: expected at most 3 frames, got 4 or more",
         400,
-        Limits(film_frames=3),
+        Limits(video_decoded_frames=3),
     ),
     "frames sampled": Row(
         32,
-        lambda n: {**spoken(user(FILM)), "video_frames": n},
+        lambda n: {**spoken(user(VIDEO)), "video_frames": n},
         "expected an integer in [1, 32], got 33",
     ),
     "seconds of a sound": Row(
@@ -252,14 +254,14 @@ ROWS = {
         lambda n: spoken(user(sound(n))),
         "content.0.audio_url: audio: expected at most 1 s, got 1.001 s or more",
         400,
-        Limits(sound=SoundLimits(seconds=1)),
+        Limits(audio=AudioLimits(seconds=1)),
     ),
     "bytes of PCM": Row(
         100,
         lambda n: spoken(user(sound(n))),
         "content.0.audio_url: audio: expected at most 200 bytes of PCM, got 202 or more",
         400,
-        Limits(sound=SoundLimits(pcm_bytes=200)),
+        Limits(audio=AudioLimits(pcm_bytes=200)),
     ),
     "channels": Row(
         8,
@@ -290,16 +292,16 @@ def test_the_most_is_taken_and_one_more_is_refused_with_both_numbers(name: str, 
 def test_the_least_of_what_has_one(way: Way) -> None:
     least: Sequence[tuple[Fields, str]] = [
         (spoken(), "expected 1 to 256 messages, got 0"),
-        ({**spoken(user(FILM)), "video_frames": 0}, "expected an integer in [1, 32], got 0"),
+        ({**spoken(user(VIDEO)), "video_frames": 0}, "expected an integer in [1, 32], got 0"),
         ({**HELLO, "stop": [""]}, "expected a string of 1 to 256 bytes, got '' of 0 bytes"),
     ]
     for fields, words in least:
         status, said = way.ask(fields, LIMITS)
         assert status == 422 and words in said
-    assert way.ask({**spoken(user(FILM)), "video_frames": 1}, LIMITS) == (200, "")
+    assert way.ask({**spoken(user(VIDEO)), "video_frames": 1}, LIMITS) == (200, "")
 
 
-DECODED = {"image": (IMAGE, 6), "video": (FILM, 73 * 109 * 3), "audio": (sound(1000), 64_000)}
+DECODED = {"image": (IMAGE, 6), "video": (VIDEO, 73 * 109 * 3), "audio": (sound(1000), 64_000)}
 
 
 @pytest.mark.parametrize("kind", DECODED)
@@ -312,7 +314,7 @@ def test_decoded_bytes_are_counted_over_the_whole_request(kind: str, way: Way) -
     assert status == 400 and f"messages.1.content.0.{kind}_url: " in said and f"{2 * n_bytes - 1} bytes" in said
 
 
-def test_decoded_bytes_of_papers_are_counted(way: Way) -> None:
+def test_decoded_bytes_of_pdfs_are_counted(way: Way) -> None:
     _, said = way.ask(spoken(user(PAGE)), Limits(decoded_bytes=49_152))
     n_bytes = int(said.rpartition("got ")[2].rstrip('"}'))
     assert "expected at most 49152 bytes decoded in one request" in said
@@ -328,17 +330,17 @@ def test_one_answer_is_given(n: int, status: int, transport: Http, tcp: Http) ->
 
 
 def test_remote_media_are_off_and_limited_where_they_are_allowed(way: Way) -> None:
-    picture = base64.b64decode(str(IMAGE["image_url"]).partition(",")[2])
+    image = base64.b64decode(str(IMAGE["image_url"]).partition(",")[2])
     fields = spoken(user({"type": "image_url", "image_url": f"https://{HOST}/a.png"}))
     status, said = way.ask(fields, LIMITS)
     assert status == 400 and "remote media is off here" in said
-    network = Network({HOST: answer(picture)})
+    network = Network({HOST: answer(image)})
     allowed = Remote((HOST,), resolve=network.resolve, connect=network.connect)
-    for max_bytes in (len(picture) + 1, len(picture), len(picture) - 1):
+    for max_bytes in (len(image) + 1, len(image), len(image) - 1):
         with fetching(way, dataclasses.replace(allowed, max_bytes=max_bytes)):
             status, said = way.ask(fields, LIMITS)
-        assert status == (200 if max_bytes >= len(picture) else 400)
-    assert f"expected at most {len(picture) - 1} bytes, got {len(picture)}" in said
+        assert status == (200 if max_bytes >= len(image) else 400)
+    assert f"expected at most {len(image) - 1} bytes, got {len(image)}" in said
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 import edge
 from tests.conformance.conftest import Served, serving
-from tests.conformance.test_reka_client import picture_url
+from tests.conformance.test_reka_client import image_url
 
 ASK = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "What shapes are there?"}]
 HOW = {"model": "reka-edge", "max_completion_tokens": 12, "seed": 3, "temperature": 1.0}
@@ -64,9 +64,9 @@ def test_models_in_the_form_of_openai(client: openai.OpenAI) -> None:
     assert models.object == "list" and "reka-edge-random" in [model.id for model in models]
 
 
-def test_pictures(client: openai.OpenAI) -> None:
+def test_images(client: openai.OpenAI) -> None:
     parts = [
-        {"type": "image_url", "image_url": {"url": picture_url(), "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": image_url(), "detail": "low"}},
         {"type": "text", "text": "What is this?"},
     ]
     assert text_of(client, [{"role": "user", "content": parts}]) != text_of(

@@ -48,7 +48,7 @@ def expected(int8_bundle: Path) -> str:
         return str(ours.chat.create(messages=ASK, **HOW).responses[0].message.content)  # type: ignore[arg-type]
 
 
-def picture_url() -> str:
+def image_url() -> str:
     pixels = np.random.default_rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -84,16 +84,16 @@ def test_models_get(client: Reka) -> None:
     assert "reka-edge-random" in [model.id for model in client.models.get()]
 
 
-def test_pictures_and_several_turns(client: Reka) -> None:
+def test_images_and_several_turns(client: Reka) -> None:
     content = [
-        reka.TypedMediaContent(type="image_url", image_url=picture_url()),
+        reka.TypedMediaContent(type="image_url", image_url=image_url()),
         reka.TypedText(type="text", text="And in this?"),
     ]
     said = reka.ChatMessage(role="assistant", content="None.")
     messages = [*ASK, said, reka.ChatMessage(role="user", content=content)]
-    with_picture = client.chat.create(messages=messages, **HOW)
+    with_image = client.chat.create(messages=messages, **HOW)
     without = client.chat.create(messages=[*messages[:2], reka.ChatMessage(role="user", content="And in this?")], **HOW)
-    assert with_picture.usage.input_tokens > without.usage.input_tokens
+    assert with_image.usage.input_tokens > without.usage.input_tokens
 
 
 def test_a_field_that_is_wrong_is_the_sdks_own_error(client: Reka) -> None:

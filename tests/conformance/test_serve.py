@@ -64,8 +64,8 @@ def test_the_owner_sets_the_limits(int8_bundle: Path) -> None:
             assert status({f"x-{n}": "" for n in range(9)}) == 431
             assert (status(stop=["a"]), status(stop=["a", "b"])) == (200, 422)
             assert status(messages=[{"role": "user", "content": "a"}] * 3) == 422
-            picture = {"type": "image_url", "image_url": "data:image/png;base64,"}
-            assert status(messages=[{"role": "user", "content": [picture]}]) == 422
+            image = {"type": "image_url", "image_url": "data:image/png;base64,"}
+            assert status(messages=[{"role": "user", "content": [image]}]) == 422
     finally:
         process.end(signal.SIGKILL)
 

@@ -8,7 +8,7 @@ import reka.v2
 import requests
 
 from tests.conformance.conftest import Served, serving
-from tests.conformance.test_reka_client import picture_url
+from tests.conformance.test_reka_client import image_url
 
 HOW = {"request_output_len": 8, "random_seed": 3, "runtime_top_k": 50, "runtime_top_p": 0.9, "stop_words": ["\0"]}
 
@@ -30,13 +30,13 @@ def test_a_conversation() -> None:
     assert reka.v2.chat("My name?", conversation_history=history, model_name="reka-edge", **HOW)["type"] == "model"
 
 
-def test_a_picture_is_told_by_its_bytes(tmp_path: Path) -> None:
+def test_a_image_is_told_by_its_bytes(tmp_path: Path) -> None:
     import base64
 
     file = tmp_path / "picture"
-    file.write_bytes(base64.b64decode(picture_url().partition(",")[2]))
-    with_picture = reka.v2.chat("What?", media_filename=str(file), model_name="reka-edge", **HOW)
-    assert with_picture != reka.v2.chat("What?", model_name="reka-edge", **HOW)
+    file.write_bytes(base64.b64decode(image_url().partition(",")[2]))
+    with_image = reka.v2.chat("What?", media_filename=str(file), model_name="reka-edge", **HOW)
+    assert with_image != reka.v2.chat("What?", model_name="reka-edge", **HOW)
 
 
 @pytest.mark.parametrize(

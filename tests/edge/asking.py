@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.chat.prompt import Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.decoder import Decoder
 from edge.engine.engine import Engine, Options, Progress
 from edge.engine.pieces import Piece
@@ -27,13 +27,13 @@ def options(
     return Options(max_tokens, temperature, 0.95, 1024, 0.0, 0.0, seed, stop, fresh)
 
 
-def picture(seed: int, height: int = 500, width: int = 700) -> Picture:
+def image(seed: int, height: int = 500, width: int = 700) -> DecodedImage:
     """Noise of four cells and the whole: five tiles."""
     rgb: U8 = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Picture(rgb, digest(rgb))
+    return DecodedImage(rgb, digest(rgb))
 
 
-def ask(engine: Engine, *parts: str | Picture) -> list[Piece]:
+def ask(engine: Engine, *parts: str | DecodedImage) -> list[Piece]:
     return pieces([Turn("user", parts)], engine.manifest)
 
 

@@ -96,7 +96,7 @@ def test_the_microphone_names_its_extra_before_anything_is_loaded() -> None:
 
 
 def test_a_container_names_its_extra() -> None:
-    code = "from edge.limits import SoundLimits; from edge.media.audio import open_audio\n"
+    code = "from edge.limits import AudioLimits; from edge.media.audio import open_audio\n"
     code += "head = bytes(3) + b'\\x18ftypM4A ' + bytes(4) + b'M4A mp42'\n"
-    code += "try: open_audio(head, SoundLimits())\nexcept Exception as error: print(error)"
+    code += "try: open_audio(head, AudioLimits())\nexcept Exception as error: print(error)"
     assert without("av", code=code).stdout.rstrip().endswith("pip install '.[av]'")

@@ -144,9 +144,9 @@ def test_tool_outputs_keep_their_type() -> None:
 
 
 def test_an_array_stays_the_same_object() -> None:
-    picture = np.zeros((2, 3, 3), np.uint8)
-    message = edge.ChatMessage(role="user", content=[{"type": "image", "image": picture}])
-    assert message.content[0].image is picture  # type: ignore[index,union-attr]
+    image = np.zeros((2, 3, 3), np.uint8)
+    message = edge.ChatMessage(role="user", content=[{"type": "image", "image": image}])
+    assert message.content[0].image is image  # type: ignore[index,union-attr]
 
 
 def test_objects_are_frozen_as_the_sdks() -> None:

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import open_audio
 
 ROOT = Path(__file__).parents[2]
@@ -22,14 +22,14 @@ MAX_BYTES, MAX_S = 80 << 20, 30.0
 MEASURED = """
 import json, resource, sys, time
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import open_audio, prepare
 
 prepare()
 data = open(sys.argv[1], "rb").read()
 before, started = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
 try:
-    said = str(len(open_audio(data, SoundLimits())))
+    said = str(len(open_audio(data, AudioLimits())))
 except MediaError as error:
     said = str(error)
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before.ru_maxrss
@@ -107,4 +107,4 @@ def test_count_of_samples_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
     data[21] |= 0x0F  # the header's 36 bits of samples
     data[22:26] = b"\xff" * 4
     with pytest.raises(MediaError, match="at most 600 s"):
-        open_audio(bytes(data), SoundLimits())
+        open_audio(bytes(data), AudioLimits())

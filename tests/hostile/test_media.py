@@ -19,7 +19,7 @@ from edge.errors import MediaError
 from edge.media.decoded import Options
 from edge.media.sandbox import Worker
 from tests.edge.media import tones, videos
-from tests.edge.media.pdfs import paper, scan
+from tests.edge.media.pdfs import made_pdf, scan
 
 N_FILES = 2000
 N_QUICK = 140
@@ -36,7 +36,7 @@ OPTIONS: dict[str, Options] = {
 LEAKS = re.compile(r"0x[0-9a-fA-F]{4,}|/usr|/home|/tmp|site-packages|Traceback|<[a-z_.]+ object")
 
 
-def picture(form: str, **options: object) -> bytes:
+def image(form: str, **options: object) -> bytes:
     rgb = videos.frame(9, (60, 40))
     rgb[10:20, 10:30] = np.random.default_rng(0).integers(0, 256, (10, 20, 3), np.uint8)
     data = io.BytesIO()
@@ -45,17 +45,17 @@ def picture(form: str, **options: object) -> bytes:
 
 
 SEEDS: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "jpeg": ("image", lambda: picture("JPEG")),
-    "progressive": ("image", lambda: picture("JPEG", progressive=True)),
-    "png": ("image", lambda: picture("PNG")),
-    "webp": ("image", lambda: picture("WEBP")),
-    "bmp": ("image", lambda: picture("BMP")),
-    "gif": ("image", lambda: picture("GIF")),
-    "film.gif": ("video", lambda: videos.gif(5)),
-    **{f"film.{kind}": ("video", functools.partial(videos.film, 6, kind)) for kind in videos.KINDS},
-    "text.pdf": ("pdf", lambda: paper([(50, 50, "some text"), (300, 50, "more")], [(50, 90, "page two")])),
+    "jpeg": ("image", lambda: image("JPEG")),
+    "progressive": ("image", lambda: image("JPEG", progressive=True)),
+    "png": ("image", lambda: image("PNG")),
+    "webp": ("image", lambda: image("WEBP")),
+    "bmp": ("image", lambda: image("BMP")),
+    "gif": ("image", lambda: image("GIF")),
+    "video.gif": ("video", lambda: videos.gif(5)),
+    **{f"video.{kind}": ("video", functools.partial(videos.made_video, 6, kind)) for kind in videos.KINDS},
+    "text.pdf": ("pdf", lambda: made_pdf([(50, 50, "some text"), (300, 50, "more")], [(50, 90, "page two")])),
     "scan.pdf": ("pdf", lambda: scan(videos.frame(3))),
-    "closed.pdf": ("pdf", lambda: paper([(50, 50, "some text")], password="")),
+    "closed.pdf": ("pdf", lambda: made_pdf([(50, 50, "some text")], password="")),
     **{f"sound.{name}": ("audio", functools.partial(tones.file, tones.tone(0.3), name)) for name in tones.SUBTYPES},
     **{
         f"sound.{name}": ("audio", functools.partial(tones.contained, tones.tone(0.3), name))

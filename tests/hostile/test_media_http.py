@@ -11,8 +11,8 @@ import pytest
 
 import edge
 from edge.media.sandbox import Worker
-from tests.edge.media.pdfs import paper
-from tests.edge.media.videos import film
+from tests.edge.media.pdfs import made_pdf
+from tests.edge.media.videos import made_video
 
 # In place of Pillow, over there: what the data says is done.
 DECODER = """
@@ -88,16 +88,16 @@ def test_text_is_answered_while_a_decoder_hangs(transport: edge.Transport) -> No
     assert found == [400]
 
 
-def test_films_and_papers_are_answered_and_their_text_is_reported(transport: edge.Transport) -> None:
-    answer = ask(transport, part("video", film(8)), part("pdf", paper([(50, 50, "some text")])))
+def test_videos_and_pdfs_are_answered_and_their_text_is_reported(transport: edge.Transport) -> None:
+    answer = ask(transport, part("video", made_video(8)), part("pdf", made_pdf([(50, 50, "some text")])))
     assert answer.status_code == 200, answer.text
     usage = answer.json()["usage"]
     assert usage["pdf_text_tokens"] > 0 and usage["pdf_text_cut"] == 0
 
 
-def test_openais_clients_are_told_of_papers_text_too(transport: edge.Transport) -> None:
+def test_openais_clients_are_told_of_pdfs_text_too(transport: edge.Transport) -> None:
     client = httpx.Client(transport=transport, base_url="http://edge")
-    data = base64.b64encode(paper([(50, 50, "some text")])).decode()
+    data = base64.b64encode(made_pdf([(50, 50, "some text")])).decode()
     content = [{"type": "file", "file": {"file_data": f"data:application/pdf;base64,{data}"}}]
     body = {"model": "reka-edge", "messages": [{"role": "user", "content": content}], "max_tokens": 3}
     usage = client.post("/v1/chat/completions", json=body).json()["usage"]
@@ -108,7 +108,7 @@ def test_the_number_of_frames_decides_the_tokens(transport: edge.Transport) -> N
     client = httpx.Client(transport=transport, base_url="http://edge")
     tokens = []
     for frames in (1, 2, 4):
-        messages = [{"role": "user", "content": [part("video", film(8))]}]
+        messages = [{"role": "user", "content": [part("video", made_video(8))]}]
         body = {"model": "reka-edge", "messages": messages, "max_tokens": 1, "video_frames": frames}
         tokens.append(client.post("/v1/chat", json=body).json()["usage"]["input_tokens"])
     assert tokens[2] - tokens[1] == 2 * (tokens[1] - tokens[0]) > 0

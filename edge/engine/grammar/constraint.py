@@ -54,7 +54,7 @@ _log = logging.getLogger("edge")
 
 
 @dataclass
-class Held:
+class GrammarStats:
     """What holding answers to formats took so far: their tokens, and the seconds, without those of sampling."""
 
     n_tokens: int = 0
@@ -72,7 +72,7 @@ class Grammars:
     """A vocabulary, ready for grammars; what llguidance needs of it is made when it is first asked for."""
 
     def __init__(self, tokenizer: Tokenizer, *, vocab_size: int, end_ids: Sequence[int]) -> None:
-        self.held = Held()
+        self.held = GrammarStats()
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._end_ids = sorted(end_ids)

@@ -84,7 +84,7 @@ def test_manifest_survives_a_round_trip() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 31, 32, 33])
-def test_a_bundle_may_want_as_many_frames_of_a_film_as_a_request(frames: int) -> None:
+def test_a_bundle_may_want_as_many_frames_of_a_video_as_a_request(frames: int) -> None:
     data = dump_manifest(manifest()).replace(b'"frames": 6', b'"frames": %d' % frames)
     if frames <= Limits().video_frames == 32:
         found = parse_manifest(data, file="m")
@@ -161,7 +161,7 @@ def test_certificate_may_lie_beside_the_files(bundle_path: Path) -> None:
         ('"<sep>": 30', '"\\udc00": 30', "half a surrogate"),
         ('"<sep>": 30', '"<SEP>": 30', "prompt.control.<sep>: expected an id"),
         ('"</image>": 21', '"<img>": 21', "prompt.control.</image>: expected an id"),
-        ('"<video>": 22', '"<film>": 22', "prompt.control.<video>: expected an id"),
+        ('"<video>": 22', '"<clip>": 22', "prompt.control.<video>: expected an id"),
         ('"<tool_call>": 24', '"<call>": 24', "prompt.control.<tool_call>: expected an id"),
         ('"weights_bytes": 1000', '"weights_bytes": -1', "memory"),
         ('"decoder.bin":', '"../decoder.bin":', "files."),

@@ -15,15 +15,15 @@ from edge.bundle.manifest import Manifest
 from edge.chat.attachments import Access, folder_of, open_media
 from edge.chat.messages import Problems, read_messages
 from edge.chat.pdf_text import TextBudget
-from edge.chat.prompt import Clip, Part, Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, DecodedVideo, Part, Turn, pieces
 from edge.chat.request import read_request
 from edge.engine.pieces import Text
 from edge.errors import MediaError, ParameterError
 from edge.limits import Limits
 from edge.media.decoded import Decoded, Options
 from tests.edge.fake_engine import manifest
-from tests.edge.media.pdfs import paper
-from tests.edge.media.videos import film, frame, gif, number_of
+from tests.edge.media.pdfs import made_pdf
+from tests.edge.media.videos import frame, gif, made_video, number_of
 
 SPEC = manifest()
 LIMITS = Limits()
@@ -81,7 +81,12 @@ def png(size: tuple[int, int] = (4, 3)) -> bytes:
 
 # --- how many -----------------------------------------------------------------------------------------------------
 
-COUNTS = [("image", "images", 6, 32), ("video", "videos", 3, 6), ("audio", "sounds", 2, 6), ("pdf", "PDFs", 20, 40)]
+COUNTS = [
+    ("image", "images", 6, 32),
+    ("video", "videos", 3, 6),
+    ("audio", "audio parts", 2, 6),
+    ("pdf", "PDFs", 20, 40),
+]
 
 
 def counted(*messages: object) -> list[tuple[list[str | int], str]]:
@@ -106,7 +111,7 @@ def test_media_are_counted_per_message_and_per_request(kind: str, name: str, her
 
 def test_pages_are_counted_per_message_and_per_request(access: Access) -> None:
     limits = dataclasses.replace(LIMITS, pages_per_message=3, pages=5)
-    one, two, three = (part("pdf", paper(*[[]] * n)) for n in (1, 2, 3))
+    one, two, three = (part("pdf", made_pdf(*[[]] * n)) for n in (1, 2, 3))
     for parts, n_pages in (([two], 2), ([three], 3), ([two, one], 3)):
         assert len(opened(access, user(*parts), limits=limits)[0]) == n_pages
     assert "expected 1 to 1 pages, got 2" in refused(access, user(two, two), limits=limits)
@@ -138,13 +143,13 @@ def test_no_more_than_32_frames_are_looked_at(value: object) -> None:
 
 def test_the_limits_are_those_that_are_documented() -> None:
     assert (LIMITS.messages, LIMITS.parts) == (256, 512)
-    assert (LIMITS.images_per_message, LIMITS.videos_per_message, LIMITS.sounds_per_message) == (6, 3, 2)
-    assert (LIMITS.images, LIMITS.videos, LIMITS.sounds) == (32, 6, 6)
+    assert (LIMITS.images_per_message, LIMITS.videos_per_message, LIMITS.audios_per_message) == (6, 3, 2)
+    assert (LIMITS.images, LIMITS.videos, LIMITS.audios) == (32, 6, 6)
     assert (LIMITS.pages_per_message, LIMITS.pages) == (20, 40)
     assert (LIMITS.image_px, LIMITS.decoded_bytes) == (64_000_000, 256 << 20)
-    assert (LIMITS.film_s, LIMITS.film_frames, LIMITS.film_px) == (120, 7200, 9_000_000)
+    assert (LIMITS.video_s, LIMITS.video_decoded_frames, LIMITS.video_px) == (120, 7200, 9_000_000)
     assert (LIMITS.page_px, LIMITS.page_text_tokens) == (4_000_000, 4096)
-    assert (LIMITS.sound.seconds, LIMITS.sound.pcm_bytes, LIMITS.sound.channels) == (600, 64 << 20, 8)
+    assert (LIMITS.audio.seconds, LIMITS.audio.pcm_bytes, LIMITS.audio.channels) == (600, 64 << 20, 8)
 
 
 @pytest.mark.parametrize(
@@ -158,16 +163,16 @@ def test_all_that_is_decoded_is_counted(access: Access, kind: str, data: bytes, 
     assert f"{less.decoded_bytes} bytes" in refused(access, message, limits=less)
 
 
-# --- films and papers as parts ------------------------------------------------------------------------------------
+# --- videos and PDFs as parts ------------------------------------------------------------------------------------
 
 
 def numbers(clip: Part) -> list[int]:
-    assert isinstance(clip, Clip)
-    return [number_of(picture.rgb) for picture in clip.frames]
+    assert isinstance(clip, DecodedVideo)
+    return [number_of(image.rgb) for image in clip.frames]
 
 
-def test_a_film_has_as_many_frames_as_the_bundle_or_the_request_says(access: Access) -> None:
-    message = user(part("video", film(24)))
+def test_a_video_has_as_many_frames_as_the_bundle_or_the_request_says(access: Access) -> None:
+    message = user(part("video", made_video(24)))
     assert SPEC.vision is not None and SPEC.vision.frames == 6
     assert numbers(opened(access, message)[0][0]) == [0, 4, 9, 13, 18, 23]
     assert numbers(opened(access, message, frames=3)[0][0]) == [0, 11, 23]
@@ -180,7 +185,7 @@ def test_frames_may_be_handed_over(access: Access, kind: Callable[[object], obje
     frames = kind([frame(i) for i in range(24)])
     [[clip]] = opened(access, user({"type": "video", "video": frames}))
     assert numbers(clip) == [0, 4, 9, 13, 18, 23]
-    assert isinstance(clip, Clip) and clip.seconds == (0, 4, 9, 13, 18, 23)
+    assert isinstance(clip, DecodedVideo) and clip.seconds == (0, 4, 9, 13, 18, 23)
 
 
 @pytest.mark.parametrize("frames", [[], "path.mp4", 5, [5], ["a.png"], [np.zeros((4, 4), np.uint8)]])
@@ -189,7 +194,7 @@ def test_other_things_are_no_frames(access: Access, frames: object) -> None:
 
 
 def test_handed_over_frames_are_counted(access: Access) -> None:
-    limits = dataclasses.replace(LIMITS, film_frames=10)
+    limits = dataclasses.replace(LIMITS, video_decoded_frames=10)
     for count in (9, 10):
         assert opened(access, user({"type": "video", "video": [frame(1)] * count}), limits=limits)
     message = user({"type": "video", "video": [frame(1)] * 11})
@@ -198,29 +203,29 @@ def test_handed_over_frames_are_counted(access: Access) -> None:
 
 def test_equal_frames_have_one_digest_and_others_another(access: Access) -> None:
     [[clip]] = opened(access, user({"type": "video", "video": [frame(1), frame(2), frame(1)]}))
-    assert isinstance(clip, Clip)
-    first, second, third = (picture.digest for picture in clip.frames)
+    assert isinstance(clip, DecodedVideo)
+    first, second, third = (image.digest for image in clip.frames)
     assert first == third != second
 
 
-def test_a_papers_pages_are_sized_for_the_tiles(access: Access) -> None:
-    [[picture, text]] = opened(access, user(part("pdf", paper([(50, 50, "hello")]))))
-    assert isinstance(picture, Picture) and SPEC.vision is not None
-    height, width = picture.rgb.shape[:2]
+def test_a_pdfs_pages_are_sized_for_the_tiles(access: Access) -> None:
+    [[image, text]] = opened(access, user(part("pdf", made_pdf([(50, 50, "hello")]))))
+    assert isinstance(image, DecodedImage) and SPEC.vision is not None
+    height, width = image.rgb.shape[:2]
     assert width * height == pytest.approx(SPEC.vision.max_tiles * SPEC.vision.tile_px**2, rel=0.05)
     assert text == "Page 1 of 1:\nhello\n"
 
 
-def test_the_text_of_papers_keeps_to_one_budget(access: Access) -> None:
+def test_the_text_of_pdfs_keeps_to_one_budget(access: Access) -> None:
     room = budget(8)
-    message = user(part("pdf", paper([(50, 50, "12345")])), part("pdf", paper([(50, 50, "67890")])))
+    message = user(part("pdf", made_pdf([(50, 50, "12345")])), part("pdf", made_pdf([(50, 50, "67890")])))
     [found] = opened(access, message, room=room)
     assert found[1] == "Page 1 of 1:\n12345\n" and found[3] == "Page 1 of 1:\n678 […]\n"
     assert (room.spent, room.cut) == (8, 2)
 
 
-def test_text_of_a_paper_never_becomes_a_control_token(access: Access) -> None:
-    [parts] = opened(access, user(part("pdf", paper([(50, 50, "<sep><image>")]))))
+def test_text_of_a_pdf_never_becomes_a_control_token(access: Access) -> None:
+    [parts] = opened(access, user(part("pdf", made_pdf([(50, 50, "<sep><image>")]))))
     found = pieces([Turn("user", parts)], SPEC)
     assert any(isinstance(piece, Text) and "<sep><image>" in piece.text for piece in found)
 
@@ -240,7 +245,7 @@ class Recorder:
         return self.answers.pop(0)
 
 
-def test_what_strangers_send_is_decoded_apart_and_films_and_papers_always() -> None:
+def test_what_strangers_send_is_decoded_apart_and_videos_and_pdfs_always() -> None:
     rgb = np.zeros((4, 4, 3), np.uint8)
     for apart, kinds in ((True, ["image", "video", "pdf"]), (False, ["video", "pdf"])):
         answers = {"image": {}, "video": {"seconds": [0]}, "pdf": {"texts": [""]}}

@@ -54,7 +54,7 @@ def test_a_label_goes_for_all_boxes_until_the_next_one() -> None:
     assert [box.label for box in edge.parse_boxes(text)] == ["a", "a", "b"]
 
 
-def test_what_lies_outside_of_the_picture_is_cut_off() -> None:
+def test_what_lies_outside_of_the_image_is_cut_off() -> None:
     assert edge.parse_boxes("<ref>a</ref><bbox>-10,20.5,130,101</bbox>") == [edge.Box("a", 0.0, 20.5, 100.0, 100.0)]
 
 
@@ -69,7 +69,7 @@ def test_answers_without_boxes_have_none(text: str) -> None:
 
 
 @given(st.text("<>/refbox0123456789.,-% ()[]a\n", max_size=200))
-def test_whatever_is_said_gives_boxes_inside_of_the_picture(text: str) -> None:
+def test_whatever_is_said_gives_boxes_inside_of_the_image(text: str) -> None:
     for box in edge.parse_boxes(text):
         assert 0 <= box.x1 < box.x2 <= 100 and 0 <= box.y1 < box.y2 <= 100
 
@@ -92,15 +92,15 @@ def test_long_answers_take_no_long_time(text: str) -> None:
     assert edge.parse_boxes(text) == []
 
 
-def test_pixels_are_those_of_the_picture() -> None:
+def test_pixels_are_those_of_the_image() -> None:
     assert A.pixels(200, 50) == (20, 10, 60, 20)
     assert edge.Box("", 0, 0, 100, 100).pixels(640, 480) == (0, 0, 640, 480)
 
 
 def test_boxes_are_drawn_around_what_they_name() -> None:
-    picture = Image.new("RGB", (200, 200), "white")
-    marked = np.asarray(drawn(picture, [edge.Box("", 25, 25, 75, 75)]))
-    assert np.asarray(picture).min() == 255
+    image = Image.new("RGB", (200, 200), "white")
+    marked = np.asarray(drawn(image, [edge.Box("", 25, 25, 75, 75)]))
+    assert np.asarray(image).min() == 255
     assert marked[100, 100].tolist() == [255, 255, 255] and marked[5, 5].tolist() == [255, 255, 255]
     assert marked[50, 100].tolist() != [255, 255, 255] and marked[100, 149].tolist() != [255, 255, 255]
 
@@ -115,7 +115,7 @@ def test_a_label_at_the_edge_is_drawn_whole(corner: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (2000, 20)])
-def test_small_and_thin_pictures_are_drawn_on(size: tuple[int, int]) -> None:
+def test_small_and_thin_images_are_drawn_on(size: tuple[int, int]) -> None:
     boxes = [A, edge.Box("a long label, gr\u00fcn \u4e2d", 0, 0, 100, 100), edge.Box("", 99, 99, 100, 100)]
     assert drawn(Image.new("RGB", size), boxes).size == size
 
@@ -124,7 +124,7 @@ def test_small_and_thin_pictures_are_drawn_on(size: tuple[int, int]) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture, and a model that finds a cat in it."""
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
     words = ("<ref>cat</ref>", "<bbox>10,20,", "30,40</bbox>", ".")
@@ -136,15 +136,15 @@ def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_boxes_are_printed_as_lines_of_json(picture: Path) -> None:
-    done = CliRunner().invoke(app, ["detect", str(picture), "cat", "dog"])
+def test_boxes_are_printed_as_lines_of_json(image: Path) -> None:
+    done = CliRunner().invoke(app, ["detect", str(image), "cat", "dog"])
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {"label": "cat", "percent": [10, 20, 30, 40], "pixels": [20, 20, 60, 40]}
 
 
-def test_one_document_holds_all_there_is_to_know(picture: Path, tmp_path: Path) -> None:
+def test_one_document_holds_all_there_is_to_know(image: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    done = CliRunner().invoke(app, ["detect", str(picture), "cat", "--json", "--out", str(out)])
+    done = CliRunner().invoke(app, ["detect", str(image), "cat", "--json", "--out", str(out)])
     document = json.loads(done.stdout)
     assert (document["width"], document["height"]) == (200, 100)
     assert document["boxes"][0]["label"] == "cat" and document["text"].startswith("<ref>cat</ref>")
@@ -153,19 +153,19 @@ def test_one_document_holds_all_there_is_to_know(picture: Path, tmp_path: Path) 
         assert np.asarray(marked.convert("RGB"))[20, 40].tolist() != [255, 255, 255]
 
 
-def test_the_question_names_all_things(picture: Path) -> None:
-    CliRunner().invoke(app, ["detect", str(picture), "a cat ", "dog"])
+def test_the_question_names_all_things(image: Path) -> None:
+    CliRunner().invoke(app, ["detect", str(image), "a cat ", "dog"])
     prompt, options = ENGINE.asked[0]  # type: ignore[name-defined]  # noqa: F821 (set by the fixture)
     assert "Detect: a cat, dog" in "".join(getattr(piece, "text", "") for piece in prompt)
     assert math.isclose(options.temperature, 0)
 
 
 @pytest.mark.parametrize("out", ["a.gif", "a", "a.pdf"])
-def test_an_odd_name_for_the_picture_is_refused_before_anything_is_done(picture: Path, out: str) -> None:
-    done = CliRunner().invoke(app, ["detect", str(picture), "cat", "--out", out])
+def test_an_odd_name_for_the_image_is_refused_before_anything_is_done(image: Path, out: str) -> None:
+    done = CliRunner().invoke(app, ["detect", str(image), "cat", "--out", out])
     assert done.exit_code == 1 and "expected a file name that ends with .png" in done.stderr
 
 
-def test_a_folder_that_is_not_there_is_named(picture: Path) -> None:
-    done = CliRunner().invoke(app, ["detect", str(picture), "cat", "--out", "/nowhere/at/all.png"])
+def test_a_folder_that_is_not_there_is_named(image: Path) -> None:
+    done = CliRunner().invoke(app, ["detect", str(image), "cat", "--out", "/nowhere/at/all.png"])
     assert done.exit_code == 1 and "/nowhere/at/all.png: No such file or directory" in done.stderr

@@ -7,7 +7,7 @@ import pytest
 from edge.chat.prompt import Call, Tool, Turn, pieces
 from edge.engine.pieces import Text
 from edge.errors import MediaError, ParameterError, UnsupportedError
-from tests.edge.chat.test_prompt import MANIFEST, assistant, picture, system, user
+from tests.edge.chat.test_prompt import MANIFEST, assistant, image, system, user
 
 FLASH = replace(
     MANIFEST, id="flash", family="llama", vision=None,
@@ -83,7 +83,7 @@ def test_much_unclosed_reasoning_takes_no_time() -> None:
 
 def test_what_flash_has_not_is_refused_by_name() -> None:
     with pytest.raises(MediaError, match="image: flash takes text only"):
-        pieces([user(picture())], FLASH)
+        pieces([user(image())], FLASH)
     with pytest.raises(UnsupportedError, match="tools: flash calls none"):
         pieces([user("hi")], FLASH, tools=[Tool("f", None, None)])
     with pytest.raises(UnsupportedError, match="tools: flash calls none"):
@@ -93,4 +93,4 @@ def test_what_flash_has_not_is_refused_by_name() -> None:
     with pytest.raises(ParameterError, match="only as the first message"):
         pieces([user("hi"), system("late"), user("b")], FLASH)
     with pytest.raises(ParameterError, match="text only in a system message"):
-        pieces([system(picture()), user("b")], FLASH)
+        pieces([system(image()), user("b")], FLASH)

@@ -1,4 +1,4 @@
-"""Films and sounds in a prompt: their control tokens, their positions, and the two wordings of a film."""
+"""Videos and sounds in a prompt: their control tokens, their positions, and the two wordings of a video."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import AudioSpec, Manifest
-from edge.chat.prompt import Clip, Sound, Turn, pieces
-from edge.engine.pieces import Media, Wave
+from edge.chat.prompt import DecodedAudio, DecodedVideo, Turn, pieces
+from edge.engine.pieces import Audio, Media
 from edge.errors import BundleError, MediaError
 from edge.media.mel import FRAME_SAMPLES
 from edge.media.windows import digest, token_count
-from tests.edge.chat.test_prompt import CONTROL, MANIFEST, picture, user
+from tests.edge.chat.test_prompt import CONTROL, MANIFEST, image, user
 
 TOKENS = {"<video>": 10, "</video>": 11, "<audio>": 12, "</audio>": 13}
 AUDIO = AudioSpec(n_mels=80, window_frames=3000, tokens_per_window=375)
@@ -19,19 +19,19 @@ PROMPT = replace(MANIFEST.prompt, control=CONTROL | TOKENS)
 JOINED = replace(MANIFEST, prompt=PROMPT, audio=AUDIO)
 TIMED = replace(JOINED, family="siglip", prompt=replace(PROMPT, format="yasa-timed"))
 SPELLING = {token: spelling for spelling, token in PROMPT.control.items()}
-CLIP = Clip((picture(30), picture(40), picture(50)), (0, 2, 13))
+CLIP = DecodedVideo((image(30), image(40), image(50)), (0, 2, 13))
 
 
-def sound(n_samples: int) -> Sound:
+def sound(n_samples: int) -> DecodedAudio:
     samples = np.linspace(-1, 1, n_samples, dtype=np.float32)
-    return Sound(samples, digest(samples))
+    return DecodedAudio(samples, digest(samples))
 
 
-def laid_out(manifest: Manifest, *parts: str | Clip | Sound) -> str:
+def laid_out(manifest: Manifest, *parts: str | DecodedVideo | DecodedAudio) -> str:
     """Control tokens in [], media as {n_tokens}."""
     written = []
     for piece in pieces([Turn("user", parts)], manifest):
-        if isinstance(piece, Media | Wave):
+        if isinstance(piece, Media | Audio):
             written.append(f"{{{piece.n_tokens}}}")
         elif hasattr(piece, "ids"):
             written.append("[" + "".join(SPELLING[token] for token in piece.ids) + "]")
@@ -40,7 +40,7 @@ def laid_out(manifest: Manifest, *parts: str | Clip | Sound) -> str:
     return "".join(written)
 
 
-def test_frames_of_a_film_follow_one_another() -> None:
+def test_frames_of_a_video_follow_one_another() -> None:
     expected = "human: What [<video>]{64}{64}{64}[</video>]now?[<sep>]assistant:"
     assert laid_out(JOINED, "What ", CLIP, "now?") == expected
 
@@ -50,9 +50,9 @@ def test_siglip_frames_carry_their_times() -> None:
     assert laid_out(TIMED, CLIP) == f"human: [<video>]{frames}[</video><sep>]assistant:"
 
 
-def test_a_frame_is_one_tile_whatever_its_size_and_no_picture_of_the_same_pixels() -> None:
-    large = picture(2000, 1500)
-    (frame,) = [piece for piece in pieces([user(Clip((large,), (0,)))], JOINED) if isinstance(piece, Media)]
+def test_a_frame_is_one_tile_whatever_its_size_and_no_image_of_the_same_pixels() -> None:
+    large = image(2000, 1500)
+    (frame,) = [piece for piece in pieces([user(DecodedVideo((large,), (0,)))], JOINED) if isinstance(piece, Media)]
     (whole,) = [piece for piece in pieces([user(large)], JOINED) if isinstance(piece, Media)]
     assert (frame.kind, frame.n_tokens, whole.n_tokens) == ("frame", 64, 320)
     assert frame.digest != whole.digest

@@ -16,7 +16,7 @@ import edge
 from edge.bundle.manifest import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
 from edge.chat.attachments import Access, turns
 from edge.chat.pdf_text import TextBudget
-from edge.chat.prompt import Call, Picture, Turn
+from edge.chat.prompt import Call, DecodedImage, Turn
 from edge.errors import MediaError, TextError
 from edge.limits import Limits
 
@@ -68,9 +68,9 @@ def user(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
 
 
-def picture_of(turn: Turn) -> Picture:
+def image_of(turn: Turn) -> DecodedImage:
     part = turn.parts[0]
-    assert isinstance(part, Picture)
+    assert isinstance(part, DecodedImage)
     return part
 
 
@@ -94,21 +94,21 @@ def test_dicts_our_models_and_the_sdks_are_the_same(kind: Callable[..., object])
 
 @pytest.mark.parametrize("source", ["path", "file", "data"])
 @pytest.mark.parametrize("kind", [edge.ChatMessage, reka.ChatMessage])
-def test_a_picture_is_opened_from_any_url(source: str, kind: Callable[..., object], tmp_path: Path) -> None:
+def test_a_image_is_opened_from_any_url(source: str, kind: Callable[..., object], tmp_path: Path) -> None:
     file = tmp_path / "frame.png"
     file.write_bytes(png())
     url = {"path": str(file), "file": file.as_uri(), "data": data_url(png())}[source]
     [turn] = read(kind(role="user", content=[{"type": "image_url", "image_url": url, "pdf_url": None}]))
-    assert picture_of(turn).rgb.shape == (3, 4, 3)
-    assert picture_of(turn).rgb[0, 0].tolist() == [255, 0, 0]
+    assert image_of(turn).rgb.shape == (3, 4, 3)
+    assert image_of(turn).rgb[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("kind", [dict, edge.ChatMessage])
-def test_decoded_pictures_are_taken_in_process(kind: Callable[..., object]) -> None:
+def test_decoded_images_are_taken_in_process(kind: Callable[..., object]) -> None:
     array = np.full((3, 4, 3), 7, np.uint8)
     for image in (array, Image.fromarray(array)):
         [turn] = read(kind(role="user", content=[{"type": "image", "image": image}, {"type": "text", "text": "?"}]))
-        assert np.array_equal(picture_of(turn).rgb, array)
+        assert np.array_equal(image_of(turn).rgb, array)
         assert turn.parts[1] == "?"
 
 
@@ -134,7 +134,7 @@ def test_kinds_not_taken_are_named_with_what_is_taken(kind: str) -> None:
         read(user([{"type": f"{kind}_url", f"{kind}_url": "x"}]), spec=TEXT_ONLY)
 
 
-def test_a_text_bundle_takes_no_picture() -> None:
+def test_a_text_bundle_takes_no_image() -> None:
     with pytest.raises(MediaError, match="image: a-model takes text only"):
         read(user([{"type": "image_url", "image_url": data_url(png())}]), spec=TEXT_ONLY)
 
@@ -230,7 +230,7 @@ def test_the_number_of_parts_is_limited() -> None:
     assert problems(half, half, user("a")) == [(["body", "messages"], "too_long")]
 
 
-def test_the_number_of_pictures_is_limited_per_message_and_in_all() -> None:
+def test_the_number_of_images_is_limited_per_message_and_in_all() -> None:
     part = {"type": "image_url", "image_url": data_url(png())}
     assert len(read(user([part] * 6))[0].parts) == 6
     assert problems(user([part] * 7)) == [(["body", "messages", 0, "content"], "too_long")]
@@ -238,7 +238,7 @@ def test_the_number_of_pictures_is_limited_per_message_and_in_all() -> None:
     assert problems(*[user([part] * 4)] * 8, user([part])) == [(["body", "messages"], "too_long")]
 
 
-def test_the_pixels_of_a_picture_are_limited() -> None:
+def test_the_pixels_of_a_image_are_limited() -> None:
     limits = dataclasses.replace(LIMITS, image_px=12)
     for size in ((11, 1), (4, 3)):
         assert read(user([{"type": "image_url", "image_url": data_url(png(size))}]), limits=limits)

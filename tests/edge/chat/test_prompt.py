@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
-from edge.chat.prompt import Call, Picture, Tool, Turn, pieces
+from edge.chat.prompt import Call, DecodedImage, Tool, Turn, pieces
 from edge.engine.pieces import Control, Media, Piece, Text
 from edge.errors import BundleError, MediaError, ParameterError
 from edge.media.image import digest
@@ -41,12 +41,12 @@ WORDING_A = (
 )
 
 
-def picture(width: int = 20, height: int = 10) -> Picture:
+def image(width: int = 20, height: int = 10) -> DecodedImage:
     rgb = np.zeros((height, width, 3), dtype=np.uint8)
-    return Picture(rgb, digest(rgb))
+    return DecodedImage(rgb, digest(rgb))
 
 
-def user(*parts: str | Picture) -> Turn:
+def user(*parts: str | DecodedImage) -> Turn:
     return Turn("user", parts)
 
 
@@ -54,7 +54,7 @@ def assistant(*parts: str, calls: tuple[Call, ...] = ()) -> Turn:
     return Turn("assistant", parts, calls=calls)
 
 
-def system(*parts: str | Picture) -> Turn:
+def system(*parts: str | DecodedImage) -> Turn:
     return Turn("system", parts)
 
 
@@ -92,10 +92,10 @@ def laid_out(*turns: Turn, tools: tuple[Tool, ...] = (), manifest: Manifest = MA
         ([assistant("It is")], "assistant: It is"),
         ([user("a", "b", "c")], "human: a b c[<sep>]assistant:"),
         ([user("a ", " b")], "human: a   b[<sep>]assistant:"),
-        ([user(picture(), "what?")], "human: [<image>]{64}[</image>]what?[<sep>]assistant:"),
-        ([user("what?", picture())], "human: what?[<image>]{64}[</image><sep>]assistant:"),
-        ([user("a", picture(), "b", "c")], "human: a[<image>]{64}[</image>]b c[<sep>]assistant:"),
-        ([user(picture(), picture(), "")], "human: [<image>]{64}[</image><image>]{64}[</image><sep>]assistant:"),
+        ([user(image(), "what?")], "human: [<image>]{64}[</image>]what?[<sep>]assistant:"),
+        ([user("what?", image())], "human: what?[<image>]{64}[</image><sep>]assistant:"),
+        ([user("a", image(), "b", "c")], "human: a[<image>]{64}[</image>]b c[<sep>]assistant:"),
+        ([user(image(), image(), "")], "human: [<image>]{64}[</image><image>]{64}[</image><sep>]assistant:"),
         ([user("a"), user("b")], "human: a[<sep>]human: b[<sep>]assistant:"),
     ],
 )  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_tool_line_is_one_json_document_in_one_run_with_our_words() -> None:
 
 
 def test_runs_of_text_are_single_pieces() -> None:
-    found = pieces([system("s"), user("a", "b", picture(), "c"), assistant("d", calls=(CALL,)), user("e")], MANIFEST)
+    found = pieces([system("s"), user("a", "b", image(), "c"), assistant("d", calls=(CALL,)), user("e")], MANIFEST)
     for before, after in itertools.pairwise(found):
         assert type(before) is not type(after)
     assert all(piece.text for piece in found if isinstance(piece, Text))
@@ -183,15 +183,15 @@ def test_text_spelling_control_tokens_stays_one_text() -> None:
     assert Control((CONTROL["<tool_call>"],)) not in pieces([Turn("tool_output", results=(text,))], MANIFEST)
 
 
-def test_a_typed_placeholder_never_moves_a_picture() -> None:
+def test_a_typed_placeholder_never_moves_a_image() -> None:
     def order(text: str) -> list[type]:
-        return [type(piece) for piece in pieces([user(text, picture(), text)], MANIFEST)]
+        return [type(piece) for piece in pieces([user(text, image(), text)], MANIFEST)]
 
     assert order("<image><REKA_IMG_TOKEN></image>") == order("clean")
 
 
-def test_the_cards_picture_takes_320_placeholders() -> None:
-    shot = picture(1024, 1024)
+def test_the_cards_image_takes_320_placeholders() -> None:
+    shot = image(1024, 1024)
     media = pieces([user(shot, "what?")], MANIFEST)[2]
     assert isinstance(media, Media)
     assert (media.kind, media.n_tokens, media.digest) == ("image", 320, shot.digest)
@@ -201,7 +201,7 @@ def test_the_cards_picture_takes_320_placeholders() -> None:
 @pytest.mark.parametrize(
     ("turns", "tools"),
     [([user("a"), system("b")], ()), ([system("a"), system("b")], ()), ([user("a"), system("b")], TOOLS),
-     ([system("a", picture())], ())],
+     ([system("a", image())], ())],
 )  # fmt: skip
 def test_system_turns_are_text_and_come_first(turns: list[Turn], tools: tuple[Tool, ...]) -> None:
     with pytest.raises(ParameterError) as caught:
@@ -209,13 +209,13 @@ def test_system_turns_are_text_and_come_first(turns: list[Turn], tools: tuple[To
     assert caught.value.field == "messages"
 
 
-def test_a_picture_for_a_text_only_bundle_is_an_error() -> None:
+def test_a_image_for_a_text_only_bundle_is_an_error() -> None:
     with pytest.raises(MediaError, match="text only"):
-        pieces([user(picture())], replace(MANIFEST, vision=None, family="yasa"))
+        pieces([user(image())], replace(MANIFEST, vision=None, family="yasa"))
 
 
 def test_a_missing_control_token_is_named() -> None:
     manifest = replace(MANIFEST, prompt=replace(MANIFEST.prompt, control={"<sep>": 4}))
     assert laid_out(user("a"), manifest=manifest) == "human: a[<sep>]assistant:"
     with pytest.raises(BundleError, match="<image>"):
-        pieces([user(picture())], manifest)
+        pieces([user(image())], manifest)

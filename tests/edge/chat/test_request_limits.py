@@ -7,29 +7,29 @@ import pytest
 
 from edge.chat.attachments import allowing
 from edge.errors import ParameterError
-from edge.limits import Limits, SoundLimits
+from edge.limits import AudioLimits, Limits
 from edge.media.remote import Remote
 
 
 def test_what_is_changed_is_changed_and_the_rest_stays() -> None:
-    found = Limits(images=5).changed(["film_s=300", "sound_seconds=60", "wait_s=0.5", "film_s=400"])
-    assert found == Limits(images=5, film_s=400, sound=SoundLimits(seconds=60), wait_s=0.5)
+    found = Limits(images=5).changed(["video_s=300", "audio_seconds=60", "wait_s=0.5", "video_s=400"])
+    assert found == Limits(images=5, video_s=400, audio=AudioLimits(seconds=60), wait_s=0.5)
     assert Limits().changed([]) == Limits()
 
 
 def test_every_limit_has_a_name() -> None:
-    names = [f.name for f in fields(Limits) if f.name != "sound"] + [f"sound_{f.name}" for f in fields(SoundLimits)]
+    names = [f.name for f in fields(Limits) if f.name != "audio"] + [f"audio_{f.name}" for f in fields(AudioLimits)]
     for name in names:
         assert Limits().changed([f"{name}=7"]) != Limits()
         with pytest.raises(ParameterError, match=f"limit {name}: expected a .*number from 0"):
             Limits().changed([f"{name}=-1"])
 
 
-@pytest.mark.parametrize("text", ["image=2", "images", "", "=2", "sound=3", "of_this_machine=1"])
+@pytest.mark.parametrize("text", ["image=2", "images", "", "=2", "audio=3", "of_this_machine=1"])
 def test_what_is_no_limit_is_refused_with_the_names_of_all(text: str) -> None:
     with pytest.raises(ParameterError, match=re.escape(f"limit {text!r}: expected NAME=NUMBER")) as caught:
         Limits().changed([text])
-    assert "images_per_message" in str(caught.value) and "sound_pcm_bytes" in str(caught.value)
+    assert "images_per_message" in str(caught.value) and "audio_pcm_bytes" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["", "x", "1.5", "nan", "1e400", "-1", str(2**53 + 1)])

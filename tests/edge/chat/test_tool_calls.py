@@ -6,13 +6,13 @@ import time
 import pytest
 
 from edge.chat.prompt import Call
-from edge.chat.tool_calls import CLOSE, OPEN, Said, said
+from edge.chat.tool_calls import CLOSE, OPEN, ParsedAnswer, said
 from tests.edge.asking import HANGS_S
 
 NAMES = frozenset({"weather", "add"})
 
 
-def whole(text: str) -> Said:
+def whole(text: str) -> ParsedAnswer:
     return said(text, names=NAMES, finish_reason="stop")
 
 
@@ -21,11 +21,13 @@ def written(name: str, **arguments: object) -> str:
 
 
 def test_text_stays_text() -> None:
-    assert whole("3 < 4 <tools> </tool_call>") == Said("3 < 4 <tools> </tool_call>")
+    assert whole("3 < 4 <tools> </tool_call>") == ParsedAnswer("3 < 4 <tools> </tool_call>")
 
 
 def test_a_call_is_a_call_and_no_text() -> None:
-    assert whole("Let me look.\n" + written("weather", city="Rome")) == Said("", (Call("weather", {"city": "Rome"}),))
+    assert whole("Let me look.\n" + written("weather", city="Rome")) == ParsedAnswer(
+        "", (Call("weather", {"city": "Rome"}),)
+    )
 
 
 @pytest.mark.parametrize("between", ["", "\n", " \n\n "])
@@ -69,12 +71,12 @@ def test_tags_inside_arguments_are_text() -> None:
     ],
 )
 def test_what_is_no_call_is_shown_without_tags(inner: str) -> None:
-    assert whole("See: " + OPEN + inner + CLOSE) == Said("See: " + inner)
+    assert whole("See: " + OPEN + inner + CLOSE) == ParsedAnswer("See: " + inner)
 
 
 def test_a_call_that_was_cut_off_is_not_shown() -> None:
     text = "See:" + written("add", a=1)[:30]
-    assert said(text, names=NAMES, finish_reason="length") == Said("See:")
+    assert said(text, names=NAMES, finish_reason="length") == ParsedAnswer("See:")
 
 
 def test_good_calls_survive_bad_ones() -> None:
@@ -87,7 +89,7 @@ def test_no_tag_or_half_a_tag_is_ever_shown() -> None:
     shown = [said(text[:n].rstrip(), names=NAMES, finish_reason=None) for n in range(len(text))]
     for before, after in zip(shown, shown[1:], strict=False):
         assert after.content.startswith(before.content) and not after.calls
-    assert shown[-1] == Said("Is 3 < 4? <b>")
+    assert shown[-1] == ParsedAnswer("Is 3 < 4? <b>")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The embedded model says of a film and of a paper at least what it says of the same pictures."""
+"""The embedded model says of a video and of a PDF at least what it says of the same pictures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 import edge
-from tests.edge.media.pdfs import paper, scan
-from tests.edge.media.videos import film
+from tests.edge.media.pdfs import made_pdf, scan
+from tests.edge.media.videos import made_video
 
 U8 = npt.NDArray[np.uint8]
 
@@ -29,8 +29,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edge.Reka]:
 
 def shown(shape: str, colour: str, x: int = 224) -> U8:
     """A shape on white, its middle at x: (448, 448, 3)."""
-    picture = Image.new("RGB", (448, 448), "white")
-    pen, r = ImageDraw.Draw(picture), 70
+    image = Image.new("RGB", (448, 448), "white")
+    pen, r = ImageDraw.Draw(image), 70
     box = (x - r, 224 - r, x + r, 224 + r)
     if shape == "circle":
         pen.ellipse(box, fill=COLOURS[colour])
@@ -38,7 +38,7 @@ def shown(shape: str, colour: str, x: int = 224) -> U8:
         pen.rectangle(box, fill=COLOURS[colour])
     else:
         pen.polygon([(x, 224 - r), (x - r, 224 + r), (x + r, 224 + r)], fill=COLOURS[colour])
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def said(client: edge.Reka, part: dict[str, object]) -> str:
@@ -55,19 +55,19 @@ def saved(data: bytes, path: Path) -> str:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_film_of_a_moving_shape_and_a_page_with_it(
+def test_a_video_of_a_moving_shape_and_a_page_with_it(
     client: edge.Reka, shape: str, colour: str, tmp_path: Path
 ) -> None:
-    picture = shown(shape, colour)
-    of_picture = said(client, {"type": "image", "image": picture})
-    moving = film(kind="mp4", size=(448, 448), frames=[shown(shape, colour, 100 + 30 * i) for i in range(9)])
-    of_film = said(client, {"type": "video_url", "video_url": saved(moving, tmp_path / "a.mp4")})
-    of_page = said(client, {"type": "pdf_url", "pdf_url": saved(scan(picture), tmp_path / "a.pdf")})
-    assert of_picture == of_film == of_page == f"a {colour} {shape}"
+    image = shown(shape, colour)
+    of_image = said(client, {"type": "image", "image": image})
+    moving = made_video(kind="mp4", size=(448, 448), frames=[shown(shape, colour, 100 + 30 * i) for i in range(9)])
+    of_video = said(client, {"type": "video_url", "video_url": saved(moving, tmp_path / "a.mp4")})
+    of_page = said(client, {"type": "pdf_url", "pdf_url": saved(scan(image), tmp_path / "a.pdf")})
+    assert of_image == of_video == of_page == f"a {colour} {shape}"
 
 
 def test_the_text_of_a_page_reaches_the_model(client: edge.Reka, tmp_path: Path) -> None:
-    path = saved(paper([(50, 50, "hello there")]), tmp_path / "a.pdf")
+    path = saved(made_pdf([(50, 50, "hello there")]), tmp_path / "a.pdf")
     messages = [{"role": "user", "content": [{"type": "pdf_url", "pdf_url": path}]}]
     usage = client.chat.create(messages=messages, model="reka-edge-tiny", max_tokens=1).usage.dict()
     assert usage["pdf_text_tokens"] > 0 and usage["pdf_text_cut"] == 0

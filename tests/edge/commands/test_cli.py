@@ -103,7 +103,7 @@ def test_options_reach_the_engine(run: Run, opened: list[FakeEngine]) -> None:
     assert prompt_of(opened[0]).startswith("system: be brief")
 
 
-def test_pictures_stand_before_the_question(run: Run, opened: list[FakeEngine], tmp_path: Path) -> None:
+def test_images_stand_before_the_question(run: Run, opened: list[FakeEngine], tmp_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("a:b.png", "c d.png")]
     for name in names:
         Image.new("RGB", (4, 3)).save(name)
@@ -261,8 +261,8 @@ def test_memory_counts_anonymous_and_mapped_apart() -> None:
 
 
 def test_a_conversation_in_a_terminal(tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (4, 3)).save(picture)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (4, 3)).save(image)
     script = (
         "import sys; from pathlib import Path; from edge import cli, models; from edge.bundle import store\n"
         "from edge.bundle.store import Stored; from tests.edge.fake_engine import FakeEngine, manifest\n"
@@ -275,7 +275,7 @@ def test_a_conversation_in_a_terminal(tmp_path: Path) -> None:
         "print([sum(p.text.count('human:') for p in prompt if hasattr(p, 'text')) for prompt in prompts])\n"
         "print([sum(hasattr(p, 'rgb') for p in prompt) for prompt in prompts])\n"
     )
-    lines = ["How many?", "And now?", "/clear", "/image nowhere", f"/image {picture}", "/what", "Look", "/quit"]
+    lines = ["How many?", "And now?", "/clear", "/image nowhere", f"/image {image}", "/what", "Look", "/quit"]
     shown = typed(script, lines)
     assert "'nowhere': no such file" in shown
     assert "/what: no such command; /help lists them" in shown

@@ -36,7 +36,7 @@ def text_of(response: edge.ChatResponse) -> str:
     return str(response.responses[0].message.content)
 
 
-def picture(path: Path) -> np.ndarray:
+def saved_image(path: Path) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 500, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path)
     return pixels
@@ -122,9 +122,9 @@ def test_max_tokens_and_stop_end_an_answer(client: edge.Reka) -> None:
     assert cut.responses[0].finish_reason == "stop"
 
 
-def test_one_picture_by_every_way_is_one_answer(client: edge.Reka, tmp_path: Path) -> None:
+def test_one_image_by_every_way_is_one_answer(client: edge.Reka, tmp_path: Path) -> None:
     file = tmp_path / "frame.png"
-    pixels = picture(file)
+    pixels = saved_image(file)
     parts: list[dict[str, object]] = [
         {"type": "image_url", "image_url": str(file)},
         {"type": "image_url", "image_url": file.as_uri(), "video_url": None},
@@ -196,8 +196,8 @@ def test_what_cannot_be_taken_is_a_400(client: edge.Reka, content: object, words
 
 def test_files_can_be_kept_to_a_folder(int8_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
-    picture(tmp_path / "open/a.png")
-    picture(tmp_path / "b.png")
+    saved_image(tmp_path / "open/a.png")
+    saved_image(tmp_path / "b.png")
     limits = Limits.of_this_machine()
     with edge.Reka(model=int8_bundle, files=tmp_path / "open", limits=limits) as kept:
         part = {"type": "image_url", "image_url": "a.png"}
@@ -215,8 +215,8 @@ def test_closing_ends_the_engines_thread(text_bundle: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_a_text_bundle_takes_no_picture(text_bundle: Path, tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+def test_a_text_bundle_takes_no_image(text_bundle: Path, tmp_path: Path) -> None:
+    saved_image(tmp_path / "a.png")
     message = {"role": "user", "content": [{"type": "image_url", "image_url": str(tmp_path / "a.png")}]}
     with edge.Reka(model=text_bundle) as text_client, pytest.raises(edge.ApiError, match="takes text only"):
         ask(text_client, messages=[message], model=text_client.models.get()[0].id)
@@ -241,7 +241,7 @@ def command(*arguments: str, stdin: str = "", models: Path | None = None) -> sub
 
 
 def test_the_command_line_answers_as_the_client_does(client: edge.Reka, int8_bundle: Path, tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    saved_image(tmp_path / "a.png")
     options = ("--model", str(int8_bundle), "--image", str(tmp_path / "a.png"), "--seed", "3", "--max-tokens", "16")
     done = command("chat", "What", *options, "--json", stdin="colours?")
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,7 @@ def test_each_question_sees_the_cameras_newest_frame(tmp_path: Path) -> None:
         assert asked(terminal) == ["1 1 0", "2 1 0"]
 
 
-def test_a_broken_picture_of_the_camera_is_named_and_passed_by(tmp_path: Path) -> None:
+def test_a_broken_image_of_the_camera_is_named_and_passed_by(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
     done = piped(b"", "What do you see?", "--camera", str(tmp_path), after=f"sys.stdout = sys.stderr\n{COUNTS}")
@@ -193,7 +193,7 @@ def test_an_answer_in_a_pipe_is_its_text_and_a_line_end() -> None:
     assert (done.returncode, done.stdout) == (0, b"Three red circles.\n")
 
 
-def test_a_picture_may_be_piped_in() -> None:
+def test_a_image_may_be_piped_in() -> None:
     data = io.BytesIO()
     Image.new("RGB", (4, 3)).save(data, "PNG")
     done = piped(data.getvalue(), "What is it?", after=COUNTS)

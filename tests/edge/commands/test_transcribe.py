@@ -11,7 +11,7 @@ import pytest
 from edge import cli
 from edge.bundle import store
 from edge.errors import UnknownModelError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import open_audio
 from edge.speech.transcriber import Speech
 from tests.edge.media.tones import contained, file, tone
@@ -42,7 +42,7 @@ def recording(tmp_path: Path) -> Path:
 def test_prints_what_the_bundle_hears(
     speech_bundle: Path, recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = Speech.open(speech_bundle).transcribe(open_audio(recording.read_bytes(), SoundLimits()))
+    expected = Speech.open(speech_bundle).transcribe(open_audio(recording.read_bytes(), AudioLimits()))
     assert typed(monkeypatch, "transcribe", str(recording), "--model", str(speech_bundle)) == 0
     assert capsys.readouterr().out == expected.text + "\n"
     typed(monkeypatch, "transcribe", str(recording), "--model", str(speech_bundle), "--format", "srt")
@@ -53,13 +53,13 @@ def test_prints_what_the_bundle_hears(
     assert found["language"] == "de" and found["duration"] == pytest.approx(1.5, abs=0.01)
 
 
-def test_writes_down_a_film(
+def test_writes_down_a_video(
     speech_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    film = tmp_path / "film.mkv"
-    film.write_bytes(contained(tone(1, rate_hz=48_000), "mkv", picture=True))
+    video = tmp_path / "video.mkv"
+    video.write_bytes(contained(tone(1, rate_hz=48_000), "mkv", image=True))
     words = ("--format", "json", "--model", str(speech_bundle))
-    assert typed(monkeypatch, "transcribe", str(film), *words) == 0
+    assert typed(monkeypatch, "transcribe", str(video), *words) == 0
     assert json.loads(capsys.readouterr().out)["duration"] == pytest.approx(1, abs=0.05)
 
 

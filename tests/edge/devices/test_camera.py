@@ -141,7 +141,7 @@ def test_twenty_unpluggings_leave_no_threads_and_no_files() -> None:
     assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
 
 
-def test_a_picture_that_never_changes_is_a_fault_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_that_never_changes_is_a_fault_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     n_opened = 0
 
     def open_frozen(source: object, *, size: object) -> Fake:
@@ -159,7 +159,7 @@ def test_a_picture_that_never_changes_is_a_fault_of_a_camera(monkeypatch: pytest
         assert n_opened == 2
 
 
-def test_a_picture_that_never_changes_may_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_that_never_changes_may_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge.devices.camera, "open_capture", lambda source, *, size: Fake(iter([7] * 100_000)))
     with Camera(0, stale_s=0.2, still=True) as camera:
         camera.newest()
@@ -234,8 +234,8 @@ def test_what_ends_may_begin_again() -> None:
         assert not camera.ended
 
 
-def test_a_folder_of_pictures_stands_in_for_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.devices.sources._PICTURE_S", 0.05)
+def test_a_folder_of_images_stands_in_for_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.devices.sources._IMAGE_S", 0.05)
     for name, level in (("b.png", 20), ("a.png", 10), ("notes.txt", 0)):
         if level:
             Image.new("RGB", (8, 6), (level,) * 3).save(tmp_path / name)
@@ -246,14 +246,14 @@ def test_a_folder_of_pictures_stands_in_for_a_camera(tmp_path: Path, monkeypatch
     assert [None if frame is None else int(frame[0, 0, 0]) for frame in frames] == [10, 20, None]
 
 
-def test_a_film_stands_in_for_a_camera(tmp_path: Path) -> None:
+def test_a_video_stands_in_for_a_camera(tmp_path: Path) -> None:
     import cv2
 
-    path = tmp_path / "film.avi"
-    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 50, (64, 48))
+    path = tmp_path / "video.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 50, (64, 48))
     for i in range(10):
-        film.write(np.full((48, 64, 3), (0, 0, 20 * i), np.uint8))  # blue, green, red
-    film.release()
+        video.write(np.full((48, 64, 3), (0, 0, 20 * i), np.uint8))  # blue, green, red
+    video.release()
     capture = open_capture(path, size=None)
     started_s = time.monotonic()
     frames = [capture.read() for _ in range(11)]
@@ -266,10 +266,10 @@ def test_a_film_stands_in_for_a_camera(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a text", "a folder"])
-def test_pictures_that_cannot_be_decoded_are_passed_by(
+def test_images_that_cannot_be_decoded_are_passed_by(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge.devices.sources._PICTURE_S", 0.05)
+    monkeypatch.setattr("edge.devices.sources._IMAGE_S", 0.05)
     for name, level in (("a.png", 10), ("c.png", 20)):
         Image.new("RGB", (8, 6), (level,) * 3).save(tmp_path / name)
     broken = tmp_path / "b.png"
@@ -284,7 +284,7 @@ def test_pictures_that_cannot_be_decoded_are_passed_by(
     assert [record.message.partition(": ")[0] for record in caplog.records] == [str(broken)]
 
 
-def test_a_folder_without_one_picture_that_can_be_decoded_says_why(tmp_path: Path) -> None:
+def test_a_folder_without_one_image_that_can_be_decoded_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     with Camera(tmp_path) as camera, pytest.raises(DeviceError, match=r"a\.png: image: expected JPEG"):
         camera.newest()
@@ -395,14 +395,14 @@ def test_a_name_that_stands_for_nothing_is_refused_at_once(source: str, words: s
 def test_an_empty_folder_and_a_text_file_are_no_cameras(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no pictures in this folder"):
         open_capture(tmp_path, size=None)
-    (tmp_path / "film.mp4").write_text("no film")
-    with pytest.raises(DeviceError, match=r"film\.mp4: cannot be opened as a video"):
-        open_capture(tmp_path / "film.mp4", size=None)
+    (tmp_path / "video.mp4").write_text("no video")
+    with pytest.raises(DeviceError, match=r"video\.mp4: cannot be opened as a video"):
+        open_capture(tmp_path / "video.mp4", size=None)
 
 
 def test_only_cameras_are_live() -> None:
     assert [is_live(name) for name in (0, "1", "/dev/video2", "csi:1", "pi", "videotestsrc ! tee")] == [True] * 6
-    assert [is_live(name) for name in ("film.mp4", "pictures", "-", Path("pi.png"))] == [False] * 4
+    assert [is_live(name) for name in ("video.mp4", "pictures", "-", Path("pi.png"))] == [False] * 4
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def cut(stream: bytes, n_bytes: int) -> list[bytes]:
     return [found for at in range(0, len(stream), n_bytes) for found in jpegs.add(stream[at : at + n_bytes])]
 
 
-PICTURES = [
+IMAGES = [
     jpeg(),
     jpeg(progressive=True),
     with_thumbnail(),
@@ -38,17 +38,17 @@ PICTURES = [
 
 
 @pytest.mark.parametrize("n_bytes", [1, 7, 1000, 1 << 20])
-def test_pictures_are_found_whole_wherever_the_stream_is_read(n_bytes: int) -> None:
-    stream = b"--border\r\n\xff\r\n".join(PICTURES)
-    assert cut(b"noise\xff\xd8\xff" + stream, n_bytes) == PICTURES
+def test_images_are_found_whole_wherever_the_stream_is_read(n_bytes: int) -> None:
+    stream = b"--border\r\n\xff\r\n".join(IMAGES)
+    assert cut(b"noise\xff\xd8\xff" + stream, n_bytes) == IMAGES
 
 
 @pytest.mark.parametrize("n_bytes", [7, 1 << 20])
-@pytest.mark.parametrize("i", range(len(PICTURES)))
-def test_a_picture_that_breaks_off_costs_no_other(i: int, n_bytes: int) -> None:
-    broken = PICTURES[i]
+@pytest.mark.parametrize("i", range(len(IMAGES)))
+def test_a_image_that_breaks_off_costs_no_other(i: int, n_bytes: int) -> None:
+    broken = IMAGES[i]
     for n in (3, 20, 200, len(broken) // 2, len(broken) - 1):
-        assert cut(PICTURES[0] + broken[:n] + PICTURES[1], n_bytes)[-1:] == PICTURES[1:2]
+        assert cut(IMAGES[0] + broken[:n] + IMAGES[1], n_bytes)[-1:] == IMAGES[1:2]
 
 
 def test_damage_costs_little() -> None:
@@ -60,7 +60,7 @@ def test_damage_costs_little() -> None:
         assert found[-1] == good
 
 
-def test_what_is_no_picture_is_not_held() -> None:
+def test_what_is_no_image_is_not_held() -> None:
     jpegs = Jpegs()
     assert jpegs.add(bytes(1 << 20)) == []
     assert jpegs.held < 3

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from edge.chat.prompt import Picture
+from edge.chat.prompt import DecodedImage
 from edge.chat.request import read_request
 from edge.commands.checkup import memory
 from edge.devices.camera import Camera, Frame
-from edge.devices.tile_changes import Glance, TileMemory
+from edge.devices.tile_changes import TileMemory, TileUpdate
 from edge.devices.watch import Event, Looker, MonotonicClock, Pace, Sight, events, watch
 from edge.engine.engine import Engine
-from edge.engine.pieces import Known
+from edge.engine.pieces import Encoded
 from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
 from edge.limits import Limits
 from edge.media.image import digest, tiles
@@ -30,7 +30,7 @@ U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 
 WIDTH, HEIGHT, SIDE = 640, 480, 48
-FILM_S, MOVING_S = 300.0, (120.0, 180.0)
+VIDEO_S, MOVING_S = 300.0, (120.0, 180.0)
 QUESTION = "Where is the square?"
 
 
@@ -71,11 +71,11 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        return self._clock.now() >= FILM_S
+        return self._clock.now() >= VIDEO_S
 
     def newest(self, *, wait_s: float) -> Frame:
         """Return a frame a second: as many as are looked at would do."""
-        now_s = float(int(min(self._clock.now(), FILM_S)))
+        now_s = float(int(min(self._clock.now(), VIDEO_S)))
         if self._newest is None or self._newest.at_s != now_s:
             rgb = np.clip(self.clean(now_s) + self._noise[int(now_s * 7) % 4], 0, 255).astype(np.uint8)
             self._newest = Frame(rgb, now_s, 1 + int(now_s))
@@ -146,13 +146,13 @@ def test_five_minutes_in_which_one_thing_moves_for_one(engine: Engine) -> None:
     assert max(looker.anonymous_bytes) - looker.anonymous_bytes[5] < 32 << 20
 
 
-def test_a_watched_picture_is_answered_as_any_other(engine: Engine) -> None:
+def test_a_watched_image_is_answered_as_any_other(engine: Engine) -> None:
     clock = VirtualClock()
     stream = Stream(clock)
     looker = Checked(engine, stream)
     frame = stream.newest(wait_s=0)
     sight = looker.look(frame, 0.0)
-    asked = ask(engine, Picture(frame.rgb, digest(frame.rgb)), QUESTION)
+    asked = ask(engine, DecodedImage(frame.rgb, digest(frame.rgb)), QUESTION)
     assert sight.answer == answer(engine, asked, looker._request.options).text.strip()
     again = looker.look(frame, 2.0)
     assert again.answer is None and again.glance.n_encoded == 0
@@ -210,8 +210,8 @@ def test_noise_is_no_change_and_a_small_thing_is() -> None:
     rng = np.random.default_rng(1)
     scene = np.tile(np.linspace(30, 200, 128)[None, :, None], (128, 1, 3))
 
-    def seen(picture: npt.NDArray[np.float64]) -> U8:
-        return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
+    def seen(image: npt.NDArray[np.float64]) -> U8:
+        return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
 
     encode = Encoder()
     remembered = tile_memory(encode)
@@ -264,7 +264,7 @@ class Answers:
         self._said = said
 
     def look(self, frame: Frame, now_s: float) -> Sight:
-        return Sight(frame, Glance((Known(np.zeros((1, 8), np.float32), "d"),), 1), next(self._said))
+        return Sight(frame, TileUpdate((Encoded(np.zeros((1, 8), np.float32), "d"),), 1), next(self._said))
 
 
 def told(
@@ -354,7 +354,7 @@ def test_a_pace_is_above_zero(pace: dict[str, float]) -> None:
 
 
 def test_a_folder_is_watched_to_its_end(int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.devices.sources._PICTURE_S", 0.5)
+    monkeypatch.setattr("edge.devices.sources._IMAGE_S", 0.5)
     for i, level in enumerate((10, 10, 200)):
         Image.new("RGB", (300, 200), (level, 30, 60)).save(tmp_path / f"{i}.png")
     found = list(watch(tmp_path, "What?", every_s=0.05, model=int8_bundle, max_tokens=2, threads=1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge import ApiError, Reka
-from edge.chat.prompt import Sound, Turn, pieces
+from edge.chat.prompt import DecodedAudio, Turn, pieces
 from edge.engine.engine import Engine
 from edge.errors import NonFiniteError
 from edge.media.mel import SAMPLE_RATE_HZ
@@ -64,7 +64,7 @@ def test_embeds_that_are_not_finite_name_what_they_are_of(hearing: Path, monkeyp
                 return [np.full_like(embeds, np.inf) for embeds in session.run(*arguments)]
 
         monkeypatch.setattr(tower, "_session", Spoilt())
-        heard = pieces([Turn("user", (Sound(samples, digest(samples)),))], engine.manifest)
+        heard = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], engine.manifest)
         with pytest.raises(NonFiniteError, match="not finite at a window of a sound"):
             answer(engine, heard, options(1))
 
@@ -73,7 +73,7 @@ def test_its_positions_are_counted(hearing: Path) -> None:
     without = asked(hearing, {"type": "text", "text": ""})[1]
     second = asked(hearing, {"type": "audio", "audio": (SAMPLES, SAMPLE_RATE_HZ)})[1]
     longer = asked(hearing, {"type": "audio", "audio": (np.tile(SAMPLES, 3), SAMPLE_RATE_HZ)})[1]
-    assert longer - second == 25  # two seconds more, 12.5 embeds each
+    assert longer - second == 25  # two seconds more, 12.5 embeddings each
     assert abs(second - without - 15) <= 2  # 13 of them, and the tokens around
 
 

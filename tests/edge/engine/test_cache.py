@@ -80,7 +80,7 @@ def test_generated_positions_are_not_used_again() -> None:
     assert cache.length(cache.take([*range(40)], n_read=2)) == 8
 
 
-def test_other_pictures_are_other_keys() -> None:
+def test_other_images_are_other_keys() -> None:
     cache = Cache(SPEC, capacity=100, slots=1)
     opening = [1] * ALIGNED
     filled(cache, [*opening, *(("a", row) for row in range(16)), 2, 3])

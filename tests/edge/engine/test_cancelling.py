@@ -8,7 +8,7 @@ import pytest
 
 import edge.engine.layout
 from edge.engine.engine import Engine, Handle
-from tests.edge.asking import LONG, answer, ask, eventually, options, picture
+from tests.edge.asking import LONG, answer, ask, eventually, image, options
 from tests.edge.devices.units import Units
 
 N_MOMENTS = 200
@@ -30,7 +30,7 @@ def idle(engine: Engine) -> bool:
 @pytest.mark.parametrize("has_mate", [False, True])
 def test_at_two_hundred_moments(crowded: Engine, monkeypatch: pytest.MonkeyPatch, has_mate: bool) -> None:
     engine, units, rng = crowded, Units(monkeypatch), random.Random(has_mate)
-    long, short = ask(engine, picture(0), LONG), ask(engine, LONG[:200], "And?")
+    long, short = ask(engine, image(0), LONG), ask(engine, LONG[:200], "And?")
     how = options(12, temperature=1.0, seed=5)
     units.arm(0, lambda: None, is_before=True)
     quiet = answer(engine, long, how)

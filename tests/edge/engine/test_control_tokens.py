@@ -42,4 +42,4 @@ def test_control_tokens_have_no_bytes_among_the_scores_and_names_among_the_candi
     scores = answer(HI, FILLER, SEP, top_logprobs=1).scores
     assert [score.data for score in scores] == [b"Hi", b"", b""]
     assert [score.controls for score in scores] == [(False,), (True,), (True,)]
-    assert scores[1].likeliest[0][0] == PIECES[FILLER]
+    assert scores[1].most_likely[0][0] == PIECES[FILLER]

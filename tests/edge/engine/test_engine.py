@@ -23,7 +23,7 @@ from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError, ContextLengthError, MediaError
 from export.checkpoint.random_shapes import TINY_TEXT
 from tests.conftest import BundleOf, CheckpointOf
-from tests.edge.asking import F32, LONG, answer, ask, fresh_answer, options, picture
+from tests.edge.asking import F32, LONG, answer, ask, fresh_answer, image, options
 
 # What an answer is
 
@@ -58,7 +58,7 @@ def test_score_follows_the_answer(engine: Engine) -> None:
 
 
 def test_usage_counts_every_position_and_every_sampled_token(engine: Engine) -> None:
-    shown = picture(0)
+    shown = image(0)
     prompt = ask(engine, "Hello", shown, "there")
     vision = engine.manifest.vision
     assert vision is not None
@@ -119,9 +119,9 @@ def test_prompt_fits_to_the_last_position(int8_bundle: Path, over: int) -> None:
             assert got.finish_reason == "context"
 
 
-def test_pictures_count_against_the_context(int8_bundle: Path) -> None:
+def test_images_count_against_the_context(int8_bundle: Path) -> None:
     with Engine.open(int8_bundle, context=32) as engine, pytest.raises(ContextLengthError, match="32"):
-        engine.stream(ask(engine, picture(0), picture(1), "Compare"), options())
+        engine.stream(ask(engine, image(0), image(1), "Compare"), options())
 
 
 def test_text_far_too_long_is_refused_at_once(engine: Engine) -> None:
@@ -141,7 +141,7 @@ def test_completion_keeps_its_leading_space(engine: Engine) -> None:
 @pytest.mark.parametrize("size", [10, 11, 64, 255])
 def test_chunk_borders_do_not_matter(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     with Engine.open(int8_bundle) as engine:
-        prompt = ask(engine, "One", picture(3), LONG)
+        prompt = ask(engine, "One", image(3), LONG)
         whole = engine.score(prompt, [3, 4, 5])
     with Engine.open(int8_bundle) as engine:
         monkeypatch.setattr(edge.engine.layout, "MAX_CHUNK", size)
@@ -164,7 +164,7 @@ def test_reused_prefix_equals_a_fresh_start_in_4_bits(
 
 
 def test_reused_prefix_equals_a_fresh_start(int8_bundle: Path) -> None:
-    conversation = [Turn("user", (picture(1), LONG)), Turn("assistant", ("Yes.",)), Turn("user", ("And now?",))]
+    conversation = [Turn("user", (image(1), LONG)), Turn("assistant", ("Yes.",)), Turn("user", ("And now?",))]
     with Engine.open(int8_bundle) as engine:
         longer = pieces(conversation, engine.manifest)
         fresh = engine.score(longer, [1, 2, 3])
@@ -190,9 +190,9 @@ def test_changed_opening_is_read_again(own_engine: Engine) -> None:
     assert answer(own_engine, ask(own_engine, f"b {LONG}"), options()) == second
 
 
-def test_other_picture_of_the_same_size_is_another_prompt(int8_bundle: Path, own_engine: Engine) -> None:
+def test_other_image_of_the_same_size_is_another_prompt(int8_bundle: Path, own_engine: Engine) -> None:
     for seed in (5, 6, 5):
-        prompt = ask(own_engine, picture(seed), "Which?")
+        prompt = ask(own_engine, image(seed), "Which?")
         assert (own_engine.score(prompt, [1]) == Engine.open(int8_bundle).score(prompt, [1])).all()
 
 
@@ -243,30 +243,30 @@ def test_seed_reproduces_and_other_seeds_differ(engine: Engine) -> None:
 # Pictures
 
 
-def test_picture_seen_lately_is_not_encoded_again(own_engine: Engine) -> None:
-    first = answer(own_engine, ask(own_engine, picture(1), "One?"), options())
+def test_image_seen_lately_is_not_encoded_again(own_engine: Engine) -> None:
+    first = answer(own_engine, ask(own_engine, image(1), "One?"), options())
     n_tiles = own_engine.stats().work.n_tiles
-    answer(own_engine, ask(own_engine, "Before it", picture(1), "two?"), options())
+    answer(own_engine, ask(own_engine, "Before it", image(1), "two?"), options())
     assert own_engine.stats().work.n_tiles == n_tiles == 5
-    assert answer(own_engine, ask(own_engine, picture(1), "One?"), options()) == first
+    assert answer(own_engine, ask(own_engine, image(1), "One?"), options()) == first
 
 
-def test_picture_cache_stays_under_its_limit(int8_bundle: Path, own_engine: Engine) -> None:
+def test_image_cache_stays_under_its_limit(int8_bundle: Path, own_engine: Engine) -> None:
     vision = own_engine._worker.model.vision
     assert vision is not None
     vision.recent._limit_bytes = limit = 3 * 20 * own_engine.manifest.text.hidden_size * 4
     for seed in range(8):
-        answer(own_engine, ask(own_engine, picture(seed)), options(1))
-        assert own_engine.stats().pictures_bytes <= limit
+        answer(own_engine, ask(own_engine, image(seed)), options(1))
+        assert own_engine.stats().images_bytes <= limit
     vision.recent.forget()
     vision.recent._limit_bytes = 0
-    twice = ask(own_engine, picture(0), picture(0), LONG, picture(0))
+    twice = ask(own_engine, image(0), image(0), LONG, image(0))
     assert answer(own_engine, twice, options()) == fresh_answer(int8_bundle, twice, options())
-    assert own_engine.stats().pictures_bytes == 0
+    assert own_engine.stats().images_bytes == 0
 
 
 def test_encode_image_gives_the_rows_that_are_fed(engine: Engine) -> None:
-    rgb = picture(2).rgb
+    rgb = image(2).rgb
     rows = engine.encode_image(rgb)
     assert rows.shape == (20, engine.manifest.text.hidden_size)
     assert (rows == engine.encode_image(rgb.copy())).all()
@@ -275,14 +275,14 @@ def test_encode_image_gives_the_rows_that_are_fed(engine: Engine) -> None:
 # Bundles
 
 
-def test_text_only_bundle_answers_and_names_the_picture_it_cannot_take(text_bundle: Path) -> None:
+def test_text_only_bundle_answers_and_names_the_image_it_cannot_take(text_bundle: Path) -> None:
     with Engine.open(text_bundle) as engine:
         got = answer(engine, ask(engine, "Hello"), options(6))
-        assert got.output_tokens == 6 and engine.stats().pictures_bytes == 0
+        assert got.output_tokens == 6 and engine.stats().images_bytes == 0
         with pytest.raises(MediaError, match="text only"):
-            ask(engine, picture(0))
+            ask(engine, image(0))
         with pytest.raises(MediaError, match="text only"):
-            engine.encode_image(picture(0).rgb)
+            engine.encode_image(image(0).rgb)
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "int4", "int8"])
@@ -300,7 +300,7 @@ def test_number_of_threads_does_not_matter(int8_bundle: Path) -> None:
     for threads in (1, 2, 3):
         with Engine.open(int8_bundle, threads=threads) as engine:
             assert engine.threads == threads
-            rows.append(engine.score(ask(engine, picture(4), LONG), [1, 2]))
+            rows.append(engine.score(ask(engine, image(4), LONG), [1, 2]))
     assert (rows[0] == rows[1]).all() and (rows[0] == rows[2]).all()
 
 
@@ -323,7 +323,7 @@ def test_manifest_that_does_not_fit_its_graphs_is_refused(
     assert old in text
     (copy / "manifest.json").write_text(text.replace(old, new))
     with pytest.raises(BundleError, match=named), Engine.open(copy) as engine:
-        engine.encode_image(picture(0).rgb)
+        engine.encode_image(image(0).rgb)
 
 
 def test_manifest_with_another_vocabulary_is_refused(int8_bundle: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.engine.engine import Engine, Progress
-from tests.edge.asking import LONG, answer, ask, eventually, fresh_answer, options, picture, slow
+from tests.edge.asking import LONG, answer, ask, eventually, fresh_answer, image, options, slow
 
 
 def test_progress_grows_and_only_the_last_has_a_reason(engine: Engine) -> None:
@@ -92,10 +92,10 @@ def test_cancelled_conversations_leave_the_queue_and_their_slots(own_engine: Eng
 
 def test_cancelling_at_random_moments_leaves_the_next_answer_unharmed(int8_bundle: Path, own_engine: Engine) -> None:
     rng = random.Random(0)
-    prompt, how = ask(own_engine, picture(9), LONG), options(12, temperature=1.0)
+    prompt, how = ask(own_engine, image(9), LONG), options(12, temperature=1.0)
     wanted = fresh_answer(int8_bundle, prompt, how)
     for n in range(60):
-        handle = own_engine.stream(ask(own_engine, picture(n % 3), LONG, str(n % 5)), options(400))
+        handle = own_engine.stream(ask(own_engine, image(n % 3), LONG, str(n % 5)), options(400))
         time.sleep(rng.random() * 0.03)
         handle.cancel()
         if n % 6 == 0:

@@ -27,7 +27,7 @@ from edge.errors import (
     RuntimeFailure,
     TextError,
 )
-from tests.edge.asking import LONG, answer, ask, eventually, options, picture, same_everywhere, slow
+from tests.edge.asking import LONG, answer, ask, eventually, image, options, same_everywhere, slow
 
 F32 = npt.NDArray[np.float32]
 
@@ -126,7 +126,7 @@ def test_embeds_that_are_not_finite_name_what_they_are_of(own_engine: Engine, mo
         with monkeypatch.context() as patch:
             patch.setattr(vision, "_session", Spoilt())
             with pytest.raises(NonFiniteError, match="not finite at a picture's tile"):
-                answer(own_engine, ask(own_engine, picture(0)), options(1))
+                answer(own_engine, ask(own_engine, image(0)), options(1))
 
     same_everywhere(own_engine, check)
 
@@ -161,9 +161,9 @@ def test_bad_pieces_are_refused_at_the_door(engine: Engine) -> None:
         engine.score(ask(engine, "Hi"), [1 << 20])
 
 
-def test_picture_of_another_size_than_declared_is_an_error(own_engine: Engine) -> None:
+def test_image_of_another_size_than_declared_is_an_error(own_engine: Engine) -> None:
     def check() -> None:
-        prompt = ask(own_engine, picture(0), "Hi")
+        prompt = ask(own_engine, image(0), "Hi")
         for piece in prompt:
             if hasattr(piece, "n_tokens"):
                 object.__setattr__(piece, "n_tokens", 7)
@@ -214,7 +214,7 @@ def test_closing_is_no_failure(int8_bundle: Path, caplog: pytest.LogCaptureFixtu
 
 def test_closing_frees_sessions_and_cache(int8_bundle: Path) -> None:
     engine = Engine.open(int8_bundle)
-    answer(engine, ask(engine, picture(0), "Hi"), options(3))
+    answer(engine, ask(engine, image(0), "Hi"), options(3))
     model = weakref.ref(engine._worker.model)
     cache, thread = weakref.ref(engine._worker.model.cache), engine._worker._thread
     engine.close()
@@ -248,7 +248,7 @@ def test_closing_at_random_moments(int8_bundle: Path) -> None:
     rng = random.Random(1)
     for n in range(12):
         engine = Engine.open(int8_bundle, slots=2)
-        handles = [engine.stream(ask(engine, picture(n), LONG), options(300)) for _ in range(3)]
+        handles = [engine.stream(ask(engine, image(n), LONG), options(300)) for _ in range(3)]
         time.sleep(rng.random() * 0.05)
         if n % 2:
             handles[0].cancel()
@@ -264,7 +264,7 @@ def test_closing_at_random_moments(int8_bundle: Path) -> None:
 def test_many_threads_get_what_a_quiet_engine_gives(int8_bundle: Path) -> None:
     with Engine.open(int8_bundle, slots=3) as engine:
         requests = [
-            (ask(engine, picture(n % 2), LONG[: 60 * n]), options(6 + n, temperature=1.0, seed=n)) for n in range(6)
+            (ask(engine, image(n % 2), LONG[: 60 * n]), options(6 + n, temperature=1.0, seed=n)) for n in range(6)
         ]
         quiet = [answer(engine, *request) for request in requests]
         wrong: list[Progress] = []

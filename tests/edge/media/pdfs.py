@@ -1,4 +1,4 @@
-"""Papers that tests make: with text in columns, pictures, odd sizes, passwords, and whole documents by hand."""
+"""PDFs that tests make: with text in columns, pictures, odd sizes, passwords, and whole documents by hand."""
 
 import io
 from collections.abc import Sequence
@@ -11,13 +11,15 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 U8 = npt.NDArray[np.uint8]
-Said = tuple[float, float, str]  # x and y from the upper left corner, in points, and a text
+ParsedAnswer = tuple[float, float, str]  # x and y from the upper left corner, in points, and a text
 
 A4 = (595, 842)
 
 
-def paper(*pages: Sequence[Said], size: tuple[int, int] = A4, password: str | None = None, font_pt: int = 10) -> bytes:
-    """A paper whose pages say things at places. password: what it takes to open it."""
+def made_pdf(
+    *pages: Sequence[ParsedAnswer], size: tuple[int, int] = A4, password: str | None = None, font_pt: int = 10
+) -> bytes:
+    """A PDF whose pages say things at places. password: what it takes to open it."""
     buffer = io.BytesIO()
     encrypt = None if password is None else StandardEncryption(password, ownerPassword="owner")
     canvas = Canvas(buffer, pagesize=size, encrypt=encrypt, invariant=1)
@@ -30,11 +32,11 @@ def paper(*pages: Sequence[Said], size: tuple[int, int] = A4, password: str | No
     return buffer.getvalue()
 
 
-def scan(*pictures: U8) -> bytes:
-    """A paper of pictures alone, each as large as its page."""
+def scan(*images: U8) -> bytes:
+    """A PDF of pictures alone, each as large as its page."""
     buffer = io.BytesIO()
     canvas = Canvas(buffer, invariant=1)
-    for rgb in pictures:
+    for rgb in images:
         height, width = rgb.shape[:2]
         canvas.setPageSize((width, height))
         canvas.drawImage(ImageReader(Image.fromarray(rgb)), 0, 0, width, height)

@@ -14,14 +14,14 @@ import soundfile
 import soxr
 
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import from_samples, open_audio
 from edge.media.sandbox import Worker
 from tests.edge.media.tones import CONTAINERS, RATE_HZ, SUBTYPES, contained, file, noise, tone
 
 F32 = npt.NDArray[np.float32]
 
-LIMITS = SoundLimits()
+LIMITS = AudioLimits()
 
 
 def heard_hz(samples: F32) -> float:
@@ -29,7 +29,7 @@ def heard_hz(samples: F32) -> float:
     return float(np.abs(np.fft.rfft(samples)).argmax()) * RATE_HZ / len(samples)
 
 
-def refused(data: bytes, limits: SoundLimits = LIMITS) -> str:
+def refused(data: bytes, limits: AudioLimits = LIMITS) -> str:
     with pytest.raises(MediaError) as caught:
         open_audio(data, limits)
     return str(caught.value)
@@ -73,8 +73,8 @@ def test_container_names_the_extra_where_it_is_missing(name: str, called: str, m
     assert called in message and "extra `av`" in message
 
 
-def test_sound_track_of_a_film_is_heard() -> None:
-    samples = open_audio(contained(tone(1, rate_hz=48_000), "mkv", picture=True), LIMITS)
+def test_sound_track_of_a_video_is_heard() -> None:
+    samples = open_audio(contained(tone(1, rate_hz=48_000), "mkv", image=True), LIMITS)
     assert heard_hz(samples) == pytest.approx(440, abs=2)
 
 
@@ -107,7 +107,7 @@ def test_every_width_of_wav_is_read(subtype: str) -> None:
 @pytest.mark.parametrize("n_frames", [99, 100, 101])
 def test_seconds_at_the_limit(n_frames: int) -> None:
     data = file(np.zeros(n_frames * 160, np.float32))
-    limits = SoundLimits(seconds=1)
+    limits = AudioLimits(seconds=1)
     if n_frames <= 100:
         assert len(open_audio(data, limits)) == n_frames * 160
     else:
@@ -117,7 +117,7 @@ def test_seconds_at_the_limit(n_frames: int) -> None:
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_bytes_of_pcm_at_the_limit(extra: int) -> None:
     data = file(np.zeros((1000 + extra, 2), np.float32))
-    limits = SoundLimits(pcm_bytes=4000)
+    limits = AudioLimits(pcm_bytes=4000)
     if extra <= 0:
         assert len(open_audio(data, limits)) == 1000 + extra
     else:
@@ -133,19 +133,19 @@ def test_channels_at_the_limit(n_channels: int) -> None:
         assert "1 to 8 channels, got 9" in refused(data)
 
 
-def of_container(n_frames: int, limits: SoundLimits) -> F32:
+def of_container(n_frames: int, limits: AudioLimits) -> F32:
     return open_audio(contained(np.zeros(n_frames, np.float32), "mkv"), limits)
 
 
-def of_samples(n_frames: int, limits: SoundLimits) -> F32:
+def of_samples(n_frames: int, limits: AudioLimits) -> F32:
     return from_samples(np.zeros(n_frames, np.float32), 48_000, limits)
 
 
 @pytest.mark.parametrize("take", [of_container, of_samples])
-def test_sounds_of_other_ways_at_their_limits(take: Callable[[int, SoundLimits], F32]) -> None:
+def test_sounds_of_other_ways_at_their_limits(take: Callable[[int, AudioLimits], F32]) -> None:
     for limits, words in (
-        (SoundLimits(seconds=1), "at most 1 s, got 1.00002083 s or more"),
-        (SoundLimits(pcm_bytes=96_000), "at most 96000 bytes of PCM, got 96002 or more"),
+        (AudioLimits(seconds=1), "at most 1 s, got 1.00002083 s or more"),
+        (AudioLimits(pcm_bytes=96_000), "at most 96000 bytes of PCM, got 96002 or more"),
     ):
         for n_frames in (47_999, 48_000):
             assert len(take(n_frames, limits)) == 16_000
@@ -164,19 +164,19 @@ def test_channels_of_samples_at_the_limit(n_channels: int) -> None:
 
 
 def test_default_limits_are_the_documented_ones() -> None:
-    assert SoundLimits() == SoundLimits(seconds=600, pcm_bytes=64 << 20, channels=8)
+    assert AudioLimits() == AudioLimits(seconds=600, pcm_bytes=64 << 20, channels=8)
 
 
 @pytest.mark.parametrize("name", ["flac", "opus", "mp3"])
 def test_small_file_of_a_long_sound_is_refused(name: str) -> None:
     data = file(np.zeros(20 * RATE_HZ, np.float32), name)
-    assert "at most 5 s" in refused(data, SoundLimits(seconds=5))
-    assert "bytes of PCM" in refused(data, SoundLimits(pcm_bytes=1 << 16))
+    assert "at most 5 s" in refused(data, AudioLimits(seconds=5))
+    assert "bytes of PCM" in refused(data, AudioLimits(pcm_bytes=1 << 16))
 
 
 def test_long_container_is_counted_while_it_is_decoded() -> None:
     data = contained(np.zeros(8 * 48_000, np.float32), "webm")
-    assert "at most 3 s" in refused(data, SoundLimits(seconds=3))
+    assert "at most 3 s" in refused(data, AudioLimits(seconds=3))
 
 
 @pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 2**32 - 1])
@@ -195,7 +195,7 @@ def test_flac_that_does_not_know_its_length_is_heard() -> None:
     data[21] &= 0xF0  # the 36 bits of samples, as an encoder leaves them that writes into a pipe
     data[22:26] = bytes(4)
     assert np.array_equal(open_audio(bytes(data), LIMITS), open_audio(file(tone(2), "flac"), LIMITS))
-    assert "at most 1 s" in refused(bytes(data), SoundLimits(seconds=1))
+    assert "at most 1 s" in refused(bytes(data), AudioLimits(seconds=1))
 
 
 @pytest.mark.parametrize("samples", [[np.nan] * 50, [np.inf] * 50])
@@ -229,7 +229,7 @@ def test_sound_too_short_for_a_sample_is_refused() -> None:
 def test_tag_before_a_sound_is_passed_over(name: str) -> None:
     data = file(tone(1), name) if name == "mp3" else contained(tone(1, rate_hz=48_000), name)
     tag = b"ID3\x04\0\0" + bytes([0, 0, 3, 5]) + bytes(3 * 128 + 5)
-    assert np.array_equal(open_audio(tag + data, SoundLimits()), open_audio(data, SoundLimits()))
+    assert np.array_equal(open_audio(tag + data, AudioLimits()), open_audio(data, AudioLimits()))
 
 
 def told(data: bytes) -> str:

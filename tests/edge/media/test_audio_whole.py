@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media import audio, flac, mp3, ogg, opus
 from edge.media.audio import from_samples, open_audio
 from edge.media.wav import with_sizes
@@ -24,7 +24,7 @@ from tests.edge.media.tones import CONTAINERS, RATE_HZ, SUBTYPES, contained, fil
 
 F32 = npt.NDArray[np.float32]
 
-LIMITS = SoundLimits()
+LIMITS = AudioLimits()
 OPTIONS = {"seconds": 600, "pcm_bytes": 64 << 20, "channels": 8}
 COMPRESSED = [name for name in SUBTYPES if name != "wav"]
 TAG = b"ID3\x04\0\0\0\0\1\0" + bytes(128)
@@ -129,7 +129,7 @@ def test_joined_files_may_differ_in_rate_and_channels(name: str) -> None:
 @pytest.mark.parametrize("name", ["mp3", "opus"])
 def test_joined_files_are_counted_together(name: str) -> None:
     with pytest.raises(MediaError, match="at most 5 s"):
-        open_audio(made(name, 3) * 2, SoundLimits(seconds=5))
+        open_audio(made(name, 3) * 2, AudioLimits(seconds=5))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_pause_is_silence(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mkv", "m4a"])
 def test_a_track_that_begins_late_begins_late(name: str) -> None:
-    samples, _ = heard(contained(tone(2, rate_hz=48_000), name, start_s=3.0, picture=True))
+    samples, _ = heard(contained(tone(2, rate_hz=48_000), name, start_s=3.0, image=True))
     assert len(samples) / RATE_HZ == pytest.approx(5, abs=0.1)
     found = sounding(samples, window_s=0.5)
     assert not any(found[:5]) and all(found[6:10])

@@ -240,7 +240,7 @@ def refusal(data: bytes) -> str:
     return str(caught.value)
 
 
-def test_one_bit_pictures_are_black_and_white() -> None:
+def test_one_bit_images_are_black_and_white() -> None:
     assert row_of(encoded(Image.fromarray(np.array([[True, False]])), "PNG")) == [WHITE, [0] * 3]
 
 
@@ -305,14 +305,14 @@ def test_every_other_format_is_refused(kind: str) -> None:
     assert str(caught.value).startswith(f"image: {REFUSED_AS[kind]}" if kind in REFUSED_AS else "image: expected JPEG")
 
 
-def test_the_first_picture_of_an_mpo_file_is_read_as_the_jpeg_it_is() -> None:
+def test_the_first_image_of_an_mpo_file_is_read_as_the_jpeg_it_is() -> None:
     second = Image.new("RGB", (16, 16), "red")
     data = encoded(Image.new("RGB", (16, 16), "blue"), "MPO", save_all=True, append_images=[second])
     assert opened(data)[0, 0, 2] > 200
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"BM", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"<svg></svg>"])
-def test_what_is_no_picture_is_a_media_error(data: bytes) -> None:
+def test_what_is_no_image_is_a_media_error(data: bytes) -> None:
     with pytest.raises(MediaError):
         opened(data)
 
@@ -343,7 +343,7 @@ def assert_ours(message: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "options"), ENCODINGS)
-def test_damaged_files_give_a_picture_or_a_media_error(kind: str, options: dict) -> None:
+def test_damaged_files_give_a_image_or_a_media_error(kind: str, options: dict) -> None:
     rng = random.Random(5)
     data = encoded(Image.fromarray(pattern(40, 30)), kind, **options)
     for _ in range(150):
@@ -456,7 +456,7 @@ def test_an_array_is_copied() -> None:
         (Image.new("RGB", (5, 5)), "at most 24 pixels, got 5 x 5 = 25"),
     ],
 )
-def test_arrays_that_are_no_picture_are_refused(value: U8, got: str) -> None:
+def test_arrays_that_are_no_image_are_refused(value: U8, got: str) -> None:
     with pytest.raises(MediaError, match=got):
         from_array(value, max_px=24)
 
@@ -467,7 +467,7 @@ def test_a_pil_image_that_cannot_be_decoded_is_refused() -> None:
         from_array(image, max_px=CAP)
 
 
-def test_digests_tell_pictures_of_other_shapes_and_pixels_apart() -> None:
+def test_digests_tell_images_of_other_shapes_and_pixels_apart() -> None:
     flat = np.zeros((4, 6, 3), np.uint8)
     dotted = flat.copy()
     dotted[3, 5, 2] = 1

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from edge.errors import MediaError
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import open_audio
 from edge.media.mp3 import with_length
 
@@ -35,8 +35,8 @@ def saying(data: bytes, n_frames: int | None) -> bytes:
     return data[:at] + middle + data[at + 12 :]
 
 
-def heard_s(data: bytes, limits: SoundLimits | None = None) -> float:
-    return len(open_audio(data, limits or SoundLimits())) / 16_000
+def heard_s(data: bytes, limits: AudioLimits | None = None) -> float:
+    return len(open_audio(data, limits or AudioLimits())) / 16_000
 
 
 @pytest.mark.parametrize(("rate_hz", "n_channels"), FORMS)
@@ -65,8 +65,8 @@ def test_a_constant_bitrate_needs_no_word_of_its_length() -> None:
 def test_what_is_too_long_is_refused_whatever_it_says() -> None:
     data = saying(mp3(44_100, 1), 40)
     with pytest.raises(MediaError, match="expected at most 11 s, got 11"):
-        heard_s(data, SoundLimits(seconds=11))
-    assert heard_s(data, SoundLimits(seconds=13)) == pytest.approx(SECONDS, abs=0.15)
+        heard_s(data, AudioLimits(seconds=11))
+    assert heard_s(data, AudioLimits(seconds=13)) == pytest.approx(SECONDS, abs=0.15)
 
 
 def test_a_tag_before_it_stays() -> None:

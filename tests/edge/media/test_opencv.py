@@ -13,7 +13,7 @@ from edge.devices.sources import open_capture
 from edge.errors import DeviceError, MediaError
 from edge.media import opencv, video
 from edge.media.opencv import Unwritten, retrieve
-from tests.edge.media.videos import film
+from tests.edge.media.videos import made_video
 
 U8 = npt.NDArray[np.uint8]
 Write = Callable[[U8], None]
@@ -97,7 +97,7 @@ class LeavingOut:
 
 
 def test_video_whose_frames_are_not_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    data = film(3)
+    data = made_video(3)
     (path := tmp_path / "video.mp4").write_bytes(data)
     monkeypatch.setattr(cv2, "VideoCapture", LeavingOut)
     with pytest.raises(MediaError, match="cannot convert its frames: pip install 'opencv-python-headless>="):
@@ -115,7 +115,7 @@ def test_versions_that_are_right_are_supported(version: str) -> None:
 def test_other_versions_are_refused_by_name(version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = f"OpenCV {version} is not supported for video: pip install '{opencv.SUPPORTED}'"
     assert opencv.fault(version) == said
-    data = film(3)
+    data = made_video(3)
     (path := tmp_path / "video.mp4").write_bytes(data)
     monkeypatch.setattr(cv2, "__version__", version)
     with pytest.raises(MediaError) as caught:

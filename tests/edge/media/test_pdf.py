@@ -1,4 +1,4 @@
-"""Papers: every page as a picture of the size that was asked for, its text as it is read, and nothing hostile."""
+"""PDFs: every page as a picture of the size that was asked for, its text as it is read, and nothing hostile."""
 
 import re
 import threading
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from reportlab.pdfbase.pdfmetrics import stringWidth
 
-from edge.chat.pdf_text import CUT, TextBudget, paper_parts
-from edge.chat.prompt import Picture
+from edge.chat.pdf_text import CUT, TextBudget, pdf_parts
+from edge.chat.prompt import DecodedImage
 from edge.errors import MediaError
 from edge.media import pdf
 from edge.media.decoded import Decoded
 from edge.media.reading import Line, in_order
-from tests.edge.media.pdfs import A4, by_hand, page_of, paper, scan
+from tests.edge.media.pdfs import A4, by_hand, made_pdf, page_of, scan
 
 AREA = 200_000
 
@@ -42,13 +42,13 @@ def texts(data: bytes) -> list[str]:
 @pytest.mark.parametrize("size", [A4, (842, 595), (100, 100), (40, 2000), (14400, 14400), (10, 10)])
 @pytest.mark.parametrize("area_px", [50_000, 1_000_000])
 def test_a_page_has_about_the_pixels_asked_for_and_its_own_proportions(size: tuple[int, int], area_px: int) -> None:
-    height, width = decoded(paper([], size=size), area_px=area_px).arrays[0].shape[:2]
+    height, width = decoded(made_pdf([], size=size), area_px=area_px).arrays[0].shape[:2]
     assert width * height == pytest.approx(area_px, rel=0.05)
     assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
 
 
 def test_a_page_without_end_is_kept_within_bounds() -> None:
-    height, width = decoded(paper([], size=(3, 200_000)), area_px=4_000_000).arrays[0].shape[:2]
+    height, width = decoded(made_pdf([], size=(3, 200_000)), area_px=4_000_000).arrays[0].shape[:2]
     assert height <= pdf.MAX_SIDE_PX + 1 and width >= 1
 
 
@@ -88,21 +88,21 @@ def test_odd_page_sizes_are_rendered_small_or_refused(box: str) -> None:
 
 def test_the_number_of_pages_is_limited() -> None:
     for n_pages in (19, 20):
-        assert len(decoded(paper(*[[]] * n_pages), area_px=10_000).arrays) == n_pages
-    assert refused(paper(*[[]] * 21)) == "pdf: expected 1 to 20 pages, got 21"
+        assert len(decoded(made_pdf(*[[]] * n_pages), area_px=10_000).arrays) == n_pages
+    assert refused(made_pdf(*[[]] * 21)) == "pdf: expected 1 to 20 pages, got 21"
 
 
-def test_a_paper_of_500_pages_is_refused_with_both_numbers() -> None:
-    assert refused(paper(*[[]] * 500)) == "pdf: expected 1 to 20 pages, got 500"
+def test_a_pdf_of_500_pages_is_refused_with_both_numbers() -> None:
+    assert refused(made_pdf(*[[]] * 500)) == "pdf: expected 1 to 20 pages, got 500"
 
 
 def test_the_bytes_of_all_pages_are_limited_before_any_is_rendered() -> None:
-    data, n_bytes = paper([], []), 2 * AREA * 3
+    data, n_bytes = made_pdf([], []), 2 * AREA * 3
     assert decoded(data, max_bytes=n_bytes)
     assert f"at most {n_bytes - 1} bytes decoded, got {n_bytes}" in refused(data, max_bytes=n_bytes - 1)
 
 
-def test_a_paper_without_pages_is_refused() -> None:
+def test_a_pdf_without_pages_is_refused() -> None:
     data = by_hand("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [] /Count 0 >>")
     assert refused(data).startswith("pdf: ")
 
@@ -111,7 +111,7 @@ def test_a_paper_without_pages_is_refused() -> None:
 
 
 def test_every_page_has_its_text() -> None:
-    assert texts(paper([(50, 50, "first")], [], [(50, 50, "third, gr\u00fcn")])) == ["first", "", "third, gr\u00fcn"]
+    assert texts(made_pdf([(50, 50, "first")], [], [(50, 50, "third, gr\u00fcn")])) == ["first", "", "third, gr\u00fcn"]
 
 
 def test_a_scanned_page_has_none() -> None:
@@ -124,7 +124,7 @@ def test_columns_are_read_one_after_the_other() -> None:
     right = [(310, 120 + 12 * i, f"right {i} {words}") for i in range(8)]
     mixed = [said for pair in zip(right, left, strict=True) for said in pair]
     title = (50, 80, "A title over both of the columns, which is as wide as the page is itself, or nearly so")
-    [text] = texts(paper([*mixed, title]))
+    [text] = texts(made_pdf([*mixed, title]))
     assert text.split("\n\n") == [title[2], "\n".join(said[2] for said in left), "\n".join(said[2] for said in right)]
 
 
@@ -133,13 +133,13 @@ def test_paragraphs_that_end_at_one_height_do_not_mix_columns() -> None:
     places = [120 + 12 * i + 10 * (i // 4) for i in range(8)]
     left = [(50, y, f"left {i} {words}") for i, y in enumerate(places)]
     right = [(310, y, f"right {i} {words}") for i, y in enumerate(places)]
-    [text] = texts(paper([*right, *left]))
+    [text] = texts(made_pdf([*right, *left]))
     assert re.findall(r"left|right", text) == ["left"] * 8 + ["right"] * 8
 
 
 def test_the_rows_of_a_table_stay_whole() -> None:
     cells = [(50 + 120 * x, 100 + 14 * y, f"r{y}c{x}") for x in range(3) for y in range(3)]
-    assert texts(paper(cells)) == ["r0c0 r0c1 r0c2\nr1c0 r1c1 r1c2\nr2c0 r2c1 r2c2"]
+    assert texts(made_pdf(cells)) == ["r0c0 r0c1 r0c2\nr1c0 r1c1 r1c2\nr2c0 r2c1 r2c2"]
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
@@ -157,8 +157,8 @@ def test_the_text_of_a_turned_page_is_read_as_it_is_shown(degrees: int) -> None:
     assert texts(data)[0].split() == ["above", "between", "below"]
 
 
-def test_the_characters_of_a_paper_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = paper([(50, 50, "12345")], [(50, 50, "67890")])
+def test_the_characters_of_a_pdf_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made_pdf([(50, 50, "12345")], [(50, 50, "67890")])
     for limit in (10, 11):
         monkeypatch.setattr(pdf, "MAX_CHARS", limit)
         assert texts(data) == ["12345", "67890"]
@@ -185,12 +185,12 @@ def test_words_of_a_line_that_stand_a_little_apart_stay_on_it() -> None:
 def test_a_line_stored_letter_by_letter_is_words() -> None:
     sentence = "Every letter stands alone in this line."
     canvas_x = [50 + stringWidth(sentence[:i], "Helvetica", 10) for i in range(len(sentence))]
-    assert texts(paper([(x, 50, c) for x, c in zip(canvas_x, sentence, strict=True) if c != " "])) == [sentence]
+    assert texts(made_pdf([(x, 50, c) for x, c in zip(canvas_x, sentence, strict=True) if c != " "])) == [sentence]
 
 
 def test_lines_that_overlap_are_read_once() -> None:
     said = [(50, 100 + 6 * i, f"line {i} of a paragraph without room") for i in range(8)]
-    assert texts(paper(said)) == ["\n".join(text for _, _, text in said)]
+    assert texts(made_pdf(said)) == ["\n".join(text for _, _, text in said)]
 
 
 @pytest.mark.parametrize("box", ["CropBox", "MediaBox"])
@@ -222,9 +222,9 @@ def test_words_of_a_script_from_right_to_left_are_read_that_way() -> None:
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
-def test_encrypted_papers_say_so_and_those_with_an_empty_password_open() -> None:
-    assert texts(paper([(50, 50, "open")], password="")) == ["open"]
-    message = refused(paper([(50, 50, "closed")], password="secret"))
+def test_encrypted_pdfs_say_so_and_those_with_an_empty_password_open() -> None:
+    assert texts(made_pdf([(50, 50, "open")], password="")) == ["open"]
+    message = refused(made_pdf([(50, 50, "closed")], password="secret"))
     assert message == "pdf: it is encrypted: expected one that opens without a password"
 
 
@@ -236,8 +236,8 @@ def test_what_is_no_pdf_is_refused_by_its_first_bytes(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
-def test_cut_papers_are_damaged(share: float) -> None:
-    data = paper([(50, 50, "text")])
+def test_cut_pdfs_are_damaged(share: float) -> None:
+    data = made_pdf([(50, 50, "text")])
     assert refused(data[: int(len(data) * share)]) == "pdf: the data is damaged or cut off"
 
 
@@ -265,7 +265,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_papers_are_read_or_refused(data: bytes) -> None:
+def test_hostile_pdfs_are_read_or_refused(data: bytes) -> None:
     try:
         found = decoded(data)
     except MediaError as error:
@@ -278,7 +278,7 @@ def test_hostile_papers_are_read_or_refused(data: bytes) -> None:
 
 
 def test_threads_take_turns() -> None:
-    data, found = paper([(50, 50, "text")], [(50, 50, "more")]), []
+    data, found = made_pdf([(50, 50, "text")], [(50, 50, "more")]), []
 
     def read() -> None:
         for _ in range(5):
@@ -328,14 +328,14 @@ def test_the_budget_is_kept_and_used(pages: list[str], n_tokens: int) -> None:
         assert page.startswith(kept.removesuffix(CUT))
 
 
-def test_a_paper_is_its_pages_in_order_each_with_its_text() -> None:
+def test_a_pdf_is_its_pages_in_order_each_with_its_text() -> None:
     pages = [np.full((4, 4, 3), level, np.uint8) for level in range(3)]
-    parts = paper_parts(pages, ["one", "", "three"], budget(100))
-    seen = [int(part.rgb[0, 0, 0]) if isinstance(part, Picture) else part for part in parts]
+    parts = pdf_parts(pages, ["one", "", "three"], budget(100))
+    seen = [int(part.rgb[0, 0, 0]) if isinstance(part, DecodedImage) else part for part in parts]
     assert seen == [0, "Page 1 of 3:\none\n", 1, 2, "Page 3 of 3:\nthree\n"]
 
 
-def test_a_picture_on_a_page_is_that_picture() -> None:
+def test_a_image_on_a_page_is_that_image() -> None:
     rgb = np.asarray(Image.effect_noise((300, 200), 80).convert("RGB"))
     page = decoded(scan(rgb), area_px=60_000).arrays[0]
     assert np.array_equal(page, rgb)

@@ -10,7 +10,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from edge.errors import MediaError
 from edge.media import pdf
-from tests.edge.media.pdfs import by_hand, paper
+from tests.edge.media.pdfs import by_hand, made_pdf
 
 FONT = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 
@@ -170,7 +170,7 @@ def test_layers_that_are_declared_in_a_packed_object_are_found_out() -> None:
     packed = zlib.compress(inside)
     assert pdf.may_have_layers(b"<< /Type /ObjStm /N 1 /First 4 /Filter /FlateDecode >>\nstream\r\n" + packed)
     assert not pdf.may_have_layers(b"<< /Type /ObjStm /Filter /FlateDecode >>\nstream\n" + zlib.compress(b"1 0 << >>"))
-    assert not pdf.may_have_layers(paper([(50, 50, "no layers")]))
+    assert not pdf.may_have_layers(made_pdf([(50, 50, "no layers")]))
 
 
 # --- forms and notes ----------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_what_was_typed_on_a_page_is_text_and_notes_come_last() -> None:
 
 
 def test_errors_are_of_this_document_and_not_of_the_one_before() -> None:
-    locked = paper([(50, 50, "closed")], password="secret")
+    locked = made_pdf([(50, 50, "closed")], password="secret")
     empty = by_hand("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [] /Count 0 >>")
     wanted = {
         locked: "pdf: it is encrypted: expected one that opens without a password",
@@ -250,7 +250,7 @@ def test_errors_are_of_this_document_and_not_of_the_one_before() -> None:
     for first in wanted:
         for second in wanted:
             assert [refused(first), refused(second)] == [wanted[first], wanted[second]]
-    assert texts(paper([(50, 50, "open")])) == ["open"]
+    assert texts(made_pdf([(50, 50, "open")])) == ["open"]
 
 
 def test_an_encryption_that_nobody_knows_is_not_called_damage() -> None:

@@ -1,4 +1,4 @@
-"""The process set apart: what crashes, swells or hangs there is refused here, and the next one is served."""
+"""The separate process: what crashes, swells or hangs there is refused here, and the next one is served."""
 
 import gc
 import io
@@ -71,7 +71,7 @@ def same_as_here(apart: Worker) -> None:
 # --- the same as here ---------------------------------------------------------------------------------------------
 
 
-def test_pictures_come_back_as_they_are_decoded_here(apart: Worker) -> None:
+def test_images_come_back_as_they_are_decoded_here(apart: Worker) -> None:
     rng = np.random.default_rng(0)
     for shape in ((1, 1, 3), (7, 1000, 3), (300, 200, 3)):
         data = io.BytesIO()

@@ -16,7 +16,7 @@ from PIL import Image
 from edge.errors import MediaError
 from edge.media import video
 from edge.media.shapes import Shape, announced
-from tests.edge.media.videos import KINDS, film
+from tests.edge.media.videos import KINDS, made_video
 
 U8 = npt.NDArray[np.uint8]
 Packet = tuple[bytes, bool]
@@ -77,7 +77,7 @@ def middle(rgb: U8) -> list[int]:
 
 
 @pytest.mark.parametrize("forms", [(1, 2), (0, 2), (2, 1), (2, 0)])
-def test_pictures_of_a_camera_whose_first_is_of_another_format_are_right(forms: tuple[int, int]) -> None:
+def test_images_of_a_camera_whose_first_is_of_another_format_are_right(forms: tuple[int, int]) -> None:
     packets = [jpeg(RED, subsampling=forms[0]), *(jpeg(GREEN, subsampling=forms[1]) for _ in range(5))]
     found = video.decode(muxed("mjpeg", packets, "avi"), OPTIONS)
     assert len(found.arrays) == 5 and found.info["lost"] == "1 of 6 frames cannot be decoded"
@@ -86,7 +86,7 @@ def test_pictures_of_a_camera_whose_first_is_of_another_format_are_right(forms: 
 
 
 @pytest.mark.parametrize("other", [(48, 32), (192, 128), (96, 32), (48, 64)])
-def test_a_picture_of_another_size_amid_others_is_left_out(other: tuple[int, int]) -> None:
+def test_a_image_of_another_size_amid_others_is_left_out(other: tuple[int, int]) -> None:
     packets = [*(jpeg(GREEN) for _ in range(3)), jpeg(RED, other), *(jpeg(GREEN) for _ in range(3))]
     found = video.decode(muxed("mjpeg", packets, "avi"), OPTIONS)
     assert len(found.arrays) == 6 and found.info["lost"] == "1 of 7 frames cannot be decoded"
@@ -136,7 +136,7 @@ def test_several_sizes_in_one_packet_are_like_none() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_frames_of_a_video_have_one_shape(kind: str) -> None:
-    with video._in_memory(film(24, kind)) as path:
+    with video._in_memory(made_video(24, kind)) as path:
         capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
         _, shapes = video._packets(capture, video._Limits(100, 1000, 10**6))
         capture.release()

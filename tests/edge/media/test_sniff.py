@@ -192,7 +192,7 @@ def wav(codec: int) -> bytes:
 @pytest.mark.parametrize(("codec", "name"), [(0x65, "G.722"), (0x50, "MPEG layer I or II"), (0x1234, "codec 0x1234")])
 def test_wav_of_a_codec_that_is_not_supported_is_not_called_damaged(codec: int, name: str) -> None:
     with pytest.raises(MediaError) as caught:
-        open_audio(wav(codec), Limits().sound)
+        open_audio(wav(codec), Limits().audio)
     assert str(caught.value) == f"audio: WAV of {name} is not supported: ffmpeg -i FILE out.wav"
 
 

@@ -43,7 +43,7 @@ def processor(side: int, crop_share: float, resample: str) -> Callable:
     )  # fmt: skip
 
 
-def pictures_of(rgb: U8, side: int, patch: int, most: int) -> list[Image.Image]:
+def images_of(rgb: U8, side: int, patch: int, most: int) -> list[Image.Image]:
     """Cut a picture as the text of section 4 says, read on its own: cells row by row, then the whole."""
 
     def nearest(value: float) -> int:
@@ -77,11 +77,11 @@ def pictures_of(rgb: U8, side: int, patch: int, most: int) -> list[Image.Image]:
 
 def reference(rgb: U8, spec: VisionSpec) -> F32:
     """Return all tiles by the independent reading and transformers' processor: (N, 3, T, T)."""
-    pictures = pictures_of(rgb, spec.tile_px, spec.patch_px, spec.max_tiles)
+    images = images_of(rgb, spec.tile_px, spec.patch_px, spec.max_tiles)
     if spec.order == "whole-first":
-        pictures = pictures[-1:] + pictures[:-1]
+        images = images[-1:] + images[:-1]
     process = processor(spec.tile_px, spec.crop_share, spec.resample)
-    return np.concatenate([process(picture, return_tensors="np")["pixel_values"] for picture in pictures])
+    return np.concatenate([process(image, return_tensors="np")["pixel_values"] for image in images])
 
 
 SIZES = [
@@ -127,11 +127,11 @@ def test_random_sizes_make_as_many_tiles_as_the_independent_reading() -> None:
     for _ in range(300):
         width, height = (round(math.exp(rng.uniform(0, math.log(1500)))) for _ in range(2))
         side, most = rng.choice([64, 224, 384, 512]), rng.randint(1, 12)
-        expected = pictures_of(np.zeros((height, width, 3), np.uint8), side, 4, most)
+        expected = images_of(np.zeros((height, width, 3), np.uint8), side, 4, most)
         assert tile_count(width, height, vision(tile_px=side, max_tiles=most)) == len(expected)
 
 
-def test_the_cards_picture_makes_five_tiles_of_64_tokens() -> None:
+def test_the_cards_image_makes_five_tiles_of_64_tokens() -> None:
     spec = vision()
     assert tile_count(1024, 1024, spec) * spec.tokens_per_tile == 320
 
@@ -145,7 +145,7 @@ def test_tile_counts(size: tuple[int, int], count: int) -> None:
     assert tile_count(*size, vision()) == count
 
 
-def test_cells_come_row_by_row_and_the_whole_picture_last() -> None:
+def test_cells_come_row_by_row_and_the_whole_image_last() -> None:
     rgb = np.zeros((1024, 1024, 3), np.uint8)
     rgb[:512, 512:] = 80
     rgb[512:, :512] = 160

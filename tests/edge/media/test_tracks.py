@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge.media import video
 from edge.media.tracks import Track, Turn, tracks
 from tests.edge.media.tones import contained, tone
-from tests.edge.media.videos import film
+from tests.edge.media.videos import made_video
 
 ONE = 0x10000
 COLORS = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255), "W": (255, 255, 255)}
@@ -37,7 +37,7 @@ def quarters() -> bytes:
     rgb = np.zeros((64, 96, 3), np.uint8)
     for (top, left), color in zip(((0, 0), (0, 48), (32, 0), (32, 48)), COLORS.values(), strict=True):
         rgb[top : top + 32, left : left + 48] = color
-    return film(3, frames=[rgb] * 3)
+    return made_video(3, frames=[rgb] * 3)
 
 
 def with_matrix(data: bytes, square: Square, *, box: bytes = b"tkhd") -> bytes:
@@ -89,7 +89,7 @@ def test_matrix_that_shows_nothing_is_left_aside(square: Square) -> None:
 
 def test_tracks_are_told_by_kind_and_codec() -> None:
     assert tracks(quarters()) == [Track("video", "avc1", Turn())]
-    assert tracks(film(1, "vp9.webm")) == [Track("video", "V_VP9")]
+    assert tracks(made_video(1, "vp9.webm")) == [Track("video", "V_VP9")]
     assert tracks(contained(tone(0.1, rate_hz=48_000), "m4a")) == [Track("audio", "mp4a")]
     assert tracks(contained(tone(0.1, rate_hz=48_000), "webm")) == [Track("audio", "A_OPUS")]
     assert tracks(b"") == tracks(b"RIFF....AVI ") == []

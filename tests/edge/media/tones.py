@@ -37,7 +37,7 @@ def contained(
     name: str,
     *,
     rate_hz: int = 48_000,
-    picture: bool = False,
+    image: bool = False,
     start_s: float = 0.0,
     pause: tuple[float, float] = (0.0, 0.0),
 ) -> bytes:
@@ -48,11 +48,11 @@ def contained(
     format_, codec = CONTAINERS[name]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format_) as container:
-        if picture:
+        if image:
             video = container.add_stream("mpeg4", rate=10)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         stream = container.add_stream(codec, rate=rate_hz, layout="mono")
-        for _ in range(10 if picture else 0):
+        for _ in range(10 if image else 0):
             image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 128, np.uint8), format="rgb24")
             container.mux(video.encode(image))
         frame = av.AudioFrame.from_ndarray(samples[None].copy(), format="flt", layout="mono")
@@ -66,7 +66,7 @@ def contained(
                 container.mux(later(packet, start_s, *pause))
         for packet in stream.encode(None):
             container.mux(later(packet, start_s, *pause))
-        if picture:
+        if image:
             container.mux(video.encode(None))
     return buffer.getvalue()
 

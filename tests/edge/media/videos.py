@@ -1,4 +1,4 @@
-"""Films that tests make: frames that tell their own number, in every container and codec, and headers that lie."""
+"""Videos that tests make: frames that tell their own number, in every container and codec, and headers that lie."""
 
 import io
 import struct
@@ -44,7 +44,7 @@ def number_of(rgb: U8) -> int:
     return round(float(np.median(rgb[height // 2 :, width // 2 :])) / 10)
 
 
-def film(
+def made_video(
     n_frames: int = 24,
     kind: str = "mp4",
     *,
@@ -53,7 +53,7 @@ def film(
     times: Sequence[Fraction] | None = None,
     frames: Iterable[U8] | None = None,
 ) -> bytes:
-    """Encode a film. times: when each frame is shown, in seconds, where that is not even."""
+    """Encode a video. times: when each frame is shown, in seconds, where that is not even."""
     container, codec = KINDS[kind]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as out:
@@ -66,18 +66,18 @@ def film(
         for i, rgb in enumerate(
             frames if frames is not None else (frame(i % N_NUMBERS, size) for i in range(n_frames))
         ):
-            picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            picture.time_base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
-            picture.pts = round(times[i] * 1000) if times is not None else i
-            out.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            image.time_base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
+            image.pts = round(times[i] * 1000) if times is not None else i
+            out.mux(stream.encode(image))
         out.mux(stream.encode(None))
     return buffer.getvalue()
 
 
 def gif(n_frames: int = 24, *, delay_ms: int | list[int] = 100, size: tuple[int, int] = (96, 64)) -> bytes:
-    pictures = [Image.fromarray(frame(i % N_NUMBERS, size)) for i in range(n_frames)]
+    images = [Image.fromarray(frame(i % N_NUMBERS, size)) for i in range(n_frames)]
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=delay_ms, optimize=False)
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=delay_ms, optimize=False)
     return buffer.getvalue()
 
 

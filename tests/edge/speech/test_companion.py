@@ -20,9 +20,9 @@ from edge.bundle.manifest import Bundle
 from edge.chat.prompt import Transcript, Turn, pieces
 from edge.engine.pieces import Control, Text
 from edge.errors import BundleError, EngineClosed
-from edge.limits import SoundLimits
+from edge.limits import AudioLimits
 from edge.media.audio import open_audio
-from edge.speech.companion import Listener
+from edge.speech.companion import SpeechCompanion
 from edge.speech.transcriber import Speech
 from tests.edge.media.tones import contained, file, noise, tone
 
@@ -153,10 +153,10 @@ def test_damaged_sound_names_its_part(text_bundle: Path, speech_bundle: Path) ->
     assert detail(caught.value) == "messages.0.content.0.audio_url: audio: the FLAC data is damaged or cut off"
 
 
-def test_sound_track_of_a_film_is_heard_when_asked(int8_bundle: Path, speech_bundle: Path) -> None:
-    film = contained(tone(1, rate_hz=48_000), "mkv", picture=True)
-    part: Part = {"type": "video_url", "video_url": data_url(film, "video/x-matroska")}
-    text = Speech.open(speech_bundle).transcribe(open_audio(film, SoundLimits())).text
+def test_sound_track_of_a_video_is_heard_when_asked(int8_bundle: Path, speech_bundle: Path) -> None:
+    video = contained(tone(1, rate_hz=48_000), "mkv", image=True)
+    part: Part = {"type": "video_url", "video_url": data_url(video, "video/x-matroska")}
+    text = Speech.open(speech_bundle).transcribe(open_audio(video, AudioLimits())).text
     with Reka(model=int8_bundle, speech=speech_bundle) as client:
         silent, heard = asked(client, part), asked(client, part, video_sound=True)
         assert silent + 2 <= heard <= silent + 2 + len(text.encode())
@@ -166,14 +166,14 @@ def test_sound_track_of_a_film_is_heard_when_asked(int8_bundle: Path, speech_bun
 
 
 def test_what_was_heard_is_remembered(speech_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = Listener(speech_bundle, threads=1)
+    listener = SpeechCompanion(speech_bundle, threads=1)
     first = listener.hear(tone(1), "one")
     monkeypatch.setattr(Speech, "transcribe", lambda *_, **__: pytest.fail("it was heard before"))
     assert listener.hear(tone(1), "one") == first
 
 
 def test_listeners_on_one_bundle_share_it(speech_bundle: Path) -> None:
-    one, two = Listener(speech_bundle, threads=1), Listener(speech_bundle, threads=1)
+    one, two = SpeechCompanion(speech_bundle, threads=1), SpeechCompanion(speech_bundle, threads=1)
     one.hear(tone(1), "one")
     two.hear(tone(1), "one")
     assert one._speech is two._speech

@@ -20,7 +20,7 @@ RULES = Rules(SPEC)
 
 
 def may_follow(token: int, *spoken: int, rules: Rules = RULES) -> bool:
-    """Whether a token is chosen when it is by far the likeliest."""
+    """Whether a token is chosen when it is by far the most likely."""
     logits = np.zeros(N_TOKENS, np.float32)
     logits[token] = 50
     return rules.choose(logits, spoken) == token
@@ -69,7 +69,7 @@ def test_timestamps_together_outweigh_a_word(logit: float, is_word: bool) -> Non
     assert (RULES.choose(logits, [FIRST, 65]) == 65) == is_word
 
 
-def test_language_is_the_likeliest_of_those_it_knows() -> None:
+def test_language_is_the_most_likely_of_those_it_knows() -> None:
     logits = np.zeros(N_TOKENS, np.float32)
     logits[65], logits[303] = 9, 1
     assert RULES.language(logits) == 303

@@ -75,27 +75,27 @@ def test_cosine_of_rows() -> None:
     np.testing.assert_allclose(row_cosines(one, other), [1, 2**-0.5, 0, -1])
 
 
-def drawn(n: int, *, pictures: bool = True) -> list[Question]:
-    return list(islice(questions(pictures=pictures), n))
+def drawn(n: int, *, images: bool = True) -> list[Question]:
+    return list(islice(questions(images=images), n))
 
 
 def test_prompts_are_the_same_every_time() -> None:
     for first, second in zip(drawn(30), drawn(30), strict=True):
         assert first.text == second.text
-        assert np.array_equal(first.picture, second.picture)
+        assert np.array_equal(first.image, second.image)
 
 
 def test_prompts_about_one_scene_differ() -> None:
     scenes: dict[int, list[str]] = {}
     for question in drawn(60):
-        if question.picture is not None:
-            scenes.setdefault(id(question.picture), []).append(question.text)
+        if question.image is not None:
+            scenes.setdefault(id(question.image), []).append(question.text)
     assert all(len(set(texts)) == len(texts) for texts in scenes.values())
     assert len(scenes) > 10
 
 
 def test_scenes_differ_and_have_shapes() -> None:
-    scenes = {question.picture.tobytes(): question.picture for question in drawn(60) if question.picture is not None}
+    scenes = {question.image.tobytes(): question.image for question in drawn(60) if question.image is not None}
     assert len(scenes) > 10
     for scene in scenes.values():
         assert scene.dtype == np.uint8
@@ -104,8 +104,8 @@ def test_scenes_differ_and_have_shapes() -> None:
 
 
 def test_text_prompts_hardly_repeat() -> None:
-    texts = [question.text for question in drawn(300, pictures=False)]
-    assert all(question.picture is None for question in drawn(300, pictures=False))
+    texts = [question.text for question in drawn(300, images=False)]
+    assert all(question.image is None for question in drawn(300, images=False))
     assert len(set(texts)) > 200
 
 
@@ -162,12 +162,12 @@ def nudged(tensor: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 def test_prompts_that_never_fit_are_an_error(checkpoint_of: CheckpointOf, bundle_of: BundleOf, tmp_path: Path) -> None:
     path = bundle_of(checkpoint_of(replace(TINY_TEXT, context=8)), "int8")
     with pytest.raises(CertificateError, match="no prompt fits a context of 8"):
-        next(answer_all(Bundle.open(path), questions(pictures=False), logits=tmp_path / "logits"))
+        next(answer_all(Bundle.open(path), questions(images=False), logits=tmp_path / "logits"))
 
 
 def test_answers_end_where_the_context_does(checkpoint_of: CheckpointOf, bundle_of: BundleOf, tmp_path: Path) -> None:
     path = bundle_of(checkpoint_of(replace(TINY_TEXT, context=32)), "int8")
-    transcript = next(answer_all(Bundle.open(path), questions(pictures=False), logits=tmp_path / "logits"))
+    transcript = next(answer_all(Bundle.open(path), questions(images=False), logits=tmp_path / "logits"))
     stops = Bundle.open(path).manifest.prompt.stop_ids
     full = [answer for answer in transcript.answers if answer.ids[-1] not in stops]
     assert full
@@ -179,7 +179,7 @@ def test_answers_end_where_the_context_does(checkpoint_of: CheckpointOf, bundle_
 
 AGREEMENT = Measured(
     agreement=measure.Agreement(2000, 0.02, 0.2, 0.5, 0.95, 3.0), image_cosine=Cosines(0.99, 0.9, 64), n_prompts=40,
-    n_pictures=9,
+    n_images=9,
 )  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def test_missed_thresholds_say_by_how_much() -> None:
     assert verify.missed(AGREEMENT, thresholds) == [
         "mean KL divergence 0.02 is 0.01 over max_mean_kl 0.01",
         "top-1 agreement 0.95 is 0.04 under min_top1 0.99",
-        "mean cosine of picture embeds 0.99 is 0.005 under min_image_cosine 0.995",
+        "mean cosine of picture embeddings 0.99 is 0.005 under min_image_cosine 0.995",
     ]
 
 
@@ -200,7 +200,7 @@ def test_reached_thresholds_are_silent(thresholds: Thresholds) -> None:
     assert verify.missed(AGREEMENT, thresholds) == []
 
 
-def test_text_only_bundle_has_no_picture_threshold() -> None:
+def test_text_only_bundle_has_no_image_threshold() -> None:
     assert verify.missed(replace(AGREEMENT, image_cosine=None), Thresholds(min_image_cosine=1.0)) == []
 
 

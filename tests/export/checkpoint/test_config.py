@@ -51,8 +51,8 @@ def yasa(changes: Mapping[str, object] | None = None, **shapes: tuple[int, ...])
     return parse(changed(YASA, changes or {}), preprocessor=None, shapes=named)
 
 
-def yasa2(changes: Mapping[str, object] | None = None, picture: Mapping[str, object] | None = None) -> ModelConfig:
-    return parse(changed(YASA2, changes or {}), preprocessor=picture, shapes={})
+def yasa2(changes: Mapping[str, object] | None = None, image: Mapping[str, object] | None = None) -> ModelConfig:
+    return parse(changed(YASA2, changes or {}), preprocessor=image, shapes={})
 
 
 @pytest.mark.parametrize(
@@ -329,16 +329,16 @@ def test_the_number_of_tiles_comes_from_the_first_key_that_is_there(keys: Mappin
 
 
 def test_preprocessing_is_taken_from_its_file_where_given() -> None:
-    picture = {"resample": 3, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 1], "crop_pct": 0.9}
-    vision = yasa2(None, picture).vision
+    image = {"resample": 3, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 1], "crop_pct": 0.9}
+    vision = yasa2(None, image).vision
     assert vision is not None
     assert (vision.resample, vision.mean, vision.std) == ("bicubic", (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     assert vision.crop_share == 0.9
-    assert not any("preprocessor" in note for note in yasa2(None, picture).notes)
+    assert not any("preprocessor" in note for note in yasa2(None, image).notes)
 
 
 @pytest.mark.parametrize(
-    ("picture", "error", "reason"),
+    ("image", "error", "reason"),
     [
         ({"resample": 0}, UnsupportedError, "resample is 0"),
         ({"resample": "bicubic"}, ConfigError, "resample is 'bicubic'"),
@@ -349,9 +349,9 @@ def test_preprocessing_is_taken_from_its_file_where_given() -> None:
         ({"crop_pct": 1.5}, ConfigError, "crop_pct is 1.5"),
     ],
 )
-def test_bad_preprocessing_is_named(picture: Mapping[str, object], error: type[ExportError], reason: str) -> None:
+def test_bad_preprocessing_is_named(image: Mapping[str, object], error: type[ExportError], reason: str) -> None:
     with pytest.raises(error, match=rf"preprocessor_config\.json: {reason}"):
-        yasa2(None, picture)
+        yasa2(None, image)
 
 
 @pytest.mark.parametrize(
@@ -488,6 +488,6 @@ SCALING = st.fixed_dictionaries(
 @given(
     st.sampled_from(KEYS), JSON | SCALING, st.dictionaries(st.sampled_from(["resample", "image_std", "crop_pct"]), JSON)
 )
-def test_any_value_of_any_key_is_read_or_refused(key: str, value: object, picture: Mapping[str, object]) -> None:
+def test_any_value_of_any_key_is_read_or_refused(key: str, value: object, image: Mapping[str, object]) -> None:
     with contextlib.suppress(ExportError):
-        yasa2({key: value}, picture)
+        yasa2({key: value}, image)

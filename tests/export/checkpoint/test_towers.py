@@ -24,8 +24,8 @@ SOUND = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "enco
 HEARD = {"model.audio_model.conv1.weight": (1,)}
 
 
-def siglip(changes: Mapping[str, object] | None = None, picture: Mapping[str, object] | None = None) -> ModelConfig:
-    return parse(changed(SIGLIP, changes or {}), preprocessor=picture, shapes={})
+def siglip(changes: Mapping[str, object] | None = None, image: Mapping[str, object] | None = None) -> ModelConfig:
+    return parse(changed(SIGLIP, changes or {}), preprocessor=image, shapes={})
 
 
 def flash(changes: Mapping[str, object] | None = None) -> ModelConfig:
@@ -63,7 +63,7 @@ def test_siglip_keys_that_are_absent_are_those_of_transformers() -> None:
 
 
 def test_siglip_takes_what_the_preprocessor_says() -> None:
-    found = tower(siglip(picture={"resample": 2, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}))
+    found = tower(siglip(image={"resample": 2, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}))
     assert (found.resample, found.mean, found.std) == ("bilinear", (0.1, 0.2, 0.3), (1, 2, 3))
 
 
@@ -97,7 +97,7 @@ def test_what_siglip_cannot_be_is_named(change: dict[str, object], error: type[E
 
 def test_siglip_resampling_by_another_filter_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"preprocessor_config\.json: resample is 1: only 2"):
-        siglip(picture={"resample": 1})
+        siglip(image={"resample": 1})
 
 
 def test_flash_is_a_llama_whose_whole_head_rotates() -> None:

@@ -15,10 +15,10 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from edge.bundle.manifest import Bundle
-from edge.chat.prompt import Sound, Turn, pieces
+from edge.chat.prompt import DecodedAudio, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.layout import lay_out
-from edge.engine.pieces import Piece, Wave
+from edge.engine.pieces import Audio, Piece
 from edge.engine.session import open_session
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import NonFiniteError
@@ -86,8 +86,8 @@ def hear(checkpoint: Path) -> Hear:
     return run
 
 
-def sounds() -> list[Sound]:
-    return [Sound(samples, digest(samples)) for samples in map(noise, LENGTHS_S)]
+def sounds() -> list[DecodedAudio]:
+    return [DecodedAudio(samples, digest(samples)) for samples in map(noise, LENGTHS_S)]
 
 
 def prompt_of(bundle: Bundle) -> list[Piece]:
@@ -103,7 +103,7 @@ def test_manifest_says_how_sound_is_heard(bundle: Bundle) -> None:
 
 def test_logits_after_sounds_are_those_of_transformers(checkpoint: Path, bundle: Bundle, hear: Hear) -> None:
     prompt, answer = prompt_of(bundle), [5, 6, 7]
-    waves = [piece for piece in prompt if isinstance(piece, Wave)]
+    waves = [piece for piece in prompt if isinstance(piece, Audio)]
     assert [wave.n_tokens for wave in waves] == [4, 25, 59]
     with Engine.open(bundle.path) as engine:
         found = engine.score(prompt, answer)
@@ -178,7 +178,7 @@ def test_siglip_may_hear_too(checkpoint_of: CheckpointOf, bundle_of: BundleOf) -
 
 def test_a_sound_of_no_numbers_is_an_error_that_says_so(bundle: Bundle) -> None:
     samples = np.full(1600, np.nan, np.float32)
-    prompt = pieces([Turn("user", (Sound(samples, digest(samples)),))], bundle.manifest)
+    prompt = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], bundle.manifest)
     with Engine.open(bundle.path) as engine:
         with pytest.raises(NonFiniteError, match="a window of a sound"):
             engine.score(prompt, [5])

@@ -117,7 +117,7 @@ def one_hot(token: int, bundle: Bundle) -> np.ndarray:
     return logits
 
 
-def test_a_conversation_is_answered_and_a_picture_refused(bundle: Bundle) -> None:
+def test_a_conversation_is_answered_and_a_image_refused(bundle: Bundle) -> None:
     with Engine.open(bundle.path) as engine:
         (*_, last) = engine.stream(pieces(TALK, bundle.manifest), options(3))
         assert last.output_tokens == 3

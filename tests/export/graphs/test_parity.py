@@ -15,7 +15,7 @@ from transformers import ConvNextV2Config, ConvNextV2Model, LlamaForCausalLM
 import edge.engine.layout
 from edge.bundle.manifest import Bundle
 from edge.chat import next_logits
-from edge.chat.prompt import Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
 from edge.media.image import digest, tiles
@@ -30,7 +30,7 @@ from tests.export.graphs import llama
 
 TOLERANCE = 1e-3
 TIE = 1e-4
-SMALL_PICTURE, LARGE_PICTURE = (300, 240), (700, 500)  # one tile, and four cells with the whole picture
+SMALL_IMAGE, LARGE_IMAGE = (300, 240), (700, 500)  # one tile, and four cells with the whole picture
 
 FORMS = {
     "split": TINY,
@@ -50,7 +50,7 @@ FORMS = {
 
 
 class Torch:
-    """The reference model: rows in, logits out; and a tile to its embeds."""
+    """The reference model: rows in, logits out; and a tile to its embeddings."""
 
     def __init__(self, checkpoint: Path, shape: Shape) -> None:
         torch.set_num_threads(1)
@@ -108,17 +108,17 @@ def positions(n_cells: int, n_channels: int) -> torch.Tensor:
     return torch.cat(halves, 1)[:n_cells].float()
 
 
-def rows_of(model: Torch, keys: list[object], pictures: dict[str, torch.Tensor]) -> torch.Tensor:
+def rows_of(model: Torch, keys: list[object], images: dict[str, torch.Tensor]) -> torch.Tensor:
     """What the decoder reads: (S, H)."""
-    return torch.stack([pictures[key[0]][key[1]] if isinstance(key, tuple) else model.embedding[key] for key in keys])
+    return torch.stack([images[key[0]][key[1]] if isinstance(key, tuple) else model.embedding[key] for key in keys])
 
 
 def embeds_of(model: Torch, bundle: Bundle, transcript: Transcript) -> dict[str, torch.Tensor]:
     spec = bundle.manifest.vision
-    return {key: torch.cat([model.tile(tile) for tile in tiles(rgb, spec)]) for key, rgb in transcript.pictures.items()}
+    return {key: torch.cat([model.tile(tile) for tile in tiles(rgb, spec)]) for key, rgb in transcript.images.items()}
 
 
-def picture(size: tuple[int, int]) -> np.ndarray:
+def image(size: tuple[int, int]) -> np.ndarray:
     random = np.random.default_rng(7)
     return random.integers(0, 256, (size[1], size[0], 3), np.uint8)
 
@@ -128,11 +128,11 @@ def asked(shape: Shape) -> list[Question]:
     text = [Question(each, None) for each in texts]
     if shape.tower is None:
         return text
-    return [*text[:2], Question("What is this?", picture(SMALL_PICTURE)), Question("And this?", picture(LARGE_PICTURE))]
+    return [*text[:2], Question("What is this?", image(SMALL_IMAGE)), Question("And this?", image(LARGE_IMAGE))]
 
 
 def prompt_of(question: Question, bundle: Bundle) -> list[Piece]:
-    shown = () if question.picture is None else (Picture(question.picture, digest(question.picture)),)
+    shown = () if question.image is None else (DecodedImage(question.image, digest(question.image)),)
     return pieces([Turn("user", (*shown, question.text))], bundle.manifest)
 
 
@@ -161,12 +161,12 @@ def test_greedy_answers_are_those_of_transformers(
     plain = checkpoint_of(replace(shape, form="split", prefix=TINY.prefix)) if shape.form != "split" else checkpoint
     model = Torch(plain, TINY if shape.form != "split" else shape)
     bundle, transcript, rows = transcribe(bundle_of(checkpoint, "fp32"), shape, tmp_path)
-    pictures = embeds_of(model, bundle, transcript)
-    for key, expected in pictures.items():
+    images = embeds_of(model, bundle, transcript)
+    for key, expected in images.items():
         np.testing.assert_allclose(transcript.embeds[key], expected.numpy(), atol=1e-4)
     n_ties = n_tokens = 0
     for answer, found in split(transcript, rows):
-        read = rows_of(model, [*answer.prompt.keys, *answer.ids[:-1]], pictures)
+        read = rows_of(model, [*answer.prompt.keys, *answer.ids[:-1]], images)
         expected = model.logits(read)[len(answer.prompt) - 1 :]
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
         second, first = np.sort(expected, axis=1)[:, -2:].T
@@ -191,7 +191,7 @@ def test_cached_decode_equals_full_recompute(
 
 
 def test_chunked_equals_whole(fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    question = Question("Tell me about the sea, " * 20, picture(LARGE_PICTURE))
+    question = Question("Tell me about the sea, " * 20, image(LARGE_IMAGE))
     results = []
     for rows in (1024, 256, 64, 24, 16):
         monkeypatch.setattr(edge.engine.layout, "MAX_CHUNK", rows)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 from edge.bundle.manifest import Bundle
-from edge.chat.prompt import Clip, Picture, Turn, pieces
+from edge.chat.prompt import DecodedImage, DecodedVideo, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.layout import lay_out
 from edge.engine.pieces import Control, Media, Piece
@@ -76,8 +76,8 @@ def scenes() -> list[np.ndarray]:
     return [random.integers(0, 256, (height, width, 3), np.uint8) for width, height in ((40, 30), (90, 70), (200, 60))]
 
 
-def seen(rgb: np.ndarray) -> Picture:
-    return Picture(rgb, digest(rgb))
+def seen(rgb: np.ndarray) -> DecodedImage:
+    return DecodedImage(rgb, digest(rgb))
 
 
 def expected_logits(checkpoint: Path, bundle: Bundle, prompt: list[Piece], embeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_manifest_says_what_siglip_wants(bundle: Bundle) -> None:
     assert (manifest.vision.resample, manifest.vision.mean, manifest.vision.std) == ("bicubic", (0.5,) * 3, (0.5,) * 3)
 
 
-def test_logits_after_pictures_are_those_of_transformers(
+def test_logits_after_images_are_those_of_transformers(
     checkpoint: Path, bundle: Bundle, look: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     shown = [seen(rgb) for rgb in scenes()]
@@ -113,11 +113,11 @@ def test_logits_after_pictures_are_those_of_transformers(
     np.testing.assert_allclose(found, expected[-3:], atol=TOLERANCE)
 
 
-def test_logits_after_a_film_are_those_of_transformers(
+def test_logits_after_a_video_are_those_of_transformers(
     checkpoint: Path, bundle: Bundle, look: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     frames = tuple(seen(scene(np.random.default_rng(seed))) for seed in (1, 2))
-    prompt = pieces([Turn("user", (Clip(frames, (0, 3)), "What moves?"))], bundle.manifest)
+    prompt = pieces([Turn("user", (DecodedVideo(frames, (0, 3)), "What moves?"))], bundle.manifest)
     media = [piece for piece in prompt if isinstance(piece, Media)]
     embeds = {each.digest: look(frame_tile(each.rgb, bundle.manifest.vision)) for each in media}
     assert len(embeds) == 2
@@ -149,7 +149,7 @@ def test_certificate_reference_sees_like_transformers(
 
 
 @pytest.mark.parametrize("tile_px", [56, 98, 392])
-def test_tiles_are_those_of_the_image_processor_whole_picture_first(bundle: Bundle, tile_px: int) -> None:
+def test_tiles_are_those_of_the_image_processor_whole_image_first(bundle: Bundle, tile_px: int) -> None:
     spec = replace(bundle.manifest.vision, tile_px=tile_px)
     processor = SiglipImageProcessor(size={"height": tile_px, "width": tile_px})
     rgb = np.random.default_rng(1).integers(0, 256, (tile_px * 2, tile_px * 2, 3), np.uint8)
@@ -159,9 +159,9 @@ def test_tiles_are_those_of_the_image_processor_whole_picture_first(bundle: Bund
     expected = processor(shown, return_tensors="np")["pixel_values"]
     found = np.stack(list(tiles(rgb, spec)))
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    film = np.random.default_rng(2).integers(0, 256, (70, 300, 3), np.uint8)
-    expected = processor(Image.fromarray(film), return_tensors="np")["pixel_values"][0]
-    np.testing.assert_allclose(frame_tile(film, spec), expected, atol=1e-6)
+    video = np.random.default_rng(2).integers(0, 256, (70, 300, 3), np.uint8)
+    expected = processor(Image.fromarray(video), return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(frame_tile(video, spec), expected, atol=1e-6)
 
 
 def test_a_checkpoint_with_another_tower_is_refused(tmp_path: Path) -> None:

@@ -256,8 +256,8 @@ def test_scores_are_those_of_the_model(engine: Engine) -> None:
     how = Options(8, 0.0, 1.0, 512, 0.0, 0.0, 0, (), fresh=True, top_logprobs=3)
     last = engine.stream(ask(engine, "Hi"), how).result()
     assert len(last.scores) == last.output_tokens
-    for score in last.scores:  # greedy: the likeliest token is the one chosen
-        assert score.likeliest[0] == (score.data, score.log_probability)
-        assert len(score.likeliest) == 3 and [value for _, value in score.likeliest] == sorted(
-            (value for _, value in score.likeliest), reverse=True
+    for score in last.scores:  # greedy: the most likely token is the one chosen
+        assert score.most_likely[0] == (score.data, score.log_probability)
+        assert len(score.most_likely) == 3 and [value for _, value in score.most_likely] == sorted(
+            (value for _, value in score.most_likely), reverse=True
         )
