@@ -7,7 +7,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
-from edge.bundle import manifest
+from edge import version
 
 if TYPE_CHECKING:
     from edge import chat as chat
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from edge.types import ValidationError as ValidationError
     from edge.types import ValidationErrorLocItem as ValidationErrorLocItem
 
-__version__ = manifest.RUNTIME_VERSION
+__version__ = version.RUNTIME_VERSION
 
 # Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
 logging.getLogger("edge").addHandler(logging.NullHandler())

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from edge.bundle.manifest import RUNTIME_VERSION
 from edge.commands.chat import chat
 from edge.commands.console import fail, markup, reason
 from edge.commands.detect import detect
@@ -20,6 +19,7 @@ from edge.commands.serve import serve
 from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
 from edge.errors import EdgeError
+from edge.version import RUNTIME_VERSION
 
 # What writing to a file or a pipe fails with.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from edge.bundle.bundle import Bundle
 from edge.bundle.manifest import (
     CERTIFICATE,
     FORMAT,
     MANIFEST,
     AudioSpec,
-    Bundle,
     FileEntry,
     Manifest,
     MemorySpec,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from edge.bundle.bundle import SpeechBundle
 from edge.bundle.manifest import (
     CERTIFICATE,
     FORMAT,
@@ -12,7 +13,6 @@ from edge.bundle.manifest import (
     MemorySpec,
     RecipeRecord,
     Source,
-    SpeechBundle,
     SpeechManifest,
     dump_manifest,
 )

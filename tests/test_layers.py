@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Rooms from the bottom up: what stands in one row may not import each other.
 EDGE_ROWS = (
-    ("errors", "extras"),
+    ("errors", "extras", "version"),
     ("types", "limits"),
     ("bundle",),
     ("media",),
@@ -46,7 +46,7 @@ RANKS = {
     for room in row
 }
 DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
-FROM_EDGE = {"edge.bundle.manifest", "edge.errors", "edge.extras"}
+FROM_EDGE = {"edge.bundle.bundle", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version"}
 # What runs a bundle to certify it.
 MEASURING = {
     "export.certificate.verify",

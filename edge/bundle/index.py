@@ -10,7 +10,8 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import CERTIFICATE, MANIFEST, read_small
+from edge.bundle.bundle import read_small
+from edge.bundle.manifest import CERTIFICATE, MANIFEST
 from edge.bundle.strict_json import load, read
 from edge.errors import BundleError
 

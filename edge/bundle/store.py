@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from edge.bundle import aliases as naming
+from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, index
-from edge.bundle import manifest as manifest_module
 from edge.bundle.choices import aliases, change_aliases, companions, locked, set_companions, settle, sync_folder
 from edge.bundle.choices import default_id as default_id
 from edge.bundle.choices import models_folder as models_folder
@@ -190,7 +190,7 @@ def verify(stored: Stored) -> tuple[list[str], bool]:
     They are where the bundle is installed: the index has a digest of them. For the embedded bundle and for any other
     folder, only what the manifest lists is. Writes nothing.
     """
-    problems = manifest_module.verify(stored.path)
+    problems = bundle_files.verify(stored.path)
     folder = None if stored.embedded else stored.path.parent
     if folder is None or folder != models_folder():
         return problems, False
@@ -356,7 +356,7 @@ def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progre
                 if progress is not None:
                     progress(min(n_done, n_needed), n_needed)
         sync_folder(partial)
-        problems = [problem.replace(str(partial), str(source)) for problem in manifest_module.verify(partial)]
+        problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
         if problems:
             raise BundleError("; ".join(problems))
         index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
@@ -386,7 +386,7 @@ def _waits_for_sync(source: Path, bundle_id: str, folder: Path) -> bool:
         known = index.entry(folder, bundle_id)
     if known is None or known.synced or not target.exists():
         return False
-    return known.sha256 == index.digest(target) == index.digest(source) and not manifest_module.verify(target)
+    return known.sha256 == index.digest(target) == index.digest(source) and not bundle_files.verify(target)
 
 
 def _refuse_checkpoint(path: Path) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.bundle import manifest, store
-from edge.bundle.manifest import RUNTIME_VERSION
+from edge.bundle import bundle, store
 from edge.bundle.store import Stored
 from edge.errors import EdgeError, UnknownModelError
 from edge.models import find
+from edge.version import RUNTIME_VERSION
 
 if TYPE_CHECKING:
     from edge.engine.engine import Engine
@@ -68,7 +68,7 @@ def examine(model: str | None) -> Iterator[Check]:
     except EdgeError as error:
         yield Check("bundle", str(error), good=False)
         return
-    problems = manifest.verify(stored.path)
+    problems = bundle.verify(stored.path)
     yield Check("bundle", "; ".join(problems) or f"{stored.id}: {stored.n_bytes} bytes verified", good=not problems)
     if not problems:
         yield _first_token(stored)

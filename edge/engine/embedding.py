@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 
 F32 = npt.NDArray[np.float32]
 FILE = "embedding.bin"

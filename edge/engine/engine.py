@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import store
+from edge.bundle.bundle import Bundle
 from edge.bundle.loaded import LoadedFiles
-from edge.bundle.manifest import Bundle, Manifest
+from edge.bundle.manifest import Manifest
 from edge.engine.answer import Answer, Ends, Options, check
 from edge.engine.audio_tower import AudioTower
 from edge.engine.cache import Cache, default_context

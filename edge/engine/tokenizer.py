@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import tokenizers
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.errors import BundleError, TextError
 
 FILE = "tokenizer.json"

@@ -3,9 +3,9 @@
 import functools
 from collections.abc import Mapping
 
-from edge.bundle.manifest import RUNTIME_VERSION
 from edge.server.openapi_requests import chat_request, completion_request, legacy_request
 from edge.server.openapi_shapes import ANY_OBJECT, COUNT, STRING, Fields, closed, listed, shape
+from edge.version import RUNTIME_VERSION
 
 _REASONED: Fields = {"reasoning_content": STRING}  # of models that reason
 _REASONS = ["stop", "length", "tool_calls"]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edge.bundle.bundle import SpeechBundle
 from edge.bundle.loaded import LoadedFiles
-from edge.bundle.manifest import SpeechBundle, SpeechSpec
+from edge.bundle.manifest import SpeechSpec
 from edge.engine.session import check_shapes, failure_of, open_session, run_options, thread_count
 from edge.engine.tokenizer import text_pieces
 from edge.errors import EdgeError, EngineClosed, NonFiniteError, ParameterError

@@ -9,7 +9,8 @@ from typing import BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import Bundle, Manifest, VisionSpec
+from edge.bundle.bundle import Bundle
+from edge.bundle.manifest import Manifest, VisionSpec
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.cache import Cache
 from edge.engine.decoder import Decoder

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import Bundle, Manifest, VisionSpec
+from edge.bundle.bundle import Bundle
+from edge.bundle.manifest import Manifest, VisionSpec
 from edge.media.image import tile_count, tiles
 from export.certificate import reference
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows

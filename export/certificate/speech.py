@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import RUNTIME_VERSION, SpeechManifest
+from edge.bundle.manifest import SpeechManifest
 from edge.errors import EdgeError
 from edge.media.mel import FRAME_SAMPLES, SAMPLE_RATE_HZ, log_mel
 from edge.speech.transcriber import Speech
+from edge.version import RUNTIME_VERSION
 from export.certificate.compare import Agreement, Comparison, row_cosines
 from export.errors import CertificateError
 from export.recipe import Recipe

@@ -21,9 +21,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from edge.bundle.manifest import RUNTIME_VERSION, Bundle, Manifest
+from edge.bundle.bundle import Bundle
+from edge.bundle.manifest import Manifest
 from edge.engine.session import thread_count
 from edge.errors import EdgeError
+from edge.version import RUNTIME_VERSION
 from export.certificate.measure import Cost, Measured, measure
 from export.certificate.prompts import MAX_ANSWER, POSITIONS, SEED, Level
 from export.checkpoint.checkpoint import Checkpoint

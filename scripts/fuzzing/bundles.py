@@ -21,7 +21,7 @@ _OPEN_S = 60.0
 # Reads folders from standard input, one a line; answers each with a line: what became of it.
 _OPENER = """
 import sys
-from edge.bundle.manifest import verify
+from edge.bundle.bundle import verify
 from edge.engine.engine import Engine
 from edge.errors import EdgeError
 for line in sys.stdin:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import Bundle, verify
+from edge.bundle.bundle import Bundle, verify
 from edge.chat import next_logits
 from edge.engine.engine import Engine
 from export import build as building
@@ -36,7 +36,7 @@ N_KILLS = 20
 KILLER = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
-from edge.bundle.manifest import verify
+from edge.bundle.bundle import verify
 from export.build import build
 from export.pack import PREFIX
 import export.certificate.reference, onnx

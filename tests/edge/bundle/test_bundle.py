@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.bundle.bundle import Bundle, verify
 from edge.bundle.manifest import (
     MANIFEST,
-    RUNTIME_VERSION,
     AudioSpec,
-    Bundle,
     FileEntry,
     Manifest,
     MemorySpec,
@@ -28,10 +27,10 @@ from edge.bundle.manifest import (
     VisionSpec,
     dump_manifest,
     parse_manifest,
-    verify,
 )
 from edge.errors import STATUS, BundleError, EdgeError, status_of
 from edge.limits import Limits
+from edge.version import RUNTIME_VERSION
 
 TEXT = TextSpec(8, 1, 2, 1, 4, 16, 32, 64, 1.0, 10000.0, 1e-5, 1.0, "fp32")
 VISION = VisionSpec(64, 8, 4, 4, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.875, "cells-first", 6)

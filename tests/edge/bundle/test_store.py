@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import store
+from edge.bundle.bundle import verify
 from edge.bundle.manifest import (
     CERTIFICATE,
     MANIFEST,
@@ -26,7 +27,6 @@ from edge.bundle.manifest import (
     Source,
     TextSpec,
     dump_manifest,
-    verify,
 )
 from edge.errors import BundleError, UnknownModelError
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from edge import cli, models
 from edge.bundle import store
-from edge.bundle.manifest import MANIFEST, RUNTIME_VERSION, FileEntry, dump_manifest
+from edge.bundle.manifest import MANIFEST, FileEntry, dump_manifest
 from edge.bundle.store import Stored
 from edge.commands import checkup
 from edge.engine.pieces import Control, Media, Text
 from edge.errors import NonFiniteError
+from edge.version import RUNTIME_VERSION
 from tests.edge.fake_engine import FakeEngine, manifest
 
 Run = Callable[..., tuple[int, str, str]]

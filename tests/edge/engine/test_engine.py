@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import edge.engine.layout
-from edge.bundle.manifest import Bundle, FileEntry, dump_manifest, parse_manifest
+from edge.bundle.bundle import Bundle
+from edge.bundle.manifest import FileEntry, dump_manifest, parse_manifest
 from edge.chat import next_logits
 from edge.chat.prompt import Turn, pieces
 from edge.engine.answer import Answer, Ends

@@ -16,7 +16,7 @@ import pytest
 import edge
 from edge import ApiError, Reka
 from edge.bundle import store
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.chat.prompt import Transcript, Turn, pieces
 from edge.engine.pieces import Control, Text
 from edge.errors import BundleError, EngineClosed

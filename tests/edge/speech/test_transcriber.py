@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.errors import BundleChanged, BundleError, EngineClosed, NonFiniteError, ParameterError
 from edge.media.mel import log_mel
 from edge.speech.transcriber import Speech

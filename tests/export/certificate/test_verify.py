@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from export.build import Step, build
 from export.certificate import certify, measure, verify
 from export.certificate.answers import answer_all

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.chat.prompt import DecodedAudio, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.layout import lay_out

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.chat import next_logits
 from edge.chat.prompt import Turn, pieces
 from edge.engine.answer import Answer, Ends

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import ConvNextV2Config, ConvNextV2Model, LlamaForCausalLM
 
 import edge.engine.layout
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.chat import next_logits
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.engine import Engine

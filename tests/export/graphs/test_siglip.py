@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.bundle import Bundle
 from edge.chat.prompt import DecodedImage, DecodedVideo, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.layout import lay_out

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edge.bundle.manifest import SpeechBundle, SpeechManifest, dump_manifest, parse_manifest, verify
+from edge.bundle.bundle import SpeechBundle, verify
+from edge.bundle.manifest import SpeechManifest, dump_manifest, parse_manifest
 from edge.errors import BundleError
 from export.build import Step, build
 from export.errors import CertificateError, CheckpointError, ExportError, OutputError, TokenizerError
