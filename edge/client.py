@@ -54,10 +54,9 @@ class Reka:
     else the embedded one). aliases: further model names. threads, context: of the engine (default: what the machine
     has). files: whether messages may name local files, True, False or a folder they must lie in. allow_media: hosts
     that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
-    request may hold. speech: id or folder of the speech bundle that turns sounds into text for bundles without an audio
-    tower (default: the companion that `edge models companion` names). verify: read every byte of the bundle before it
-    is loaded. Clients on one bundle share its engine; the last
-    one closed frees it.
+    request may hold. speech: id or folder of the speech-to-text model for bundles without an audio tower (default: the
+    one that `edge models speech` sets). verify: read every byte of the bundle before it is loaded. Clients on one
+    bundle share its engine; the last one closed frees it.
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
 

@@ -152,7 +152,7 @@ class Models:
 
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
     aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time. speech: an id, or the folder,
-    of the speech bundle that listens for them; None: the companion that `edge models companion` names for each.
+    of their speech-to-text model; None: the one that `edge models speech` sets for each.
     verify: read every byte of a bundle before it is loaded.
     EDGE_ALIAS and `edge models alias` give further names. Raises: UnknownModelError, BundleError; ParameterError when a
     bundle is open with other settings, and for an EDGE_ALIAS that is not one.
@@ -207,7 +207,7 @@ class Models:
         return self._hold(stored).engine()
 
     def listener(self, name: str) -> SpeechCompanion | None:
-        """Return what listens for a chat bundle, by the bundle's id, None when nothing does."""
+        """Return the speech-to-text model of a chat bundle, by the bundle's id; None without one."""
         companion = None if self._speech else store.companion(name)
         stored = self._speech or next((s for s in store.bundles("speech") if s.id == companion), None)
         if stored is None:

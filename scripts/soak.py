@@ -254,7 +254,7 @@ def main() -> None:
         counts = f"{len(state.threads)} threads, {state.descriptors} descriptors, {state.children} children"
         print(f"held:    {counts} {when}")
     for each in found:
-        print(f"BAD      {each}")
+        print(f"FAIL     {each}")
     sys.exit(1 if found else 0)
 
 

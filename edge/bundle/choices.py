@@ -53,13 +53,13 @@ def companions() -> dict[str, str]:
         found = json.loads((models_folder() / _COMPANIONS).read_bytes()[:_MAX_BYTES])
     except (OSError, BundleError, ValueError, RecursionError):
         return {}
-    return {str(chat): str(ears) for chat, ears in found.items()} if isinstance(found, dict) else {}
+    return {str(chat): str(speech) for chat, speech in found.items()} if isinstance(found, dict) else {}
 
 
 def set_companions(companions: Mapping[str, str]) -> None:
     """Remember speech ids by chat ids. Raises: BundleError."""
     text = json.dumps(companions, sort_keys=True, indent=1)
-    _write(_COMPANIONS, lambda: text, "the companion cannot be set")
+    _write(_COMPANIONS, lambda: text, "the speech-to-text model cannot be set")
 
 
 def aliases() -> dict[str, str]:

@@ -91,7 +91,7 @@ class VisionSpec:
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How a sound becomes embeds: a window of log-mel frames (10 ms each) gives tokens_per_window of them."""
+    """How audio becomes embeddings: a window of log-mel frames (10 ms each) gives tokens_per_window of them."""
 
     n_mels: int
     window_frames: int

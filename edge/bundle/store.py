@@ -179,7 +179,7 @@ def remove(name: str) -> None:
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
     known = companions()
-    left = {chat: ears for chat, ears in known.items() if name not in (chat, ears)}
+    left = {chat: speech for chat, speech in known.items() if name not in (chat, speech)}
     if left != known:
         set_companions(left)
 
@@ -219,14 +219,14 @@ def set_default(name: str) -> Stored:
 
 
 def companion(name: str) -> str | None:
-    """Return the id of the speech bundle that listens for a chat bundle, by the chat bundle's id; None without one."""
+    """Return the id of a chat bundle's speech-to-text model, by the chat bundle's id; None without one."""
     return companions().get(name)
 
 
 def set_companion(name: str, speech: str | None) -> tuple[Stored, Stored | None]:
-    """Have a speech bundle listen for a chat bundle, or none; returns both. Raises: UnknownModelError, BundleError."""
+    """Set the speech-to-text model of a chat bundle, or none; returns both. Raises: UnknownModelError, BundleError."""
     stored, listening = named(name), None if speech is None else named(speech, "speech")
-    known = {chat: ears for chat, ears in companions().items() if chat != stored.id}
+    known = {chat: used for chat, used in companions().items() if chat != stored.id}
     if listening is not None:
         known[stored.id] = listening.id
     set_companions(known)
@@ -312,7 +312,7 @@ def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelEr
     """Return the error for a name that no chat bundle answers to; wanted: what it stands for."""
     shown = repr(name[:200])
     if any(wanted in stored.names for stored in bundles("speech")):
-        way = f"edge models companion CHAT {name[:100]}"
+        way = f"edge models speech CHAT {name[:100]}"
         return UnknownModelError(f"{shown} turns speech into text and does not chat: {way}", name=name)
     missing = f"model {shown} is not installed"
     if wanted != name:

@@ -53,8 +53,8 @@ class Access:
     """What messages may name, and where it is decoded.
 
     files: which local files, all, none or those in a folder; remote: what may be fetched, None for nothing.
-    apart: whether strangers ask, so that pictures are decoded in the separate process, too; videos and PDFs always
-    are, for the libraries that read them write to the terminal, want threads of their own, and crash.
+    apart: whether clients are untrusted, so that images are decoded in the separate process, too; videos and
+    PDFs always are, for the libraries that read them write to the terminal, want threads of their own, and crash.
     """
 
     files: bool | Path = False
@@ -305,10 +305,8 @@ class _Opener:
         """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""
         name = self._spec.id
         if self._spec.audio is None and self._hearing.listener is None:
-            found = "it has no audio tower, and no companion is named that turns speech into text"
-            raise MediaError(
-                f"audio: {name} takes {self._taken()}; {found}: edge models companion {name} SPEECH-BUNDLE"
-            )
+            found = "it has no audio tower, and no speech-to-text model is set"
+            raise MediaError(f"audio: {name} takes {self._taken()}; {found}: edge models speech {name} SPEECH-BUNDLE")
 
     def _taken(self) -> str:
         kinds = ["text"] if self._spec.vision is None else ["text", "images", "videos", "PDFs"]

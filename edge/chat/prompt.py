@@ -46,7 +46,7 @@ class DecodedAudio:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a companion heard in a sound."""
+    """What a speech-to-text model heard in a piece of audio."""
 
     text: str
 

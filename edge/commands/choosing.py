@@ -67,7 +67,7 @@ def why_not(stored: "Stored", needs: Collection[Ability]) -> str:
     if missing[0] != "audio":
         return f"{said}, nor does any other that is installed: edge models install DIR"
     speech = [other.id for other in store.bundles("speech")]
-    way = f"edge models companion {stored.id} {speech[0] if speech else 'SPEECH-BUNDLE'}"
+    way = f"edge models speech {stored.id} {speech[0] if speech else 'SPEECH-BUNDLE'}"
     first = "" if speech else "none is installed that turns speech into text: edge models install DIR, then "
     return f"{said}; {first}{way}" if first else f"{said}; to have {speech[0]} turn it into text: {way}"
 

@@ -1,10 +1,13 @@
 """edge doctor and edge bench: what is wrong with this machine, and how fast it is."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commands.console import AsJson, ModelName, api_failures
+
+if TYPE_CHECKING:
+    from edge.commands.checkup import Check
 
 
 def doctor(model: ModelName = None) -> None:
@@ -15,9 +18,14 @@ def doctor(model: ModelName = None) -> None:
         healthy = True
         for check in examine(model):
             healthy = healthy and check.good
-            print(f"{'ok  ' if check.good else 'BAD '} {check.name + ':':<12} {check.found}")
+            print(line(check))
     if not healthy:
         raise typer.Exit(1)
+
+
+def line(check: "Check") -> str:
+    """Return what is printed for a check: ok or FAIL, its name, and what was found."""
+    return f"{'ok  ' if check.good else 'FAIL'} {check.name + ':':<12} {check.found}"
 
 
 def bench(

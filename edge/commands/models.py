@@ -122,24 +122,29 @@ def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) 
 
 
 @models.command()
-def companion(
+def speech(
     name: Annotated[str, typer.Argument(metavar="CHAT", help="Id or alias of a chat bundle.")],
-    speech: Annotated[str | None, typer.Argument(metavar="[SPEECH]", help="Id of a speech bundle.")] = None,
-    none: Annotated[bool, typer.Option("--none", help="Name none any more.")] = False,
+    chosen: Annotated[str | None, typer.Argument(metavar="[SPEECH]", help="Id of a speech bundle.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="Remove the setting.")] = False,
 ) -> None:
-    """Say which speech bundle turns sounds into text for a chat bundle; without one, show it."""
+    """Set the speech-to-text model of a chat bundle; without SPEECH, show it."""
     from edge.bundle import store
     from edge.commands.console import fail
 
-    if speech is not None and none:
+    if chosen is not None and none:
         fail("SPEECH and --none: expected one of them")
-    if speech is not None or none:
-        chat, listening = store.set_companion(name, speech)
-        chosen = None if listening is None else listening.id
+    if chosen is not None or none:
+        chat, bundle = store.set_companion(name, chosen)
+        current = None if bundle is None else bundle.id
     else:
         chat = store.named(name)
-        chosen = store.companion(chat.id)
-    print(f"{chosen} listens for {chat.id}" if chosen else f"nothing listens for {chat.id}")
+        current = store.companion(chat.id)
+    print(
+        f"{current} is the speech-to-text model of {chat.id}" if current else f"{chat.id} has no speech-to-text model"
+    )
+
+
+models.command("companion", hidden=True)(speech)  # its former name, for scripts that use it
 
 
 class _AliasGroup(TyperGroup):

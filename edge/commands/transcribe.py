@@ -52,7 +52,7 @@ def transcribe(
 
 
 def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
-    """Return the speech bundle to use: the one named, the default model's companion, else the first installed.
+    """Return the speech bundle to use: the one named, the one set for the default model, else the first installed.
 
     One that does not know the language or the task is passed by for one that does. Raises: ParameterError when none
     does, UnknownModelError, BundleError.
@@ -67,8 +67,8 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
         if not installed:
             fail("no speech bundle is installed: edge models install DIR, or --model DIR")
         chat = next(iter(store.bundles()), None)
-        companion = None if chat is None else store.companion(chat.id)
-        stored = next((other for other in installed if other.id == companion), installed[0])
+        preferred = None if chat is None else store.companion(chat.id)
+        stored = next((other for other in installed if other.id == preferred), installed[0])
     if _lacks(stored, language, task) is None:
         return stored
     able = [other for other in installed if _lacks(other, language, task) is None]

@@ -1,4 +1,4 @@
-"""A camera whose newest frame is always at hand: read in a thread, never queued, opened again when it went away."""
+"""A camera that always has its newest frame: read in a thread, never queued, opened again when it went away."""
 
 import logging
 import threading

@@ -59,7 +59,7 @@ class Event:
 
 
 class FrameSource(Protocol):
-    """What is watched: a `Camera`, or anything that has its newest frame at hand."""
+    """What is watched: a `Camera`, or anything that gives its newest frame."""
 
     @property
     def ended(self) -> bool:

@@ -9,7 +9,7 @@ F32 = npt.NDArray[np.float32]
 
 
 class EmbeddingCache:
-    """Embeds by digest; over the limit the least recently used leave first."""
+    """Embeddings by digest; over the limit the least recently used are evicted first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.nbytes = 0

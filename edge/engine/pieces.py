@@ -53,7 +53,7 @@ class Audio:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A tile whose embeddings are at hand. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeddings."""
+    """A tile whose embeddings are known. embeds: (n_tokens, H) float32; digest: equal ones mean equal embeddings."""
 
     embeds: F32
     digest: str

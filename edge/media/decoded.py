@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
-Json = Any  # what json.loads gives; it comes from a process that strangers' data may have taken over
+Json = Any  # what json.loads gives; it comes from a process that untrusted data may have taken over
 Options = Mapping[str, int | float | str | bool | None]
 Decode = Callable[[bytes, Options], "Decoded"]
 

@@ -1,4 +1,4 @@
-"""Dialling servers that a stranger named: public addresses only, the very one that was checked, and never too long."""
+"""Dialling servers that untrusted clients name: public addresses only, the one that was checked, never too long."""
 
 import contextlib
 import ipaddress

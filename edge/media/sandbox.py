@@ -1,4 +1,4 @@
-"""A separate process for decoding what strangers send: it may crash, swell or hang, and this one goes on."""
+"""A separate process for decoding untrusted media: it may crash, swell or hang, and this one goes on."""
 
 import contextlib
 import fcntl

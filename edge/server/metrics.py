@@ -50,7 +50,7 @@ class Metrics:
         self._gauges[name] = read
 
     def request(self, route: str, status: int) -> None:
-        """Count a request; route: one of a fixed few, so that strangers cannot make the list long."""
+        """Count a request; route: one of a fixed few, so that clients cannot make the list long."""
         with self._lock:
             self._requests[route, status] += 1
 

@@ -1,4 +1,4 @@
-"""The companion that listens for a chat bundle without ears: a speech bundle, opened when the first sound comes."""
+"""The speech-to-text model of a chat bundle without an audio tower: a speech bundle, opened with the first audio."""
 
 import threading
 import weakref
@@ -20,9 +20,9 @@ _OPENING = threading.Lock()
 
 
 class SpeechCompanion:
-    """Turns sounds into text, and remembers those it heard lately. Any thread may ask it.
+    """Transcribes audio, and keeps the latest transcripts. Safe to call from any thread.
 
-    Listeners on one bundle share what is loaded of it; it is freed with the last of them.
+    Instances on one bundle share the loaded model; it is freed with the last of them.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:

@@ -79,7 +79,7 @@ class AudioConfig:
 
     @property
     def tokens(self) -> int:
-        """Embeds of a window."""
+        """Embeddings of a window."""
         return self.n_positions // self.pool
 
 

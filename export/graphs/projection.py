@@ -1,4 +1,4 @@
-"""From the rows of a tower to embeds: average pooling over a grid, and the two linear layers of every tower."""
+"""From the rows of a tower to embeddings: average pooling over a grid, and the two linear layers of every tower."""
 
 import numpy as np
 

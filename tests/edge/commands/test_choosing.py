@@ -65,9 +65,9 @@ def test_the_way_out_is_a_command(installed: dict[str, list[Stored]]) -> None:
     words = stored("words", vision=False)
     installed["chat"] = [words]
     assert why_not(words, ["images"]).endswith("nor does any other that is installed: edge models install DIR")
-    assert why_not(words, ["audio"]).endswith("edge models install DIR, then edge models companion words SPEECH-BUNDLE")
+    assert why_not(words, ["audio"]).endswith("edge models install DIR, then edge models speech words SPEECH-BUNDLE")
     installed["speech"] = [stored("whisper")]
-    assert why_not(words, ["audio"]).endswith("to have whisper turn it into text: edge models companion words whisper")
+    assert why_not(words, ["audio"]).endswith("to have whisper turn it into text: edge models speech words whisper")
     assert why_not(stored("listening"), ["audio"]) == ""
 
 

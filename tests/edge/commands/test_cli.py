@@ -240,7 +240,7 @@ def test_doctor_names_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -
     status, out, _ = run("doctor")
     assert status == 1
     assert "ok   bundle:      reka-edge-tiny: 6136 bytes verified" in out
-    assert "BAD  answer:      none" in out
+    assert "FAIL answer:      none" in out
 
 
 def test_the_probe_tells_a_signal_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

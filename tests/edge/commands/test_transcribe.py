@@ -1,4 +1,4 @@
-"""edge transcribe and edge models companion, as typed."""
+"""edge transcribe and edge models speech, as typed."""
 
 from __future__ import annotations
 
@@ -139,21 +139,22 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     assert typed(monkeypatch, "transcribe", str(recording)) == 0
     capsys.readouterr()
     assert typed(monkeypatch, "models", "default", ears) == 1
-    assert "does not chat: edge models companion CHAT" in capsys.readouterr().err
+    assert "does not chat: edge models speech CHAT" in capsys.readouterr().err
 
-    assert typed(monkeypatch, "models", "companion", chat) == 0
-    assert capsys.readouterr().out == f"nothing listens for {chat}\n"
-    assert typed(monkeypatch, "models", "companion", chat, ears) == 0
-    assert capsys.readouterr().out == f"{ears} listens for {chat}\n"
+    assert typed(monkeypatch, "models", "speech", chat) == 0
+    assert capsys.readouterr().out == f"{chat} has no speech-to-text model\n"
+    assert typed(monkeypatch, "models", "speech", chat, ears) == 0
+    assert capsys.readouterr().out == f"{ears} is the speech-to-text model of {chat}\n"
     assert store.companion(chat) == ears
-    assert typed(monkeypatch, "models", "companion", chat, chat) == 1
+    assert typed(monkeypatch, "models", "speech", chat, chat) == 1
     assert "is not installed" in capsys.readouterr().err
-    assert typed(monkeypatch, "models", "companion", chat, "--none") == 0
+    assert typed(monkeypatch, "models", "companion", chat, ears) == 0  # the former name, hidden in the help
+    assert typed(monkeypatch, "models", "speech", chat, "--none") == 0
     assert store.companion(chat) is None
     store.set_companion(chat, ears)
     store.remove(ears)
     assert store.companion(chat) is None
-    assert typed(monkeypatch, "models", "companion", chat, ears) == 1
+    assert typed(monkeypatch, "models", "speech", chat, ears) == 1
 
 
 def test_speech_bundles_answer_no_chat(models: Path, speech_bundle: Path) -> None:

@@ -75,8 +75,8 @@ def test_companion_is_asked_for_the_bundle_it_is_named_for(
     with Reka(model=chat.id) as client:
         with pytest.raises(ApiError) as caught:
             asked(client, {"type": "audio", "audio": (samples, 16_000)})
-        assert "no companion is named" in detail(caught.value)
-        assert f"edge models companion {chat.id}" in detail(caught.value)
+        assert "no speech-to-text model is set" in detail(caught.value)
+        assert f"edge models speech {chat.id}" in detail(caught.value)
         store.set_companion(chat.id, ears.id)
         heard = asked(client, {"type": "audio", "audio": (samples, 16_000)})
         written = asked(client, {"type": "text", "text": text})
