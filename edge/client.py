@@ -167,7 +167,7 @@ class ChatClient:
     ) -> Generator[ChunkChatResponse, None, None]:
         """Yield the answer as it grows, each chunk with the whole text so far; closing it stops the generation.
 
-        Nothing is checked or run before the first chunk is asked for. Raises: ApiError. Source: chat-api, 1 and 2.
+        Nothing is checked or run before the first chunk. Raises: ApiError. Source: chat-interface.md, 1 and 2.
         """
         body = _body(locals())
         reply = self._door.start(self._door.read(body))
@@ -193,7 +193,7 @@ class ChatClient:
         use_search_engine: bool | None = None,
         request_options: Options | None = None,
     ) -> ChatResponse:
-        """Return the whole answer. Raises: ApiError, UnprocessableEntityError. Source: chat-api, 1 and 2."""
+        """Return the whole answer. Raises: ApiError, UnprocessableEntityError. Source: chat-interface.md, 1 and 2."""
         body = _body(locals())
         reply = self._door.start(self._door.read(body))
         last = None

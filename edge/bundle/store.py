@@ -95,7 +95,7 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
     first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
     Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle,
     ParameterError for an EDGE_ALIAS that is not one.
-    Source: chat-api, 5.
+    Source: chat-interface.md, 5.
     """
     candidates = [*([first] if first else []), *bundles(kind)]
     wanted = _followed(name, aliases, ids={stored.id for stored in candidates})

@@ -42,7 +42,7 @@ def parse_boxes(text: str) -> list[Box]:
 
     Forgiving: tags may be mismatched or missing on one side, a label goes for all boxes until the next one, corners may
     be swapped, what lies outside of the picture is cut off. What is no box is passed over, and so is one without area.
-    Source: reka-edge.md, 4.
+    Source: model-family.md, 4.
     """
     text = _CUT_TAG.sub("", text[:_MAX_CHARS])
     boxes: list[Box] = []

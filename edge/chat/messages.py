@@ -89,7 +89,7 @@ class Problems:
 def read_messages(messages: object, problems: Problems, limits: Limits) -> list[Message]:
     """Check the shape of messages and count what they hold; what is wrong goes to `problems`.
 
-    Raises: TextError for half a surrogate pair in a text. Source: chat-api, 2.
+    Raises: TextError for half a surrogate pair in a text. Source: chat-interface.md, 2.
     """
     loc: Loc = ("body", "messages")
     if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):

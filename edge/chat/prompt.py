@@ -105,7 +105,7 @@ def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] =
 
     Adjacent text is one Text, adjacent control ids one Control. Raises: ParameterError for a system turn that is not
     the first or holds media, MediaError for media and UnsupportedError for tools the bundle cannot take, BundleError
-    when the manifest lacks a control token. Source: reka-edge.md, 7.
+    when the manifest lacks a control token. Source: model-family.md, 7.
     """
     if manifest.prompt.format == "flash":
         return [Text(_flash_text(turns, manifest, tools))]

@@ -1,4 +1,4 @@
-"""The reasoning that Reka Flash writes before its answer, told apart from the answer. Source: reka-edge.md, 7."""
+"""The reasoning that Reka Flash writes before its answer, told apart from the answer. Source: model-family.md, 7."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -114,7 +114,7 @@ def refused(status: int, detail: str) -> ApiError:
 
 @contextlib.contextmanager
 def api_errors() -> Iterator[None]:
-    """Turn the package's errors into the API's: the status of errors.STATUS, the body of chat-api, 3."""
+    """Turn the package's errors into the API's: the status of errors.STATUS, the body of chat-interface.md, 3."""
     try:
         yield
     except ApiError:

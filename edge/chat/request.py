@@ -77,7 +77,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
 
     place: where what stands here stood in a request that came in another form.
     Raises: UnprocessableEntityError naming every field that is wrong, ApiError 400 for what this version has not.
-    Source: chat-api, 2.
+    Source: chat-interface.md, 2.
     """
     problems = Problems(place)
     with api_errors():

@@ -37,7 +37,7 @@ def said(text: str, *, names: Collection[str], finish_reason: FinishReason | Non
 
     start: where it begins. Until the end, what is shown stops before the first tag or half a tag. At the end the calls
     that can be read are the answer; if there is none, what was written in place of one is shown without its tags,
-    unless it was cut off. Source: reka-edge.md, 7.
+    unless it was cut off. Source: model-family.md, 7.
     """
     opening = text.find(OPEN, start)
     if opening < 0:

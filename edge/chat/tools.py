@@ -23,7 +23,7 @@ _NO_ARGUMENTS: Mapping[str, object] = {"type": "object", "properties": {}, "addi
 
 
 def read_tools(tools: object, problems: Problems) -> tuple[Tool, ...]:
-    """Check the tools on offer; what is wrong goes to `problems`. Source: chat-api, 2."""
+    """Check the tools on offer; what is wrong goes to `problems`. Source: chat-interface.md, 2."""
     if tools is None:
         return ()
     if not isinstance(tools, list | tuple):

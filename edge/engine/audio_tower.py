@@ -1,6 +1,6 @@
 """The audio tower: log-mel windows in, embeddings out, and those of recent audio kept.
 
-Source: reka-edge.md, 5 (native).
+Source: model-family.md, 5 (native).
 """
 
 from typing import TYPE_CHECKING

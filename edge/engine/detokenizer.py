@@ -18,7 +18,7 @@ class TextDecoder:
     stop: strings that end the answer and are no part of it; the text before them stays as it is.
     turn_ends: strings that end the turn as an end token does: white space before them is dropped.
     fresh: the answer begins a turn, so leading white space is dropped (it would glue words in a completion).
-    Source: reka-edge, 7 (white space of answers).
+    Source: model-family.md, 7 (white space of answers).
     """
 
     def __init__(self, tokenizer: ByteTokenizer, *, stop: Sequence[str], turn_ends: Sequence[str], fresh: bool) -> None:

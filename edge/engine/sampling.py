@@ -29,7 +29,7 @@ def make_sampler(
 
     A temperature below 1e-5 is greedy. Equal seeds draw equal numbers; without a seed the system's are used.
     Raises: ParameterError for a value out of range. The sampler raises NonFiniteError when no logit can be chosen.
-    Source: chat-api, parameters.
+    Source: chat-interface.md, 2.
     """
     _check("temperature", temperature, 0 <= temperature < math.inf, "a number >= 0")
     _check("top_p", top_p, 0 < top_p <= 1, "a number in (0, 1]")

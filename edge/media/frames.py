@@ -18,7 +18,7 @@ _CLOCK_S = 1e-3  # containers round times to as little as this
 def spread(n_frames: int, wanted: int) -> list[int]:
     """Return the indices of frames evenly spread: floor(linspace(0, n - 1, wanted)), all where there are no more.
 
-    Source: reka-edge.md, 4.
+    Source: model-family.md, 4.
     """
     if n_frames <= wanted:
         return list(range(n_frames))

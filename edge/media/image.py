@@ -120,7 +120,7 @@ def open_image(data: bytes, *, max_px: int) -> U8:
     """Decode an image: (H, W, 3) uint8 RGB, upright, transparency on white, the first frame of an animation.
 
     The format is told by the data, its pixels are counted from the header before anything is decoded.
-    Raises: MediaError with a text of ours; MemoryExhausted. Source: reka-edge.md, 4.
+    Raises: MediaError with a text of ours; MemoryExhausted. Source: model-family.md, 4.
     """
     return _decoded(data, max_px, _whole)
 
@@ -211,7 +211,7 @@ def digest(image: U8 | Resized) -> str:
 
 
 def tile_count(width: int, height: int, spec: VisionSpec) -> int:
-    """Return how many tiles a picture of this size makes. Source: reka-edge.md, 4."""
+    """Return how many tiles a picture of this size makes. Source: model-family.md, 4."""
     grid = _grid(width, height, spec)
     return 1 if grid is None else grid[0] * grid[1] + 1
 
@@ -219,7 +219,7 @@ def tile_count(width: int, height: int, spec: VisionSpec) -> int:
 def tiles(image: U8 | Resized, spec: VisionSpec) -> Iterator[F32]:
     """Yield an image's tiles one by one, each (3, T, T) float32, normalised. image: (H, W, 3) uint8, or what is left.
 
-    Raises: MediaError for an image too thin to resize. Source: reka-edge.md, 4.
+    Raises: MediaError for an image too thin to resize. Source: model-family.md, 4.
     """
     grid = _grid(*size_of(image), spec)
     if isinstance(image, Resized):

@@ -110,7 +110,7 @@ def decode(data: bytes, options: Options) -> Decoded:
     options: frames, max_s, max_frames, max_px; of the tile: side, crop_share, resample. info: seconds (when each frame
     is shown, counted from the first), n_frames (of the whole video), fps, lost (what could not be decoded, if
     anything). The frames are those of `edge.media.frames.chosen`. It is decoded once, and memory does not grow with it.
-    Raises: MediaError. Source: reka-edge.md, 4.
+    Raises: MediaError. Source: model-family.md, 4.
     """
     limits = _Limits(_number(options, "max_s"), int(_number(options, "max_frames")), int(_number(options, "max_px")))
     share = options.get("crop_share")

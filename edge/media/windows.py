@@ -1,6 +1,6 @@
 """Windows of log-mel frames, as an audio tower reads audio, and how many embeddings they make.
 
-Source: reka-edge.md, 5 (native).
+Source: model-family.md, 5 (native).
 """
 
 import hashlib

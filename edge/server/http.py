@@ -102,7 +102,7 @@ def speaks_openai(path: str, headers: Mapping[str, str]) -> bool:
 def refusal(
     path: str, error: ApiError, *, asked: Mapping[str, str] = MappingProxyType({}), headers: Headers = ()
 ) -> HttpResponse:
-    """Return the response for an error, in the form that the clients of this path read. Source: chat-api, 3.
+    """Return the response for an error, in the form that the clients of this path read. Source: chat-interface.md, 3.
 
     asked: the request's headers; on /v1/models they tell whose client it is. headers: further ones of the response.
     """

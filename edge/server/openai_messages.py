@@ -31,7 +31,7 @@ def read_messages(messages: object, problems: Problems) -> tuple[object, tuple[i
     """Return messages as ours, and which message of the request each of them began as.
 
     Leading system and developer messages are joined by a blank line; results in a row are one message. What is not a
-    list of messages is left for the chat's own check. Source: chat-api, 2 and 3.
+    list of messages is left for the chat's own check. Source: chat-interface.md, 2 and 3.
     """
     if not isinstance(messages, list):
         return messages, ()

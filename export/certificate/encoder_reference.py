@@ -1,7 +1,7 @@
 """Transformer encoders in float32, layer by layer from the checkpoint: the slow plain reading of SigLIP and Whisper.
 
 Every layer is read once for all tiles or windows and dropped before the next. Nothing here is shared with the code
-that writes the graphs. Legend: S rows of one tile or window, C width. Source: reka-edge.md, 3 and 5.
+that writes the graphs. Legend: S rows of one tile or window, C width. Source: model-family.md, 3 and 5.
 """
 
 import math

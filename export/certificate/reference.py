@@ -2,7 +2,7 @@
 
 Every weight is read once for all prompts and dropped before the next, so memory does not grow with the model's depth.
 Legend: S positions of one prompt, H hidden size, V vocabulary, N tiles, T tile side, C channels, h x w feature map.
-Source: reka-edge.md, 2 and 3. Nothing here is shared with the code that writes the graphs.
+Source: model-family.md, 2 and 3. Nothing here is shared with the code that writes the graphs.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 A checkpoint's config is not strict: keys that nothing here reads are listed in `ModelConfig.ignored`. Errors are a
 missing key without a default, a value of the wrong kind, and a known key that asks for what is not implemented.
-Source: reka-edge.md, 1 to 4.
+Source: model-family.md, 1 to 4.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Gives every weight one role name, whatever form the checkpoint stores it in.
 
 Legend: H hidden size, Q query rows (heads x head_dim), K key or value rows, I intermediate size, V vocabulary.
-Source: reka-edge.md, 2 and 3.
+Source: model-family.md, 2 and 3.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The tokenizer of a bundle: a checkpoint's tokenizer.json, checked, or one built from tiktoken's ranks.
 
-Source: reka-edge.md, 6.
+Source: model-family.md, 6.
 """
 
 import json

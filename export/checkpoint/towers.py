@@ -1,6 +1,6 @@
 """The towers that are stacks of transformer layers, parsed from config.json: SigLIP and Whisper's encoder.
 
-Source: reka-edge.md, 3 (SigLIP) and 5 (native).
+Source: model-family.md, 3 (SigLIP) and 5 (native).
 """
 
 import math

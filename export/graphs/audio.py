@@ -23,7 +23,7 @@ def write_audio(
 ) -> dict[str, TensorRecord]:
     """Write audio.onnx and audio.bin into `directory`; returns what was done to each tensor of the recipe.
 
-    Raises: GraphError for a config without a sound tower. Source: reka-edge.md, 5.
+    Raises: GraphError for a config without a sound tower. Source: model-family.md, 5.
     """
     audio = config.audio
     if audio is None:

@@ -23,7 +23,7 @@ def write_siglip(
 ) -> dict[str, TensorRecord]:
     """Write vision.onnx and vision.bin into `directory`; returns what was done to each tensor of the recipe.
 
-    Raises: GraphError for a config without a SigLIP tower. Source: reka-edge.md, 3.
+    Raises: GraphError for a config without a SigLIP tower. Source: model-family.md, 3.
     """
     siglip = config.vision
     if not isinstance(siglip, SiglipConfig):

@@ -24,7 +24,7 @@ def write_decoder(
 ) -> dict[str, TensorRecord]:
     """Write decoder.onnx and decoder.bin into `directory`; returns what was done to each tensor of the recipe.
 
-    Raises: UnsupportedError for a head that no kernel takes. Source: reka-edge.md, 2; onnxruntime.md.
+    Raises: UnsupportedError for a head that no kernel takes. Source: model-family.md, 2; onnxruntime.md.
     """
     with DataFile(directory / "decoder.bin") as data:
         decoder = _Decoder(weights, config, recipe, Graph("decoder", data), progress)

@@ -26,7 +26,7 @@ def write_vision(
 ) -> dict[str, TensorRecord]:
     """Write vision.onnx and vision.bin into `directory`; returns what was done to each tensor of the recipe.
 
-    Raises: GraphError for a config without a vision tower. Source: reka-edge.md, 3.
+    Raises: GraphError for a config without a vision tower. Source: model-family.md, 3.
     """
     if not isinstance(config.vision, VisionConfig):
         raise GraphError(f"{config.architecture} has no ConvNeXt V2 tower")
@@ -153,7 +153,7 @@ class _Tower:
 def position_table(n_rows: int, channels: int) -> F32:
     """The first rows of the sin/cos table of a 50 x 50 grid: row i is cell (i // 50, i % 50). (n_rows, channels).
 
-    Half of the channels for the column, half for the row, each [sin | cos]. Source: reka-edge.md, 3.2.
+    Half of the channels for the column, half for the row, each [sin | cos]. Source: model-family.md, 3.2.
     """
     quarter = channels // 4
     omega = POSITION_BASE ** (-np.arange(quarter) / quarter)

@@ -1,4 +1,4 @@
-"""The prompt of Reka Flash 3: one string, its separator plain text. Source: reka-edge.md, 7."""
+"""The prompt of Reka Flash 3: one string, its separator plain text. Source: model-family.md, 7."""
 
 from dataclasses import replace
 

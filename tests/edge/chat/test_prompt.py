@@ -1,4 +1,4 @@
-"""The prompt: every rule of reka-edge.md, 7, as the pieces it makes."""
+"""The prompt: every rule of model-family.md, 7, as the pieces it makes."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""config.json and preprocessor_config.json: families, defaults, conflicts and refusals of reka-edge.md, 1 to 3."""
+"""config.json and preprocessor_config.json: families, defaults, conflicts and refusals of model-family.md, 1 to 3."""
 
 import contextlib
 import copy
