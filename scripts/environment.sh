@@ -1,12 +1,21 @@
 # Sourced by run, test, bench and javascript/check: finds a suitable Python, keeps environments and tools up to date.
 
+python_versions=(3.11 3.12 3.13)
+
 say() { printf '%s\n' "$*" >&2; }
+
+# is_python PYTHON VERSION...: whether it runs, has 64 bits and is of one of the versions.
+is_python() {
+    local python=$1
+    shift
+    "$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:] or sys.maxsize < 2**32)' "$@" 2>/dev/null
+}
 
 # Prints the path of a 64-bit Python 3.11 to 3.13.
 find_python() {
     local name
     for name in python3 python3.13 python3.12 python3.11; do
-        if "$name" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14) and sys.maxsize > 2**32))' 2>/dev/null; then
+        if is_python "$name" "${python_versions[@]}"; then
             command -v "$name"
             return
         fi
@@ -16,11 +25,25 @@ find_python() {
     return 1
 }
 
-# make_venv FOLDER: a working virtual environment there, made again where the Python under it has gone.
+# find_python_of VERSION: prints the path of a Python of this version: on the path, or where pyenv or uv keep theirs.
+find_python_of() {
+    local version=$1 python
+    for python in "python$version" python3 \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python \
+        "${UV_PYTHON_INSTALL_DIR:-$HOME/.local/share/uv/python}"/cpython-"$version".*/bin/python3; do
+        if is_python "$python" "$version"; then
+            command -v "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+# make_venv FOLDER [PYTHON]: a working virtual environment there, made again where the Python under it has gone.
 make_venv() {
-    local folder=$1 python
+    local folder=$1 python=${2:-}
     if [ -x "$folder/bin/pip" ] && "$folder/bin/python" -c "" 2>/dev/null; then return; fi
-    python=$(find_python)
+    if [ -z "$python" ]; then python=$(find_python); fi
     rm -rf "$folder"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "$python lacks venv. On Debian and Raspberry Pi OS: sudo apt install python3-venv"
@@ -52,14 +75,40 @@ runtime_venv() {
     install_into "$1/.venv" edge "$(cd "$1" && state_of edge export models pyproject.toml)" "$1"
 }
 
-# test_venv ROOT: the environment of scripts/test, holding the development extra.
+# test_venv ROOT [FOLDER] [PYTHON]: the environment of scripts/test, with the development extra; .venv-test by default.
 test_venv() {
-    local folder=$1/.venv-test torch
-    make_venv "$folder"
-    # torch by itself and first: a plain request takes the CPU build where one is at hand, and what comes after keeps it.
-    torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$1/pyproject.toml")
+    local root=$1 folder=${2:-$1/.venv-test} torch
+    make_venv "$folder" "${3:-}"
+    # torch by itself and first: a plain request takes the CPU build where there is one, and what comes after keeps it.
+    torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$root/pyproject.toml")
     install_into "$folder" torch "$torch" "$torch"
-    install_into "$folder" dev "$(cd "$1" && state_of pyproject.toml)" --editable "$1[dev]"
+    install_into "$folder" dev "$(cd "$root" && state_of pyproject.toml)" --editable "$root[dev]"
+}
+
+# test_pythons ROOT [PYTEST ARGUMENTS]: the quick tests on every supported Python that is installed, each in an
+# environment of its own (.venv-test where it has that version); fails where they fail on any.
+test_pythons() {
+    local root=$1 version python folder failed=()
+    shift
+    for version in "${python_versions[@]}"; do
+        folder=$root/.venv-test-$version
+        if is_python "$root/.venv-test/bin/python" "$version"; then folder=$root/.venv-test; fi
+        if ! python=$(find_python_of "$version"); then
+            say "Python $version: not installed here, so nothing is tested on it (looked for python$version on the path, in pyenv and in uv)."
+            continue
+        fi
+        say "Python $version: $python, environment $folder"
+        # In a shell of its own with -e: inside of a condition, errexit is off.
+        if ! PATH="$folder/bin:$PATH" bash -c 'set -euo pipefail
+            . "$1/scripts/environment.sh"; test_venv "$1" "$2" "$3"; shift 3; exec pytest -m "not slow" "$@"' \
+            test_pythons "$root" "$folder" "$python" "$@"; then
+            failed+=("$version")
+        fi
+    done
+    if [ ${#failed[@]} -gt 0 ]; then
+        say "The quick tests fail on Python ${failed[*]}."
+        return 1
+    fi
 }
 
 # javascript_tools ROOT: what checks the page's JavaScript, in the versions that scripts/javascript/package.json pins.
