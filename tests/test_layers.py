@@ -160,7 +160,7 @@ def test_dependencies_are_what_edge_imports() -> None:
 def test_only_the_server_and_the_transport_need_the_server_extra() -> None:
     server = {"starlette", "uvicorn", "httpx", "h11"}
     needing = {module for module, path in MODULES.items() if {top(name) for name in imports(path)} & server}
-    assert needing == {"edge.server.server", "edge.server.connection", "edge.server.transport"}
+    assert needing == {"edge.server.asgi", "edge.server.server", "edge.server.connection", "edge.server.transport"}
 
 
 def test_export_extra_is_what_export_imports_besides() -> None:

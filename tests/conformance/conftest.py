@@ -12,8 +12,10 @@ import pytest
 from edge.models import Models
 from edge.server.access import Guard
 from edge.server.app import App, served_chat
+from edge.server.asgi import Server
+from edge.server.listener import listening
 from edge.server.queue import Queue
-from edge.server.server import Server, listening, run
+from edge.server.server import run
 
 
 class Served:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from edge.limits import Limits, is_small_board
 from edge.media.decoded import Decoded
-from edge.server import server
+from edge.server import asgi
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually
 from tests.edge.media.test_pool import Desk, desk
@@ -202,4 +202,4 @@ def test_the_seconds_and_the_processes_are_those_of_the_limits(int8_bundle: Path
         n_processes = 1 if is_small_board() else 2
         assert len(served.server.app.chat.access.worker._workers) == n_processes  # type: ignore[attr-defined]
         assert served.server.openings.n_places == 2 * n_processes
-    assert server._N_OPENINGS == 4
+    assert asgi._N_OPENINGS == 4

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge.limits import Limits
+from edge.server import asgi
 from edge.server import connection as connection_module
-from edge.server import server
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually, slow
 
@@ -262,7 +262,7 @@ def test_the_bytes_of_a_body(open_to_all: Served, over: int, chunked: bool, monk
 
 
 def test_a_body_that_does_not_arrive_is_a_408(open_to_all: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "BODY_S", 0.3)
+    monkeypatch.setattr(asgi, "BODY_S", 0.3)
     head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 100\r\n\r\n{{".encode()
     assert status(talk(open_to_all, head)) == 408
 

@@ -22,8 +22,8 @@ import trustme
 import edge.chat
 from edge.limits import Limits
 from edge.models import Models
+from edge.server import asgi
 from edge.server import connection as connection_module
-from edge.server import server
 from edge.server.app import App, Job, served_chat
 from edge.server.http import HttpRequest
 from edge.server.streaming import Generation, parts
@@ -65,22 +65,22 @@ def trickled(served: Served, data: bytes, *, piece: int, pause_s: float) -> byte
 def test_a_body_by_the_byte_is_a_408_long_before_its_time(
     lengths: str, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "BODY_GRACE_S", 0.3)
+    monkeypatch.setattr(asgi, "BODY_GRACE_S", 0.3)
     body = b"{" + b" " * 400 if "Length" in lengths else b"1\r\n \r\n" * 100
     answer = trickled(served, (HEAD + lengths).encode() + body, piece=len(HEAD + lengths) + 4, pause_s=0.05)
     assert status(answer) == 408 and b"8192 bytes a second" in answer
 
 
 def test_a_slow_body_that_keeps_its_rate_is_taken(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "BODY_GRACE_S", 2.0)  # the body comes in three seconds or more
-    monkeypatch.setattr(server, "BODY_BYTES_PER_S", 1)
+    monkeypatch.setattr(asgi, "BODY_GRACE_S", 2.0)  # the body comes in three seconds or more
+    monkeypatch.setattr(asgi, "BODY_BYTES_PER_S", 1)
     data = json.dumps(CHAT).encode()
     head = f"{HEAD}Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode()
     assert status(trickled(served, head + data, piece=5, pause_s=0.15)) == 200
 
 
 def test_no_rate_gives_a_body_more_than_its_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "BODY_S", 0.5)
+    monkeypatch.setattr(asgi, "BODY_S", 0.5)
     head = f"{HEAD}Content-Length: 40000000\r\n\r\n".encode()
     assert status(trickled(served, head + b" " * 8_000_000, piece=200_000, pause_s=0.05)) == 408
 
@@ -259,7 +259,7 @@ def test_health_is_known_while_every_thread_and_the_engine_are_busy(
     with serving(fp32_bundle, slots=8) as served, ThreadPoolExecutor(8) as threads:
         try:
             asked = [threads.submit(httpx.post, f"{served.address}/v1/chat", json=CHAT, timeout=60) for _ in range(8)]
-            for _ in range(server._N_THREADS):
+            for _ in range(asgi._N_THREADS):
                 assert begun.acquire(timeout=30)
             for _ in range(20):
                 assert httpx.get(f"{served.address}/health", timeout=10).json() == {"status": "ok"}
