@@ -20,8 +20,9 @@ from edge.media.audio import from_samples
 from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
-from edge.media.image import U8, digest, from_array, received, reduced, size_of, tower_options
+from edge.media.image import U8, digest, from_array, received, reduced, tower_options
 from edge.media.pool import Client, Decoder, Pool, Share
+from edge.media.resized import size_of
 from edge.media.sandbox import Worker
 from edge.media.windows import F32
 from edge.media.windows import digest as sound_digest

@@ -13,8 +13,9 @@ from typing import Literal
 from edge.bundle.manifest import Manifest
 from edge.engine.pieces import F32, Audio, Control, Media, Piece, Text
 from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
-from edge.media.image import U8, size_of, tile_count
-from edge.media.resized import Resized
+from edge.media.image import U8
+from edge.media.resized import Resized, size_of
+from edge.media.tiles import tile_count
 from edge.media.windows import token_count
 
 Role = Literal["user", "assistant", "system", "tool_output"]

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from edge.bundle.manifest import VisionSpec
 from edge.engine.pieces import Encoded
-from edge.media.image import U8, tiles
+from edge.media.image import U8
+from edge.media.tiles import tiles
 
 F32 = npt.NDArray[np.float32]
 

@@ -27,7 +27,8 @@ from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
 from edge.engine.worker import Worker
 from edge.errors import MediaError, MemoryExhausted, ParameterError
-from edge.media.image import U8, digest, tile_count
+from edge.media.image import U8, digest
+from edge.media.tiles import tile_count
 
 __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
@@ -151,7 +152,7 @@ class Engine:
         return self._worker.call(lambda model: _exhaust(model.encode(media, owner=None)))
 
     def encode_tile(self, tile: F32) -> F32:
-        """Return the embeddings (n_tokens, H) of one tile, (3, T, T) as `edge.media.image.tiles` cuts it.
+        """Return the embeddings (n_tokens, H) of one tile, (3, T, T) as `edge.media.tiles.tiles` cuts it.
 
         Raises: MediaError, EngineClosed.
         """

@@ -19,7 +19,7 @@ from edge.engine.pieces import Audio, Encoded, Media
 from edge.engine.session import run_options
 from edge.engine.vision_tower import Vision
 from edge.errors import MediaError, NonFiniteError
-from edge.media.image import frame_tile, tiles
+from edge.media.tiles import frame_tile, tiles
 from edge.media.windows import windows
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge.media.image import fit
+from edge.media.tiles import fit
 
 U8 = npt.NDArray[np.uint8]
 
@@ -51,5 +51,5 @@ def _is_even(times: Sequence[float]) -> bool:
 
 
 def small(frame: Image.Image, *, side: int, crop_share: float | None, resample: str) -> U8:
-    """Return a frame as `edge.media.image.fit` makes it: (h, w, 3)."""
+    """Return a frame as `edge.media.tiles.fit` makes it: (h, w, 3)."""
     return np.array(fit(frame, side=side, crop_share=crop_share, resample=resample))

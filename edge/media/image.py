@@ -1,74 +1,35 @@
-"""Pictures: opened with limits, laid on white, and cut into the tiles the vision tower reads."""
+"""Images: opened with limits, and handed on whole or as small as their tiles need them."""
 
 import functools
 import hashlib
 import io
 import logging
-import math
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from edge.bundle.manifest import VisionSpec
 from edge.errors import MediaError, MemoryExhausted
-from edge.media.bmp import BitFields, bit_fields
+from edge.media.bmp import bit_fields
 from edge.media.decoded import Decoded, Options
-from edge.media.resized import BAND_ROWS, Pixels, Resized, Source, Stored, Target, check_resized, resized
+from edge.media.resized import BAND_ROWS, Pixels, Resized, Source, resized
 from edge.media.sniff import expect
+from edge.media.tiles import Tower, TowerShape, targets
+from edge.media.upright import masked, upright, whiten_key
 from edge.media.variants import unsupported
 
 T = TypeVar("T")
 U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
 
 _LOG = logging.getLogger("edge")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 _WEBP_PX_BYTES = 16  # libwebp's canvas, twice, its frame, and Pillow's pixels
-_ORIENTATION_TAG = 0x0112
-_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-class Tower(Protocol):
-    """What of a vision tower decides the sizes of tiles: a `VisionSpec`, or a `TowerShape`."""
-
-    @property
-    def tile_px(self) -> int:
-        """The side of a tile."""
-
-    @property
-    def patch_px(self) -> int:
-        """What the sides of cells are multiples of."""
-
-    @property
-    def max_tiles(self) -> int:
-        """The most cells of a grid."""
-
-    @property
-    def crop_share(self) -> float | None:
-        """What of a tile's shortest edge is kept."""
-
-    @property
-    def resample(self) -> Literal["bilinear", "bicubic"]:
-        """How a tile is made."""
-
-
-@dataclass(frozen=True)
-class TowerShape:
-    """A tower's shape as it goes to the decoding process."""
-
-    tile_px: int
-    patch_px: int
-    max_tiles: int
-    crop_share: float | None
-    resample: Literal["bilinear", "bicubic"]
 
 
 def decode(data: bytes, options: Options) -> Decoded:
@@ -110,7 +71,7 @@ def received(decoded: Decoded, tower: Tower, *, max_px: int) -> U8 | Resized:
     width, height = info.get("width"), info.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 < height and width * height <= max_px):
         raise MediaError("decoding it failed")
-    wanted = [(target.height, target.width, 3) for target in _targets(width, height, tower)]
+    wanted = [(target.height, target.width, 3) for target in targets(width, height, tower)]
     if [image.shape for image in images] != wanted:
         raise MediaError("decoding it failed")
     return Resized(width, height, images[0], images[1] if len(images) > 1 else None)
@@ -137,15 +98,15 @@ def _decoded(data: bytes, max_px: int, finish: Callable[[Source], T], *, max_byt
             _check_memory(name, _webp_size(data), _WEBP_PX_BYTES, max_bytes)
         if name == "BMP" and (fields := bit_fields(data)) is not None:
             _check_pixels(fields.width, fields.height, max_px)
-            return finish(Pixels(_masked(data, fields)))
+            return finish(Pixels(masked(data, fields)))
         with _file(name, data) as image:
             _check_pixels(image.width, image.height, max_px)
             _check_memory("progressive JPEG", image.size, _progressive_bytes(image), max_bytes)
             low = _low_bytes(name, data, image)
             if low is not None:
-                _whiten_key(image, low)
+                whiten_key(image, low)
                 del low
-            return finish(_source(image, is_spare=True))
+            return finish(upright(image, is_spare=True))
     except MediaError:
         raise
     except MemoryError as error:
@@ -177,7 +138,7 @@ def _given(image: U8 | Image.Image, max_px: int, finish: Callable[[Source], T]) 
     try:
         if isinstance(image, Image.Image):
             _check_pixels(image.width, image.height, max_px)
-            return finish(_source(image, is_spare=False))
+            return finish(upright(image, is_spare=False))
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise MediaError(f"image: expected an (H, W, 3) uint8 array or a PIL image, got {_described(image)}")
         _check_pixels(image.shape[1], image.shape[0], max_px)
@@ -189,11 +150,6 @@ def _given(image: U8 | Image.Image, max_px: int, finish: Callable[[Source], T]) 
     except Exception as error:
         _LOG.debug("image: a PIL image was not taken", exc_info=True)
         raise MediaError("image: the PIL image cannot be read as RGB") from error
-
-
-def size_of(image: U8 | Resized) -> tuple[int, int]:
-    """Return the width and height of an image in pixels, whatever is left of it."""
-    return (image.width, image.height) if isinstance(image, Resized) else (image.shape[1], image.shape[0])
 
 
 def digest(image: U8 | Resized) -> str:
@@ -210,71 +166,13 @@ def digest(image: U8 | Resized) -> str:
     return state.hexdigest()
 
 
-def tile_count(width: int, height: int, spec: VisionSpec) -> int:
-    """Return how many tiles a picture of this size makes. Source: model-family.md, 4."""
-    grid = _grid(width, height, spec)
-    return 1 if grid is None else grid[0] * grid[1] + 1
-
-
-def tiles(image: U8 | Resized, spec: VisionSpec) -> Iterator[F32]:
-    """Yield an image's tiles one by one, each (3, T, T) float32, normalised. image: (H, W, 3) uint8, or what is left.
-
-    Raises: MediaError for an image too thin to resize. Source: model-family.md, 4.
-    """
-    grid = _grid(*size_of(image), spec)
-    if isinstance(image, Resized):
-        cells = Image.fromarray(image.cells)
-        overview = functools.partial(_normalised, image.cells if image.whole is None else image.whole, spec)
-    else:
-        whole = Image.fromarray(image)
-        target = _targets(whole.width, whole.height, spec)[0]
-        cells = _resized(whole, (target.width, target.height), target.resample)
-        overview = functools.partial(_tile, whole, spec)
-    if grid is None:
-        yield _tile(cells, spec)
-        return
-    if spec.order == "whole-first":
-        yield overview()
-    yield from _cells(cells, grid, spec)
-    if spec.order == "cells-first":
-        yield overview()
-
-
-def frame_tile(rgb: U8, spec: VisionSpec) -> F32:
-    """Return the one tile of a video's frame: (3, T, T) float32, normalised. rgb: (H, W, 3) uint8."""
-    return _tile(Image.fromarray(rgb), spec)
-
-
-def _cells(resized: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Iterator[F32]:
-    """Yield the tiles of a grid whose cells are the right size, row by row."""
-    columns, rows = grid
-    width, height = resized.width // columns, resized.height // rows
-    for row in range(rows):
-        for column in range(columns):
-            left, top = column * width, row * height
-            yield _tile(resized.crop((left, top, left + width, top + height)), spec)
-
-
-def _targets(width: int, height: int, tower: Tower) -> list[Target]:
-    """Return what an image is resized to: its cells side by side, and, where it has several, all of it for one tile."""
-    grid = _grid(width, height, tower)
-    if grid is None:
-        return [Target(*_best(width, height, tower), Image.Resampling.BICUBIC)]
-    columns, rows = grid
-    cell = (_to_multiple(width // columns, tower.patch_px), _to_multiple(height // rows, tower.patch_px))
-    cell_width, cell_height = _best(*cell, tower)
-    fitted = _fitted(width, height, tower.tile_px, tower.crop_share)
-    cells = Target(columns * cell_width, rows * cell_height, Image.Resampling.BICUBIC)
-    return [cells, Target(*fitted, _RESAMPLE[tower.resample])]
-
-
 def _reduced(source: Source, tower: Tower) -> U8 | Resized:
     """Return what a tower needs of an image, all of it where that is not more."""
     width, height = source.size
-    targets = _targets(width, height, tower)
-    if width * height <= sum(target.width * target.height for target in targets):
+    wanted = targets(width, height, tower)
+    if width * height <= sum(target.width * target.height for target in wanted):
         return _whole(source)
-    cells, *rest = resized(source, targets)
+    cells, *rest = resized(source, wanted)
     return Resized(width, height, cells, rest[0] if rest else None)
 
 
@@ -285,68 +183,6 @@ def _whole(source: Source) -> U8:
     for top in range(0, height, BAND_ROWS):
         rgb[top : top + BAND_ROWS] = np.asarray(source.rows(top, min(top + BAND_ROWS, height)))
     return rgb
-
-
-def fit(image: Image.Image, *, side: int, crop_share: float | None, resample: str) -> Image.Image:
-    """Resize a picture as a tile of side x side needs it, once: doing it again changes nothing.
-
-    Tiles of less than 384 px that have a crop_share keep the proportions: the shortest edge becomes side / crop_share.
-    """
-    return _resized(image, _fitted(image.width, image.height, side, crop_share), _RESAMPLE[resample])
-
-
-def _fitted(width: int, height: int, side: int, crop_share: float | None) -> tuple[int, int]:
-    """Return the size that `fit` resizes to."""
-    if side >= 384 or crop_share is None:
-        return side, side
-    shortest = int(side / crop_share)
-    longest = int(shortest * max(width, height) / min(width, height))
-    return (shortest, longest) if width <= height else (longest, shortest)
-
-
-def _tile(image: Image.Image, spec: VisionSpec) -> F32:
-    """Bring a picture to T x T, normalised: (3, T, T)."""
-    fitted = fit(image, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample)
-    return _normalised(np.asarray(fitted), spec)
-
-
-def _normalised(fitted: U8, spec: VisionSpec) -> F32:
-    """Cut the middle of an image that was made to fit a tile, and normalise it: (3, T, T)."""
-    side, (height, width) = spec.tile_px, fitted.shape[:2]
-    left, top = (width - side) // 2, (height - side) // 2
-    pixels = fitted[top : top + side, left : left + side]  # (T, T, 3)
-    mean, std = np.array(spec.mean), np.array(spec.std)
-    # 256 grey levels per channel: a table instead of arithmetic on every pixel.
-    table = ((np.arange(256)[None, :] / 255 - mean[:, None]) / std[:, None]).astype(np.float32)  # (3, 256)
-    return np.stack([table[channel][pixels[:, :, channel]] for channel in range(3)])
-
-
-def _grid(width: int, height: int, spec: Tower) -> tuple[int, int] | None:
-    """Return the grid (columns, rows) a picture is cut into, None when it stays whole."""
-    n = min(-(-width * height // spec.tile_px**2), spec.max_tiles)
-    if n <= 1:
-        return None
-    counts = [n, n + 1] if n < spec.max_tiles else [n]
-    grids = [(columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0]
-    wanted = math.log(width / height)
-    return min(grids, key=lambda grid: abs(wanted - math.log(grid[0] / grid[1])))
-
-
-def _best(width: int, height: int, spec: Tower) -> tuple[int, int]:
-    """Return the size of about T x T pixels that keeps a picture's proportions, in multiples of the patch."""
-    ratio = width / height
-    best_height = int(spec.tile_px / math.sqrt(ratio))
-    best_width = int(best_height * ratio)
-    return _to_multiple(best_width, spec.patch_px), _to_multiple(best_height, spec.patch_px)
-
-
-def _to_multiple(length: int, step: int) -> int:
-    return max(step, round(length / step) * step)
-
-
-def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
-    check_resized(*size)
-    return image.resize(size, resample)
 
 
 def _file(name: str, data: bytes) -> ImageFile.ImageFile:
@@ -415,25 +251,6 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _source(image: Image.Image, *, is_spare: bool) -> Source:
-    """Decode an image, so that it can be read in bands: RGB, upright, transparency on white."""
-    depth = _png_depth(image)
-    image.load()
-    return _Upright(image, _orientation(image.info.get("exif", b"")), depth, is_spare=is_spare)
-
-
-class _Upright(Stored):
-    """A decoded image whose transparency is laid on white as it is read."""
-
-    def __init__(self, image: Image.Image, turn: int, depth: int, *, is_spare: bool) -> None:
-        super().__init__(image, turn, is_spare=is_spare)
-        self._depth = depth
-
-    def rows(self, top: int, bottom: int) -> Image.Image:
-        """Return some rows as RGB."""
-        return _on_white(self.take((0, top, self.size[0], bottom)), self._depth)
-
-
 def _low_bytes(name: str, data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
     """Decode the low bytes of a PNG of 16-bit colours with a colour key, which both bytes have to match; else None.
 
@@ -445,82 +262,6 @@ def _low_bytes(name: str, data: bytes, image: ImageFile.ImageFile) -> Image.Imag
     low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
     low.load()
     return low
-
-
-def _whiten_key(high: Image.Image, low: Image.Image) -> None:
-    """Make the one of 16-bit colours that stands for transparency white; the high bytes of the others are kept."""
-    high.load()
-    key = np.array(high.info.pop("transparency"))  # (3,), 0 to 65535
-    for top in range(0, high.height, BAND_ROWS):
-        box = (0, top, high.width, min(top + BAND_ROWS, high.height))
-        colours = np.array(high.crop(box))
-        keyed = (colours == key >> 8).all(axis=2) & (np.asarray(low.crop(box)) == (key & 255)).all(axis=2)
-        colours[keyed] = 255
-        high.paste(Image.fromarray(colours), box)
-
-
-def _masked(data: bytes, fields: BitFields) -> U8:
-    """Decode a BMP of bit fields: (H, W, 3). An alpha of 0 everywhere is none: programs leave it unset."""
-    rgb = np.empty((fields.height, fields.width, 3), dtype=np.uint8)
-    is_seen = False
-    for top in range(0, fields.height, BAND_ROWS):
-        band = fields.rows(data, top, min(top + BAND_ROWS, fields.height))
-        if band.shape[2] == 4 and not is_seen and (is_seen := bool(band[:, :, 3].any())):
-            rgb[:top] = 255  # so they were transparent, what is above
-        pixels = band if is_seen else band[:, :, :3]
-        rgb[top : top + len(band)] = np.asarray(_on_white(Image.fromarray(np.ascontiguousarray(pixels)), 8))
-    return rgb
-
-
-def _on_white(band: Image.Image, depth: int) -> Image.Image:
-    """Convert to RGB, transparency laid on white."""
-    key = band.info.get("transparency")
-    if band.mode.startswith("I;16"):
-        return _grey16_on_white(band, key)
-    if depth in (2, 4) and band.mode == "L" and isinstance(key, int):
-        band.info["transparency"] = key * 255 // (2**depth - 1)  # stored in the file's grey levels, not in 256
-    if not band.has_transparency_data:
-        return band.convert("RGB")
-    colours = band.convert("RGBA")
-    white = Image.new("RGB", band.size, "white")
-    white.paste(colours, mask=colours.getchannel("A"))
-    return white
-
-
-def _grey16_on_white(band: Image.Image, key: object) -> Image.Image:
-    """Keep the high byte, as Pillow does for 16-bit colours; its own conversion of greys clips at 255."""
-    grey = np.asarray(band)  # (rows, W) uint16
-    high = (grey >> 8).astype(np.uint8)
-    if isinstance(key, int):
-        high[grey == key] = 255
-    return Image.fromarray(high).convert("RGB")
-
-
-def _png_depth(image: Image.Image) -> int:
-    """Return the bits of a grey level of a PNG that is not decoded yet, 8 for anything else."""
-    for tile in getattr(image, "tile", []):
-        if tile.codec_name == "zip" and tile.args in ("L;2", "L;4"):
-            return int(tile.args[-1])
-    return 8
-
-
-def _orientation(exif: object) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 when there is none or it cannot be read."""
-    data = exif.removeprefix(b"Exif\x00\x00") if isinstance(exif, bytes) else b""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "I", data, 4)
-        (n_entries,) = struct.unpack_from(order + "H", data, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * n_entries, 12):
-            tag, kind = struct.unpack_from(order + "HH", data, entry)
-            if tag == _ORIENTATION_TAG:
-                (value,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), data, entry + 8)
-                return int(value) if 1 <= value <= 8 else 1
-    except struct.error:
-        _LOG.debug("image: EXIF data cut off")
-    return 1
 
 
 def _described(value: object) -> str:

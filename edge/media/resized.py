@@ -56,6 +56,11 @@ class Resized:
         return self.cells.nbytes + (0 if self.whole is None else self.whole.nbytes)
 
 
+def size_of(image: U8 | Resized) -> tuple[int, int]:
+    """Return the width and height of an image in pixels, whatever is left of it."""
+    return (image.width, image.height) if isinstance(image, Resized) else (image.shape[1], image.shape[0])
+
+
 @dataclass(frozen=True)
 class Target:
     """A size to resize to, and how."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge.bundle.bundle import Bundle
 from edge.bundle.manifest import Manifest, VisionSpec
-from edge.media.image import tile_count, tiles
+from edge.media.tiles import tile_count, tiles
 from export.certificate import reference
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows
 from export.certificate.compare import Agreement, Comparison, row_cosines

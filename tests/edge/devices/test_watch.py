@@ -22,7 +22,8 @@ from edge.engine.engine import Engine
 from edge.engine.pieces import Encoded
 from edge.errors import DeviceError, EdgeError, NonFiniteError, ParameterError
 from edge.limits import Limits
-from edge.media.image import digest, tiles
+from edge.media.image import digest
+from edge.media.tiles import tiles
 from tests.edge.asking import answer, ask
 from tests.edge.media.test_tiles import vision
 

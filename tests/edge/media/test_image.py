@@ -423,7 +423,7 @@ def test_running_out_of_memory_is_its_own_error(monkeypatch: pytest.MonkeyPatch)
     def fail(image: Image.Image, *, is_spare: bool) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(subject, "_source", fail)
+    monkeypatch.setattr(subject, "upright", fail)
     with pytest.raises(MemoryExhausted):
         opened(encoded(Image.new("RGB", (2, 2)), "PNG"))
     with pytest.raises(MemoryExhausted):

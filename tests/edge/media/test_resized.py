@@ -15,19 +15,9 @@ from edge.bundle.manifest import VisionSpec
 from edge.errors import MediaError
 from edge.media import resized as subject
 from edge.media.decoded import Decoded
-from edge.media.image import (
-    U8,
-    decode,
-    digest,
-    open_image,
-    received,
-    reduced,
-    size_of,
-    tile_count,
-    tiles,
-    tower_options,
-)
-from edge.media.resized import Pixels, Resized, Stored, Target, resized
+from edge.media.image import U8, decode, digest, open_image, received, reduced, tower_options
+from edge.media.resized import Pixels, Resized, Stored, Target, resized, size_of
+from edge.media.tiles import tile_count, tiles
 
 ROOT = Path(__file__).parents[3]
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR

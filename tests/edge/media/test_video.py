@@ -23,8 +23,8 @@ from edge.media import video
 from edge.media.decoded import Decoded
 from edge.media.frames import chosen, small, spread
 from edge.media.gif import delays_ms
-from edge.media.image import frame_tile
 from edge.media.sandbox import ENVIRONMENT, Worker
+from edge.media.tiles import frame_tile
 from tests.edge.media.tones import contained, tone
 from tests.edge.media.videos import KINDS, N_NUMBERS, frame, gif, lying_avi, made_video, number_of, turned
 

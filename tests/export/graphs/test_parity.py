@@ -18,7 +18,8 @@ from edge.chat import next_logits
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
-from edge.media.image import digest, tiles
+from edge.media.image import digest
+from edge.media.tiles import tiles
 from export.certificate import reference
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows
 from export.certificate.prompts import Question, scene

@@ -19,7 +19,8 @@ from edge.engine.engine import Engine
 from edge.engine.layout import lay_out
 from edge.engine.pieces import Control, Media, Piece
 from edge.engine.tokenizer import Tokenizer
-from edge.media.image import digest, frame_tile, tiles
+from edge.media.image import digest
+from edge.media.tiles import frame_tile, tiles
 from export.certificate import reference
 from export.certificate.prompts import scene
 from export.checkpoint.checkpoint import Checkpoint
