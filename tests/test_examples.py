@@ -56,5 +56,10 @@ def test_the_completed_list_begins_as_it_was_begun(tmp_path: Path) -> None:
     assert line.startswith("red, orange, yellow") and line.count("orange") == 1
 
 
+def test_the_decode_loop_answers_with_ids_and_their_text(tmp_path: Path) -> None:
+    counts, text = lines_of("decode_loop", tmp_path)
+    assert " ids in, " in counts and text.startswith("I am Reka Edge Tiny")
+
+
 def test_two_images_are_two(tmp_path: Path) -> None:
     assert lines_of("several_pictures", tmp_path) == ["two"]

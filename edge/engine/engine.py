@@ -1,7 +1,7 @@
 """A loaded bundle that answers: opened once, used from any thread, closed to free everything."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from edge.engine.audio_tower import AudioTower
 from edge.engine.cache import Cache, default_context
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
+from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
 from edge.engine.layout import Positions, lay_out
-from edge.engine.model import Model, Units, Work
+from edge.engine.model import Model, Work, exhaust
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
+from edge.engine.sampling import Sampler, greedy
 from edge.engine.session import available_bytes, open_session, thread_count
 from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
@@ -122,6 +124,37 @@ class Engine:
         self._worker.submit(answer, positions)
         return handle
 
+    def generate(
+        self,
+        prompt: Sequence[Piece] | Sequence[int],
+        *,
+        max_tokens: int,
+        sample: Sampler = greedy,
+        stop_ids: Collection[int] | None = None,
+    ) -> Iterator[int]:
+        """Return the token ids of an answer, one by one: the decode loop that the rest is built on, and nothing else.
+
+        prompt: token ids, or pieces. max_tokens: at most so many ids. sample: from logits (V,) float32 to an id; always
+        the most likely one unless given (`edge.engine.sampling.make_sampler` makes others). stop_ids: ids that end it
+        and are not returned; those of the bundle's turns unless given.
+        From its first id to its end it holds a slot, which others may wait for: close it where you leave early.
+
+            for token in engine.generate(engine.tokenizer.encode("Once"), max_tokens=20):
+                print(engine.tokenizer.decode([token]), end="")
+
+        Raises: ContextLengthError with both counts, ParameterError naming the field, TextError, EngineClosed; while it
+        runs NonFiniteError, RuntimeFailure, MemoryExhausted.
+        """
+        if max_tokens < 1:
+            raise ParameterError(f"max_tokens: expected an integer >= 1, got {max_tokens!r:.200}", field="max_tokens")
+        ends = self.manifest.prompt.stop_ids if stop_ids is None else stop_ids
+        positions = self._lay_out(self._pieces(prompt))
+
+        def tokens(model: Model) -> Tokens:
+            return generate(model, positions, sample=sample, stop_ids=ends, max_tokens=max_tokens)
+
+        return self._generated(tokens)
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer: text to ids and back."""
@@ -138,8 +171,7 @@ class Engine:
         Raises: as stream.
         """
         n = len(answer_ids)
-        if n < 1 or not all(0 <= token < self.manifest.text.vocab_size for token in answer_ids):
-            raise ParameterError("answer_ids: expected ids of the vocabulary, at least one", field="answer_ids")
+        self._check_ids(answer_ids, field="answer_ids")
         return self._score(self._lay_out([*prompt, Control(tuple(answer_ids[:-1]))]), n)
 
     def encode_image(self, rgb: U8) -> F32:
@@ -149,7 +181,7 @@ class Engine:
             raise MediaError("image: this bundle takes text only")
         height, width = rgb.shape[:2]
         media = Media("image", rgb, tile_count(width, height, spec) * spec.tokens_per_tile, digest(rgb))
-        return self._worker.call(lambda model: _exhaust(model.encode(media, owner=None)))
+        return self._worker.call(lambda model: exhaust(model.encode(media, owner=None)))
 
     def encode_tile(self, tile: F32) -> F32:
         """Return the embeddings (n_tokens, H) of one tile, (3, T, T) as `edge.media.tiles.tiles` cuts it.
@@ -205,11 +237,41 @@ class Engine:
             raise ParameterError("messages: expected a prompt of at least one token", field="messages")
         return positions
 
+    def _pieces(self, prompt: Sequence[Piece] | Sequence[int]) -> list[Piece]:
+        """Return a prompt as pieces; ids of the vocabulary become one. Raises: ParameterError for others."""
+        ids = [token for token in prompt if isinstance(token, int | np.integer)]
+        given = [piece for piece in prompt if isinstance(piece, Piece)]
+        if len(prompt) not in (len(ids), len(given)):
+            raise ParameterError("prompt: expected token ids alone, or pieces alone", field="prompt")
+        if not ids:
+            return given
+        self._check_ids(ids, field="prompt")
+        return [Control(tuple(map(int, ids)))]
+
+    def _check_ids(self, ids: Sequence[int], *, field: str) -> None:
+        if not (ids and all(0 <= token < self.manifest.text.vocab_size for token in ids)):
+            raise ParameterError(f"{field}: expected ids of the vocabulary, at least one", field=field)
+
+    def _generated(self, begin: Callable[[Model], Tokens]) -> Iterator[int]:
+        """Run a decode loop on the worker's thread, a step for each id that is asked for, between the steps of others.
+
+        Only its first step waits for a slot.
+        """
+        self._files.check()
+        steps = self._worker.call(begin, needs_slot=False)
+        needs_slot = True
+        try:
+            while (token := self._worker.call(lambda _: next(steps, None), needs_slot=needs_slot)) is not None:
+                needs_slot = False
+                yield token
+        finally:
+            self._worker.post(lambda _: steps.close())
+
     def _score(self, positions: Positions, n_logits: int) -> F32:
         def read(model: Model) -> F32:
             slot = model.cache.take(positions.keys, n_read=max(2, n_logits))
             try:
-                return _exhaust(model.read(positions, slot, n_logits=n_logits, owner=None))
+                return exhaust(model.read(positions, slot, n_logits=n_logits, owner=None))
             finally:
                 model.cache.release(slot)
 
@@ -235,13 +297,3 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
         session = open_session(bundle.file("audio.onnx"), threads=threads)
         audio = AudioTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
     return Model(decoder, embedding, vision, audio)
-
-
-def _exhaust(units: Units[F32]) -> F32:
-    """Do all units of work at once and return the result."""
-    while True:
-        try:
-            next(units)
-        except StopIteration as end:
-            result: F32 = end.value
-            return result

@@ -212,6 +212,16 @@ class Model:
         return logits
 
 
+def exhaust(units: Units[T]) -> T:
+    """Do all units of work at once and return the result."""
+    while True:
+        try:
+            next(units)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
 def _tiles(media: Media, spec: VisionSpec) -> Iterable[F32]:
     if media.kind == "frame" and isinstance(media.rgb, np.ndarray):
         return [frame_tile(media.rgb, spec)]

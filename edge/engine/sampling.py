@@ -54,6 +54,11 @@ def make_sampler(
     return sample
 
 
+def greedy(logits: F32) -> int:
+    """Return the id of the largest logit, the smallest id among equals. logits: (V,) float32."""
+    return int(np.argmax(logits))
+
+
 def log_probabilities(logits: F32) -> F32:
     """Return the natural logarithms of the probabilities, (V,), all finite. logits: (V,) float32, finite."""
     shifted = (logits - logits.max()).astype(np.float64)

@@ -1,5 +1,6 @@
 """The one thread that owns the sessions: it admits, reads one unit of one conversation, steps all, and delivers."""
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -43,10 +44,11 @@ class _Reading:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A function to run on the worker's thread when a slot is free."""
+    """A function to run on the worker's thread, when a slot is free if it needs one."""
 
     run: Callable[[Model], None]
     fail: Callable[[EdgeError], None]
+    needs_slot: bool
 
 
 class Worker:
@@ -72,8 +74,11 @@ class Worker:
         """Put a conversation into the queue. Raises: EngineClosed."""
         self._enqueue(_Prompt(answer, positions))
 
-    def call(self, function: Callable[[Model], T]) -> T:
-        """Run a function between the steps of others and return its result. Raises: EngineClosed, and as it does."""
+    def call(self, function: Callable[[Model], T], *, needs_slot: bool = True) -> T:
+        """Run a function between the steps of others and return its result. Raises: EngineClosed, and as it does.
+
+        needs_slot: whether it waits its turn for a slot of the cache.
+        """
         future: Future[T] = Future()
 
         def run(model: Model) -> None:
@@ -82,8 +87,16 @@ class Worker:
             except BaseException as error:
                 future.set_exception(self._failure(error))
 
-        self._enqueue(_Call(run, future.set_exception))
+        self._enqueue(_Call(run, future.set_exception, needs_slot))
         return future.result()
+
+    def post(self, function: Callable[[Model], None]) -> None:
+        """Run a function that needs no slot as soon as may be, and do not wait for it; once closed, do nothing.
+
+        For what a garbage collector calls, on any thread: waiting for the worker on its own would never end.
+        """
+        with contextlib.suppress(EngineClosed):
+            self._enqueue(_Call(function, lambda _: None, needs_slot=False))
 
     @property
     def model(self) -> Model:
@@ -154,8 +167,17 @@ class Worker:
     def _wait(self) -> bool:
         """Wait for something to do; return False when closing."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._waiting or self._reading or self._running)
+            self._changed.wait_for(self._is_due)
             return not self._closing
+
+    def _is_due(self) -> bool:
+        if self._closing or self._reading or self._running:
+            return True
+        return any(self._may_begin(entry) or _is_cancelled(entry) for entry in [*self._waiting])
+
+    def _may_begin(self, entry: _Prompt | _Call) -> bool:
+        needs_slot = isinstance(entry, _Prompt) or entry.needs_slot
+        return not needs_slot or self._model.cache.has_free_slot()
 
     def _drop_cancelled(self) -> None:
         """Let go of conversations that nobody waits for any more."""
@@ -166,16 +188,18 @@ class Worker:
             del self._running[slot]
             self._release(slot)
         with self._changed:
-            for entry in [it for it in self._waiting if isinstance(it, _Prompt) and it.answer.handle.cancelled]:
+            for entry in filter(_is_cancelled, [*self._waiting]):
                 self._waiting.remove(entry)
 
     def _admit(self) -> None:
-        """Give free slots to whoever waits, in order."""
-        while self._model.cache.has_free_slot():
+        """Give free slots to whoever waits, in order; who needs none does not wait for those who do."""
+        with self._changed:
+            waiting = [*self._waiting]
+        for entry in waiting:
+            if not self._may_begin(entry):
+                continue
             with self._changed:
-                if not self._waiting:
-                    return
-                entry = self._waiting.popleft()
+                self._waiting.remove(entry)
             if isinstance(entry, _Call):
                 entry.run(self._model)
             else:
@@ -257,3 +281,7 @@ class Worker:
         self._reading.clear()
         for slot, answer in [*self._running.items()]:
             self._fail(answer, slot, error)
+
+
+def _is_cancelled(entry: _Prompt | _Call) -> bool:
+    return isinstance(entry, _Prompt) and entry.answer.handle.cancelled
