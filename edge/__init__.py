@@ -1,10 +1,28 @@
-"""Reka's chat interface, offline, on the device: pictures and text in, chat messages out.
+"""Reka's chat interface, offline, on the device: text, images, audio, video and PDFs in, chat messages out.
 
-Every name is loaded on first use: `import edge` loads no onnxruntime, no pydantic, no picture library.
+    from edge import Reka
+
+    with Reka() as client:
+        answer = client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
+        print(answer.responses[0].message.content)
+
+Reka, AsyncReka             chat in process, with the signatures of Reka's SDK
+Engine                      a loaded bundle: token ids in and out, logits, embeddings
+Transport                   the HTTP interface in process, for the clients of other SDKs
+Camera, Microphone, watch   a camera's newest frame; what is said; a question asked over and over
+Box, parse_boxes            boxes of things, read from an answer
+models                      the bundles on this device
+Limits                      what one request may hold
+EdgeError                   every error that this package raises: BundleError, MediaError, ...
+ChatMessage, ...            the types of the chat API
+
+Every name is loaded on first use: `import edge` loads no onnxruntime, no pydantic, no image library.
+The help of a name: help(edge.Reka).
 """
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from edge import version
@@ -20,8 +38,23 @@ if TYPE_CHECKING:
     from edge.devices.microphone import Microphone as Microphone
     from edge.devices.watch import watch as watch
     from edge.engine.engine import Engine as Engine
+    from edge.errors import BundleChanged as BundleChanged
+    from edge.errors import BundleError as BundleError
+    from edge.errors import ContextLengthError as ContextLengthError
     from edge.errors import DeviceError as DeviceError
     from edge.errors import EdgeError as EdgeError
+    from edge.errors import EngineClosed as EngineClosed
+    from edge.errors import MediaError as MediaError
+    from edge.errors import MemoryExhausted as MemoryExhausted
+    from edge.errors import NonFiniteError as NonFiniteError
+    from edge.errors import ParameterError as ParameterError
+    from edge.errors import RateLimitError as RateLimitError
+    from edge.errors import RuntimeFailure as RuntimeFailure
+    from edge.errors import SchemaError as SchemaError
+    from edge.errors import TextError as TextError
+    from edge.errors import UnknownModelError as UnknownModelError
+    from edge.errors import UnsupportedError as UnsupportedError
+    from edge.limits import Limits as Limits
     from edge.server.transport import Transport as Transport
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
@@ -56,18 +89,36 @@ __version__ = version.RUNTIME_VERSION
 # Without a handler of the program's own, Python would write our warnings to stderr: libraries never print.
 logging.getLogger("edge").addHandler(logging.NullHandler())
 
+_ERRORS = (
+    "BundleChanged",
+    "BundleError",
+    "ContextLengthError",
+    "DeviceError",
+    "EdgeError",
+    "EngineClosed",
+    "MediaError",
+    "MemoryExhausted",
+    "NonFiniteError",
+    "ParameterError",
+    "RateLimitError",
+    "RuntimeFailure",
+    "SchemaError",
+    "TextError",
+    "UnknownModelError",
+    "UnsupportedError",
+)
 _HOMES = {
     "AsyncReka": "client",
     "Box": "chat.boxes",
     "Camera": "devices.camera",
-    "DeviceError": "errors",
-    "EdgeError": "errors",
     "Engine": "engine.engine",
+    "Limits": "limits",
     "Microphone": "devices.microphone",
     "Reka": "client",
     "Transport": "server.transport",
     "parse_boxes": "chat.boxes",
     "watch": "devices.watch",
+    **dict.fromkeys(_ERRORS, "errors"),
 }
 _MODULES = ("chat", "models")
 
@@ -75,6 +126,8 @@ __all__ = [
     "ApiError",
     "AsyncReka",
     "Box",
+    "BundleChanged",
+    "BundleError",
     "Camera",
     "ChatMessage",
     "ChatMessageChunk",
@@ -86,17 +139,28 @@ __all__ = [
     "ChunkChatResponse",
     "ChunkMessageResponse",
     "Content",
+    "ContextLengthError",
     "DeviceError",
     "EdgeError",
     "Engine",
+    "EngineClosed",
     "FinishReason",
     "HttpValidationError",
+    "Limits",
+    "MediaError",
     "MediaType",
+    "MemoryExhausted",
     "MessageResponse",
     "Microphone",
     "Model",
+    "NonFiniteError",
+    "ParameterError",
+    "RateLimitError",
     "Reka",
     "RekaEnvironment",
+    "RuntimeFailure",
+    "SchemaError",
+    "TextError",
     "Tool",
     "ToolCall",
     "ToolChoice",
@@ -104,7 +168,9 @@ __all__ = [
     "Transport",
     "TypedMediaContent",
     "TypedText",
+    "UnknownModelError",
     "UnprocessableEntityError",
+    "UnsupportedError",
     "Usage",
     "ValidationError",
     "ValidationErrorLocItem",
@@ -131,4 +197,13 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    # help(edge) would write out what pydantic gives to each of the SDK's types, in 9000 lines; help(edge.Model) may.
+    return [] if _is_asked_by("pydoc") else sorted(__all__)
+
+
+def _is_asked_by(module: str) -> bool:
+    """Return whether a module called dir(), or had inspect do so."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") == "inspect":
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == module

@@ -10,8 +10,9 @@ import reka
 
 import edge
 from edge.chat.reply import api_errors
-from edge.errors import EdgeError
+from edge.errors import STATUS, EdgeError
 
+ERROR_MODULES = ("edge.errors", "edge.types")
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {
     "edge.devices.sources.NothingYet",
@@ -41,8 +42,13 @@ def test_everything_that_is_raised_is_an_edge_error() -> None:
 def test_every_error_that_is_public_is_caught_by_one_name() -> None:
     public = [kind for name in edge.__all__ if inspect.isclass(kind := getattr(edge, name))]
     errors = {kind.__name__ for kind in public if issubclass(kind, BaseException)}
-    assert errors == {"ApiError", "DeviceError", "EdgeError", "UnprocessableEntityError"}
     assert all(issubclass(getattr(edge, name), EdgeError) for name in errors)
+
+
+def test_every_error_that_gets_out_can_be_imported_from_edge() -> None:
+    tree = {kind.__name__ for kind in raised() if issubclass(kind, EdgeError) and kind.__module__ in ERROR_MODULES}
+    assert tree == {"ApiError", "UnprocessableEntityError", *(kind.__name__ for kind in STATUS)}
+    assert all(name in edge.__all__ and getattr(edge, name).__name__ == name for name in tree)
 
 
 def test_an_api_error_is_as_the_sdks() -> None:

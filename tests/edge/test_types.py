@@ -1,6 +1,7 @@
 """The types are the SDK's own: every field, type and result compared with `reka-api`."""
 
 import json
+import pydoc
 import types
 import typing
 import warnings
@@ -72,6 +73,13 @@ def test_every_public_name_of_the_sdk_is_there(name: str) -> None:
 def test_every_public_name_can_be_imported_and_listed() -> None:
     assert sorted(edge.__all__) == dir(edge) == sorted(set(edge.__all__))
     assert all(getattr(edge, name) is not None for name in edge.__all__)
+
+
+def test_the_help_of_the_package_fits_on_two_screens_and_the_help_of_a_name_is_whole() -> None:
+    shown = pydoc.plain(pydoc.render_doc(edge))
+    assert len(shown.splitlines()) < 80
+    assert "client.chat.create(" in shown and "Camera, Microphone, watch" in shown
+    assert "class Reka" in pydoc.plain(pydoc.render_doc(edge.Reka))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
