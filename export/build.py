@@ -80,23 +80,25 @@ def build(
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
 
-    recipe: a shipped one or a .toml file; id: of the bundle, the checkpoint folder's name unless given; aliases:
-    further names it answers to; ranks: a .tiktoken file for a checkpoint without tokenizer.json.
+    recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless given (of a checkpoint in `runs/1b`
+    and int4-mixed: 1b-int4-mixed); aliases: further names for it;
+    ranks: a .tiktoken file for a checkpoint without tokenizer.json.
     Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
     """
     out, tell = out.absolute(), progress or _silent
-    name = id if id is not None else checkpoint.resolve().name
+    chosen = load(recipe)
+    name = id if id is not None else _default_id(checkpoint, chosen.name)
     names = _names(name, aliases)
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             level = None if certificate == "off" else certificate
             speech.write_bundle(
-                work, checkpoint, recipe=load(recipe), id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
+                work, checkpoint, recipe=chosen, id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
                 report=lambda stage, done, total: tell(Step(stage, done, total)),
             )  # fmt: skip
             pack.publish(work)
             return out
-        export = _Export.read(checkpoint, load(recipe), ranks)
+        export = _Export.read(checkpoint, chosen, ranks)
         planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
         pack.check_space(work, planned.n_bytes + scratch)
@@ -239,6 +241,12 @@ def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
         order=vision.order,
         frames=VIDEO_FRAMES,
     )
+
+
+def _default_id(checkpoint: Path, recipe: str) -> str:
+    """The name of the checkpoint's folder, and the recipe behind it unless it is there already."""
+    name = checkpoint.resolve().name
+    return name if name.endswith(f"-{recipe}") else f"{name}-{recipe}"
 
 
 def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint's folder: config.json and safetensors.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
     recipe: Annotated[str, typer.Option("--recipe", help="fp32, int8, int4, int4-mixed, or a .toml file.")] = RECIPE,
-    name: Annotated[str | None, typer.Option("--id", help="Its id; else the checkpoint folder's name.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Its id; else FOLDER-RECIPE.")] = None,
     alias: Annotated[list[str] | None, typer.Option("--alias", help="A further name; repeatable.")] = None,
     certificate: Annotated[
         CertificateLevel, typer.Option("--certificate", help="How many answers to compare with the reference.")

@@ -46,7 +46,8 @@ def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> BundleOf:
 
     @cache
     def export(checkpoint: Path, recipe: str) -> Path:
-        return build(checkpoint, tmp_path_factory.mktemp("bundle") / recipe, recipe=recipe, certificate="off")
+        out = tmp_path_factory.mktemp("bundle") / recipe
+        return build(checkpoint, out, recipe=recipe, id=checkpoint.name, certificate="off")
 
     return export
 

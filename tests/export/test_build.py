@@ -170,6 +170,22 @@ def test_id_and_aliases_are_taken(text_checkpoint: Path, tmp_path: Path) -> None
     assert (manifest.id, manifest.aliases) == ("mine", ("a", "b"))
 
 
+def test_without_an_id_the_folder_and_the_recipe_name_it(text_checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[rules]]\ntensors = "*"\nscheme = "fp32"\n')
+    named = tmp_path / "reka-edge-2603-fp32"
+    named.symlink_to(text_checkpoint)  # a link is followed: the folder's own name counts
+    assert text_checkpoint.name.startswith("reka-edge")
+    for recipe, ending in (("int8", "int8"), (str(mine), "mine")):
+        manifest = Bundle.open(build(named, tmp_path / ending, recipe=recipe, certificate="off")).manifest
+        assert (manifest.id, manifest.aliases) == (f"{text_checkpoint.name}-{ending}", ("reka-edge",))
+
+
+def test_a_folder_that_is_named_after_the_recipe_is_not_named_twice(text_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(text_checkpoint, tmp_path / "1b-fp32")
+    assert Bundle.open(build(checkpoint, tmp_path / "o", recipe="fp32", certificate="off")).manifest.id == "1b-fp32"
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 101, "é"])
 def test_bad_id_is_refused_before_anything_is_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="id or alias"):
@@ -230,7 +246,7 @@ def test_two_exports_give_the_same_bytes(
     # Another process, place, hash seed, time zone and number of threads.
     moved = tmp_path / "elsewhere" / tiny_checkpoint.name
     shutil.copytree(tiny_checkpoint, moved)
-    options = ("--recipe", recipe, "--certificate", "off")
+    options = ("--recipe", recipe, "--id", tiny_checkpoint.name, "--certificate", "off")
     env = environment(PYTHONHASHSEED="7", TZ="Asia/Tokyo", OMP_NUM_THREADS="3", LC_ALL="C")
     subprocess.run(command(moved, tmp_path / "out", *options), check=True, env=env, capture_output=True)
     assert contents(tmp_path / "out") == contents(bundle_of(tiny_checkpoint, recipe))

@@ -87,7 +87,7 @@ def test_every_linear_layer_stands_in_the_recipe(manifest: SpeechManifest, int8_
 
 
 def test_export_again_gives_the_same_bytes(whisper_checkpoint: Path, int8_speech_bundle: Path, tmp_path: Path) -> None:
-    again = build(whisper_checkpoint, tmp_path / "again", recipe="int8", certificate="off")
+    again = build(whisper_checkpoint, tmp_path / "again", recipe="int8", id=whisper_checkpoint.name, certificate="off")
     names = sorted(path.name for path in int8_speech_bundle.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
     assert [name for name in names if (again / name).read_bytes() != (int8_speech_bundle / name).read_bytes()] == []
