@@ -1,6 +1,7 @@
 """Measures bundles against each other with `edge bench`: fresh processes taking turns, medians over the rounds.
 
-Memory bandwidth swings with what else a machine does, so only figures of one alternating run are compared.
+Memory bandwidth swings with what else a machine does, so small differences show in one alternating run alone. The
+medians are kept in docs/benchmarks/results.jsonl, a line of JSON for each bundle, and --history shows them by commit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from edge.models import find
+from scripts import results as kept
+
+EMBEDDED = str(kept.ROOT / "models" / "reka-edge-tiny")
 
 Figures = dict[str, float | None]
 
@@ -56,23 +62,46 @@ def table(results: dict[str, Figures]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, epilog="Other options are those of `edge bench`."
     )
-    parser.add_argument("bundles", nargs="+", help="ids or folders of bundles, measured in turns")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each")
-    parser.add_argument("--json", action="store_true", help="print the figures of every round as JSON")
-    arguments, options = parser.parse_known_args()
-    results: dict[str, list[Figures]] = {bundle: [] for bundle in arguments.bundles}
-    for number in range(arguments.rounds):
-        for bundle, rounds in results.items():
-            print(f"round {number + 1} of {arguments.rounds}: {bundle}", file=sys.stderr)
-            rounds.append(bench(bundle, options))
-    if arguments.json:
-        print(json.dumps(results, indent=1))
-    else:
-        print(table({bundle: medians(rounds) for bundle, rounds in results.items()}))
+    made.add_argument("bundles", nargs="*", help="ids or folders of bundles, measured in turns; the embedded one else")
+    made.add_argument("--rounds", type=int, default=5, help="runs of each (5)")
+    made.add_argument("--json", action="store_true", help="print the figures of every round as JSON")
+    made.add_argument("--no-record", action="store_true", help="add no line to docs/benchmarks/results.jsonl")
+    made.add_argument("--note", default="", help="what else the machine does, for that line")
+    made.add_argument("--history", action="store_true", help="measure nothing; show the lines, of the named ids only")
+    return made
+
+
+def measured(bundles: list[str], rounds: int, options: list[str]) -> dict[str, list[Figures]]:
+    """The figures of every round of each bundle, measured in turns."""
+    results: dict[str, list[Figures]] = {bundle: [] for bundle in bundles}
+    for number in range(rounds):
+        for bundle, figures in results.items():
+            print(f"round {number + 1} of {rounds}: {bundle}", file=sys.stderr)
+            figures.append(bench(bundle, options))
+    return results
+
+
+def main() -> None:
+    arguments, options = parser().parse_known_args()
+    if arguments.rounds < 1:
+        raise SystemExit(f"scripts/bench: --rounds: expected 1 or more, found {arguments.rounds}")
+    if arguments.history:
+        print(kept.history(kept.read(kept.RESULTS), arguments.bundles))
+        return
+    load = os.getloadavg()[0]
+    results = measured(arguments.bundles or [EMBEDDED], arguments.rounds, options)
+    middle = {bundle: medians(rounds) for bundle, rounds in results.items()}
+    print(json.dumps(results, indent=1) if arguments.json else table(middle))
+    if arguments.no_record:
+        return
+    common = {"rounds": arguments.rounds, "options": options, "load": load, "note": arguments.note}
+    lines = [kept.line(find(bundle, {}, kind=None).path, row, **common) for bundle, row in middle.items()]
+    kept.append(lines, kept.RESULTS)
+    print(f"added to {kept.RESULTS.relative_to(kept.ROOT)}; --no-record keeps nothing", file=sys.stderr)
 
 
 if __name__ == "__main__":
