@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edge.engine.grammar.format import Format
 from edge.engine.grammar.least import MOST_BYTES
 from edge.engine.grammar.shortest import Completion, Place, allowed, behind_scalar
+from edge.engine.grammar.vocabulary import vocabulary
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import SchemaError
 
@@ -145,9 +146,9 @@ class Grammars:
                 pieces = [self.bytes_of(token) for token in range(self._vocab_size)]
                 self._ids = {data: token for token, data in enumerate(pieces) if data and token not in control}
                 special = sorted(control.union(self._end_ids))
-                over_tokens = _vocabulary(pieces, special, self._end_ids, encode=self._tokenizer.encode)
+                over_tokens = vocabulary(pieces, special, self._end_ids, encode=self._tokenizer.encode)
                 bytes_alone = [bytes((byte,)) for byte in range(256)]
-                self._vocabularies = over_tokens, _vocabulary([*bytes_alone, b"<end>"], [256], [256], encode=None)
+                self._vocabularies = over_tokens, vocabulary([*bytes_alone, b"<end>"], [256], [256], encode=None)
             return self._vocabularies
 
     def _matcher(self, vocabulary: "LLTokenizer", form: Format) -> "LLMatcher":
@@ -362,41 +363,6 @@ def _walk(matcher: "LLMatcher", place: Place, data: bytes) -> Place | None:
         if not place.is_allowed:
             return None
     return place
-
-
-def _vocabulary(
-    pieces: Sequence[bytes],
-    special: Sequence[int],
-    end_ids: Sequence[int],
-    *,
-    encode: Callable[[str], list[int]] | None,
-) -> "LLTokenizer":
-    from llguidance import LLTokenizer, TokenizerWrapper
-
-    wrapped = TokenizerWrapper(_Vocabulary(pieces, special, end_ids, encode))
-    return LLTokenizer(wrapped, eos_token=[*end_ids])
-
-
-class _Vocabulary:
-    """Tokens and how text becomes some of them, in the shape that llguidance reads."""
-
-    bos_token_id: int | None = None
-
-    def __init__(
-        self,
-        pieces: Sequence[bytes],
-        special: Sequence[int],
-        end_ids: Sequence[int],
-        encode: Callable[[str], list[int]] | None,
-    ) -> None:
-        self.tokens = [*pieces]
-        self.special_token_ids = [*special]
-        self.eos_token_id = end_ids[0]
-        self._encode = encode
-
-    def __call__(self, text: str) -> list[int]:
-        """Encode text. Raises: AttributeError for bytes, by which llguidance learns that it must not pass any."""
-        return [*text.encode()] if self._encode is None else self._encode(text)
 
 
 def _quoted(texts: Sequence[str]) -> tuple[bytes, ...]:

@@ -11,14 +11,14 @@ from llguidance import LLMatcher
 
 from edge.chat.request import read_request
 from edge.engine.grammar.bounds import tightened
-from edge.engine.grammar.constraint import _vocabulary
 from edge.engine.grammar.format import inline, prepare
 from edge.engine.grammar.keywords import Where
+from edge.engine.grammar.vocabulary import vocabulary
 from edge.errors import SchemaError
 from edge.limits import Limits
 from edge.types import ApiError
 
-BYTES = _vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)
+BYTES = vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)
 KEYS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 

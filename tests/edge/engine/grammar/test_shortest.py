@@ -6,13 +6,14 @@ from collections.abc import Mapping
 import pytest
 from llguidance import LLMatcher
 
-from edge.engine.grammar.constraint import _quoted, _vocabulary
+from edge.engine.grammar.constraint import _quoted
 from edge.engine.grammar.format import inline, prepare, schema_format
 from edge.engine.grammar.keywords import Where
 from edge.engine.grammar.shortest import Completion, Place, allowed
+from edge.engine.grammar.vocabulary import vocabulary
 from edge.errors import SchemaError
 
-BYTES = _vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)
+BYTES = vocabulary([*(bytes((byte,)) for byte in range(256)), b"<end>"], [256], [256], encode=None)
 Schema = Mapping[str, object]
 
 
