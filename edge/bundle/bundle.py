@@ -12,7 +12,7 @@ from edge.bundle import onnx_check
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, SpeechManifest, parse_manifest
 from edge.errors import BundleError
 
-_MAX_MANIFEST_BYTES = 8 << 20
+MAX_MANIFEST_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 20
 
 
@@ -134,9 +134,9 @@ def _graph_problems(path: Path, manifest: AnyManifest) -> Iterator[str]:
 def read_small(path: Path) -> bytes:
     """Return a manifest or certificate, which must be a regular file. Raises: BundleError, OSError."""
     with _open_plain(path) as file:
-        data = file.read(_MAX_MANIFEST_BYTES + 1)
-    if len(data) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: expected at most {_MAX_MANIFEST_BYTES} bytes")
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path}: expected at most {MAX_MANIFEST_BYTES} bytes")
     return data
 
 

@@ -1,39 +1,29 @@
-"""Where bundles live on a device: the embedded one, the installed ones, and which of them answers to a name.
-
-Installed bundles are immutable: they appear by one rename after every byte was verified, and vanish by one rename.
-"""
+"""Where bundles live on a device: the embedded one, the installed ones, and which of them answers to a name."""
 
 import contextlib
 import functools
-import os
 import re
-import secrets
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge.bundle import aliases as naming
 from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, index
-from edge.bundle.choices import aliases, change_aliases, companions, locked, set_companions, settle, sync_folder
+from edge.bundle.bundle import MAX_MANIFEST_BYTES
+from edge.bundle.choices import aliases, change_aliases, companions, set_companions
 from edge.bundle.choices import default_id as default_id
 from edge.bundle.choices import models_folder as models_folder
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
 from edge.errors import BundleError, ParameterError, UnknownModelError
 
-Progress = Callable[[int, int], None]  # bytes copied, bytes in all
 Kind = Literal["chat", "speech"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DATED = re.compile(r"-\d{8}$|(?<=^reka-edge)-\d{4}$|(?<=^reka-flash)-\d(\.\d)?$")  # and versions of Reka's
-_PARTIAL = ".partial-"
-_CHUNK_BYTES = 4 << 20
-_MAX_MANIFEST_BYTES = 8 << 20
 _WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
-_NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def at(path: Path) -> Stored:
     try:
         return Stored(path, _manifest(path, (path / MANIFEST).stat().st_mtime_ns), embedded=False)
     except OSError as error:
-        _refuse_checkpoint(path)
+        refuse_checkpoint(path)
         raise BundleError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
 
 
@@ -135,53 +125,6 @@ def _stands_for(name: str, layers: list[Mapping[str, str]]) -> str | None:
 def named(name: str, kind: Kind | None = "chat") -> Stored:
     """Return the bundle of an id or alias on this device. Raises: UnknownModelError."""
     return resolve(name, aliases={}, first=None, kind=kind)
-
-
-def install(source: Path, *, progress: Progress | None = None) -> Stored:
-    """Copy a bundle folder (its files may be links) into the models folder, verified byte by byte.
-
-    Raises: BundleError; nothing that looks like a bundle is left behind then, unless the error says that it is
-    installed and only the last sync failed: then the same install again verifies it and syncs.
-    """
-    source = Path(source).expanduser().absolute()
-    folder = models_folder()
-    try:
-        manifest = _source_manifest(source)
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            _drop_partials(folder)
-            if not _waits_for_sync(source, manifest.id, folder):
-                _install(source, manifest, folder, progress)
-            _settle(manifest.id, folder)
-    except OSError as error:
-        _refuse_checkpoint(source)
-        raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
-    return at(folder / manifest.id)
-
-
-def remove(name: str) -> None:
-    """Remove an installed bundle by its id, damaged or not. Raises: UnknownModelError, BundleError for the embedded."""
-    folder = models_folder()
-    if name not in [path.name for path, _ in _installed_folders()]:
-        stored = named(name, None)
-        what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
-        raise BundleError(f"{name} cannot be removed: it {what}")
-    try:
-        with locked(folder):
-            doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
-            (folder / name).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)  # what is left of it goes with the next install
-            with contextlib.suppress(OSError):  # it is gone all the same, and the next install of this id sets it right
-                index.record(folder, name, None)
-                if default_id() == name:
-                    choices.forget_default()
-            settle(folder, f"{name} is removed")
-    except OSError as error:
-        raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
-    known = companions()
-    left = {chat: speech for chat, speech in known.items() if name not in (chat, speech)}
-    if left != known:
-        set_companions(left)
 
 
 def verify(stored: Stored) -> tuple[list[str], bool]:
@@ -261,7 +204,7 @@ def remove_alias(name: str) -> None:
 def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
     found: dict[str, Stored] = {}
     bad: list[tuple[Path, str]] = []
-    for path, embedded in [*_installed_folders(), *_embedded_folders()]:
+    for path, embedded in [*installed_folders(), *_embedded_folders()]:
         try:
             stored = Stored(path, at(path).manifest, embedded)
             if not embedded and stored.id != path.name:
@@ -273,7 +216,8 @@ def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
     return sorted(found.values(), key=lambda stored: stored.id != chosen), bad
 
 
-def _installed_folders() -> Iterator[tuple[Path, bool]]:
+def installed_folders() -> Iterator[tuple[Path, bool]]:
+    """Yield the folders of the models folder that may be bundles, each with False: it is not embedded."""
     with contextlib.suppress(OSError, BundleError):
         for path in sorted(models_folder().iterdir()):
             if not path.name.startswith(".") and path.is_dir():
@@ -294,17 +238,18 @@ def _embedded_folders() -> Iterator[tuple[Path, bool]]:
 @functools.lru_cache(maxsize=64)
 def _manifest(path: Path, _mtime_ns: int) -> AnyManifest:
     """Read a manifest; the time of its last change is part of the cache's key."""
-    return _source_manifest(path)
+    return read_manifest(path)
 
 
-def _source_manifest(path: Path) -> AnyManifest:
+def read_manifest(path: Path) -> AnyManifest:
+    """Return the manifest in a folder, which may be a link to a regular file. Raises: BundleError, OSError."""
     file = path / MANIFEST
     if not stat.S_ISREG(file.stat().st_mode):
         raise BundleError(f"{file}: not a regular file")
     with file.open("rb") as opened:
-        data = opened.read(_MAX_MANIFEST_BYTES + 1)
-    if len(data) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{file}: expected at most {_MAX_MANIFEST_BYTES} bytes")
+        data = opened.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file}: expected at most {MAX_MANIFEST_BYTES} bytes")
     return parse_manifest(data, file=str(file))
 
 
@@ -333,63 +278,7 @@ def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:
     return UnknownModelError(f"{found}. To add one: edge models install DIR", name=name)
 
 
-def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None) -> None:
-    """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
-    target = folder / manifest.id
-    if target.exists():
-        raise BundleError(f"{manifest.id} is installed already: edge models remove {manifest.id}, then install again")
-    names = [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
-    unknown = sorted(p.name for p in source.iterdir() if p.name not in names and not _NOT_COPIED.fullmatch(p.name))
-    if unknown:
-        raise BundleError(f"{source}: unknown file {unknown[0]!r:.200}")
-    n_needed, n_free = sum(e.bytes for e in manifest.files.values()), shutil.disk_usage(folder).free
-    if n_needed > n_free:
-        raise BundleError(f"{manifest.id} needs {n_needed} bytes, {folder} has {n_free} left")
-    partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
-    partial.mkdir(mode=0o755)
-    try:
-        n_done = 0
-        for name in names:
-            limit = manifest.files[name].bytes if name in manifest.files else _MAX_MANIFEST_BYTES
-            for n_bytes in _copy(source / name, partial / name, limit):
-                n_done += n_bytes
-                if progress is not None:
-                    progress(min(n_done, n_needed), n_needed)
-        sync_folder(partial)
-        problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
-        if problems:
-            raise BundleError("; ".join(problems))
-        index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _settle(bundle_id: str, folder: Path) -> None:
-    """Have a bundle that is in place outlast a power cut. Raises: BundleError saying that it is installed."""
-    known = index.entry(folder, bundle_id)
-    try:
-        settle(folder, f"{bundle_id} is installed in {folder / bundle_id}")
-    except BundleError:
-        if known is not None:
-            with contextlib.suppress(OSError):
-                index.record(folder, bundle_id, replace(known, synced=False))
-        raise
-    if known is not None and not known.synced:
-        index.record(folder, bundle_id, replace(known, synced=True))
-
-
-def _waits_for_sync(source: Path, bundle_id: str, folder: Path) -> bool:
-    """Return whether the same bundle is in place, every byte of it, and only the sync of its folder had failed."""
-    target, known = folder / bundle_id, None
-    with contextlib.suppress(BundleError):
-        known = index.entry(folder, bundle_id)
-    if known is None or known.synced or not target.exists():
-        return False
-    return known.sha256 == index.digest(target) == index.digest(source) and not bundle_files.verify(target)
-
-
-def _refuse_checkpoint(path: Path) -> None:
+def refuse_checkpoint(path: Path) -> None:
     """Say of a checkpoint that it is one, and what makes a bundle of it. Raises: BundleError."""
     files = [path] if path.is_file() else list(path.glob("*")) if path.is_dir() else []
     known = [file for file in files if file.suffix in _WEIGHTS or file.name == "config.json"]
@@ -400,27 +289,3 @@ def _refuse_checkpoint(path: Path) -> None:
     if not any(file.suffix == ".safetensors" or file.name == "config.json" for file in known):
         way = "edge-export makes one of a checkpoint's folder with config.json and safetensors"
     raise BundleError(f"{path} is a checkpoint, not a bundle: {way}")
-
-
-def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
-    """Copy one file, through links, and sync it; yield each block's size. Raises: BundleError past `limit` bytes."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as reader, target.open("xb") as writer:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BundleError(f"{source}: not a regular file")
-        while block := reader.read(_CHUNK_BYTES):
-            if writer.tell() + len(block) > limit:
-                raise BundleError(f"{source}: expected at most {limit} bytes")
-            writer.write(block)
-            yield len(block)
-        writer.flush()
-        os.fchmod(writer.fileno(), 0o444)
-        os.fsync(writer.fileno())
-        # Verifying should read what the disk holds, not what was just in memory.
-        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _drop_partials(folder: Path) -> None:
-    """Remove what a killed install left; the caller holds the lock, so nobody is writing it."""
-    for path in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(path, ignore_errors=True)

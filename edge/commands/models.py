@@ -93,20 +93,20 @@ def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle
     from rich.console import Console
     from rich.progress import Progress
 
-    from edge.bundle import store
+    from edge.bundle import install as installing
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("copying", total=None)
-        stored = store.install(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        stored = installing.install(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
     print(f"{stored.id} is installed in {stored.path}")
 
 
 @models.command()
 def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Remove an installed bundle."""
-    from edge.bundle import store
+    from edge.bundle import install as installing
 
-    store.remove(name)
+    installing.remove(name)
     print(f"{name} is removed")
 
 

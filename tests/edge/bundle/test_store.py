@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from edge.bundle import store
 from edge.bundle.bundle import verify
+from edge.bundle.install import install, remove
 from edge.bundle.manifest import (
     CERTIFICATE,
     MANIFEST,
@@ -109,7 +111,7 @@ def test_a_checkout_reads_its_models_folder(tmp_path: Path, monkeypatch: pytest.
 
 def test_install_copies_verifies_and_makes_files_read_only(made: Path, folder: Path) -> None:
     seen: list[tuple[int, int]] = []
-    stored = store.install(made, progress=lambda done, total: seen.append((done, total)))
+    stored = install(made, progress=lambda done, total: seen.append((done, total)))
     assert stored.path == folder / "reka-edge-2603"
     assert verify(stored.path) == []
     assert {p.stat().st_mode & 0o777 for p in stored.path.iterdir()} == {0o444}
@@ -119,7 +121,7 @@ def test_install_copies_verifies_and_makes_files_read_only(made: Path, folder: P
 
 def test_install_copies_the_certificate(made: Path, folder: Path) -> None:
     (made / CERTIFICATE).write_text("{}")
-    store.install(made)
+    install(made)
     assert (folder / "reka-edge-2603" / CERTIFICATE).read_text() == "{}"
 
 
@@ -130,15 +132,15 @@ def test_install_follows_the_links_of_a_snapshot(made: Path, tmp_path: Path, fol
         (snapshot / name).symlink_to(made / name)
     (snapshot / ".gitattributes").touch()
     (snapshot / "README.md").touch()
-    stored = store.install(snapshot)
+    stored = install(snapshot)
     assert not any(p.is_symlink() for p in stored.path.iterdir())
     assert sorted(p.name for p in stored.path.iterdir()) == sorted([*CONTENT, MANIFEST])
 
 
 def test_install_does_not_overwrite(made: Path) -> None:
-    store.install(made)
+    install(made)
     with pytest.raises(BundleError, match="installed already: edge models remove reka-edge-2603"):
-        store.install(made)
+        install(made)
 
 
 @pytest.mark.parametrize("name", sorted(CONTENT))
@@ -147,7 +149,7 @@ def test_a_flipped_bit_is_refused_and_leaves_nothing(made: Path, folder: Path, n
     data[len(data) // 2] ^= 1
     (made / name).write_bytes(data)
     with pytest.raises(BundleError, match=f"{made}/{name}: its sha256"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
@@ -158,7 +160,7 @@ def test_a_foreign_graph_is_refused_and_leaves_nothing(made: Path, folder: Path)
     (made / "decoder.onnx").write_bytes(data)
     (made / MANIFEST).write_bytes(dump_manifest(dataclasses.replace(manifest("reka-edge-2603"), files=files)))
     with pytest.raises(BundleError, match=f"^{made}/decoder.onnx: functions: expected none$"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
@@ -166,21 +168,21 @@ def test_a_foreign_graph_is_refused_and_leaves_nothing(made: Path, folder: Path)
 def test_a_wrong_size_is_refused_and_leaves_nothing(made: Path, folder: Path, n_bytes: int) -> None:
     (made / "decoder.bin").write_bytes(bytes(n_bytes))
     with pytest.raises(BundleError, match=r"decoder\.bin: expected (at most )?5000 bytes"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
 def test_an_unknown_file_is_refused(made: Path, folder: Path) -> None:
     (made / "modeling.py").touch()
     with pytest.raises(BundleError, match=r"unknown file 'modeling\.py'"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
 def test_a_missing_file_is_refused_and_leaves_nothing(made: Path, folder: Path) -> None:
     (made / "tokenizer.json").unlink()
     with pytest.raises(BundleError, match="No such file"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
@@ -188,13 +190,13 @@ def test_a_pipe_in_place_of_a_file_is_refused(made: Path, folder: Path) -> None:
     (made / "decoder.bin").unlink()
     os.mkfifo(made / "decoder.bin")
     with pytest.raises(BundleError, match="not a regular file"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json|No such file"):
-        store.install(tmp_path)
+        install(tmp_path)
     with pytest.raises(BundleError, match="not a bundle"):
         store.at(tmp_path)
 
@@ -202,9 +204,9 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_too_little_room_is_refused_with_both_numbers(
     made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=17))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=17))
     with pytest.raises(BundleError, match=r"needs 6031 bytes, .* has 17 left"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
@@ -212,9 +214,9 @@ def test_a_failing_sync_is_a_failed_install(made: Path, folder: Path, monkeypatc
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(store.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(BundleError, match="Input/output error"):
-        store.install(made)
+        install(made)
     assert visible(folder) == []
 
 
@@ -230,9 +232,9 @@ def test_everything_is_synced_before_the_rename(made: Path, folder: Path, monkey
         seen.append("rename")
         return rename(source, target)
 
-    monkeypatch.setattr(store.os, "fsync", note)
+    monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(Path, "rename", move)
-    store.install(made)
+    install(made)
     assert seen == [MANIFEST, *sorted(CONTENT), ".partial", ".index", "rename", folder.name]
 
 
@@ -241,14 +243,14 @@ def test_an_interrupt_leaves_nothing(made: Path, folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.install(made, progress=interrupt)
+        install(made, progress=interrupt)
     assert visible(folder) == []
 
 
 def test_a_killed_install_is_never_a_bundle_and_the_next_one_cleans_up(made: Path, folder: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from edge.bundle import store\n"
-        "store.install(Path(sys.argv[1]), progress=lambda done, total: (print('x', flush=True), time.sleep(60)))"
+        "import sys, time; from pathlib import Path; from edge.bundle.install import install\n"
+        "install(Path(sys.argv[1]), progress=lambda done, total: (print('x', flush=True), time.sleep(60)))"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(made)], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -258,12 +260,12 @@ def test_a_killed_install_is_never_a_bundle_and_the_next_one_cleans_up(made: Pat
     child.stdout.close()
     assert [name.startswith(".partial-") for name in visible(folder)] == [True]
     assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
-    store.install(made)
+    install(made)
     assert visible(folder) == ["reka-edge-2603"]
 
 
 def test_of_eight_installs_at_once_one_wins(made: Path, folder: Path) -> None:
-    code = "import sys; from pathlib import Path; from edge.bundle import store; store.install(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from edge.bundle.install import install; install(Path(sys.argv[1]))"
     children = [subprocess.Popen([sys.executable, "-c", code, str(made)], stderr=subprocess.DEVNULL) for _ in range(8)]
     assert sorted(child.wait() for child in children) == [0, 1, 1, 1, 1, 1, 1, 1]
     assert visible(folder) == ["reka-edge-2603"]
@@ -271,33 +273,33 @@ def test_of_eight_installs_at_once_one_wins(made: Path, folder: Path) -> None:
 
 
 def test_remove_takes_the_bundle_and_its_default_away(made: Path, folder: Path) -> None:
-    store.install(made)
+    install(made)
     store.set_default("reka-edge-2603")
-    store.remove("reka-edge-2603")
+    remove("reka-edge-2603")
     assert visible(folder) == []
     assert store.default_id() is None
 
 
 def test_only_an_installed_id_can_be_removed(made: Path) -> None:
     with pytest.raises(BundleError, match="part of the installation"):
-        store.remove("reka-edge-tiny")
-    store.install(made)
+        remove("reka-edge-tiny")
+    install(made)
     with pytest.raises(BundleError, match="alias of reka-edge-2603"):
-        store.remove("reka-edge")
+        remove("reka-edge")
     with pytest.raises(UnknownModelError):
-        store.remove("../reka-edge-2603")
+        remove("../reka-edge-2603")
 
 
 def test_an_installed_bundle_wins_over_the_embedded_one(made: Path) -> None:
     assert find("reka-edge") == "reka-edge-tiny"
-    store.install(made)
+    install(made)
     assert find("reka-edge") == "reka-edge-2603"
     assert find("reka-edge-tiny") == "reka-edge-tiny"
 
 
 def test_between_two_the_default_decides(made: Path, tmp_path: Path) -> None:
-    store.install(made)
-    store.install(write_bundle(tmp_path / "other", "reka-edge-2701", "reka-edge"))
+    install(made)
+    install(write_bundle(tmp_path / "other", "reka-edge-2701", "reka-edge"))
     assert find("reka-edge") == "reka-edge-2603"
     store.set_default("reka-edge-2701")
     assert find("reka-edge") == "reka-edge-2701"
@@ -313,7 +315,7 @@ def test_an_unknown_default_is_refused() -> None:
 
 
 def test_a_loaded_bundle_wins_the_names_it_shares(made: Path, tmp_path: Path) -> None:
-    store.install(made)
+    install(made)
     first = store.at(write_bundle(tmp_path / "mine", "my-edge", "reka-edge"))
     assert store.resolve("reka-edge", aliases={}, first=first) is first
     assert store.resolve("my-edge", aliases={}, first=first) is first
@@ -337,7 +339,7 @@ def test_versions_of_flash_are_a_flash_bundle_or_an_alias_of_one(name: str, tmp_
 def test_a_bundle_of_that_very_id_comes_before_the_name_without_a_version(made: Path, tmp_path: Path) -> None:
     first = store.at(write_bundle(tmp_path / "mine", "my-edge", "reka-edge"))
     assert store.resolve("reka-edge-2603", aliases={}, first=first) is first
-    store.install(made)
+    install(made)
     assert store.resolve("reka-edge-2603", aliases={}, first=first).id == "reka-edge-2603"
 
 
@@ -375,7 +377,7 @@ def test_the_message_cuts_long_names() -> None:
 
 
 def test_a_damaged_bundle_is_named_and_does_not_hide_the_others(made: Path, folder: Path) -> None:
-    stored = store.install(made)
+    stored = install(made)
     (stored.path / MANIFEST).chmod(0o644)
     (stored.path / MANIFEST).write_text("{")
     assert [s.id for s in store.bundles()] == ["reka-edge-tiny"]
@@ -385,16 +387,16 @@ def test_a_damaged_bundle_is_named_and_does_not_hide_the_others(made: Path, fold
 
 
 def test_a_damaged_bundle_can_be_removed_and_installed_again(made: Path, folder: Path) -> None:
-    stored = store.install(made)
+    stored = install(made)
     (stored.path / MANIFEST).unlink()
     with pytest.raises(BundleError, match="installed already"):
-        store.install(made)
-    store.remove("reka-edge-2603")
-    assert verify(store.install(made).path) == []
+        install(made)
+    remove("reka-edge-2603")
+    assert verify(install(made).path) == []
 
 
 def test_a_renamed_bundle_is_named(made: Path, folder: Path) -> None:
-    store.install(made)
+    install(made)
     (folder / "reka-edge-2603").rename(folder / "other")
     assert "expected the folder's name" in store.broken()[0][1]
 
@@ -425,13 +427,13 @@ def test_a_sync_that_fails_leaves_one_truth_and_a_retry_works(
 
     for failing in range(1, 20):
         calls = 0
-        monkeypatch.setattr(store.os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", fail)
         reason = ""
         try:
-            store.install(made)
+            install(made)
         except BundleError as error:
             reason = str(error)
-        monkeypatch.setattr(store.os, "fsync", sync)
+        monkeypatch.setattr(os, "fsync", sync)
         if reason:
             is_there = visible(folder) == ["reka-edge-2603"]
             assert is_there or visible(folder) == []
@@ -439,12 +441,12 @@ def test_a_sync_that_fails_leaves_one_truth_and_a_retry_works(
             assert re.search(truth, reason)
             assert "Input/output error" in reason
             said.add(is_there)
-            assert store.verify(store.install(made)) == ([], True)
+            assert store.verify(install(made)) == ([], True)
             with pytest.raises(BundleError, match="installed already"):
-                store.install(made)
+                install(made)
         else:
             assert calls < failing
-        store.remove("reka-edge-2603")
+        remove("reka-edge-2603")
     assert said == {False, True}
 
 
@@ -460,23 +462,23 @@ def test_a_retry_does_not_accept_another_bundle_or_a_damaged_one(
             raise OSError(5, "Input/output error")
         sync(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(BundleError, match="is installed in"):
-        store.install(made)
-    monkeypatch.setattr(store.os, "fsync", sync)
+        install(made)
+    monkeypatch.setattr(os, "fsync", sync)
     with pytest.raises(BundleError, match="installed already"):
-        store.install(write_bundle(tmp_path / "other", "reka-edge-2603", "another-alias"))
+        install(write_bundle(tmp_path / "other", "reka-edge-2603", "another-alias"))
     weights = folder / "reka-edge-2603" / "decoder.bin"
     weights.chmod(0o644)
     weights.write_bytes(b"x" * 5000)
     with pytest.raises(BundleError, match="installed already"):
-        store.install(made)
+        install(made)
 
 
 def test_a_removal_whose_sync_fails_says_that_it_is_removed(
     made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.install(made)
+    install(made)
     sync = os.fsync
 
     def fail(descriptor: int) -> None:
@@ -484,9 +486,9 @@ def test_a_removal_whose_sync_fails_says_that_it_is_removed(
             raise OSError(5, "Input/output error")
         sync(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(BundleError, match="reka-edge-2603 is removed, but a power cut may undo that"):
-        store.remove("reka-edge-2603")
+        remove("reka-edge-2603")
     assert visible(folder) == []
     with pytest.raises(BundleError, match="is written, but a power cut may undo that"):
         store.set_default("reka-edge-tiny")
@@ -514,7 +516,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 def test_every_mutation_of_any_file_of_an_installed_bundle_is_found(made: Path) -> None:
     (made / CERTIFICATE).write_text('{"kl": 0.25, "level": "full"}\n')
-    stored = store.install(made)
+    stored = install(made)
     assert store.verify(stored) == ([], True)
     rng = random.Random(7)
     files = sorted(stored.path.iterdir())
@@ -536,11 +538,11 @@ def test_every_mutation_of_any_file_of_an_installed_bundle_is_found(made: Path) 
 
 def test_a_certificate_that_is_gone_or_new_is_found(made: Path, tmp_path: Path) -> None:
     (made / CERTIFICATE).write_text("{}")
-    stored = store.install(made)
+    stored = install(made)
     stored.path.chmod(0o755)
     (stored.path / CERTIFICATE).unlink()
     assert "not as it was installed" in store.verify(stored)[0][0]
-    other = store.install(write_bundle(tmp_path / "other", "reka-edge-2701"))
+    other = install(write_bundle(tmp_path / "other", "reka-edge-2701"))
     other.path.chmod(0o755)
     (other.path / CERTIFICATE).write_text("{}")
     assert "not as it was installed" in store.verify(other)[0][0]
@@ -552,10 +554,10 @@ def test_a_folder_and_the_embedded_bundle_are_covered_by_their_manifest_alone(ma
 
 
 def test_an_index_that_is_damaged_is_told_and_begun_anew(made: Path, folder: Path, tmp_path: Path) -> None:
-    stored = store.install(made)
+    stored = install(made)
     (folder / ".index").write_text("{")
     assert "not a JSON document" in store.verify(stored)[0][0]
-    other = store.install(write_bundle(tmp_path / "other", "reka-edge-2701"))
+    other = install(write_bundle(tmp_path / "other", "reka-edge-2701"))
     assert store.verify(other) == ([], True)
     assert store.verify(stored) == ([], False)
 
@@ -567,6 +569,6 @@ def test_a_checkpoint_is_told_from_a_bundle(tmp_path: Path, names: tuple[str, ..
     for name in names:
         (folder / name).touch()
     for source in (folder, folder / names[-1]):
-        for look in (store.install, store.at):
+        for look in (install, store.at):
             with pytest.raises(BundleError, match=r"is a checkpoint, not a bundle: edge-export"):
                 look(source)

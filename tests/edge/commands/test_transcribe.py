@@ -10,6 +10,7 @@ import pytest
 
 from edge import cli
 from edge.bundle import store
+from edge.bundle.install import install, remove
 from edge.errors import UnknownModelError
 from edge.limits import AudioLimits
 from edge.media.audio import open_audio
@@ -128,7 +129,7 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ears, chat = store.install(speech_bundle).id, store.install(text_bundle).id
+    ears, chat = install(speech_bundle).id, install(text_bundle).id
     assert typed(monkeypatch, "models", "list") == 0
     listed = capsys.readouterr().out
     assert ears in listed and "speech" in listed
@@ -152,13 +153,13 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     assert typed(monkeypatch, "models", "speech", chat, "--none") == 0
     assert store.companion(chat) is None
     store.set_companion(chat, ears)
-    store.remove(ears)
+    remove(ears)
     assert store.companion(chat) is None
     assert typed(monkeypatch, "models", "speech", chat, ears) == 1
 
 
 def test_speech_bundles_answer_no_chat(models: Path, speech_bundle: Path) -> None:
-    ears = store.install(speech_bundle)
+    ears = install(speech_bundle)
     assert ears.id not in [stored.id for stored in store.bundles()]
     assert [stored.id for stored in store.bundles("speech")] == [ears.id]
     with pytest.raises(UnknownModelError, match="does not chat"):

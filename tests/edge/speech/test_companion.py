@@ -17,6 +17,7 @@ import edge
 from edge import ApiError, Reka
 from edge.bundle import store
 from edge.bundle.bundle import Bundle
+from edge.bundle.install import install
 from edge.chat.prompt import Transcript, Turn, pieces
 from edge.engine.pieces import Control, Text
 from edge.errors import BundleError, EngineClosed
@@ -68,7 +69,7 @@ def test_transcript_stands_between_its_tokens(text_bundle: Path) -> None:
 def test_companion_is_asked_for_the_bundle_it_is_named_for(
     models: Path, int8_bundle: Path, speech_bundle: Path
 ) -> None:
-    chat, ears = store.install(int8_bundle), store.install(speech_bundle)
+    chat, ears = install(int8_bundle), install(speech_bundle)
     samples = noise(1.5, seed=4)
     text = Speech.open(speech_bundle).transcribe(samples).text
     assert text

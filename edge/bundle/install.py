@@ -1,0 +1,152 @@
+"""Bundles installed and removed: each appears by one rename after every byte was verified, and vanishes by one."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from edge.bundle import bundle as bundle_files
+from edge.bundle import choices, index
+from edge.bundle.bundle import MAX_MANIFEST_BYTES
+from edge.bundle.choices import companions, default_id, locked, models_folder, set_companions, settle, sync_folder
+from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest
+from edge.bundle.store import Stored, at, installed_folders, named, read_manifest, refuse_checkpoint
+from edge.errors import BundleError
+
+Progress = Callable[[int, int], None]  # bytes copied, bytes in all
+
+_PARTIAL = ".partial-"
+_CHUNK_BYTES = 4 << 20
+_NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
+
+
+def install(source: Path, *, progress: Progress | None = None) -> Stored:
+    """Copy a bundle folder (its files may be links) into the models folder, verified byte by byte.
+
+    Raises: BundleError; nothing that looks like a bundle is left behind then, unless the error says that it is
+    installed and only the last sync failed: then the same install again verifies it and syncs.
+    """
+    source = Path(source).expanduser().absolute()
+    folder = models_folder()
+    try:
+        manifest = read_manifest(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            _drop_partials(folder)
+            if not _waits_for_sync(source, manifest.id, folder):
+                _install(source, manifest, folder, progress)
+            _settle(manifest.id, folder)
+    except OSError as error:
+        refuse_checkpoint(source)
+        raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
+    return at(folder / manifest.id)
+
+
+def remove(name: str) -> None:
+    """Remove an installed bundle by its id, damaged or not. Raises: UnknownModelError, BundleError for the embedded."""
+    folder = models_folder()
+    if name not in [path.name for path, _ in installed_folders()]:
+        stored = named(name, None)
+        what = "is part of the installation" if stored.embedded else f"is an alias of {stored.id}: name the id"
+        raise BundleError(f"{name} cannot be removed: it {what}")
+    try:
+        with locked(folder):
+            doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+            (folder / name).rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)  # what is left of it goes with the next install
+            with contextlib.suppress(OSError):  # it is gone all the same, and the next install of this id sets it right
+                index.record(folder, name, None)
+                if default_id() == name:
+                    choices.forget_default()
+            settle(folder, f"{name} is removed")
+    except OSError as error:
+        raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
+    known = companions()
+    left = {chat: speech for chat, speech in known.items() if name not in (chat, speech)}
+    if left != known:
+        set_companions(left)
+
+
+def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None) -> None:
+    """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
+    target = folder / manifest.id
+    if target.exists():
+        raise BundleError(f"{manifest.id} is installed already: edge models remove {manifest.id}, then install again")
+    names = [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
+    unknown = sorted(p.name for p in source.iterdir() if p.name not in names and not _NOT_COPIED.fullmatch(p.name))
+    if unknown:
+        raise BundleError(f"{source}: unknown file {unknown[0]!r:.200}")
+    n_needed, n_free = sum(e.bytes for e in manifest.files.values()), shutil.disk_usage(folder).free
+    if n_needed > n_free:
+        raise BundleError(f"{manifest.id} needs {n_needed} bytes, {folder} has {n_free} left")
+    partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+    partial.mkdir(mode=0o755)
+    try:
+        n_done = 0
+        for name in names:
+            limit = manifest.files[name].bytes if name in manifest.files else MAX_MANIFEST_BYTES
+            for n_bytes in _copy(source / name, partial / name, limit):
+                n_done += n_bytes
+                if progress is not None:
+                    progress(min(n_done, n_needed), n_needed)
+        sync_folder(partial)
+        problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
+        if problems:
+            raise BundleError("; ".join(problems))
+        index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _settle(bundle_id: str, folder: Path) -> None:
+    """Have a bundle that is in place outlast a power cut. Raises: BundleError saying that it is installed."""
+    known = index.entry(folder, bundle_id)
+    try:
+        settle(folder, f"{bundle_id} is installed in {folder / bundle_id}")
+    except BundleError:
+        if known is not None:
+            with contextlib.suppress(OSError):
+                index.record(folder, bundle_id, replace(known, synced=False))
+        raise
+    if known is not None and not known.synced:
+        index.record(folder, bundle_id, replace(known, synced=True))
+
+
+def _waits_for_sync(source: Path, bundle_id: str, folder: Path) -> bool:
+    """Return whether the same bundle is in place, every byte of it, and only the sync of its folder had failed."""
+    target, known = folder / bundle_id, None
+    with contextlib.suppress(BundleError):
+        known = index.entry(folder, bundle_id)
+    if known is None or known.synced or not target.exists():
+        return False
+    return known.sha256 == index.digest(target) == index.digest(source) and not bundle_files.verify(target)
+
+
+def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
+    """Copy one file, through links, and sync it; yield each block's size. Raises: BundleError past `limit` bytes."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as reader, target.open("xb") as writer:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError(f"{source}: not a regular file")
+        while block := reader.read(_CHUNK_BYTES):
+            if writer.tell() + len(block) > limit:
+                raise BundleError(f"{source}: expected at most {limit} bytes")
+            writer.write(block)
+            yield len(block)
+        writer.flush()
+        os.fchmod(writer.fileno(), 0o444)
+        os.fsync(writer.fileno())
+        # Verifying should read what the disk holds, not what was just in memory.
+        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _drop_partials(folder: Path) -> None:
+    """Remove what a killed install left; the caller holds the lock, so nobody is writing it."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
