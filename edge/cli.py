@@ -29,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=markup(),
-    help="Reka's chat interface, offline, on the device. What a command does: edge COMMAND --help",
+    help="Reka's chat interface, offline, on the device. Help of a command: edge COMMAND --help",
 )
 app.command()(chat)
 app.command()(detect)

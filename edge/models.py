@@ -244,7 +244,7 @@ class Models:
 def _speech_bundle(name: str | Path) -> Stored:
     stored = find(name, {}, kind="speech")
     if stored.kind != "speech":
-        raise BundleError(f"{stored.id}: expected a speech bundle, this one chats")
+        raise BundleError(f"{stored.id}: expected a speech bundle, got a chat bundle")
     return stored
 
 

@@ -28,7 +28,7 @@ STAGES: Final[Mapping[str, str]] = {
     "weights": "quantizing and writing",
     "source": "hashing the checkpoint",
     "answers": "certificate: the bundle answers",
-    "pictures": "certificate: reference, pictures",
+    "pictures": "certificate: reference, images",
     "reference": "certificate: reference, layers",
     "comparison": "certificate: comparing",
 }
@@ -54,10 +54,10 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint's folder: config.json and safetensors.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
     recipe: Annotated[str, typer.Option("--recipe", help="fp32, int8, int4, int4-mixed, or a .toml file.")] = RECIPE,
-    name: Annotated[str | None, typer.Option("--id", help="Its id; else FOLDER-RECIPE.")] = None,
-    alias: Annotated[list[str] | None, typer.Option("--alias", help="A further name; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: FOLDER-RECIPE.")] = None,
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="A further model name. Repeatable.")] = None,
     certificate: Annotated[
-        CertificateLevel, typer.Option("--certificate", help="How many answers to compare with the reference.")
+        CertificateLevel, typer.Option("--certificate", help="Extent of the comparison with the checkpoint.")
     ] = CERTIFICATE_LEVEL,
     ranks: Annotated[
         Path | None, typer.Option("--ranks", help="A .tiktoken file, for a checkpoint without tokenizer.json.")
@@ -118,7 +118,7 @@ def _summary(out: Path, wall_s: float) -> None:
     size = sum(path.stat().st_size for path in out.iterdir())
     names = ", ".join((manifest.id, *manifest.aliases))
     print(f"bundle          {out}")
-    print(f"answers to      {names}")
+    print(f"names           {names}")
     print(f"recipe          {manifest.recipe.name}, {_mib(size)}, {wall_s:.0f} s")
     for note in manifest.source.notes:
         print(f"note            {note}")
@@ -131,11 +131,11 @@ def _certificate(measured: Mapping[str, Any]) -> None:
     print(f"certificate     {measured['level']}, {measured['positions']} answer positions, {measured['wall_s']:.0f} s")
     print(f"  KL divergence {kl['mean']:.2e} mean, {kl['p99']:.2e} 99th percentile")
     print(f"  top-1         {measured['top1_agreement']:.2%} the same as the reference's")
-    print(f"  logits        {measured['largest_logit_difference']:.3g} at most apart")
+    print(f"  logits        {measured['largest_logit_difference']:.3g} largest difference")
     if cosine is not None:
-        print(f"  pictures      cosine {cosine['mean']:.6f} mean, {cosine['min']:.6f} least")
+        print(f"  images        cosine {cosine['mean']:.6f} mean, {cosine['min']:.6f} min")
     if heard is not None:
-        print(f"  encoder       cosine {heard['mean']:.6f} mean, {heard['min']:.6f} least")
+        print(f"  encoder       cosine {heard['mean']:.6f} mean, {heard['min']:.6f} min")
     for worst in measured["worst_tensors"]:
         print(f"  worst tensor  {worst['tensor']} ({worst['scheme']}): relative error {worst['error']:.4g}")
     if peak is None:

@@ -200,7 +200,7 @@ def _one(message: _Message, number: int) -> _Value | None:
     """Return a field that may stand once: of several, readers take the last, or join them."""
     values = message.get(number, [])
     if len(values) > 1:
-        raise _Fault(f"field {number} stands {len(values)} times")
+        raise _Fault(f"field {number} is given {len(values)} times")
     return values[0] if values else None
 
 

@@ -261,7 +261,7 @@ def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelEr
         return UnknownModelError(f"{shown} turns speech into text and does not chat: {way}", name=name)
     missing = f"model {shown} is not installed"
     if wanted != name:
-        missing = f"model {shown} stands for {wanted[:200]!r}, which is not installed"
+        missing = f"model {shown} is an alias of {wanted[:200]!r}, which is not installed"
     if not candidates:
         return UnknownModelError(f"{missing}, and no other: edge models install DIR", name=name)
     described = [f"{s.id} ({', '.join(s.names[1:])})" if s.names[1:] else s.id for s in candidates]

@@ -23,7 +23,7 @@ def load(data: bytes, *, file: str) -> dict[str, object]:
         result: dict[str, object] = {}
         for key, value in items:
             if key in result:
-                raise BundleError(f"{file}: key {key!r:.200} stands twice")
+                raise BundleError(f"{file}: key {key!r:.200} is given twice")
             result[key] = value
         return result
 

@@ -220,7 +220,7 @@ class _Opener:
             if part.kind == "audio":
                 return [self._sound(part)]
             if vision is None:
-                raise MediaError(f"{part.kind}: {self._spec.id} takes {self._taken()}")
+                raise MediaError(f"{part.kind}: {self._spec.id} accepts {self._taken()}")
             if part.kind == "image":
                 return [self._image(part, vision)]
             if part.kind == "video":
@@ -307,12 +307,12 @@ class _Opener:
         name = self._spec.id
         if self._spec.audio is None and self._hearing.listener is None:
             found = "it has no audio tower, and no speech-to-text model is set"
-            raise MediaError(f"audio: {name} takes {self._taken()}; {found}: edge models speech {name} SPEECH-BUNDLE")
+            raise MediaError(f"audio: {name} accepts {self._taken()}; {found}: edge models speech {name} SPEECH-BUNDLE")
 
     def _taken(self) -> str:
         kinds = ["text"] if self._spec.vision is None else ["text", "images", "videos", "PDFs"]
         if self._spec.audio is not None or self._hearing.listener is not None:
-            kinds.append("sounds")
+            kinds.append("audio")
         return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else "text only"
 
     def _pdf(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:

@@ -155,7 +155,7 @@ class _Layout:
     def image(self, image: DecodedImage) -> None:
         spec = self._manifest.vision
         if spec is None:
-            raise MediaError(f"image: {self._manifest.id} takes text only")
+            raise MediaError(f"image: {self._manifest.id} accepts text only")
         n_tokens = tile_count(*size_of(image.rgb), spec) * spec.tokens_per_tile
         self.control("<image>")
         self.pieces.append(Media("image", image.rgb, n_tokens, image.digest))
@@ -164,7 +164,7 @@ class _Layout:
     def clip(self, clip: DecodedVideo) -> None:
         spec = self._manifest.vision
         if spec is None:
-            raise MediaError(f"video: {self._manifest.id} takes text only")
+            raise MediaError(f"video: {self._manifest.id} accepts text only")
         is_timed = self._manifest.prompt.format == "yasa-timed"
         self.control("<video>")
         for frame, second in zip(clip.frames, clip.seconds, strict=True):
@@ -216,7 +216,7 @@ class _Layout:
         if tools:
             wording = self._manifest.prompt.tools
             if wording is None:
-                raise UnsupportedError(f"tools: {self._manifest.id} calls none; expected no tools")
+                raise UnsupportedError(f"tools: {self._manifest.id} does not support tool calls; expected no tools")
             self.text("\n\n" if any(parts) else "")
             self.wording(_BEFORE_TOOLS[wording])
             self.text("\n".join(map(_tool_line, tools)))
@@ -270,7 +270,7 @@ class _Layout:
 def _flash_text(turns: Sequence[Turn], manifest: Manifest, tools: Sequence[Tool]) -> str:
     """Lay out a conversation in the format of Reka Flash 3: one string, its separator plain text like all the rest."""
     if tools or any(turn.calls or turn.results for turn in turns):
-        raise UnsupportedError(f"tools: {manifest.id} calls none; expected no tools, calls or results")
+        raise UnsupportedError(f"tools: {manifest.id} does not support tool calls; expected no tools, calls or results")
     is_system = bool(turns) and turns[0].role == "system"
     system = " ".join(_system_texts(turns[0])) if is_system else ""
     rest = list(turns[1:] if is_system else turns)
@@ -295,7 +295,7 @@ def _flash_texts(turn: Turn, manifest: Manifest) -> list[str]:
     texts = []
     for part in turn.parts:
         if not isinstance(part, str | Transcript):
-            raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} takes text only")
+            raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} accepts text only")
         # Its vocabulary has no tokens for them: the same words, as text.
         texts.append(part if isinstance(part, str) else f"<transcript>{part.text}</transcript>")
     return texts

@@ -19,29 +19,29 @@ Names = list[str] | None
 
 
 def chat(
-    question: Annotated[str | None, typer.Argument(help="Without one: a conversation, in a terminal.")] = None,
-    image: Annotated[Names, typer.Option("--image", help="A picture; repeatable.")] = None,
-    audio: Annotated[Names, typer.Option("--audio", help="A sound; repeatable.")] = None,
-    video: Annotated[Names, typer.Option("--video", help="A video; repeatable.")] = None,
-    pdf: Annotated[Names, typer.Option("--pdf", help="A PDF; repeatable.")] = None,
+    question: Annotated[str | None, typer.Argument(help="The question. Without one: an interactive chat.")] = None,
+    image: Annotated[Names, typer.Option("--image", help="An image file or URL. Repeatable.")] = None,
+    audio: Annotated[Names, typer.Option("--audio", help="An audio file or URL. Repeatable.")] = None,
+    video: Annotated[Names, typer.Option("--video", help="A video file or URL. Repeatable.")] = None,
+    pdf: Annotated[Names, typer.Option("--pdf", help="A PDF file or URL. Repeatable.")] = None,
     camera: Annotated[
-        str | None, typer.Option("--camera", help="Each question sees its newest frame: 0, csi, pi, a file, -.")
+        str | None, typer.Option("--camera", help="Attach the newest frame: 0, csi, pi, a file, -.")
     ] = None,
-    mic: Annotated[bool, typer.Option("--mic", help="Speak the questions; a silence ends one.")] = False,
+    mic: Annotated[bool, typer.Option("--mic", help="Ask by voice; silence ends a question.")] = False,
     mic_source: Annotated[
-        str | None, typer.Option("--mic-source", help="Another microphone, by number or name; a sound file; -.")
+        str | None, typer.Option("--mic-source", help="A microphone's number or name, an audio file, or -.")
     ] = None,
     model: ModelName = None,
     verify: Verify = False,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 always takes the most likely.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same request, same answer.")] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Print tokens and seconds to stderr.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Show Markdown as it is.")] = False,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy decoding.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampling, for repeatable answers.")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Print token counts and times to stderr.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Do not render Markdown.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about text, pictures, sounds, videos or PDFs; what is piped in is added to the question."""
+    """Ask about text, images, audio, videos or PDFs. Standard input is added to the question."""
     from edge.client import Reka
     from edge.devices.microphone import Microphone
 
@@ -53,7 +53,7 @@ def chat(
     typed = sys.stdin is not None and sys.stdin.isatty()
     is_one = question is not None or (not typed and bool(text or parts))
     if not (is_one or listens or typed):
-        fail("no question: give one as an argument or on standard input, or start this in a terminal")
+        fail("no question: pass one as an argument or on standard input, or run this in a terminal")
     if as_json and not is_one:
         fail("--json: expected a question beside it")
     with api_failures(), ExitStack() as held:
@@ -93,6 +93,6 @@ def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Pa
     if microphone is not None:
         utterance = microphone.listen()
         if utterance is None:
-            fail("nobody spoke")
+            fail("no speech was detected")
         parts.append(heard(utterance))
     return parts

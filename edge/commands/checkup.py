@@ -145,7 +145,7 @@ def _hold(engine: "Engine", n_answer: int) -> float | None:
 
 
 def _look(engine: "Engine") -> float | None:
-    """Return the seconds a tile takes, None for a bundle that takes text only."""
+    """Return the seconds a tile takes, None for a bundle that accepts text only."""
     import numpy as np
 
     vision = engine.manifest.vision

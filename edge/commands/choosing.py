@@ -1,4 +1,4 @@
-"""Which bundle a command asks: the one that is named, else the first that can do what is asked."""
+"""Which bundle a command asks: the one that is named, else the first that supports what is needed."""
 
 import sys
 from collections.abc import Collection
@@ -16,7 +16,7 @@ _KINDS: dict[str, Ability] = {"image": "images", "video": "images", "pdf": "imag
 _LACKS = {
     "images": "does not accept images, videos or PDFs",
     "audio": "does not accept audio",
-    "boxes": "has not learnt to say where things are",
+    "boxes": "is not trained to locate things",
 }
 
 
@@ -46,7 +46,7 @@ def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
         return stored
     able = [other for other in installed if not lacking(other, needs)]
     if name is None and able:
-        print(f"edge: {stored.id} {_LACKS[missing[0]]}: {able[0].id} is asked", file=sys.stderr)
+        print(f"edge: {stored.id} {_LACKS[missing[0]]}: using {able[0].id}", file=sys.stderr)
         return able[0]
     if missing == ["boxes"]:
         return stored  # what it answers is shown, and that there is no box in it
@@ -63,13 +63,13 @@ def why_not(stored: "Stored", needs: Collection[Ability]) -> str:
     said = f"{stored.id} {_LACKS[missing[0]]}"
     able = [other.id for other in store.bundles() if not lacking(other, needs)]
     if able:
-        return f"{said}; installed and able: {', '.join(able)}: --model {able[0]}"
+        return f"{said}; installed bundles that do: {', '.join(able)}: --model {able[0]}"
     if missing[0] != "audio":
-        return f"{said}, nor does any other that is installed: edge models install DIR"
+        return f"{said}, and no other installed bundle does: edge models install DIR"
     speech = [other.id for other in store.bundles("speech")]
     way = f"edge models speech {stored.id} {speech[0] if speech else 'SPEECH-BUNDLE'}"
-    first = "" if speech else "none is installed that turns speech into text: edge models install DIR, then "
-    return f"{said}; {first}{way}" if first else f"{said}; to have {speech[0]} turn it into text: {way}"
+    first = "" if speech else "no speech-to-text model is installed: edge models install DIR, then "
+    return f"{said}; {first}{way}" if first else f"{said}; to transcribe it with {speech[0]}: {way}"
 
 
 def lacking(stored: "Stored", needs: Collection[Ability]) -> list[Ability]:

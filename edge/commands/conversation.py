@@ -123,7 +123,7 @@ class Conversation:
             if self._hands_free:
                 return False
             self._microphone = None
-            _say("edge: going on without a microphone")
+            _say("edge: continuing without a microphone")
             return True
         if utterance is None:
             return False

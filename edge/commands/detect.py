@@ -19,14 +19,14 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def detect(
-    image: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or a data: URL.")],
-    things: Annotated[list[str], typer.Argument(metavar="THING...", help="What to look for.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the picture with the boxes on it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One document, not a line for each box.")] = False,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file or a data: URL.")],
+    things: Annotated[list[str], typer.Argument(metavar="THING...", help="Names of what to find.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the image with the boxes drawn on it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not one line per box.")] = False,
     model: ModelName = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
 ) -> None:
-    """Ask where things are in a picture; boxes are printed as JSON, in percent and in pixels."""
+    """Find things in an image. Boxes are printed as JSON, in percent and in pixels."""
     from PIL import Image
 
     from edge.chat.boxes import drawn, parse_boxes

@@ -30,16 +30,16 @@ def line(check: "Check") -> str:
 
 def bench(
     model: ModelName = None,
-    n_prompt: Annotated[int, typer.Option("--prompt", min=2, help="Tokens to read.")] = 256,
-    n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Tokens to generate.")] = 64,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+    n_prompt: Annotated[int, typer.Option("--prompt", min=2, help="Prompt tokens.")] = 256,
+    n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Generated tokens.")] = 64,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
     grammar: Annotated[
         bool,
-        typer.Option("--grammar", help="Answers constrained by a schema too: their extra work as a share of decoding."),
+        typer.Option("--grammar", help="Measure constrained decoding, too: its share of the decoding time."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: tokens/s in and out, GB/s, seconds per tile, memory anonymous and mapped apart."""
+    """Measure this machine: prompt and decode tokens/s, GB/s, seconds per tile, anonymous and mapped memory."""
     import json
 
     from edge.commands.checkup import measure

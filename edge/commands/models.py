@@ -1,4 +1,4 @@
-"""edge models: what is installed, looked at, verified, installed, removed and preferred."""
+"""edge models: list, show, verify, install, remove and select bundles."""
 
 import contextlib
 import sys
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _COVER = "the digest that covers them is kept for what `edge models install` installs"
 
-models = typer.Typer(no_args_is_help=True, help="What is installed: list, look at, verify, install, remove, prefer.")
+models = typer.Typer(no_args_is_help=True, help="Manage the installed bundles.")
 
 
 @models.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the bundles on this device, the one that wins shared names first."""
+    """List the bundles on this device, the default first."""
     import json
 
     from rich.console import Console
@@ -36,7 +36,7 @@ def list_models(as_json: AsJson = False) -> None:
         print(json.dumps([_described(stored) for stored in bundles], indent=1))
     else:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("ID", "ALIASES", "RECIPE", "MB", "TAKES", "WHERE"):
+        for heading in ("ID", "ALIASES", "RECIPE", "MB", "ACCEPTS", "WHERE"):
             table.add_column(heading, justify="right" if heading == "MB" else "left", overflow="fold")
         for stored in bundles:
             mark = " (default)" if stored.id == store.default_id() else ""
@@ -51,7 +51,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models.command()
 def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_json: AsJson = False) -> None:
-    """Show what a bundle is and what it was made from."""
+    """Show a bundle's properties and source."""
     import json
 
     from edge.models import find
@@ -88,7 +88,9 @@ def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) ->
 
 
 @models.command()
-def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it.")]) -> None:
+def install(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a bundle, as written by edge-export.")],
+) -> None:
     """Copy a bundle into the models folder, verified byte by byte."""
     from rich.console import Console
     from rich.progress import Progress
@@ -112,7 +114,7 @@ def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 @models.command()
 def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
-    """Say which bundle wins the names it shares with others; without an id, show it."""
+    """Set the default bundle, which wins names that several bundles share; without ID, show it."""
     from edge.bundle import store
 
     if name is not None:
@@ -159,7 +161,7 @@ class _AliasGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-alias = typer.Typer(cls=_AliasGroup, help="Further names for models: set NAME=MODEL, list, remove NAME.")
+alias = typer.Typer(cls=_AliasGroup, help="Aliases of models: set NAME=MODEL, list, remove NAME.")
 models.add_typer(alias, name="alias")
 
 
@@ -167,7 +169,7 @@ models.add_typer(alias, name="alias")
 def set_alias(
     pairs: Annotated[list[str], typer.Argument(metavar="NAME=MODEL...", help="MODEL is an id or an alias.")],
 ) -> None:
-    """Have further names stand for models, in every program on this device."""
+    """Set aliases of models, for every program on this device."""
     from edge.bundle import store
     from edge.bundle.aliases import parse
 
@@ -175,12 +177,12 @@ def set_alias(
         pairs = ["=".join(pairs)]
     added = parse(",".join(pairs), field="alias")
     for name, stored in store.set_aliases(added).items():
-        print(f"{name} stands for {added[name]}: {stored.id} answers")
+        print(f"{name} is an alias of {added[name]}: {stored.id}")
 
 
 @alias.command("list")
 def list_aliases(as_json: AsJson = False) -> None:
-    """List the further names and who answers to them: those of EDGE_ALIAS, then those that are stored."""
+    """List the aliases and their bundles: those of EDGE_ALIAS, then the stored ones."""
     import json
 
     rows = list(_aliased())
@@ -188,15 +190,15 @@ def list_aliases(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        answers = row["answers"] or "nothing that is installed"
-        print(f"{row['name']}={row['model']}: {answers} answers ({row['where']})")
+        answers = row["answers"] or "not installed"
+        print(f"{row['name']}={row['model']}: {answers} ({row['where']})")
     if not rows:
         print("edge: no alias is set: edge models alias set NAME=MODEL", file=sys.stderr)
 
 
 @alias.command("remove")
 def remove_alias(names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
-    """Let further names stand for nothing any more."""
+    """Remove aliases."""
     from edge.bundle import store
 
     for name in names:

@@ -16,22 +16,38 @@ from edge.extras import missing
 def serve(
     model: ModelName = None,
     verify: Verify = False,
-    host: Annotated[str, typer.Option("--host", help="Another than this machine's own needs a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
-    alias: Annotated[list[str] | None, typer.Option("--alias", metavar="NAME=MODEL", help="Repeatable.")] = None,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Conversations at a time.")] = None,
-    context: Annotated[int | None, typer.Option("--context", min=1, help="Positions of each conversation.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
-    media_folder: Annotated[Path | None, typer.Option("--media-folder", help="Messages may name files in it.")] = None,
-    allow_media: Annotated[list[str] | None, typer.Option("--allow-media", help="A host to fetch from.")] = None,
-    allowed_host: Annotated[list[str] | None, typer.Option("--allowed-host", help="A name of this server.")] = None,
-    api_key: Annotated[str | None, typer.Option("--api-key", help="The process list shows it to everybody.")] = None,
-    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="Its first line is the key.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM, with the chain.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM.")] = None,
-    limit: Annotated[list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Repeatable.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to bind. Beyond loopback: needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port. 0 selects a free one.")] = 8000,
+    alias: Annotated[
+        list[str] | None, typer.Option("--alias", metavar="NAME=MODEL", help="A further model name. Repeatable.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Requests decoded at the same time.")] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", min=1, help="Context length of each slot, in tokens.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
+    media_folder: Annotated[
+        Path | None, typer.Option("--media-folder", help="Folder whose files messages may name.")
+    ] = None,
+    allow_media: Annotated[
+        list[str] | None, typer.Option("--allow-media", help="Host to fetch media from. Repeatable.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option("--allowed-host", help="A host name of this server. Repeatable.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option("--api-key", help="API key. It is visible in the process list.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", help="File whose first line is the API key.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Private key, PEM.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="A limit of requests. Repeatable.")
+    ] = None,
 ) -> None:
-    """Serve the chat interface over HTTP; a key is taken from EDGE_API_KEY or --api-key-file."""
+    """Serve the chat interface over HTTP. The API key is EDGE_API_KEY or --api-key-file."""
     try:
         from edge.server.server import Settings
         from edge.server.server import serve as run

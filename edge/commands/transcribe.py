@@ -18,15 +18,19 @@ _MAX_BYTES = 2 << 30
 
 
 def transcribe(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A sound or a video; a data: URL is taken, too.")],
-    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMATS)}.")] = "text",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="An audio or video file, or a data: URL.")],
+    form: Annotated[str, typer.Option("--format", help=f"Output format: {', '.join(_FORMATS)}.")] = "text",
     model: Annotated[str | None, typer.Option("--model", help="Id or folder of a speech bundle.")] = None,
-    language: Annotated[str | None, typer.Option("--language", help="Its code, such as en. Default: heard.")] = None,
-    translate: Annotated[bool, typer.Option("--translate", help="Write it in English, whatever is spoken.")] = False,
-    seconds: Annotated[int | None, typer.Option("--seconds", min=1, help="Longest sound. Default: 600.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: every CPU.")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Language code, such as en. Default: detected.")
+    ] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Translate to English.")] = False,
+    seconds: Annotated[
+        int | None, typer.Option("--seconds", min=1, help="Limit of the audio, in seconds. Default: 600.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
 ) -> None:
-    """Write down what is said, with times in the formats srt and json."""
+    """Transcribe an audio or video file. The formats srt and json have timestamps."""
     from edge.limits import AudioLimits
     from edge.media.audio import open_audio
     from edge.media.fetch import read_url
@@ -73,9 +77,11 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
         return stored
     able = [other for other in installed if _lacks(other, language, task) is None]
     if name is None and able:
-        print(f"edge: {stored.id}: {_lacks(stored, language, task)}: {able[0].id} is used", file=sys.stderr)
+        print(f"edge: {stored.id}: {_lacks(stored, language, task)}: using {able[0].id}", file=sys.stderr)
         return able[0]
-    others = f"; installed and able: {', '.join(other.id for other in able)}: --model {able[0].id}" if able else ""
+    others = (
+        f"; installed bundles that do: {', '.join(other.id for other in able)}: --model {able[0].id}" if able else ""
+    )
     fail(f"{stored.id}: {_lacks(stored, language, task)}{others}")
 
 
@@ -85,7 +91,7 @@ def _lacks(stored: "Stored", language: str | None, task: str) -> str | None:
     from edge.speech.transcriber import check
 
     if isinstance(stored.manifest, Manifest):
-        return "expected a speech bundle, this one chats (edge models list)"
+        return "expected a speech bundle, got a chat bundle (edge models list)"
     try:
         check(stored.manifest.speech, language=language, task=task)
     except ParameterError as error:

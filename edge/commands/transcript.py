@@ -27,7 +27,7 @@ def save(path: Path, messages: Sequence[Mapping[str, object]], *, model: str) ->
     Raises: ParameterError for a file that is something else, MediaError for media that are gone, OSError.
     """
     if path.exists() and not _is_ours(path):
-        raise ParameterError(f"{path}: exists and is no saved conversation; expected another name", field="file")
+        raise ParameterError(f"{path}: exists and is not a saved conversation; expected another name", field="file")
     held = [{**message, "content": _held(message.get("content"))} for message in messages]
     data = json.dumps({"format": _FORMAT, "model": model, "messages": held}, ensure_ascii=False, indent=1)
     # Only its owner reads it, and what was there stays until the new one is whole.

@@ -18,27 +18,28 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def watch(
-    question: Annotated[str, typer.Argument(help="What is asked of every picture.")],
+    question: Annotated[str, typer.Argument(help="The question about each frame.")],
     camera: Annotated[
-        str, typer.Option("--camera", help="0, csi, pi, a pipeline, a video, a folder, - (JPEGs).")
+        str, typer.Option("--camera", help="0, csi, pi, a GStreamer pipeline, a video, a folder, or - (JPEGs).")
     ] = "0",
-    every: Annotated[str, typer.Option("--every", help="How often to look: 500ms, 2s, 1m.")] = "2s",
-    heartbeat: Annotated[str, typer.Option("--heartbeat", help="How often to say that all is well.")] = "1m",
+    every: Annotated[str, typer.Option("--every", help="Interval of the questions: 500ms, 2s, 1m.")] = "2s",
+    heartbeat: Annotated[str, typer.Option("--heartbeat", help="Interval of the heartbeats.")] = "1m",
     threshold: Annotated[
-        float | None, typer.Option("--threshold", min=0, help="Grey levels by which a changed part of a tile differs.")
+        float | None,
+        typer.Option("--threshold", min=0, help="Grey levels by which a tile must differ to be encoded again."),
     ] = None,
-    refresh: Annotated[str, typer.Option("--refresh", help="When to encode a tile anyway.")] = "1m",
-    size: Annotated[str | None, typer.Option("--size", help="Of the camera's pictures: 1280x720.")] = None,
-    still: Annotated[bool, typer.Option("--still", help="A picture that never changes is no fault.")] = False,
+    refresh: Annotated[str, typer.Option("--refresh", help="Age at which an unchanged tile is encoded again.")] = "1m",
+    size: Annotated[str | None, typer.Option("--size", help="Frame size of the camera, such as 1280x720.")] = None,
+    still: Annotated[bool, typer.Option("--still", help="Accept a camera whose frame never changes.")] = False,
     model: ModelName = None,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0, the default, never varies.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same picture, same answer.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="Default: 0, greedy decoding.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampling, for repeatable answers.")] = None,
 ) -> None:
-    """Ask a camera the same question over and over; a line of JSON when the answer changes, and heartbeats.
+    """Ask the same question about a camera at intervals. Each changed answer is a line of JSON.
 
-    Only the tiles of a picture that changed are encoded. A camera that freezes or vanishes is a line, its return too.
+    Only the tiles of a frame that changed are encoded. Heartbeats, a lost camera and its return are lines, too.
     """
     from edge.devices.tile_changes import THRESHOLD
     from edge.devices.watch import watch as run

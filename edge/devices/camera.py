@@ -99,7 +99,7 @@ class Camera:
             why = f": {self._fault}" if self._fault else ""
             raise DeviceError(f"{self.name}: no new frame for {age_s:.1f} s{why}")
         if self._frozen(now_s):
-            raise DeviceError(f"{self.name}: the same picture for {now_s - self._moved_s:.1f} s")
+            raise DeviceError(f"{self.name}: the same frame for {now_s - self._moved_s:.1f} s")
         return frame
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Camera:
             self._fault = None
             self._changed.notify_all()
         if self._frozen(now_s):
-            raise DeviceError("the same picture over and over")
+            raise DeviceError("the same frame over and over")
         return moved
 
     def _fail(self, reader: "_Reader", fault: str | None) -> None:

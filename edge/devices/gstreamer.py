@@ -50,7 +50,9 @@ class Pipeline:
         except OSError as error:
             os.close(self._frames)
             os.close(self._complaining)
-            raise DeviceError(f"pipeline: {_PROGRAM} cannot be run ({error.strerror}): is GStreamer there?") from error
+            raise DeviceError(
+                f"pipeline: {_PROGRAM} cannot be run ({error.strerror}): is GStreamer installed?"
+            ) from error
         finally:
             os.close(ours)
             os.close(theirs)

@@ -203,7 +203,7 @@ class _Device:
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._held, self._stale_s):
-                    raise DeviceError(f"{self._name}: nothing came for {self._stale_s:g} s")
+                    raise DeviceError(f"{self._name}: no samples for {self._stale_s:g} s")
                 block = self._held.popleft()
             yield block
 

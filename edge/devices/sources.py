@@ -95,7 +95,7 @@ def check_source(source: int | str | Path) -> None:
         raise DeviceError(f"camera {name!r:.200}: expected {kind} or {kind}:NUMBER")
     # An empty name would be the folder where this program runs.
     if not (is_live(source) or name == "-" or (name and Path(name).exists())):
-        wanted = "a device's number, csi, pi, a pipeline, -, or the path of a video, a picture or a folder of pictures"
+        wanted = "a device's number, csi, pi, a pipeline, -, or the path of a video, an image or a folder of images"
         raise DeviceError(f"camera {name!r:.200}: no such file; expected {wanted}")
 
 
@@ -209,7 +209,7 @@ class _Pictures:
 
     def __init__(self, paths: list[Path], *, of: Path) -> None:
         if not paths:
-            raise DeviceError(f"{of}: no pictures in this folder; expected {', '.join(sorted(_SUFFIXES))}")
+            raise DeviceError(f"{of}: no images in this folder; expected {', '.join(sorted(_SUFFIXES))}")
         self._left = iter(paths)
         self._due_s = time.monotonic()
         self._begun = False
@@ -278,7 +278,7 @@ class _Stream:
             self._newest = found[-1]
         if self._jpegs.held > MAX_BYTES:
             n_bytes = self._jpegs.held
-            raise DeviceError(f"standard input: expected JPEG pictures, got {n_bytes} bytes without an end of one")
+            raise DeviceError(f"standard input: expected JPEG images, got {n_bytes} bytes without an end of one")
 
     def _decoded(self, now_s: float) -> U8 | None:
         """Return the newest picture, None when it cannot be decoded. Raises: DeviceError when none can."""

@@ -125,7 +125,7 @@ def watch(
         engine = chat.engine(request.model)
         with api_errors():
             if engine.manifest.vision is None:  # told before a camera is opened
-                raise UnsupportedError(f"{engine.manifest.id} takes text only: it cannot watch a camera")
+                raise UnsupportedError(f"{engine.manifest.id} accepts text only: it cannot watch a camera")
         if isinstance(source, int | str | Path) or callable(source):
             source = held.enter_context(Camera(source))
         executor = held.enter_context(ThreadPoolExecutor(1, thread_name_prefix="edge-watch"))
@@ -161,7 +161,7 @@ class Looker:
     def __init__(self, engine: Engine, request: Request, *, threshold: float, refresh_s: float) -> None:
         spec = engine.manifest.vision
         if spec is None:
-            raise MediaError(f"image: {engine.manifest.id} takes text only")
+            raise MediaError(f"image: {engine.manifest.id} accepts text only")
         self._engine = engine
         self._request = request
         self._memory = TileMemory(spec, self._encode, threshold=threshold, refresh_s=refresh_s)

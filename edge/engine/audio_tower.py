@@ -36,6 +36,6 @@ class AudioTower:
         """
         (embeds,) = self._session.run(["embeds"], {"mel": mel[None]}, options)
         if not np.isfinite(embeds).all():
-            raise NonFiniteError("a window of a sound")
+            raise NonFiniteError("a window of audio")
         rows: F32 = embeds[0]
         return rows

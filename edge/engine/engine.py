@@ -178,7 +178,7 @@ class Engine:
         """Return a picture's embeddings (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
         spec = self.manifest.vision
         if spec is None:
-            raise MediaError("image: this bundle takes text only")
+            raise MediaError("image: this bundle accepts text only")
         height, width = rgb.shape[:2]
         media = Media("image", rgb, tile_count(width, height, spec) * spec.tokens_per_tile, digest(rgb))
         return self._worker.call(lambda model: exhaust(model.encode(media, owner=None)))

@@ -144,7 +144,7 @@ class Model:
     def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
         """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError."""
         if self.vision is None:
-            raise MediaError("image: this bundle takes text only")
+            raise MediaError("image: this bundle accepts text only")
         started = time.monotonic()
         with self.runs.options(owner) as options:
             embeds = self.vision.encode(tile, options=options)
@@ -174,7 +174,7 @@ class Model:
 
     def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
         if self.vision is None:
-            raise MediaError("image: this bundle takes text only")
+            raise MediaError("image: this bundle accepts text only")
         spec = self.vision.spec
         rows: list[F32] = []
         for tile in _tiles(media, spec):

@@ -79,7 +79,7 @@ class Tokenizer:
         except BaseException as error:
             if not _is_theirs(error):
                 raise
-            raise TextError(f"text: the tokenizer gave up on this text of {len(text)} characters") from error
+            raise TextError(f"text: the tokenizer failed on this text of {len(text)} characters") from error
         if not self._control_ids.isdisjoint(ids):
             raise BundleError(f"{FILE}: text came out as control ids {sorted(self._control_ids.intersection(ids))}")
         if self.decode_bytes(ids) != data:
@@ -158,7 +158,7 @@ def _vocab(model: Mapping[str, object], vocab_size: int, file: str) -> dict[str,
             )
         vocab[spelling] = token
     if len(set(vocab.values())) != len(vocab):
-        raise BundleError(f"{file}: model.vocab: an id stands twice")
+        raise BundleError(f"{file}: model.vocab: an id is given twice")
     missing = sorted(byte for char, byte in _BYTE_OF.items() if char not in vocab)
     if missing:
         raise BundleError(f"{file}: model.vocab: expected all 256 bytes, no token for byte {missing[0]}")

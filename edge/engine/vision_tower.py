@@ -35,6 +35,6 @@ class Vision:
         """
         (embeds,) = self._session.run(["embeds"], {"tiles": tile[None]}, options)
         if not np.isfinite(embeds).all():
-            raise NonFiniteError("a picture's tile")
+            raise NonFiniteError("an image tile")
         rows: F32 = embeds[0]
         return rows

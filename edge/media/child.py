@@ -112,7 +112,7 @@ def _refusal(kind: str, error: Exception, job: Job) -> dict[str, Json]:
     if lacking == "memory":
         if job.short:
             return {"failed": f"{kind}: not enough memory to decode it: {job.said()}", "detail": detail}
-        return {"error": f"{kind}: decoding it takes too much memory", "detail": detail}
+        return {"error": f"{kind}: decoding it needs too much memory", "detail": detail}
     if lacking is not None:
         limits = f": {limit_of(lacking)}" if limit_of(lacking) else ""
         return {"failed": f"{kind}: not enough {lacking} to decode it{limits}", "detail": detail}

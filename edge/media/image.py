@@ -148,7 +148,7 @@ def _given(image: U8 | Image.Image, max_px: int, finish: Callable[[Source], T]) 
     except MemoryError as error:
         raise MemoryExhausted("image: no memory left to hold it") from error
     except Exception as error:
-        _LOG.debug("image: a PIL image was not taken", exc_info=True)
+        _LOG.debug("image: a PIL image is not supported", exc_info=True)
         raise MediaError("image: the PIL image cannot be read as RGB") from error
 
 
@@ -224,7 +224,7 @@ def _check_memory(what: str, size: tuple[int, int], px_bytes: float, max_bytes: 
     needed = int(size[0] * size[1] * px_bytes)
     if needed > max_bytes:
         raise MediaError(
-            f"image: expected at most {max_bytes} bytes to decode it, a {what} of {size[0]} x {size[1]} takes "
+            f"image: expected at most {max_bytes} bytes to decode it, a {what} of {size[0]} x {size[1]} needs "
             f"{needed}: save it smaller, or as a PNG or a JPEG that is not progressive"
         )
 

@@ -109,7 +109,7 @@ def _ask(pool: httpcore.ConnectionPool, place: _Place, url: str, remote: Remote)
             try:
                 return urllib.parse.urljoin(here, headers[b"location"].decode("ascii")).partition("#")[0]
             except ValueError as error:  # not ASCII, or a host in odd brackets
-                raise MediaError(f"{shown(url)}: redirects to what is no URL") from error
+                raise MediaError(f"{shown(url)}: redirects to something that is not a URL") from error
         if response.status != 200:
             raise MediaError(f"{shown(url)}: expected status 200, got {response.status}")
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):

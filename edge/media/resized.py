@@ -228,7 +228,7 @@ def _in_bands(source: Source, targets: Sequence[Target], *, in_place: bool) -> l
 def check_resized(width: int, height: int) -> None:
     """Refuse a size that no image is resized to. Raises: MediaError with both numbers."""
     if width * height > MAX_RESIZED_PX:
-        raise MediaError(f"image: too thin: resizing it takes {width} x {height} pixels, at most {MAX_RESIZED_PX}")
+        raise MediaError(f"image: too thin: resizing it needs {width} x {height} pixels, at most {MAX_RESIZED_PX}")
 
 
 def _columns(place: Source, start: int, target: Target) -> U8:

@@ -86,11 +86,11 @@ class Worker:
                     with contextlib.suppress(_Unheard):
                         child = self._ready()
                         if stopped():
-                            raise MediaError(f"{kind}: decoding it was given up")
+                            raise MediaError(f"{kind}: decoding it was stopped")
                         seconds = min(limit_s, self.limit_s(kind))
                         return child.run(kind, data, options, memory_bytes=most, limit_s=seconds)
                     _LOG.warning("the decoding process had ended; a new one is started")
-                raise MemoryExhausted(f"{kind}: the decoder of media ends as soon as it is started")
+                raise MemoryExhausted(f"{kind}: the decoding process ends as soon as it is started")
             finally:
                 if self._child is not None and not self._child.usable:
                     self._drop()
@@ -243,13 +243,13 @@ class _Child:
     def _ended(self, kind: str, limit_s: float, heard: Mapping[str, Json]) -> MediaError | MemoryExhausted:
         """Say why there is no answer; what ended the process stays in the log."""
         if self._late:
-            return MediaError(f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer")
+            return MediaError(f"{kind}: decoding it exceeds {limit_s:g} s")
         self._process.kill()
         status = self._process.wait()
         _LOG.warning("%s: the decoding process ended with status %d", kind, status)
         short = " ".join(str(heard.get("short") or "")[:_MAX_MESSAGE_CHARS].split())
         if -status == signal.SIGXCPU and "RLIMIT_CPU" not in short:
-            return MediaError(f"{kind}: expected to be decoded within {limit_s:g} s, it takes longer")
+            return MediaError(f"{kind}: decoding it exceeds {limit_s:g} s")
         if -status == signal.SIGXCPU or heard.get("tight"):
             return MemoryExhausted(f"{kind}: the decoder was ended by the resource limits of this process: {short}")
         return MediaError(f"{kind}: the data is damaged: decoding it failed")

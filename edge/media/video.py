@@ -318,7 +318,7 @@ def _refusal(data: bytes) -> MediaError:
     found = tracks(data)
     codecs = [track.codec.upper() for track in found if track.kind == "video"]
     if not codecs and any(track.kind == "audio" for track in found):
-        return MediaError("video: the file has no pictures, only audio: send it as `audio_url`")
+        return MediaError("video: the file has no video track, only audio: send it as `audio_url`")
     if any(codec in _OTHER_CODECS for codec in codecs):
         return _not_supported(codecs[0])
     found_out = unsupported("AVI", data) if data[:4] == b"RIFF" else None

@@ -65,7 +65,7 @@ class Server:
         except (StreamBroken, _Gone):
             pass  # the connection closes without a proper end
         except asyncio.CancelledError:  # the server ends, and has waited long enough
-            await said.broken_off(scope, refused(503, "the server is ending"))
+            await said.broken_off(scope, refused(503, "the server is shutting down"))
         except Exception as error:
             _LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
             if said.status is None:

@@ -56,7 +56,7 @@ class Loop(asyncio.SelectorEventLoop):
         self.connections.relieve()
         if self.time() >= self._next_said_s:
             self._next_said_s = self.time() + _SAID_AGAIN_S
-            _LOG.error("no further connection can be taken: %s", error.strerror)
+            _LOG.error("no further connection can be accepted: %s", error.strerror)
 
     async def create_server(self, protocol_factory: Factory, *arguments: object, **named: object) -> asyncio.Server:
         context = named.pop("ssl", None)

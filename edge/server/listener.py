@@ -23,7 +23,7 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=False)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = _REFUSALS.get(getattr(error, "errno", None) or 0) or getattr(error, "strerror", None) or str(error)
-        raise ParameterError(f"{host} port {port}: cannot be listened at: {reason}", field="port") from error
+        raise ParameterError(f"{host} port {port}: cannot be bound: {reason}", field="port") from error
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

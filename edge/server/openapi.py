@@ -37,7 +37,7 @@ _OPENAI_ERROR: Fields = {
 }
 _EITHER_ERROR: Fields = {"anyOf": [_TEXT_DETAIL, _OPENAI_ERROR]}
 _STATUSES = {
-    400: "not JSON or too deep; media that cannot be read or taken; a prompt longer than the context; no such feature",
+    400: "not JSON or too deep; media damaged or not supported; a prompt longer than the context; no such feature",
     401: "the key is missing or wrong",
     403: "the Host or Origin is not one of this server's",
     404: "no such model; the text names those there are",

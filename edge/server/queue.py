@@ -63,7 +63,7 @@ class Queue:
     def check(self, client: str | None = None) -> None:
         """Refuse who would find no place to wait now. Raises: ApiError 503."""
         if self._closed:
-            raise refused(503, "the server is ending")
+            raise refused(503, "the server is shutting down")
         if self._has_place(client) or len(self._waiting) < self._max_waiting or self._crowding(client) is not None:
             return
         raise refused(503, f"{self.n_running} requests run and {len(self._waiting)} wait: the queue is full")
@@ -73,7 +73,7 @@ class Queue:
         self._closed = True
         for waiter in self._waiting:
             if not waiter.turn.done():
-                waiter.turn.set_exception(refused(503, "the server is ending"))
+                waiter.turn.set_exception(refused(503, "the server is shutting down"))
 
     async def _take(self, client: str | None) -> None:
         self.check(client)

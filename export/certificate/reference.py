@@ -85,10 +85,10 @@ def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> 
 def window_embeds(weights: Weights, config: ModelConfig, windows: Sequence[F32]) -> list[F32]:
     """The embeddings of windows of sound. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
 
-    Raises: ValueError when the model has no sound tower.
+    Raises: ValueError when the model has no audio tower.
     """
     if config.audio is None:
-        raise ValueError("window_embeds: expected a model with a sound tower")
+        raise ValueError("window_embeds: expected a model with an audio tower")
     with torch.inference_mode():
         heard = encoder_reference.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
         return [each.numpy() for each in _project(weights, "audio.projection", heard)]

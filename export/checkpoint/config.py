@@ -192,13 +192,13 @@ def _refuse(fields: Fields) -> None:
 def _refuse_sound(top: Fields, shapes: Shapes) -> None:
     if _has_sound(shapes) and top.get("audio_config") is not None:
         raise UnsupportedError(
-            f"{top.path('audio_config')} is {str(top.get('audio_config'))[:60]}: a sound tower beside a model of text"
+            f"{top.path('audio_config')} is {str(top.get('audio_config'))[:60]}: an audio tower beside a model of text"
             " only is not implemented by this version"
         )
 
 
 def _has_sound(shapes: Shapes) -> bool:
-    """Whether a sound tower is stored: real configurations keep its keys without it."""
+    """Whether an audio tower is stored: real configurations keep its keys without it."""
     return any(name.removeprefix("model.").startswith("audio_model.") for name in shapes)
 
 

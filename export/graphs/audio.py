@@ -23,11 +23,11 @@ def write_audio(
 ) -> dict[str, TensorRecord]:
     """Write audio.onnx and audio.bin into `directory`; returns what was done to each tensor of the recipe.
 
-    Raises: GraphError for a config without a sound tower. Source: model-family.md, 5.
+    Raises: GraphError for a config without an audio tower. Source: model-family.md, 5.
     """
     audio = config.audio
     if audio is None:
-        raise GraphError(f"{config.architecture} has no sound tower")
+        raise GraphError(f"{config.architecture} has no audio tower")
     with DataFile(directory / "audio.bin") as data:
         graph = Graph("audio", data)
         linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)

@@ -251,4 +251,4 @@ def _path(output: str) -> str:
         return ".".join(["decoder", *words[2:]])
     if words and words[0].startswith("layers."):
         return ".".join(["encoder", *words])
-    raise GraphError(f"encoder or decoder: a linear layer stands where none is expected: {output[:100]}")
+    raise GraphError(f"encoder or decoder: an unexpected linear layer: {output[:100]}")

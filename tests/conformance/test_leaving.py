@@ -116,7 +116,7 @@ def test_a_server_that_ends_says_so_to_whom_it_still_answers(
         assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
         for body in (answer.json(), said):
             told = body["detail"] if path == "/v1/chat" else body["error"]["message"]
-            assert told == "the server is ending"
+            assert told == "the server is shutting down"
         assert path != "/v1/chat" or (said["responses"] == [] and said["usage"]["output_tokens"] > 0)
     assert served.server.queue.n_running == 0
 

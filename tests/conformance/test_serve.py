@@ -133,7 +133,7 @@ def test_a_second_signal_ends_it_now(started: Process) -> None:
     [
         (("--host", "0.0.0.0"), "EDGE_API_KEY"),
         (("--host", "::"), "EDGE_API_KEY"),
-        (("--host", "nowhere.invalid", "--api-key", "k"), "cannot be listened at"),
+        (("--host", "nowhere.invalid", "--api-key", "k"), "cannot be bound"),
         (("--host", "192.0.2.1", "--api-key", "k"), "this machine has no such address"),
         (("--alias", "x"), "NAME=MODEL"),
         (("--limit", "x"), "NAME=NUMBER"),
@@ -159,7 +159,7 @@ def test_a_port_that_is_taken_is_said(int8_bundle: Path) -> None:
         port = str(taken.getsockname()[1])
         said = fails("--model", str(int8_bundle), "--port", port)
         words = "another program uses the port: choose another one, or --port 0 for one that is free"
-        assert said == f"edge: 127.0.0.1 port {port}: cannot be listened at: {words}\n"
+        assert said == f"edge: 127.0.0.1 port {port}: cannot be bound: {words}\n"
 
 
 @pytest.mark.slow

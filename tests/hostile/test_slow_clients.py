@@ -341,7 +341,7 @@ def test_a_server_without_descriptors_serves_again_once_there_are_some(int8_bund
     assert process.returncode == 0
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line["event"] for line in lines if line["level"] == "error"] == [
-        "no further connection can be taken: Too many open files"
+        "no further connection can be accepted: Too many open files"
     ]
 
 

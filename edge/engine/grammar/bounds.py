@@ -49,7 +49,7 @@ def tightened(schema: Schema, *, field: str) -> Schema:
         highs = sorted(high for node in nodes for high in _numbers(node, "maximum", "exclusiveMaximum"))
         copy = _copy(schema, lows, highs, field)
     except RecursionError as error:
-        raise SchemaError(f"{field}: expected fewer levels of schemas in each other") from error
+        raise SchemaError(f"{field}: expected fewer levels of nested schemas") from error
     return copy if isinstance(copy, Mapping) else schema
 
 

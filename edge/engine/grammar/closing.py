@@ -65,7 +65,7 @@ def closed(schema: Node, where: Where) -> dict[str, object]:
     try:
         return _Reader(schema).whole(where)
     except RecursionError as error:
-        raise where.error("expected fewer levels of schemas in each other") from error
+        raise where.error("expected fewer levels of nested schemas") from error
 
 
 class _Reader:

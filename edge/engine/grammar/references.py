@@ -22,7 +22,7 @@ def check_levels(schema: Schema, *, field: str) -> None:
     try:
         n_levels = _levels(schema)
     except RecursionError as error:
-        raise SchemaError(f"{field}: expected fewer levels of schemas in each other") from error
+        raise SchemaError(f"{field}: expected fewer levels of nested schemas") from error
     if n_levels > MAX_LEVELS:
         raise SchemaError(
             f"{field}: expected at most {MAX_LEVELS} levels of schemas in each other, references followed, "

@@ -52,7 +52,7 @@ def test_a_program_without_an_edit_runs_by_the_environment(monkeypatch: pytest.M
 
 
 def test_a_program_without_an_edit_runs_by_what_is_stored() -> None:
-    assert ran("reka-core-20240501=reka-edge") == "reka-core-20240501 stands for reka-edge: reka-edge-tiny answers\n"
+    assert ran("reka-core-20240501=reka-edge") == "reka-core-20240501 is an alias of reka-edge: reka-edge-tiny\n"
     body = {"model": "reka-core-20240501", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     with httpx.Client(transport=edge.Transport()) as client:
         for route in ("http://edge/v1/chat", "http://edge/v1/chat/completions"):
@@ -68,7 +68,7 @@ def test_the_programs_aliases_win_then_the_environments_then_ids_then_stored_one
     store.set_aliases({"x": "reka-edge"})
     assert found("x") == "reka-edge-tiny"
     monkeypatch.setenv("EDGE_ALIAS", "x=nowhere")
-    with pytest.raises(UnknownModelError, match="'x' stands for 'nowhere', which is not installed"):
+    with pytest.raises(UnknownModelError, match="'x' is an alias of 'nowhere', which is not installed"):
         found("x")
     assert found("x", x="reka-edge") == "reka-edge-tiny"
     monkeypatch.delenv("EDGE_ALIAS")
@@ -98,9 +98,9 @@ def test_stored_aliases_are_listed_changed_and_removed(folder: Path, monkeypatch
         ran()
         == ran("list")
         == (
-            "z=nowhere: nothing that is installed answers (EDGE_ALIAS)\n"
-            "a=reka-edge-tiny: reka-edge-tiny answers (stored)\n"
-            "b=a: reka-edge-tiny answers (stored)\n"
+            "z=nowhere: not installed (EDGE_ALIAS)\n"
+            "a=reka-edge-tiny: reka-edge-tiny (stored)\n"
+            "b=a: reka-edge-tiny (stored)\n"
         )
     )
     assert json.loads(ran("--json"))[1] == {

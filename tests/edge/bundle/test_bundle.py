@@ -127,7 +127,7 @@ def test_certificate_may_lie_beside_the_files(bundle_path: Path) -> None:
     [
         ('"format": 1', '"format": 2', "format: expected 1, got 2"),
         ('"format": 1', '"format": true', "format"),
-        ('"format": 1', '"format": 1, "format": 1', "'format' stands twice"),
+        ('"format": 1', '"format": 1, "format": 1', "'format' is given twice"),
         ('"min_runtime": "0.1.0"', '"min_runtime": "9.0.0"', f"9.0.0, this is {RUNTIME_VERSION}"),
         ('"min_runtime": "0.1.0"', '"min_runtime": "new"', "min_runtime"),
         ('"id": "a-model"', '"id": "../a"', "id: expected"),

@@ -223,7 +223,7 @@ def test_media_not_taken_are_a_400_naming_them(key: str) -> None:
         replied(text_only, messages=[{"role": "user", "content": [{"type": key, key: "data:,"}]}])
     assert caught.value.status_code == 400
     kind = key.removesuffix("_url")
-    words = f"messages.0.content.0.{key}: {kind}: a-model takes text only"
+    words = f"messages.0.content.0.{key}: {kind}: a-model accepts text only"
     assert caught.value.body["detail"].startswith(words)
 
 

@@ -82,13 +82,13 @@ def test_much_unclosed_reasoning_takes_no_time() -> None:
 
 
 def test_what_flash_has_not_is_refused_by_name() -> None:
-    with pytest.raises(MediaError, match="image: flash takes text only"):
+    with pytest.raises(MediaError, match="image: flash accepts text only"):
         pieces([user(image())], FLASH)
-    with pytest.raises(UnsupportedError, match="tools: flash calls none"):
+    with pytest.raises(UnsupportedError, match="tools: flash does not support tool calls"):
         pieces([user("hi")], FLASH, tools=[Tool("f", None, None)])
-    with pytest.raises(UnsupportedError, match="tools: flash calls none"):
+    with pytest.raises(UnsupportedError, match="tools: flash does not support tool calls"):
         pieces([user("hi"), assistant(calls=(Call("f", {}),)), user("b")], FLASH)
-    with pytest.raises(UnsupportedError, match="tools: flash calls none"):
+    with pytest.raises(UnsupportedError, match="tools: flash does not support tool calls"):
         pieces([user("hi"), Turn("tool_output", results=("4",))], FLASH)
     with pytest.raises(ParameterError, match="only as the first message"):
         pieces([user("hi"), system("late"), user("b")], FLASH)

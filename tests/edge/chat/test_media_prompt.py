@@ -81,7 +81,7 @@ def test_a_sound_of_nothing_is_refused() -> None:
 def test_what_a_bundle_cannot_take_is_named() -> None:
     with pytest.raises(MediaError, match="audio: test has no audio tower"):
         pieces([user(sound(5))], replace(JOINED, audio=None))
-    with pytest.raises(MediaError, match="video: test takes text only"):
+    with pytest.raises(MediaError, match="video: test accepts text only"):
         pieces([user(CLIP)], replace(JOINED, vision=None))
     with pytest.raises(BundleError, match="prompt.control: expected '<video>'"):
         pieces([user(CLIP)], MANIFEST)

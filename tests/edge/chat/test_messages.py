@@ -130,12 +130,12 @@ def test_local_files_can_be_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["video", "audio", "pdf"])
 def test_kinds_not_taken_are_named_with_what_is_taken(kind: str) -> None:
-    with pytest.raises(MediaError, match=f"{kind}: a-model takes text only"):
+    with pytest.raises(MediaError, match=f"{kind}: a-model accepts text only"):
         read(user([{"type": f"{kind}_url", f"{kind}_url": "x"}]), spec=TEXT_ONLY)
 
 
 def test_a_text_bundle_takes_no_image() -> None:
-    with pytest.raises(MediaError, match="image: a-model takes text only"):
+    with pytest.raises(MediaError, match="image: a-model accepts text only"):
         read(user([{"type": "image_url", "image_url": data_url(png())}]), spec=TEXT_ONLY)
 
 

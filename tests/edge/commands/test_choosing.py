@@ -44,7 +44,7 @@ def test_the_first_that_can_is_asked_and_the_one_passed_by_is_told(
     assert chosen(None, []).id == "words"
     assert capsys.readouterr().err == ""
     assert chosen(None, ["images"]).id == "tiny"
-    assert capsys.readouterr().err == "edge: words does not accept images, videos or PDFs: tiny is asked\n"
+    assert capsys.readouterr().err == "edge: words does not accept images, videos or PDFs: using tiny\n"
     assert chosen(None, ["audio", "images"]).id == "listening"
     assert chosen(None, ["images", "boxes"]).id == "listening"
 
@@ -57,17 +57,17 @@ def test_one_that_is_named_is_not_passed_by_and_the_able_are_named(
     with pytest.raises(SystemExit):
         chosen("words", ["images"])
     assert capsys.readouterr().err == (
-        "edge: words does not accept images, videos or PDFs; installed and able: seeing: --model seeing\n"
+        "edge: words does not accept images, videos or PDFs; installed bundles that do: seeing: --model seeing\n"
     )
 
 
 def test_the_way_out_is_a_command(installed: dict[str, list[Stored]]) -> None:
     words = stored("words", vision=False)
     installed["chat"] = [words]
-    assert why_not(words, ["images"]).endswith("nor does any other that is installed: edge models install DIR")
+    assert why_not(words, ["images"]).endswith("and no other installed bundle does: edge models install DIR")
     assert why_not(words, ["audio"]).endswith("edge models install DIR, then edge models speech words SPEECH-BUNDLE")
     installed["speech"] = [stored("whisper")]
-    assert why_not(words, ["audio"]).endswith("to have whisper turn it into text: edge models speech words whisper")
+    assert why_not(words, ["audio"]).endswith("to transcribe it with whisper: edge models speech words whisper")
     assert why_not(stored("listening"), ["audio"]) == ""
 
 

@@ -218,7 +218,7 @@ def test_closing_ends_the_engines_thread(text_bundle: Path) -> None:
 def test_a_text_bundle_takes_no_image(text_bundle: Path, tmp_path: Path) -> None:
     saved_image(tmp_path / "a.png")
     message = {"role": "user", "content": [{"type": "image_url", "image_url": str(tmp_path / "a.png")}]}
-    with edge.Reka(model=text_bundle) as text_client, pytest.raises(edge.ApiError, match="takes text only"):
+    with edge.Reka(model=text_bundle) as text_client, pytest.raises(edge.ApiError, match="accepts text only"):
         ask(text_client, messages=[message], model=text_client.models.get()[0].id)
 
 

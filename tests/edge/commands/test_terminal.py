@@ -61,7 +61,7 @@ def test_mistakes_are_said_and_the_conversation_goes_on(tmp_path: Path) -> None:
         assert terminal.end() == 0
         for words in (
             "'nowhere.png': no such file", "/image: expected a file", "/nonsense: no such command; /help lists them",
-            "nowhere: No such file", "not a saved conversation: not JSON", "exists and is no saved conversation",
+            "nowhere: No such file", "not a saved conversation: not JSON", "exists and is not a saved conversation",
             "/load: expected a file", "/audio: expected a file",
         ):  # fmt: skip
             assert terminal.says(words)
@@ -167,7 +167,7 @@ def test_control_c_while_listening_lets_the_question_be_typed(tmp_path: Path) ->
 def test_without_a_microphone_the_conversation_goes_on() -> None:
     before = f"{HEARS}sys.modules['sounddevice'] = None\n"
     with Terminal(program("--mic", before=before)) as terminal:
-        terminal.expect("edge: going on without a microphone")
+        terminal.expect("edge: continuing without a microphone")
         terminal.enter("How many?", "/quit")
         assert terminal.end() == 0
 

@@ -153,7 +153,7 @@ def test_a_image_that_never_changes_is_a_fault_of_a_camera(monkeypatch: pytest.M
     with Camera(0, stale_s=0.3) as camera:
         camera.newest()
         eventually(lambda: not fresh(camera))
-        with pytest.raises(DeviceError, match="the same picture"):
+        with pytest.raises(DeviceError, match="the same frame"):
             camera.newest()
         eventually(lambda: fresh(camera))  # opened again
         assert n_opened == 2
@@ -393,7 +393,7 @@ def test_a_name_that_stands_for_nothing_is_refused_at_once(source: str, words: s
 
 
 def test_an_empty_folder_and_a_text_file_are_no_cameras(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no pictures in this folder"):
+    with pytest.raises(DeviceError, match="no images in this folder"):
         open_capture(tmp_path, size=None)
     (tmp_path / "video.mp4").write_text("no video")
     with pytest.raises(DeviceError, match=r"video\.mp4: cannot be opened as a video"):

@@ -213,7 +213,7 @@ def test_nobody_speaking_is_no_error(played: list[F32 | Exception]) -> None:
 def test_a_microphone_that_went_away_is_an_error_and_is_opened_again(played: list[F32 | Exception]) -> None:
     played.extend([sound((0.3, 0)), OSError("no device"), sound((0.3, 0), (1.0, 0.3), (9.0, 0))])
     with Microphone(stale_s=0.3) as microphone:
-        with pytest.raises(DeviceError, match=r"microphone: nothing came for 0\.3 s"):
+        with pytest.raises(DeviceError, match=r"microphone: no samples for 0\.3 s"):
             microphone.listen()
         with pytest.raises(DeviceError, match="microphone: cannot be opened: no device"):
             microphone.listen()

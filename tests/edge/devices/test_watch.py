@@ -341,7 +341,7 @@ def test_a_lost_camera_is_told_while_the_model_is_busy_and_frames_are_skipped() 
 def test_a_failure_of_the_model_ends_the_watch() -> None:
     class Broken(Answers):
         def look(self, frame: Frame, now_s: float) -> Sight:
-            raise NonFiniteError("a picture's tile")
+            raise NonFiniteError("an image tile")
 
     clock = VirtualClock()
     with pytest.raises(NonFiniteError):
@@ -377,5 +377,5 @@ def test_a_watch_that_is_closed_stops_everything(int8_bundle: Path, tmp_path: Pa
 
 def test_a_model_that_takes_text_only_cannot_watch(text_bundle: Path, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
-    with pytest.raises(EdgeError, match="takes text only"):
+    with pytest.raises(EdgeError, match="accepts text only"):
         next(watch(tmp_path / "a.png", "What?", model=text_bundle, threads=1))

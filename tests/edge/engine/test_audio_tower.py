@@ -65,7 +65,7 @@ def test_embeds_that_are_not_finite_name_what_they_are_of(hearing: Path, monkeyp
 
         monkeypatch.setattr(tower, "_session", Spoilt())
         heard = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], engine.manifest)
-        with pytest.raises(NonFiniteError, match="not finite at a window of a sound"):
+        with pytest.raises(NonFiniteError, match="not finite at a window of audio"):
             answer(engine, heard, options(1))
 
 

@@ -125,7 +125,7 @@ def test_embeds_that_are_not_finite_name_what_they_are_of(own_engine: Engine, mo
     def check() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(vision, "_session", Spoilt())
-            with pytest.raises(NonFiniteError, match="not finite at a picture's tile"):
+            with pytest.raises(NonFiniteError, match="not finite at an image tile"):
                 answer(own_engine, ask(own_engine, image(0)), options(1))
 
     same_everywhere(own_engine, check)

@@ -304,7 +304,9 @@ def test_a_codec_that_is_not_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_audio_in_a_container_of_videos_is_told_where_it_belongs() -> None:
     for name in ("m4a", "webm"):
-        assert "no pictures, only audio: send it as `audio_url`" in refused(contained(tone(0.5, rate_hz=48_000), name))
+        assert "no video track, only audio: send it as `audio_url`" in refused(
+            contained(tone(0.5, rate_hz=48_000), name)
+        )
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

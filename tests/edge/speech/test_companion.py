@@ -92,7 +92,7 @@ def test_speech_bundle_may_be_named_by_folder(text_bundle: Path, speech_bundle: 
 
 
 def test_chat_bundle_cannot_listen(text_bundle: Path) -> None:
-    with pytest.raises(BundleError, match="expected a speech bundle, this one chats"):
+    with pytest.raises(BundleError, match="expected a speech bundle, got a chat bundle"):
         Reka(model=text_bundle, speech=text_bundle)
 
 
@@ -101,7 +101,7 @@ def test_bundle_that_can_do_neither_says_so(text_bundle: Path) -> None:
         asked(client, {"type": "audio_url", "audio_url": data_url(b"not looked at")})
     message = detail(caught.value)
     assert message.startswith("messages.0.content.0.audio_url: audio: ")
-    assert "takes text only; it has no audio tower" in message
+    assert "accepts text only; it has no audio tower" in message
 
 
 def test_openai_sounds_are_heard_over_http(text_bundle: Path, speech_bundle: Path) -> None:

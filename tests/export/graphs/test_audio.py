@@ -1,4 +1,4 @@
-"""Bundles with a sound tower against transformers' Whisper encoder, its feature extractor and Llama."""
+"""Bundles with an audio tower against transformers' Whisper encoder, its feature extractor and Llama."""
 
 import json
 from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_a_sound_of_no_numbers_is_an_error_that_says_so(bundle: Bundle) -> None:
     samples = np.full(1600, np.nan, np.float32)
     prompt = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], bundle.manifest)
     with Engine.open(bundle.path) as engine:
-        with pytest.raises(NonFiniteError, match="a window of a sound"):
+        with pytest.raises(NonFiniteError, match="a window of audio"):
             engine.score(prompt, [5])
         assert engine.score(prompt_of(bundle), [5]).shape == (1, 512)
 
@@ -195,5 +195,5 @@ def test_a_tokenizer_must_have_the_tokens_around_a_sound(checkpoint: Path, tmp_p
 
 
 def test_a_checkpoint_without_a_tower_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="Test has no sound tower"):
+    with pytest.raises(GraphError, match="Test has no audio tower"):
         write_audio(Weights, model(), recipe("fp32"), tmp_path, progress=None)
