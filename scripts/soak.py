@@ -94,7 +94,7 @@ def serving(bundle: str, log: Path) -> Iterator[tuple[int, str]]:
 
 def address_of(process: subprocess.Popen[bytes], log: Path) -> str:
     while process.poll() is None:
-        found = re.search(r"serving at (https?://\S+)\n", log.read_text("utf-8"))
+        found = re.search(r"serving at (https?://\S+) .*\n", log.read_text("utf-8"))
         if found is not None:
             return found[1]
         time.sleep(0.05)

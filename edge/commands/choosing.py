@@ -72,6 +72,12 @@ def why_not(stored: "Stored", needs: Collection[Ability]) -> str:
     return f"{said}; {first}{way}" if first else f"{said}; to transcribe it with {speech[0]}: {way}"
 
 
+def accepted(stored: "Stored") -> list[str]:
+    """Return what a bundle can be asked about, by its own towers or its speech-to-text model."""
+    images = ["images", "videos", "PDFs"] if _has(stored, "images") else []
+    return ["text", *images, *(["audio"] if _has(stored, "audio") else [])]
+
+
 def lacking(stored: "Stored", needs: Collection[Ability]) -> list[Ability]:
     """Return what a bundle lacks of what is needed."""
     return [ability for ability in ("images", "audio", "boxes") if ability in needs and not _has(stored, ability)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.commands.asking import KINDS, Asker, Message, Part, heard, named, seen, user, without_frames
-from edge.commands.choosing import needed, why_not
+from edge.commands.choosing import accepted, needed, why_not
 from edge.commands.console import reason
 from edge.commands.keyboard import Keyboard
 from edge.errors import DeviceError, EdgeError, ParameterError
@@ -65,6 +65,7 @@ class Conversation:
     def run(self) -> None:
         """Talk until there is nothing more to hear or to read, or /quit."""
         if not self._hands_free:
+            _say(f"{self._stored.id} accepts {', '.join(accepted(self._stored))}")
             _say("/help lists the commands" + ("; Ctrl-C to type instead of speaking" if self._microphone else ""))
         with Keyboard([*self._commands, "/quit"]) as keyboard:
             self._run(keyboard)

@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -82,13 +83,23 @@ def serve(
     )
     log_to_stderr()
     faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
-    run(settings, on_ready=_tell)
+
+    def tell(address: str, _: object) -> None:
+        """Say where the server and its page are; a log on a disk that is full keeps nobody from serving."""
+        known_as = f"{_served(model, aliases)}; {'no key is needed' if key is None else 'a key is needed'}"
+        with contextlib.suppress(OSError):
+            print(f"edge: serving at {address} ({known_as}); the page: {address}", file=sys.stderr, flush=True)
+
+    run(settings, on_ready=tell)
 
 
-def _tell(address: str, _: object) -> None:
-    """Say where the server is reached; a log on a disk that is full keeps nobody from serving."""
-    with contextlib.suppress(OSError):
-        print(f"edge: serving at {address}", file=sys.stderr, flush=True)
+def _served(name: str | None, aliases: Mapping[str, str]) -> str:
+    """Return what the server answers with unless a request names another model."""
+    from edge.bundle import store
+    from edge.models import find
+
+    stored = next(iter(store.bundles()), None) if name is None else find(name, aliases)
+    return "no model is installed: edge models install DIR" if stored is None else f"model {stored.id}"
 
 
 def _key(given: str | None, file: Path | None) -> str | None:

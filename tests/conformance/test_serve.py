@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -78,7 +79,8 @@ def fails(*flags: str, **variables: str) -> str:
 
 
 def test_it_serves_logs_nothing_that_was_said_and_ends_in_order(started: Process) -> None:
-    assert started.first.startswith("edge: serving at http://127.0.0.1:")
+    said = rf"edge: serving at {re.escape(started.address)} \(model reka-edge-random; no key is needed\); the page: "
+    assert re.match(rf"{said}{re.escape(started.address)}\n", started.first)
     with httpx.Client(base_url=started.address, timeout=60) as client:
         answer = client.post("/v1/chat", json={**ASK, "model": "reka-core"}, headers={"X-Api-Key": "canary-key"})
         assert answer.status_code == 200
@@ -170,6 +172,7 @@ def test_a_key_and_every_interface(source: str, int8_bundle: Path, tmp_path: Pat
     flags = ("--api-key-file", str(file)) if source == "file" else ()
     variables = {"EDGE_API_KEY": "secret"} if source == "variable" else {}
     process = Process("--model", str(int8_bundle), "--host", "0.0.0.0", *flags, **variables)
+    assert "a key is needed" in process.first
     try:
         address = process.address.replace("0.0.0.0", "127.0.0.1")
         assert httpx.get(f"{address}/v1/models").status_code == 401

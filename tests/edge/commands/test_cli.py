@@ -308,3 +308,16 @@ def typed(script: str, lines: list[str]) -> str:
 
 def test_stored_bundles_have_names() -> None:
     assert Stored(Path("m"), manifest("m", "a"), False).names == ("m", "a")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str) -> None:
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    code = "import sys; sys.argv[0] = 'edge'; from edge.cli import main; main()"
+    command = [sys.executable, "-c", code, "--show-completion", shell]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "_EDGE_COMPLETE=complete_" + shell in shown.stdout
+    asked = {**os.environ, "_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": "edge mod", "COMP_CWORD": "1"}
+    offered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=asked, timeout=60)
+    assert offered.stdout.split() == ["models"]

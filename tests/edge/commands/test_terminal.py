@@ -53,6 +53,17 @@ def test_a_conversation_keeps_and_forgets(tmp_path: Path) -> None:
         assert asked(terminal) == ["1 0 1", "2 1 1", "1 0 1", "3 1 0"]
 
 
+def test_a_conversation_begins_with_the_model_and_what_it_accepts() -> None:
+    with Terminal(program()) as terminal:
+        terminal.enter("/quit")
+        assert terminal.end() == 0
+        assert terminal.says("m accepts text, images, videos, PDFs")
+    with Terminal(program(before=HEARS)) as terminal:
+        terminal.enter("/quit")
+        assert terminal.end() == 0
+        assert terminal.says("m accepts text, images, videos, PDFs, audio")
+
+
 def test_mistakes_are_said_and_the_conversation_goes_on(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("something")
     with Terminal(program()) as terminal:
