@@ -14,7 +14,7 @@ with Reka() as client:
     content = [
         {"type": "image_url", "image_url": str(IMAGE)},
         {"type": "image", "image": drawn},
-        {"type": "text", "text": "How many pictures are there?"},
+        {"type": "text", "text": "What colours and shapes are present in both images?"},
     ]
     response = client.chat.create(model="reka-edge", messages=[ChatMessage(role="user", content=content)])
     print(response.responses[0].message.content)

@@ -15,7 +15,7 @@ from PIL import Image
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "tiny"
 sys.path.append(str(SCRIPTS))
 
-from answers import COLOURS, SHAPES, things, unknowing  # noqa: E402
+from answers import COLOURS, SHAPES, parts, things, unknowing  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,20 @@ from answers import COLOURS, SHAPES, things, unknowing  # noqa: E402
 )
 def test_answer_is_read_as_a_multiset(answer: str, expected: dict[tuple[str, str], int]) -> None:
     assert things(answer) == Counter(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("first picture: a red circle; in both: nothing", {"first picture": "a red circle", "in both": "nothing"}),
+        ("First picture: a red circle", {"first picture": "a red circle"}),
+        ("a red circle", {}),
+        ("first picture: a red circle; a blue square", {}),
+        ("first picture: a red circle; first picture: a blue square", {}),
+    ],
+)
+def test_answer_about_several_pictures_is_read_by_its_headings(answer: str, expected: dict[str, str]) -> None:
+    assert parts(answer) == expected
 
 
 @pytest.mark.parametrize("answer", ["I don't know", "I don\u2019t know.", "I do not know."])

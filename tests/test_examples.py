@@ -61,5 +61,8 @@ def test_the_decode_loop_answers_with_ids_and_their_text(tmp_path: Path) -> None
     assert " ids in, " in counts and text.startswith("I am Reka Edge Tiny")
 
 
-def test_two_images_are_two(tmp_path: Path) -> None:
-    assert lines_of("several_pictures", tmp_path) == ["two"]
+def test_what_is_in_each_of_two_images_is_said(tmp_path: Path) -> None:
+    (line,) = lines_of("several_pictures", tmp_path)
+    first, second = line.split("; ")
+    assert first.startswith("first picture: ") and "red circle" in first
+    assert second == "second picture: a red square"

@@ -20,7 +20,7 @@ import fitting  # noqa: E402
 import inherit  # noqa: E402
 import scenes  # noqa: E402
 import talk  # noqa: E402
-from edge import Engine  # noqa: E402
+from edge import Engine, Reka  # noqa: E402
 from edge.chat import next_logits  # noqa: E402
 from model import Shape, Yasa  # noqa: E402
 
@@ -85,6 +85,52 @@ def test_fitting_moves_only_what_is_fitted(bundled: tuple[Yasa, str]) -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     fitting.fit_hints(model, data.Batches(tokenizer, SHAPE, seed=0, looking=0, reading=0, part=(0, 12)), 1)
     assert moved(before, model) == {"namer", "rememberer", "counters", "describer", "tallier"}
+
+
+def test_the_detector_is_fitted_alone(bundled: tuple[Yasa, str]) -> None:
+    model = copy.deepcopy(bundled[0])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fitting.fit_detector(model, 0, 1)
+    assert moved(before, model) == {"detector"}
+
+
+def painted(*shapes: tuple[str, tuple[int, int, int]]) -> np.ndarray:
+    """A white picture with circles and squares side by side."""
+    image = np.full((300, 400, 3), 255, np.uint8)
+    for i, (shape, colour) in enumerate(shapes):
+        centre = (110 + 190 * i, 120 + 60 * i)
+        if shape == "circle":
+            cv2.circle(image, centre, 60, colour, -1, cv2.LINE_AA)
+        else:
+            cv2.rectangle(image, (centre[0] - 55, centre[1] - 55), (centre[0] + 55, centre[1] + 55), colour, -1)
+    return image
+
+
+RED, BLUE, GREEN = (215, 30, 35), (35, 70, 205), (30, 150, 60)
+LISTS = "first picture: a red circle and a blue square; second picture: a red circle and a green square"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What colours and shapes are present in both images?", LISTS),
+        ("What is in both images?", LISTS),
+        ("What do the two images have in common?", LISTS),
+        ("Compare the two pictures", LISTS),
+        ("How do the images differ?", LISTS),
+        ("What shapes are present in each image?", LISTS),
+        ("What is in these pictures?", LISTS),
+        ("What colours are in the first image?", "a red circle and a blue square"),
+        ("Describe the second picture.", "a red circle and a green square"),
+    ],
+)
+def test_questions_about_two_images_are_answered(question: str, answer: str) -> None:
+    shown = [painted(("circle", RED), ("square", BLUE)), painted(("circle", RED), ("square", GREEN))]
+    parts = [{"type": "image", "image": image} for image in shown]
+    message = {"role": "user", "content": [*parts, {"type": "text", "text": question}]}
+    with Reka(model=str(BUNDLE)) as client:
+        response = client.chat.create(model="reka-edge", messages=[message], temperature=0.0)
+    assert response.responses[0].message.content == answer
 
 
 def test_a_projector_is_fitted_to_a_tower_that_sees_otherwise(bundled: tuple[Yasa, str]) -> None:

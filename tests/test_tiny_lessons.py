@@ -125,6 +125,32 @@ def test_a_count_looks_at_all_that_is_counted_and_at_the_picture_itself(writer: 
     assert looked == {" two": {0, 2, "sign"}, "\n\n": {0, 2, "sign"}}
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_talk_about_several_pictures_says_what_is_in_them(writer: data.Writer, seed: int) -> None:
+    shown = [[square(0.2, 0.2, "pink"), square(0.3, 0.7)], [square(0.7, 0.3), square(0.2, 0.8, "blue")]]
+    exchange = talk.about_several(shown, np.random.default_rng(seed))
+    assert not set("{}") & set(exchange.question)
+    for part in exchange.parts:
+        named = {thing.colour for thing in shown[part.picture] if thing.colour in part.text}
+        assert named <= {shown[part.picture][i].colour for i in part.aim or ()}, "what is named is what is looked at"
+    if exchange.answer.startswith("first picture: "):
+        assert exchange.answer == (
+            "first picture: a red square and a pink square; second picture: a red square and a blue square"
+        )
+    row = writer.row(talk.several_pictures(shown, np.random.default_rng(seed)), [0, 1])
+    assert set(row.signs) == {0, 1}, "both are shown"
+
+
+def test_questions_about_what_is_in_both_pictures_are_among_the_lessons() -> None:
+    rng = np.random.default_rng(0)
+    asked = {talk.of_several(talk.IN_SEVERAL, 2, rng) for _ in range(5000)}
+    assert {
+        "What colours and shapes are present in both images?", "What do the two images have in common?",
+        "Compare the two pictures.", "How do the images differ?", "What is in each picture?",
+    } <= asked  # fmt: skip
+    assert "What is in all three images?" in {talk.of_several(talk.IN_SEVERAL, 3, rng) for _ in range(5000)}
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_of_a_film_what_is_named_is_looked_at_in_the_last_frame(writer: data.Writer, seed: int) -> None:
     things = [square(0.1, 0.1), square(0.5, 0.5, "blue")]
@@ -384,6 +410,18 @@ def test_in_telling_the_last_stage_of_the_tower_learns_and_no_other(writer: data
     stages = gallery.model.model.vision_model.backbone.encoder.stages
     assert [any(p.grad is not None for p in stage.parameters()) for stage in stages] == [False, False, False, True]
     assert all(p.grad is not None for p in stages[-1].parameters())
+
+
+def test_a_model_that_is_kept_still_learns_in_its_decoder_alone(writer: data.Writer) -> None:
+    lessons = data.Batches(writer.tokenizer.to_str(), SHAPE, seed=0, looking=0, reading=0, part=(0, 12))
+    gallery = training.Gallery(Yasa(SHAPE), lessons, {})
+    training.keep_still(gallery.model)
+    gallery.look(**lessons[0])
+    training.tell_loss(gallery.model, gallery.told(0), 1.0)[0].backward()
+    learning = {name for name, p in gallery.model.named_parameters() if p.grad is not None}
+    own = ("vision_model", "language_projection", "detector", "spotters", "tracers", "stretchers")
+    assert not [name for name in learning if any(part in name for part in own)]
+    assert {name for name, _ in gallery.model.named_parameters() if "language_model" in name} <= learning
 
 
 def test_what_was_seen_double_stays_known_though_the_tower_goes_on_learning(writer: data.Writer) -> None:

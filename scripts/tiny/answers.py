@@ -40,3 +40,13 @@ def unknowing(answer: str) -> bool:
     """Whether the answer says that it does not know, instead of naming shapes."""
     text = answer.lower().replace("\u2019", "'")
     return ("don't know" in text or "do not know" in text) and not things(answer)
+
+
+def parts(answer: str) -> dict[str, str]:
+    """An answer about several pictures by its headings: `first picture: a red circle; second picture: …; in both: …`.
+
+    Empty where a part has no heading or two have the same.
+    """
+    named = [part.partition(": ") for part in answer.strip().split("; ")]
+    found = {heading.lower(): text for heading, colon, text in named if colon}
+    return found if len(found) == len(named) else {}

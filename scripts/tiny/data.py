@@ -51,7 +51,7 @@ GLANCES = 16  # pictures in a batch while the tower trains alone
 CROWD = (7, 30)  # shapes in three of four of them at first: several times the lessons for the same arithmetic
 CROWDED = 5  # sheets of which that holds, then one of four, and two of four have hardly any shapes
 FEW = (1, 2)  # alone in its picture a shape must be known without others that tell how that was stretched
-PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 2, 2  # in a batch of talk: pictures, talks about none, about several, films
+PICTURES, TEXTS, GROUPS, FILMS = 24, 6, 6, 2  # in a batch of talk: pictures, talks about none, about several, films
 FRAMES = (3, 6)  # of a film, of which three are different
 LISTS, CROWDS = 36, 16  # in most batches without pictures: lists instead of talks, and shapes only to compare
 SHEET = 1024  # so many pictures are drawn at a time
@@ -63,7 +63,7 @@ EASY = 3  # sheets of the tower's that begin with easy pictures: all of the firs
 ROWS = ("ids", "labels", "source", "places", "at", "aims", "after", "twins")
 MOST_TOLD = TALLY - 1  # shapes in a picture that is talked about
 MOST = 12  # shapes of a kind before another one
-LENGTH, GROUP_LENGTH = 320, 680  # positions of one conversation, of one about several pictures
+LENGTH, GROUP_LENGTH = 320, 800  # positions of one conversation, of one about several pictures
 
 
 def train_tokenizer(*, seed: int, size: int = 2048) -> str:
@@ -359,7 +359,8 @@ class Batches(Dataset[dict[str, Any]]):
     The first `looking` batches are pictures, three of four crowded with shapes, the next `reading` ones talk about
     shapes without pictures, all others are of telling: new pictures, or nothing if talk is about earlier ones.
 
-    part: which part of each batch, of how many; skilled: for a tower that has seen shapes before.
+    part: which part of each batch, of how many; skilled: for a tower that has seen shapes before; groups: talks about
+    several pictures in a batch.
     """
 
     def __init__(
@@ -372,7 +373,9 @@ class Batches(Dataset[dict[str, Any]]):
         reading: int,
         part: tuple[int, int] = (0, 1),
         skilled: bool = False,
+        groups: int = GROUPS,
     ) -> None:
+        self.groups = groups
         self.tokenizer, self.shape, self.seed, self.looking, self.reading = tokenizer, shape, seed, looking, reading
         self.part, self.writer, self.telling = part, None, looking + reading
         self.crowds = Drawings(shape, (seed, 3), crowded=True, uses=LOOKS, first=CROWDED if skilled else 0)
@@ -487,7 +490,7 @@ class Batches(Dataset[dict[str, Any]]):
         ]
         rows += [writer.row(talk.plain_talk(rng), []) for _ in range(self.of(2 * TEXTS if brief else TEXTS))]
         groups, places = [], list[list[int]]()
-        for _ in range(self.of(GROUPS)):
+        for _ in range(self.of(self.groups)):
             places.append(rng.permutation(self.of(PICTURES))[: 2 if rng.random() < 0.7 else 3].tolist())
             groups.append(writer.row(talk.several_pictures([things[i] for i in places[-1]], rng), places[-1], shown))
         for frames in films:

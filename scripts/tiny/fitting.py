@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from data import GLANCES, USES, Batches, Drawings
 from model import Yasa
-from training import Gallery, batches, exactness, labelled, seen_loss, tell_loss, understood_loss
+from training import Gallery, batches, detector_loss, exactness, labelled, seen_loss, tell_loss, understood_loss
 
 HASTE = 2e-2  # the learning rate of what is fitted: single linear layers, mostly
 CAREFUL = 0.2  # of that for the projector, which is deeper, and of that again where it nearly says it already
+REPEATS = 8  # how often the detector is shown each picture when it is fitted alone, which takes no looking
 SHOWN = 0.5  # how much the cells with shapes count besides all cells
 
 
@@ -36,6 +37,26 @@ def fit_eyes(model: Yasa, data: Batches, steps: int) -> None:
         return apart + sum(seen_loss(model, maps, batch).values(), start=torch.zeros(()))
 
     fit(model, [(HASTE, answering), (HASTE * CAREFUL, projector)], steps, missed)
+
+
+def fit_detector(model: Yasa, seed: int, count: int) -> None:
+    """The detector alone, on so many batches of pictures that are talked about: for a tower that stays as it is."""
+    pictures = Drawings(model.shape, (seed, 4), crowded=False, uses=USES)
+    known, features = [], []
+    for batch in range(count):
+        shots = [pictures[GLANCES * batch + i] for i in range(GLANCES)]
+        tiles = torch.from_numpy(np.stack([shot.tile for shot in shots]).transpose(0, 3, 1, 2).copy())
+        with torch.no_grad(), exactness():
+            features.append(model.look(tiles)[-1].float())
+        known.append([shot.things for shot in shots])
+    order = iter(range(count * REPEATS))
+
+    def missed() -> Tensor:
+        batch = next(order) % count
+        found = model.detector(features[batch])
+        return detector_loss(found, labelled(found, known[batch], model.shape.grid)["marks"])
+
+    fit(model, [(HASTE, model.detector)], count * REPEATS, missed)
 
 
 def fit_projector(model: Yasa, other: Yasa, seed: int, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Save a training run as a checkpoint in the released format: config, tokenizer and bf16 safetensors."""
+"""Save a training run as a checkpoint in the released format: config, tokenizer and safetensors, these in float32."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def configuration(shape: Shape) -> dict[str, object]:
     return {
         "architectures": ["Yasa2ForConditionalGeneration"],
         "model_type": "yasa2",
-        "torch_dtype": "bfloat16",
+        "torch_dtype": "float32",
         "text_config": text,
         "vision_config": vision,
         "vision_max_tiles_num": 1,
@@ -52,14 +52,14 @@ def configuration(shape: Shape) -> dict[str, object]:
 
 def save(run: Path, folder: Path) -> None:
     """Writes the slow average of the run's weights, which answers better than the last step's, over what an earlier end
-    of the run left.
+    of the run left. In float32: what came out of a bundle's 8 bits and stayed as it was goes back into the same ones.
     """
     state = torch.load(run / "run.pt", weights_only=True)
     shape = Shape(vocab_size=state["model"]["lm_head.weight"].shape[0])
     model = Yasa(shape)
     model.load_state_dict(state["slow"])
     kept = {
-        k: v.detach().to(torch.bfloat16).contiguous()
+        k: v.detach().float().contiguous()
         for k, v in model.state_dict().items()
         if k.startswith(("model.", "lm_head."))
     }

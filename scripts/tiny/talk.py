@@ -9,94 +9,26 @@ import numpy as np
 
 from figures import SHAPES
 from paints import COLOURS, Rng
+from questions import (
+    COLOUR_OF,
+    FILMED,
+    HOW_MANY,
+    HOW_MANY_OF,
+    HOW_MANY_PICTURES,
+    IN_ONE,
+    IN_SEVERAL,
+    IS_THERE,
+    LISTING,
+    MOST,
+    NOUNS,
+    SHAPE_OF,
+    WHERE,
+)
 from scenes import Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "I don't know"
 KINDS = len(COLOURS) * len(SHAPES)
-
-LISTING = (
-    "What colours and shapes are present?",
-    "What colors and shapes are present?",
-    "What colours and shapes are present in the image?",
-    "What colours and shapes are in the picture?",
-    "What colors and shapes are in this image?",
-    "Which colours and shapes are present?",
-    "Which colours and shapes do you see?",
-    "What shapes and colours do you see?",
-    "What shapes and colors can you see in the picture?",
-    "What shapes are there, and what colours are they?",
-    "Which shapes are in the picture?",
-    "What shapes are in this picture?",
-    "What shapes are present?",
-    "What do you see?",
-    "What can you see?",
-    "What can you see in this picture?",
-    "What is in the picture?",
-    "What is in this image?",
-    "What's in the picture?",
-    "What's in this image?",
-    "What is this?",
-    "What is shown here?",
-    "What does the picture show?",
-    "Describe the picture.",
-    "Describe this image.",
-    "Describe what you see.",
-    "Please describe the image.",
-    "Tell me what you see.",
-    "Tell me about this picture.",
-    "List the shapes.",
-    "List the shapes and their colours.",
-    "List all shapes and colors.",
-    "Name the shapes and their colours.",
-    "Name the colours and shapes in the picture.",
-    "Can you describe the picture?",
-    "Can you tell me which shapes are here?",
-    "Look at the picture. What is there?",
-    "shapes and colours?",
-    "what colours and shapes",
-    "describe",
-)
-HOW_MANY = (
-    "How many shapes are there?",
-    "How many shapes are in the picture?",
-    "How many shapes do you see?",
-    "Count the shapes.",
-    "How many things are there?",
-    "How many shapes are present?",
-    "What is the number of shapes?",
-)
-HOW_MANY_OF = (
-    "How many {} are there?",
-    "How many {} do you see?",
-    "How many {} are in the picture?",
-    "Count the {}.",
-    "How many {} can you see?",
-)
-WHERE = (
-    "Where is the {}?",
-    "Where is the {} in the picture?",
-    "Where can I find the {}?",
-    "In which part of the picture is the {}?",
-    "Locate the {}.",
-)
-IS_THERE = (
-    "Is there {}?",
-    "Is there {} in the picture?",
-    "Do you see {}?",
-    "Can you see {}?",
-    "Does the picture show {}?",
-    "Is {} present?",
-)
-COLOUR_OF = (
-    "What colour is the {}?",
-    "What color is the {}?",
-    "Which colour does the {} have?",
-    "What is the colour of the {}?",
-)
-SHAPE_OF = ("What shape is {}?", "Which shape is {}?", "What is the {} shape?", "What is {}?")
-
-MOST = ("Which shape is the {}?", "What is the {} shape?", "Which is the {} shape?", "What is the {} thing?")
 
 PLAIN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -252,11 +184,6 @@ NAMING = (
     "my name is {}", "Hi, I am {}. Nice to meet you.", "My name is {}. Please remember it.", "Hello! My name is {}.",
 )  # fmt: skip
 NAMED = ("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?", "Can you tell me my name?")
-FILMED = (
-    "What is in this video?", "What does the video show?", "What do you see in the video?", "Describe the video.",
-    "What is in this film?", "What moves?", "What is moving?", "What happens here?", "Which shapes are in the video?",
-    "What colours and shapes are in the video?", "What can you see in this video?", "Describe this clip.",
-)  # fmt: skip
 ORDINALS = ("first", "second", "third")
 
 
@@ -445,6 +372,8 @@ def one_picture(things: Sequence[Thing], rng: Rng, *, most: int = 3) -> Conversa
     exchanges = [beside(rng) if rng.random() < 0.07 else about(things, rng) for _ in range(count)]
     at = 0 if rng.random() < 0.3 else int(rng.integers(len(exchanges) + 1))
     question = pick(LISTING, rng) if rng.random() > 0.25 else LISTING[0]
+    if rng.random() < 0.04:
+        question = of_several(IN_SEVERAL, 2, rng)  # asked as if there were another one
     exchanges.insert(at, Exchange(question, listing(things)))
     exchanges[0] = replace(exchanges[0], pictures=(0,), text_first=bool(rng.random() < 0.25))
     return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.08 else "")
@@ -461,24 +390,71 @@ def varied(exchanges: Sequence[Exchange], rng: Rng) -> tuple[Exchange, ...]:
 
 
 def several_pictures(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Conversation:
-    """Two or three pictures in one message."""
-    pictures = tuple(range(len(scenes)))
-    kind = rng.random()
-    if kind < 0.6:
-        said = [
-            part
-            for i, things in enumerate(scenes)
-            for part in (Part(f"{'; ' if i else ''}{ORDINALS[i]} picture: "), *listing(things, i))
-        ]
-        question = pick(LISTING[:20], rng) if rng.random() < 0.7 else "What is in these pictures?"
-        exchange = Exchange(question, tuple(said), pictures)
-    elif kind < 0.85:
-        i = int(rng.integers(len(scenes)))
-        exchange = Exchange(f"What is in the {ORDINALS[i]} picture?", listing(scenes[i], i), pictures)
+    """Two or three pictures, more often than not in one message, and one or two questions about them."""
+    if rng.random() < 0.85:
+        first = replace(
+            about_several(scenes, rng), pictures=tuple(range(len(scenes))), text_first=bool(rng.random() < 0.25)
+        )
+        exchanges = [first, *(about_several(scenes, rng) for _ in range(int(rng.random() < 0.35)))]
     else:
-        question = pick(("How many pictures are there?", "How many pictures do you see?"), rng)
-        exchange = Exchange(question, (Part(NUMBERS[len(scenes)]),), pictures)
-    return Conversation(varied([exchange], rng))
+        exchanges = [Exchange(pick(LISTING, rng), listing(some, i), (i,)) for i, some in enumerate(scenes)]
+        exchanges.append(about_several(scenes, rng))
+    return Conversation(varied(exchanges, rng), pick(SYSTEMS, rng) if rng.random() < 0.05 else "")
+
+
+def about_several(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Exchange:
+    """A question about several pictures; in a conversation they came before it or come with it.
+
+    Whatever is asked of them all, what is in both or how they differ, the answer says what is in each.
+    """
+    kind = rng.random()
+    if kind < 0.62:
+        question = pick(LISTING, rng) if rng.random() < 0.25 else of_several(IN_SEVERAL, len(scenes), rng)
+        return Exchange(question, each_listed(scenes))
+    if kind < 0.84:
+        i = int(rng.integers(len(scenes)))
+        return Exchange(of_several(IN_ONE, len(scenes), rng, i), listing(scenes[i], i))
+    if kind < 0.94:
+        return about_one_of(scenes, rng)
+    return Exchange(of_several(HOW_MANY_PICTURES, len(scenes), rng), (Part(NUMBERS[len(scenes)]),))
+
+
+def of_several(questions: Sequence[str], count: int, rng: Rng, i: int = 0) -> str:
+    """One of the questions about so many pictures, `i` being the number of the one that it may be about."""
+    several = pick(NOUNS, rng)
+    words = {
+        "n": several,
+        "1": several.removesuffix("s"),
+        "all": "both" if count == 2 else pick(("all", "all three", "all the"), rng),
+        "two": NUMBERS[count],
+        "o": "last" if i == count - 1 and rng.random() < 0.15 else ORDINALS[i],
+        "kind": article(f"{pick(COLOURS, rng)} {pick(SHAPES, rng)}"),
+        "number": str(i + 1) if rng.random() < 0.7 else NUMBERS[i + 1],
+    }
+    question = pick(questions, rng)
+    for name, word in words.items():
+        question = question.replace(f"{{{name}}}", word)
+    return question
+
+
+def each_listed(scenes: Sequence[Sequence[Thing]]) -> tuple[Part, ...]:
+    """`first picture: a red circle; second picture: two blue squares`."""
+    return tuple(
+        part
+        for i, things in enumerate(scenes)
+        for part in (Part(f"{'; ' if i else ''}{ORDINALS[i]} picture: "), *listing(things, i))
+    )
+
+
+def about_one_of(scenes: Sequence[Sequence[Thing]], rng: Rng) -> Exchange:
+    """A question as it is asked about a single picture, about one of several."""
+    i = int(rng.integers(len(scenes)))
+    one = f"the {ORDINALS[i]} {pick(NOUNS, rng).removesuffix('s')}"
+    exchange = about(scenes[i], rng)
+    question = exchange.question.replace("the picture", one)
+    if one not in question:
+        question = f"{question[:-1]} in {one}{question[-1]}"
+    return Exchange(question, tuple(replace(part, picture=i) for part in exchange.parts))
 
 
 def film(things: Sequence[Thing], frames: int, rng: Rng) -> Conversation:
@@ -526,7 +502,8 @@ def plain_exchange(rng: Rng) -> Exchange:
         return asked(pick(questions, rng), answer)
     if share < 0.86:
         return asked(pick(STRANGE, rng), UNKNOWN)
-    return asked(pick(LISTING + HOW_MANY, rng), NO_PICTURE)
+    question = of_several(IN_SEVERAL + IN_ONE, 2, rng) if rng.random() < 0.3 else pick(LISTING + HOW_MANY, rng)
+    return asked(question, NO_PICTURE)
 
 
 def corpus(count: int, seed: int) -> list[str]:

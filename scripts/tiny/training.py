@@ -25,6 +25,7 @@ from scenes import Thing
 
 SHAPELY = 2.5  # how much a shape's kind counts against its colour, which is far easier to see
 HINTS = 0.5  # how much it counts what the decoder knows half way
+SEVERAL = 0.8  # how much talk about several pictures counts against that about one or none
 SEEN = 0.3  # how much it counts in telling what the detector misses
 ROUNDED = 0.02  # noise on the tower's features, a share of their spread; eight bits move embeds about as much
 BEHELD = 0.1  # how much of that what a shape is like, whose errors are many numbers' squares
@@ -255,7 +256,7 @@ def spoken(model: Yasa, embeds: Tensor, batch: Batch, hints: float) -> Terms:
     said, terms = answer_loss(model, embeds, tuple(batch[name] for name in ROWS), batch["code"], hints)
     rows = tuple(batch["group_" + name] for name in ROWS)
     grouped, several = answer_loss(model, embeds, rows, batch["code"], hints)
-    return said + 0.4 * grouped, terms | {"several": several["answer"]}
+    return said + SEVERAL * grouped, terms | {"several": several["answer"]}
 
 
 def tell_loss(model: Yasa, batch: Batch, hints: float) -> Terms:
@@ -469,6 +470,13 @@ class Run:
         self.step += 1
         keep = min(0.999, self.step / (self.step + 20))
         torch._foreach_lerp_(list(self.slow.values()), [p.detach() for p in self.model.parameters()], 1 - keep)
+
+
+def keep_still(model: Yasa) -> None:
+    """From now on tower, projector and all that answers for the tower stay as they are: only the decoder learns."""
+    learning = ("model.language_model.", "lm_head.", "namer.", "rememberer.", "counters.", "describer.", "tallier.")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(learning))
 
 
 def begin(folder: Path, model: Yasa, tokenizer: str) -> None:
