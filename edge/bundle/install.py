@@ -14,9 +14,10 @@ from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, index
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
 from edge.bundle.choices import companions, default_id, locked, models_folder, set_companions, settle, sync_folder
-from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest
+from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, dump_manifest
 from edge.bundle.store import Stored, at, installed_folders, named, read_manifest, refuse_checkpoint
-from edge.errors import BundleError
+from edge.bundle.swap import exchange
+from edge.errors import BundleError, ParameterError
 
 Progress = Callable[[int, int], None]  # bytes copied, bytes in all
 
@@ -25,21 +26,30 @@ _CHUNK_BYTES = 4 << 20
 _NOT_COPIED = re.compile(r"\..*|README(\.md)?|LICENSE(\..*)?")
 
 
-def install(source: Path, *, progress: Progress | None = None) -> Stored:
+def install(
+    source: Path,
+    *,
+    id: str | None = None,  # noqa: A002 - a bundle's
+    replaces: bool = False,
+    progress: Progress | None = None,
+) -> Stored:
     """Copy a bundle folder (its files may be links) into the models folder, verified byte by byte.
 
-    Raises: BundleError; nothing that looks like a bundle is left behind then, unless the error says that it is
-    installed and only the last sync failed: then the same install again verifies it and syncs.
+    id: of the copy, in its manifest too; the bundle's own unless given. replaces: whether an installed bundle of this
+    id makes room, in one step, once the copy is verified; otherwise it is an error. progress: told bytes done, and all.
+    Raises: ParameterError for what is no id; BundleError. Nothing that looks like a bundle is left behind then, unless
+    the error says that it is installed and only the last sync failed: then the same install again verifies it and
+    syncs.
     """
     source = Path(source).expanduser().absolute()
     folder = models_folder()
     try:
-        manifest = read_manifest(source)
+        manifest = _renamed(read_manifest(source), id)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             _drop_partials(folder)
             if not _waits_for_sync(source, manifest.id, folder):
-                _install(source, manifest, folder, progress)
+                _install(source, manifest, folder, progress, replaces=replaces)
             _settle(manifest.id, folder)
     except OSError as error:
         refuse_checkpoint(source)
@@ -72,11 +82,25 @@ def remove(name: str) -> None:
         set_companions(left)
 
 
-def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None) -> None:
+def _renamed(manifest: AnyManifest, bundle_id: str | None) -> AnyManifest:
+    """Return a manifest with another id, None for its own. Raises: ParameterError for one that is no id."""
+    if bundle_id is None or bundle_id == manifest.id:
+        return manifest
+    renamed = replace(manifest, id=bundle_id, aliases=tuple(name for name in manifest.aliases if name != bundle_id))
+    try:
+        dump_manifest(renamed)
+    except BundleError as error:
+        wanted = "letters, digits, dots and dashes, at most 100, a letter or digit first"
+        raise ParameterError(f"id: expected {wanted}, got {bundle_id!r:.200}", field="id") from error
+    return renamed
+
+
+def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None, *, replaces: bool) -> None:
     """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
     target = folder / manifest.id
-    if target.exists():
-        raise BundleError(f"{manifest.id} is installed already: edge models remove {manifest.id}, then install again")
+    if target.exists() and not replaces:
+        way = f"edge models remove {manifest.id}, then install again; or --replace; or --id NAME for a second one"
+        raise BundleError(f"{manifest.id} is installed already: {way}")
     names = [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
     unknown = sorted(p.name for p in source.iterdir() if p.name not in names and not _NOT_COPIED.fullmatch(p.name))
     if unknown:
@@ -94,12 +118,17 @@ def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progre
                 n_done += n_bytes
                 if progress is not None:
                     progress(min(n_done, n_needed), n_needed)
+        if manifest != read_manifest(partial):
+            _rewrite(partial / MANIFEST, dump_manifest(manifest))
         sync_folder(partial)
         problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
         if problems:
             raise BundleError("; ".join(problems))
         index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
-        partial.rename(target)
+        if target.exists():
+            exchange(partial, target)  # the old one is where the new one was, and goes with it
+        else:
+            partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -144,6 +173,16 @@ def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
         os.fsync(writer.fileno())
         # Verifying should read what the disk holds, not what was just in memory.
         os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _rewrite(file: Path, data: bytes) -> None:
+    """Write a file anew, read-only and synced."""
+    file.unlink()
+    with file.open("xb") as writer:
+        writer.write(data)
+        writer.flush()
+        os.fchmod(writer.fileno(), 0o444)
+        os.fsync(writer.fileno())
 
 
 def _drop_partials(folder: Path) -> None:

@@ -89,7 +89,9 @@ def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) ->
 
 @models.command()
 def install(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a bundle, as written by edge-export.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it.")],
+    name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the copy.")] = None,
+    replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
 ) -> None:
     """Copy a bundle into the models folder, verified byte by byte."""
     from rich.console import Console
@@ -99,7 +101,12 @@ def install(
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("copying", total=None)
-        stored = installing.install(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        stored = installing.install(
+            folder,
+            id=name,
+            replaces=replaces,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     print(f"{stored.id} is installed in {stored.path}")
 
 
