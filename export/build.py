@@ -22,6 +22,7 @@ from edge.bundle.manifest import (
     TensorRecord,
     TextSpec,
     VisionSpec,
+    cache_bytes_per_token,
     dump_manifest,
 )
 from edge.errors import BundleError
@@ -177,7 +178,9 @@ class _Export:
             prompt=self._prompt_spec(),
             memory=MemorySpec(
                 weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
-                cache_bytes_per_token=2 * text.n_layers * text.n_kv_heads * text.head_dim * 4,
+                cache_bytes_per_token=cache_bytes_per_token(
+                    n_layers=text.n_layers, n_kv_heads=text.n_kv_heads, head_dim=text.head_dim
+                ),
             ),
             files=files,
         )

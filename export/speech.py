@@ -14,6 +14,7 @@ from edge.bundle.manifest import (
     RecipeRecord,
     Source,
     SpeechManifest,
+    cache_bytes_per_token,
     dump_manifest,
 )
 from edge.errors import BundleError
@@ -96,7 +97,9 @@ def _manifest(
         speech=spec,
         memory=MemorySpec(
             weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
-            cache_bytes_per_token=2 * spec.n_layers * spec.hidden_size * 4,
+            cache_bytes_per_token=cache_bytes_per_token(
+                n_layers=spec.n_layers, n_kv_heads=spec.n_heads, head_dim=spec.head_dim
+            ),
         ),
         files=files,
     )

@@ -120,6 +120,11 @@ class MemorySpec:
     cache_bytes_per_token: int
 
 
+def cache_bytes_per_token(*, n_layers: int, n_kv_heads: int, head_dim: int) -> int:
+    """Return the bytes of one position of a decoder's cache: keys and values, all layers, float32."""
+    return 2 * n_layers * n_kv_heads * head_dim * 4
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """Size and sha256 (hex) of one file."""

@@ -80,6 +80,12 @@ class Problems:
     def add(self, loc: Loc, msg: str, kind: str) -> None:
         self.found.append(ValidationError(loc=list(self.place(loc)), msg=msg, type=kind))
 
+    def flag(self, loc: Loc, value: object) -> bool:
+        """Return whether a switch is on; null is off, and what is no boolean is a mistake."""
+        if value is not None and not isinstance(value, bool):
+            self.add(loc, not_boolean(value), "bool_type")
+        return value is True
+
     def raise_any(self) -> None:
         """Raise: UnprocessableEntityError with all of them, if there are any."""
         if self.found:
@@ -133,6 +139,11 @@ def _ordered(run: Sequence[Message], wanted: Sequence[str]) -> list[Message]:
         replace(message, results=tuple(by_id[call_id] for call_id in here), call_ids=here)
         for message, here in zip(run, ids, strict=True)
     ]
+
+
+def not_boolean(value: object) -> str:
+    """Return what an error says of a value where a boolean belongs."""
+    return f"expected true or false, got {shown(value)}"
 
 
 def shown(value: object) -> str:

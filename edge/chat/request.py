@@ -18,7 +18,7 @@ from edge.limits import Limits
 
 
 @dataclass(frozen=True)
-class _Number:
+class Number:
     """A numeric field: its default, and the range a value must lie in, `above` being outside of it."""
 
     default: int | float
@@ -29,19 +29,20 @@ class _Number:
 
     @property
     def wanted(self) -> str:
+        """What an error says of its range."""
         kind = "an integer" if self.whole else "a number"
         if math.isfinite(self.above):
             return f"{kind} in ({self.above:g}, {self.high:g}]"
         return f"{kind} >= {self.low:g}" if math.isinf(self.high) else f"{kind} in [{self.low:g}, {self.high:g}]"
 
 
-_NUMBERS: Mapping[str, _Number] = {
-    "max_tokens": _Number(1024, low=1, whole=True),
-    "temperature": _Number(0.4, low=0),
-    "top_p": _Number(0.95, above=0, high=1),
-    "top_k": _Number(1024, low=1, whole=True),
-    "frequency_penalty": _Number(0.0, low=-2, high=2),
-    "presence_penalty": _Number(0.0, low=-2, high=2),
+NUMBERS: Mapping[str, Number] = {
+    "max_tokens": Number(1024, low=1, whole=True),
+    "temperature": Number(0.4, low=0),
+    "top_p": Number(0.95, above=0, high=1),
+    "top_k": Number(1024, low=1, whole=True),
+    "frequency_penalty": Number(0.0, low=-2, high=2),
+    "presence_penalty": Number(0.0, low=-2, high=2),
 }
 
 
@@ -87,7 +88,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         problems.add(("body", "model"), "expected a model's name, got none", "missing")
     elif not isinstance(model, str) or not model:
         problems.add(("body", "model"), f"expected a model's name, got {_shown(model)}", "string_type")
-    numbers = {name: _read_number(name, body.get(name), problems) for name in _NUMBERS}
+    numbers = {name: _read_number(name, body.get(name), problems) for name in NUMBERS}
     seed = body.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         problems.add(("body", "seed"), f"expected an integer, got {_shown(seed)}", "int_type")
@@ -100,9 +101,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         form = replace(form, limit=str(problems.place(("body", "max_tokens"))[-1]))
     top_logprobs = _read_logprobs(body, problems, limits)
     frames = _read_frames(body.get("video_frames"), problems, limits)
-    sound = body.get("video_sound")
-    if sound is not None and not isinstance(sound, bool):
-        problems.add(("body", "video_sound"), f"expected true or false, got {_shown(sound)}", "bool_type")
+    sound = problems.flag(("body", "video_sound"), body.get("video_sound"))
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -120,12 +119,12 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         top_logprobs=top_logprobs,
         calls=bool(tools) and choice != "none",
     )
-    return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound is True)
+    return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound)
 
 
 def _read_number(name: str, value: object, problems: Problems) -> float:
     """Return a numeric field's value, its default for null; what is wrong goes to `problems`."""
-    number = _NUMBERS[name]
+    number = NUMBERS[name]
     if value is None:
         return number.default
     kinds = (int,) if number.whole else (int, float)
@@ -170,25 +169,21 @@ def _read_frames(value: object, problems: Problems, limits: Limits) -> int | Non
 
 def _read_logprobs(body: Mapping[str, object], problems: Problems, limits: Limits) -> int | None:
     """Return how many most likely tokens to report beside each one; None when no probabilities are asked for."""
-    wanted, top = body.get("logprobs"), body.get("top_logprobs")
-    if wanted is not None and not isinstance(wanted, bool):
-        problems.add(("body", "logprobs"), f"expected true or false, got {_shown(wanted)}", "bool_type")
+    wanted, top = problems.flag(("body", "logprobs"), body.get("logprobs")), body.get("top_logprobs")
     if top is None:
-        return 0 if wanted is True else None
+        return 0 if wanted else None
     if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= limits.top_logprobs:
         msg = f"expected an integer in [0, {limits.top_logprobs}], got {_shown(top)}"
         problems.add(("body", "top_logprobs"), msg, "value_error")
         return None
-    if wanted is not True:
+    if not wanted:
         problems.add(("body", "top_logprobs"), "expected logprobs true beside it", "value_error")
     return top
 
 
 def _check_features(body: Mapping[str, object], problems: Problems) -> None:
     """Check the types of fields whose features this version refuses."""
-    search = body.get("use_search_engine")
-    if search is not None and not isinstance(search, bool):
-        problems.add(("body", "use_search_engine"), f"expected true or false, got {_shown(search)}", "bool_type")
+    problems.flag(("body", "use_search_engine"), body.get("use_search_engine"))
 
 
 def _refuse_features(body: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from edge.chat.messages import shown
+from edge.chat.messages import not_boolean, shown
 from edge.chat.reply import refused
 
 Fields = dict[str, object]
@@ -71,7 +71,7 @@ def _response_format(field: str, name: str, value: object) -> Fields:
         raise refused(400, f"{field}: a grammar is not supported; {_INSTEAD}")
     if name in _OBJECTS:
         if value is not True:
-            raise refused(400, f"{field}: expected true or false, got {shown(value)}")
+            raise refused(400, f"{field}: {not_boolean(value)}")
         return {"type": "json_object"}
     if name in _PATTERNS:
         if not isinstance(value, str):

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import TextSpec
+from edge.bundle.manifest import TextSpec, cache_bytes_per_token
 
 F32 = npt.NDArray[np.float32]
 
 LEAST_CONTEXT = 2048
 ALIGNED = 8  # rows: chunks begin at multiples of it
-_ITEM_BYTES = 4
 
 
 @dataclass
@@ -118,7 +117,7 @@ class Cache:
 
 def bytes_per_token(spec: TextSpec) -> int:
     """Return the bytes of one position: keys and values, all layers, float32."""
-    return 2 * spec.n_layers * spec.n_kv_heads * spec.head_dim * _ITEM_BYTES
+    return cache_bytes_per_token(n_layers=spec.n_layers, n_kv_heads=spec.n_kv_heads, head_dim=spec.head_dim)
 
 
 def default_context(spec: TextSpec, *, slots: int, available_bytes: int) -> int:

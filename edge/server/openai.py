@@ -192,10 +192,7 @@ def _refuse(body: Mapping[str, object]) -> None:
 
 
 def _flag(fields: Mapping[str, object], name: str, loc: Loc, problems: Problems) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        problems.add((*loc, name), f"expected true or false, got {shown(value)}", "bool_type")
-    return value is True
+    return problems.flag((*loc, name), fields.get(name))
 
 
 def _tools(tools: object, problems: Problems) -> object:

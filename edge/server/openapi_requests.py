@@ -4,6 +4,9 @@ It cannot say: that system messages come first, that names are distinct and know
 characters, that 5.0 is no integer, which constraints exclude each other, and what a constraint or a medium holds.
 """
 
+import math
+
+from edge.chat.request import NUMBERS, Number
 from edge.chat.tools import MAX_TOOLS
 from edge.limits import Limits
 from edge.server.openapi_shapes import (
@@ -57,7 +60,7 @@ def completion_request() -> Fields:
         **sampling,
         "top_k": either({"const": -1}, sampling["top_k"]),
         "stop": either(_stop_string(), sampling["stop"]),
-        "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "max_completion_tokens": sampling["max_tokens"],
         **_scores(),
         **_videos(),
         "use_search_engine": {"enum": [False, None]},
@@ -225,17 +228,18 @@ def _scores() -> Fields:
 
 
 def _sampling() -> dict[str, Fields]:
-    penalty: Fields = {"type": ["number", "null"], "minimum": -2, "maximum": 2}
     return {
-        "max_tokens": {"type": ["integer", "null"], "minimum": 1},
-        "temperature": {"type": ["number", "null"], "minimum": 0},
-        "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
-        "top_k": {"type": ["integer", "null"], "minimum": 1},
-        "frequency_penalty": penalty,
-        "presence_penalty": penalty,
+        **{name: _range(number) for name, number in NUMBERS.items()},
         "seed": {"type": ["integer", "null"]},
         "stop": maybe(listed(_stop_string(), most=Limits.stop)),
     }
+
+
+def _range(number: Number) -> Fields:
+    """Return what a numeric field accepts; null is its default."""
+    bounds = {"minimum": number.low, "exclusiveMinimum": number.above, "maximum": number.high}
+    kind = "integer" if number.whole else "number"
+    return {"type": [kind, "null"], **{name: bound for name, bound in bounds.items() if math.isfinite(bound)}}
 
 
 def _stop_string() -> Fields:

@@ -64,12 +64,10 @@ class LegacyWriter:
 
 def read_stream(body: Mapping[str, object]) -> bool:
     """Return whether a request asks for a stream. Raises: UnprocessableEntityError."""
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        problems = Problems()
-        problems.add(("body", "stream"), f"expected true or false, got {shown(stream)}", "bool_type")
-        problems.raise_any()
-    return stream is True
+    problems = Problems()
+    is_asked = problems.flag(("body", "stream"), body.get("stream"))
+    problems.raise_any()
+    return is_asked
 
 
 def from_legacy(body: Mapping[str, object]) -> Fields:
