@@ -33,7 +33,7 @@ OPTIONS: dict[str, Options] = {
     "audio": {"seconds": 600, "pcm_bytes": 64 << 20, "channels": 8},
 }  # fmt: skip
 # What no error may show: addresses, paths, the inside of libraries.
-LEAKS = re.compile(r"0x[0-9a-fA-F]{4,}|/usr|/home|/tmp|site-packages|Traceback|<[a-z_.]+ object")
+LEAKS = re.compile(r"0x[0-9a-fA-F]{5,}|/usr|/home|/tmp|site-packages|Traceback|<[a-z_.]+ object")
 
 
 def image(form: str, **options: object) -> bytes:
