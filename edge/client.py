@@ -57,6 +57,11 @@ class Reka:
     request may hold. speech: id or folder of the speech-to-text model for bundles without an audio tower (default: the
     one that `edge models speech` sets). verify: read every byte of the bundle before it is loaded. Clients on one
     bundle share its engine; the last one closed frees it.
+
+        with Reka() as client:
+            answer = client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
+            print(answer.responses[0].message.content)
+
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
 
@@ -85,6 +90,9 @@ class Reka:
         self.chat = ChatClient(door)
         self.models = ModelsClient(door)
 
+    def __repr__(self) -> str:
+        return f"Reka({self._door.models})"
+
     def close(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
         self._door.close()
@@ -99,7 +107,13 @@ class Reka:
 
 
 class AsyncReka:
-    """As `Reka`, for asyncio: nothing blocks the loop, and cancelling a task stops its generation."""
+    """As `Reka`, with its arguments, for asyncio: nothing blocks the loop, and cancelling a task stops its generation.
+
+        async with AsyncReka() as client:
+            await client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
+
+    Raises: as Reka.
+    """
 
     def __init__(
         self,
@@ -126,6 +140,9 @@ class AsyncReka:
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
         self.chat = AsyncChatClient(door, self._starters)
         self.models = AsyncModelsClient(door)
+
+    def __repr__(self) -> str:
+        return f"AsyncReka({self._door.models})"
 
     async def aclose(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
@@ -193,7 +210,22 @@ class ChatClient:
         use_search_engine: bool | None = None,
         request_options: Options | None = None,
     ) -> ChatResponse:
-        """Return the whole answer. Raises: ApiError, UnprocessableEntityError. Source: chat-interface.md, 1 and 2."""
+        """Return the whole answer.
+
+        messages: the conversation, its newest message last: `ChatMessage`s or dicts with `role` ("user", "assistant")
+        and `content`, a text or a list of parts; media are `data:` URLs or, if the client allows it, paths. model: id
+        or alias of a bundle. max_tokens: of the answer, 1024 unless given. temperature: 0.4; 0 always chooses the most
+        likely token. top_p: 0.95, in (0, 1]; top_k: 1024. frequency_penalty, presence_penalty: 0.0, from -2 to 2. seed:
+        an integer; the same seed and request give the same answer. stop: strings that end the answer, and are not part
+        of it. tools, tool_choice: functions that the model may call ("auto"), must call ("tool") or must not ("none").
+        use_search_engine: only false is supported. request_options: `additional_body_parameters` are further fields.
+
+            client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
+
+        Raises: ApiError with `status_code` and `body`: 404 for a model that is not installed, 400 for what is not
+        supported or does not fit into the context; UnprocessableEntityError (422) for a field of the wrong type.
+        Source: chat-interface.md, 1 and 2.
+        """
         body = _body(locals())
         reply = self._door.start(self._door.read(body))
         last = None

@@ -90,6 +90,11 @@ class _Shared:
         engine.close()
         self._engine, self._verified = None, True
 
+    @property
+    def loaded(self) -> Engine | None:
+        """The engine if it is open already."""
+        return self._engine
+
     def close(self) -> None:
         with self._opening:
             self._closed = True
@@ -184,6 +189,13 @@ class Models:
         default = self._first or next(iter(store.bundles()), None)
         if default is not None:
             self._hold(default)
+
+    def __repr__(self) -> str:
+        """What is loaded, else what would be; nothing is opened for it."""
+        if self._closed:
+            return "closed"
+        loaded = [repr(shared.loaded) for shared in list(self._held.values()) if shared.loaded is not None]
+        return ", ".join(loaded) or f"model={next(iter(self.ids()), None)!r}, not loaded yet"
 
     def ids(self) -> list[str]:
         """Return the ids of what is loaded or installed, the default first. Raises: EngineClosed."""

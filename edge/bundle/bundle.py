@@ -23,6 +23,12 @@ class Bundle:
     path: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        spec = self.manifest.text
+        return (
+            f"Bundle({self.manifest.id!r}, recipe={self.manifest.recipe.name!r}, context={spec.context}, {self.path})"
+        )
+
     @classmethod
     def open(cls, path: Path) -> "Bundle":
         """Read the manifest and check names, kinds and sizes of all files; small files by sha256 too.

@@ -41,9 +41,14 @@ class Camera:
     source: 0 or "/dev/video0" (V4L2), "csi" or "csi:1" (a Jetson's), "pi" (a Raspberry Pi's, by picamera2), a GStreamer
     pipeline (with `!` in it); in place of a camera the path of a video, of a picture or of a folder of pictures, or "-"
     for JPEG pictures on standard input; or a function that opens a `Capture`. size: width and height wanted of a
-    device. stale_s: a frame older than this is an error. still: an unchanging picture is no fault (a real camera always
-    has some noise, a screen grabber has none). loop: what ends begins again.
+    device, in pixels; its own unless given. stale_s: a frame older than so many seconds is an error. still: an
+    unchanging picture is no fault (a real camera always has some noise, a screen grabber has none). loop: what ends
+    begins again.
     The device is opened in the background and again whenever it fails; `newest` tells.
+
+        with Camera(0, size=(1280, 720)) as camera:
+            rgb = camera.newest().rgb
+
     Raises: DeviceError for a file that is not there.
     """
 
@@ -72,6 +77,9 @@ class Camera:
         self._stuck: list[_Reader] = []
         self._reader: _Reader | None = _Reader(self)
         self._reader.start()
+
+    def __repr__(self) -> str:
+        return f"Camera({self.name!r}, stale_s={self.stale_s:g})"
 
     @property
     def ended(self) -> bool:

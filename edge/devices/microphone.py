@@ -78,7 +78,11 @@ class Microphone:
     source: None for the system's own, the number or a part of the name of another (by sounddevice, the extra `mic`);
     the path of a sound file, or "-" for standard input: WAV, or plain 16-bit samples at 16 kHz, mono.
     silence_s: how long a silence ends an utterance; longest_s: of one utterance; stale_s: a microphone that delivers
-    nothing for so long is lost. It is opened by the first `listen`, and again by the next one after it was lost.
+    nothing for so long is lost; all in seconds. It is opened by the first `listen`, and again by the next one after it
+    was lost.
+
+        with Microphone() as microphone:
+            utterance = microphone.listen(timeout_s=30)
     """
 
     def __init__(
@@ -95,6 +99,9 @@ class Microphone:
         self._patience = Patience(silence_s, longest_s)
         self._ear: Ear | None = None
         self._ended = False
+
+    def __repr__(self) -> str:
+        return f"Microphone({self.name!r}, stale_s={self._stale_s:g})"
 
     @property
     def ended(self) -> bool:

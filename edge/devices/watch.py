@@ -114,6 +114,13 @@ def watch(
     changed are encoded (`TileMemory`), a picture in which none did is not asked about again, and frames that come while
     the model is busy are left out. A camera that freezes or vanishes is an event, and so is its return; videos end.
     Nothing is opened before the first `next`; closing the generator stops everything.
+    every_s, heartbeat_s, refresh_s: seconds between questions, between heartbeats, and until a tile is encoded again
+    though it did not change. threshold: how much a tile must differ to have changed. model, system, max_tokens, seed,
+    threads, context: as for `Reka` and its `chat.create`; temperature: 0 unless given.
+
+        for event in watch(0, "How many people are there?", every_s=5):
+            print(event)
+
     Raises: ApiError for a model or an option that cannot be taken, EdgeError when answering fails.
     """
     pace = Pace(every_s, heartbeat_s)

@@ -88,10 +88,16 @@ class Engine:
         slots: int = 1,
         verify: bool = False,
     ) -> "Engine":
-        """Open a bundle. threads: every CPU unless given; context: the model's, cut to what memory allows.
+        """Open the bundle in a folder.
 
-        slots: conversations at a time. verify: read every byte against its sha256 first, not the small files alone.
-        Raises: BundleError, ParameterError, MemoryExhausted.
+        threads: every CPU unless given. context: positions (tokens) of a conversation, from 1 to the model's; unless
+        given the model's, cut to what a quarter of the free memory holds. slots: conversations at a time, each with a
+        context of its own. verify: read every byte against its sha256 first, not the small files alone.
+
+            with Engine.open("models/reka-edge-tiny", context=2048) as engine:
+                ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
+
+        Raises: BundleError, ParameterError for context, slots or threads, MemoryExhausted.
         """
         if verify:
             store.check(Path(path))
@@ -221,6 +227,12 @@ class Engine:
     def close(self) -> None:
         """End every answer with EngineClosed and free sessions and cache; closing twice is fine."""
         self._finalizer()
+
+    def __repr__(self) -> str:
+        state = "" if self._finalizer.alive else ", closed"
+        return (
+            f"Engine({self.manifest.id!r}, context={self.context}, slots={self.slots}, threads={self.threads}{state})"
+        )
 
     def __enter__(self) -> "Engine":
         return self

@@ -26,7 +26,12 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     model, aliases, threads, context, limits, speech: as Reka takes them. files: which local files messages may name;
     none unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
-    early stops its generation. Raises: as Reka.
+    early stops its generation.
+
+        http = httpx.Client(transport=Transport())
+        client = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http)
+
+    Raises: as Reka.
     """
 
     def __init__(
