@@ -36,6 +36,7 @@ TERMS = (
 FORBIDDEN = re.compile(rf"\b(?:{'|'.join(TERMS)})\b", re.IGNORECASE)
 # Names of tensors, files and parameters are not prose. Borders of rich's boxes are not words.
 NAMES = re.compile(r"`embeds`|\bembeds:|\bcompanion\.py\b|[│╭╮╰╯─]+")
+FOLDERS = ("docs", "examples", "models")
 WIDE = {"COLUMNS": "400", "TERMINAL_WIDTH": "400"}
 Source = Iterator[tuple[str, str]]  # where, text
 
@@ -60,7 +61,7 @@ def commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[s
 
 def documents() -> Source:
     """Every Markdown document but those of docs/history, which tell how things were."""
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]:
+    for path in [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]:
         where = path.relative_to(ROOT)
         if "history" not in where.parts:
             yield str(where), path.read_text("utf-8")
