@@ -12,9 +12,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from export.arrays import F32
 from export.errors import GraphError
 
-F32 = npt.NDArray[np.float32]
 Array = npt.NDArray[np.generic]
 Progress = Callable[[str, int], None]  # (recipe path of the tensor just written, its number of weights)
 Shape = Sequence[int | str]  # a string names a dimension that is only known at run time

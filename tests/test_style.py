@@ -113,6 +113,11 @@ def test_what_is_timed_is_timed_by_a_clock_that_never_goes_back() -> None:
     assert found == {"edge/server/openai.py", "edge/commands/watch.py"}
 
 
+def test_array_types_are_defined_in_one_module_of_each_package() -> None:
+    defined = matches([path for path in PACKAGED if path.name != "arrays.py"], r"(?m)^[FIU]\d+ = npt\.NDArray.*")
+    assert not defined
+
+
 def test_nothing_is_left_to_do() -> None:
     mark = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
     assert not matches([*SOURCES, *SCRIPTS, *PROSE, *CONFIGURATION], rf"\b({mark})\b")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.arrays import F32
 from edge.chat.attachments import Access, AudioAccess, decode_media, heard, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
@@ -13,7 +14,6 @@ from edge.chat.reasoning import Start, start_of
 from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_request
 from edge.engine.engine import Engine
-from edge.engine.pieces import F32
 from edge.limits import Limits
 from edge.speech.companion import SpeechCompanion
 

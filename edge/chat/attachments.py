@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from PIL import Image
 
+from edge.arrays import F32, U8
 from edge.bundle.manifest import Manifest, VisionSpec
 from edge.chat.messages import MediaPart, Message, MessageLike, Problems, read_messages, shown
 from edge.chat.pdf_text import TextBudget, pdf_parts
@@ -20,11 +21,10 @@ from edge.media.audio import from_samples
 from edge.media.decoded import Decoded, Options
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
-from edge.media.image import U8, digest, from_array, received, reduced, tower_options
+from edge.media.image import digest, from_array, received, reduced, tower_options
 from edge.media.pool import Client, Decoder, Pool, Share
 from edge.media.resized import size_of
 from edge.media.sandbox import Worker
-from edge.media.windows import F32
 from edge.media.windows import digest as sound_digest
 from edge.speech.companion import SpeechCompanion
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from edge.arrays import U8
 from edge.chat.prompt import DecodedImage, Part
-from edge.media.image import U8, digest
+from edge.media.image import digest
 
 CUT = " […]"
 

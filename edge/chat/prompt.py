@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from edge.arrays import F32, U8
 from edge.bundle.manifest import Manifest
-from edge.engine.pieces import F32, Audio, Control, Media, Piece, Text
+from edge.engine.pieces import Audio, Control, Media, Piece, Text
 from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
-from edge.media.image import U8
 from edge.media.resized import Resized, size_of
 from edge.media.tiles import tile_count
 from edge.media.windows import token_count

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import U8
 from edge.devices.sources import Capture, NothingYet, Size, check_source, checked, is_live, open_capture
 from edge.errors import DeviceError
 
-U8 = npt.NDArray[np.uint8]
 Source = int | str | Path | Callable[[], Capture]
 
 _LOG = logging.getLogger("edge")

@@ -7,11 +7,10 @@ import subprocess
 import time
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import U8
 from edge.errors import DeviceError
 
-U8 = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 
 _PROGRAM = "gst-launch-1.0"

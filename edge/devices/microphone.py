@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
+from edge.arrays import F32
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.extras import missing
 from edge.limits import AudioLimits
 from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
-
-F32 = npt.NDArray[np.float32]
 
 _LOG = logging.getLogger("edge")
 _HELD_S = 2.0  # of sound that waits to be heard; older sound is dropped

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import U8
 from edge.devices.mjpeg import Jpegs
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.media import opencv
@@ -25,7 +25,6 @@ from edge.media.tracks import Data, turn_of
 if TYPE_CHECKING:
     import cv2
 
-U8 = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 
 _LOG = logging.getLogger("edge.capture")

@@ -5,14 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32, U8
 from edge.bundle.manifest import VisionSpec
 from edge.engine.pieces import Encoded
-from edge.media.image import U8
 from edge.media.tiles import tiles
-
-F32 = npt.NDArray[np.float32]
 
 THRESHOLD = 8.0
 REFRESH_S = 60.0

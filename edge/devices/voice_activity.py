@@ -4,9 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from edge.arrays import F32
 
 RATE_HZ = 16_000
 BLOCK_SAMPLES = 480  # 30 ms

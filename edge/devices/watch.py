@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from edge.arrays import F32
 from edge.chat import Chat
 from edge.chat.attachments import Access
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.chat.reply import api_errors
 from edge.chat.request import Request
 from edge.devices.camera import Camera, Frame, Source
-from edge.devices.tile_changes import F32, REFRESH_S, THRESHOLD, TileMemory, TileUpdate
+from edge.devices.tile_changes import REFRESH_S, THRESHOLD, TileMemory, TileUpdate
 from edge.engine.engine import Engine
 from edge.engine.handle import Handle
 from edge.engine.pieces import Media, Piece

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.engine.detokenizer import ByteTokenizer, TextDecoder
 from edge.engine.grammar.constraint import Constraint
 from edge.engine.grammar.format import Format
 from edge.engine.handle import FinishReason, Handle, Progress, TokenScore
 from edge.engine.sampling import log_probabilities, make_sampler
 from edge.errors import NonFiniteError, ParameterError
-
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Source: model-family.md, 5 (native).
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import AudioSpec
 from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.session import check_shapes
@@ -15,8 +15,6 @@ from edge.errors import NonFiniteError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-F32 = npt.NDArray[np.float32]
 
 
 class AudioTower:

@@ -5,11 +5,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import TextSpec, cache_bytes_per_token
-
-F32 = npt.NDArray[np.float32]
 
 LEAST_CONTEXT = 2048
 ALIGNED = 8  # rows: chunks begin at multiples of it

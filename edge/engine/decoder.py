@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import TextSpec
 from edge.engine.cache import Cache
 from edge.engine.session import Shape, check_shapes
@@ -13,7 +14,6 @@ from edge.engine.session import Shape, check_shapes
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-F32 = npt.NDArray[np.float32]
 
 # Shapes: B conversations, S rows of one of them, K scored rows, H hidden, V vocabulary.
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.bundle import Bundle
 
-F32 = npt.NDArray[np.float32]
 FILE = "embedding.bin"
 
 

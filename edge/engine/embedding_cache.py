@@ -2,10 +2,7 @@
 
 from collections import OrderedDict
 
-import numpy as np
-import numpy.typing as npt
-
-F32 = npt.NDArray[np.float32]
+from edge.arrays import F32
 
 
 class EmbeddingCache:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32, U8
 from edge.bundle import store
 from edge.bundle.bundle import Bundle
 from edge.bundle.loaded import LoadedFiles
@@ -29,12 +29,11 @@ from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
 from edge.engine.worker import Worker
 from edge.errors import MediaError, MemoryExhausted, ParameterError
-from edge.media.image import U8, digest
+from edge.media.image import digest
 from edge.media.tiles import tile_count
 
 __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
-F32 = npt.NDArray[np.float32]
 
 _RECENT_BYTES = 64 << 20  # of embeddings kept for each tower
 

@@ -4,15 +4,13 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.engine.cache import ALIGNED
 from edge.engine.embedding import Embedding
 from edge.engine.pieces import Audio, Control, Encoded, Media, Piece, Text
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import ContextLengthError
-
-F32 = npt.NDArray[np.float32]
 
 MAX_CHUNK = 32 * ALIGNED
 

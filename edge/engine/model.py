@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import VisionSpec
 from edge.engine.audio_tower import AudioTower
 from edge.engine.decoder import Decoder
@@ -25,7 +25,6 @@ from edge.media.windows import windows
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-F32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 Units = Generator[None, None, T]  # yields between units of work, one chunk or one tile each
 

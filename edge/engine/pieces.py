@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from edge.media.image import U8
+from edge.arrays import F32, U8
 from edge.media.resized import Resized
-
-F32 = npt.NDArray[np.float32]
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")  # the control tokens around a tool call
 

@@ -5,12 +5,10 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32, I64
 from edge.errors import NonFiniteError, ParameterError
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 Sampler = Callable[[F32], int]
 
 GREEDY_BELOW = 1e-5

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import VisionSpec
 from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.session import check_shapes
@@ -12,8 +12,6 @@ from edge.errors import NonFiniteError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-F32 = npt.NDArray[np.float32]
 
 
 class Vision:

@@ -9,9 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from edge.arrays import F32
 from edge.engine.answer import Answer
 from edge.engine.handle import Handle
 from edge.engine.layout import Positions
@@ -19,7 +17,6 @@ from edge.engine.model import Model, Units
 from edge.engine.session import failure_of
 from edge.errors import EdgeError, EngineClosed, MemoryExhausted
 
-F32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 _log = logging.getLogger("edge")

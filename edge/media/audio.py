@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edge.arrays import F32
 from edge.errors import MediaError, MemoryExhausted
 from edge.limits import AudioLimits
 from edge.media import container, flac, mp3, ogg, wav
 from edge.media.decoded import Decoded, Options
 from edge.media.formats import FORMATS
-from edge.media.pcm import BLOCK_FRAMES, F32, HIGHEST_HZ, LOWEST_HZ, Block, Counts, Form, gathered, silence
+from edge.media.pcm import BLOCK_FRAMES, HIGHEST_HZ, LOWEST_HZ, Block, Counts, Form, gathered, silence
 from edge.media.sniff import expect
 from edge.media.variants import unsupported
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.arrays import U8
 from edge.errors import MediaError
-
-U8 = npt.NDArray[np.uint8]
 
 _HEADERS = (40, 52, 56, 108, 124)
 _BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6

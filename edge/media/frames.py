@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from edge.arrays import U8
 from edge.media.tiles import fit
-
-U8 = npt.NDArray[np.uint8]
 
 _CLOCK_S = 1e-3  # containers round times to as little as this
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from edge.arrays import U8
 from edge.errors import MediaError, MemoryExhausted
 from edge.media.bmp import bit_fields
 from edge.media.decoded import Decoded, Options
@@ -24,7 +24,6 @@ from edge.media.upright import masked, upright, whiten_key
 from edge.media.variants import unsupported
 
 T = TypeVar("T")
-U8 = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("edge")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

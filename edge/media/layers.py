@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-U8 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 _MARK = b"/OCProperties"

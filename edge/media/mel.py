@@ -3,10 +3,8 @@
 import functools
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
+from edge.arrays import F32, F64
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 160  # from one frame to the next, 10 ms

@@ -4,12 +4,12 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from edge.arrays import U8
 
 if TYPE_CHECKING:
     import cv2
 
-U8 = npt.NDArray[np.uint8]
 
 # From the first on, which tells the time of a packet before it is decoded, up to the last before the conversion of
 # interlaced frames fails without a word: its buffer then holds what was in that memory before.

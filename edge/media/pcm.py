@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.errors import MediaError
 from edge.limits import AudioLimits
 from edge.media.mel import SAMPLE_RATE_HZ
@@ -15,7 +15,6 @@ from edge.media.mel import SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     import soxr
 
-F32 = npt.NDArray[np.float32]
 
 BLOCK_FRAMES = 1 << 16
 LOWEST_HZ, HIGHEST_HZ = 1_000, 768_000

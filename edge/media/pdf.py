@@ -6,17 +6,15 @@ import math
 import threading
 
 import numpy as np
-import numpy.typing as npt
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
+from edge.arrays import U8
 from edge.errors import MediaError
 from edge.media.decoded import Decoded, Options
 from edge.media.layers import may_have_layers
 from edge.media.page_text import page_text
 from edge.media.sniff import expect
-
-U8 = npt.NDArray[np.uint8]
 
 MAX_SIDE_PX = 8192
 MAX_CHARS = 400_000  # of a whole PDF: 20 pages of 20 000

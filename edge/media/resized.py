@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from edge.arrays import U8
 from edge.errors import MediaError
 
-U8 = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 MAX_RESIZED_PX = 1 << 26

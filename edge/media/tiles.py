@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from edge.arrays import F32, U8
 from edge.bundle.manifest import VisionSpec
 from edge.media.resized import Resized, Target, check_resized, size_of
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -11,12 +11,12 @@ from mmap import mmap
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
+
+from edge.arrays import U8
 
 if TYPE_CHECKING:
     import cv2
 
-U8 = npt.NDArray[np.uint8]
 Kind = Literal["video", "audio", "other"]
 Data = bytes | mmap
 Square = tuple[tuple[int, int], tuple[int, int]]

@@ -4,13 +4,11 @@ import logging
 import struct
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from edge.arrays import U8
 from edge.media.bmp import BitFields
 from edge.media.resized import BAND_ROWS, Source, Stored
-
-U8 = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("edge")
 _ORIENTATION_TAG = 0x0112

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import GifImagePlugin, Image
 
+from edge.arrays import U8
 from edge.errors import MediaError
 from edge.media import opencv
 from edge.media.decoded import Decoded, Options
@@ -25,8 +25,6 @@ from edge.media.shapes import Shape, announced
 from edge.media.sniff import expect
 from edge.media.tracks import Turn, tracks, turn_of
 from edge.media.variants import unsupported
-
-U8 = npt.NDArray[np.uint8]
 
 CODECS = "H.264, HEVC, VP8, VP9, MPEG-4 or Motion JPEG"
 

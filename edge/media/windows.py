@@ -8,13 +8,11 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import AudioSpec
 from edge.errors import MediaError
 from edge.media.mel import FRAME_SAMPLES, log_mel
-
-F32 = npt.NDArray[np.float32]
 
 
 def token_count(n_samples: int, spec: AudioSpec) -> int:

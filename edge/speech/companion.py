@@ -6,12 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from edge.arrays import F32
 from edge.speech.transcriber import Speech
-
-F32 = npt.NDArray[np.float32]
 
 _N_KEPT = 64  # texts: a conversation sends its sounds again with every turn
 

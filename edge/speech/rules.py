@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.manifest import SpeechSpec
-
-F32 = npt.NDArray[np.float32]
 
 STEP_S = 0.02  # from one timestamp to the next
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.bundle.bundle import SpeechBundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import SpeechSpec
@@ -24,7 +24,6 @@ from edge.speech.transcript import Segment, Transcript
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-F32 = npt.NDArray[np.float32]
 Values = dict[str, F32]
 
 ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"

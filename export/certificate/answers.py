@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle.bundle import Bundle
 from edge.bundle.manifest import Manifest, VisionSpec
@@ -23,10 +22,9 @@ from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
 from edge.errors import ContextLengthError
 from edge.media.image import digest
-from export.certificate.prompts import MAX_ANSWER, SLOTS, U8, Question
+from export.arrays import F32, U8
+from export.certificate.prompts import MAX_ANSWER, SLOTS, Question
 from export.errors import CertificateError
-
-F32 = npt.NDArray[np.float32]
 
 TEXT_ROOM: Final = 512  # positions for the text of a prompt and its answer
 IMAGES_BYTES: Final = 64 << 20  # of embeddings kept for the next questions about a picture

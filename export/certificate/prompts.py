@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-U8 = npt.NDArray[np.uint8]
+from export.arrays import U8
+
 Outline = npt.NDArray[np.float64]  # (points, 2), x and y around the origin, px
 
 Level = Literal["quick", "full"]

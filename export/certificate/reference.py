@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from export.arrays import F32
 from export.certificate import encoder_reference
 from export.checkpoint.config import POSITION_GRID, ModelConfig, TextConfig, VisionConfig
 from export.checkpoint.names import Weights
 from export.checkpoint.rope import frequencies
 from export.checkpoint.towers import SiglipConfig
 
-F32 = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 VISION_EPS: Final = 1e-6  # of the tower's layer norms and of GRN, whatever the config says

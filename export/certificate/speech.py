@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle.manifest import SpeechManifest
 from edge.errors import EdgeError
 from edge.media.mel import FRAME_SAMPLES, SAMPLE_RATE_HZ, log_mel
 from edge.speech.transcriber import Speech
 from edge.version import RUNTIME_VERSION
+from export.arrays import F32, F64
 from export.certificate.compare import Agreement, Comparison, row_cosines
 from export.errors import CertificateError
 from export.recipe import Recipe
@@ -23,8 +23,6 @@ from export.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 Level = Literal["quick", "full"]
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 

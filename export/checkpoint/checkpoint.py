@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from export.arrays import F32
 from export.checkpoint import config as configuration
 from export.checkpoint.config import ModelConfig
 from export.checkpoint.files import has_file, parse_object, plain_file, read_bytes, read_json
 from export.checkpoint.shards import MAX_HEADER_BYTES, MAX_TENSORS, Entry, check_budget, read_header
 from export.errors import CheckpointError
-
-F32 = npt.NDArray[np.float32]
 
 CONFIG: Final = "config.json"
 PREPROCESSOR: Final = "preprocessor_config.json"

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
-from export.checkpoint.checkpoint import F32, Checkpoint
+from export.arrays import F32
+from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, TextConfig, VisionConfig
 from export.checkpoint.encoder_names import siglip_role, siglip_roles, sound_role, sound_roles
 from export.checkpoint.towers import SiglipConfig

@@ -16,8 +16,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from export.arrays import F32
 from export.checkpoint import config as configuration
-from export.checkpoint.checkpoint import CONFIG, F32, INDEX, PREPROCESSOR
+from export.checkpoint.checkpoint import CONFIG, INDEX, PREPROCESSOR
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.encoder_names import stored_siglip, stored_sound
 from export.checkpoint.names import expected, qkv_rows

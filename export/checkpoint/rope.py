@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from export.arrays import F64
 from export.checkpoint.fields import finite
 from export.errors import ConfigError, UnsupportedError
-
-F64 = npt.NDArray[np.float64]
 
 _ALLOWED: Mapping[str, frozenset[str]] = {
     "default": frozenset(),

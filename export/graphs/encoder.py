@@ -4,9 +4,10 @@ from itertools import chain
 
 import numpy as np
 
+from export.arrays import F32
 from export.checkpoint.names import Weights
 from export.checkpoint.towers import EncoderConfig
-from export.graph import F32, MICROSOFT, Graph
+from export.graph import MICROSOFT, Graph
 from export.quantize import Linears, runs
 
 # Shapes: N tiles or windows, S rows of one, C width, F width of an MLP's middle.

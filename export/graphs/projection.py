@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from export.arrays import F32
 from export.checkpoint.names import Weights
-from export.graph import F32, MICROSOFT, Graph
+from export.graph import MICROSOFT, Graph
 from export.quantize import Linears, runs
 
 

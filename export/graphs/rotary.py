@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.rope import frequencies
 from export.errors import UnsupportedError
-from export.graph import F32
 
 KERNEL_MULTIPLE = 16  # GroupQueryAttention takes heads, and rotated parts, that are a multiple of this
 

@@ -17,8 +17,9 @@ import onnx
 from onnx import compose, numpy_helper
 
 from edge.bundle.manifest import SpeechSpec, TensorRecord
+from export.arrays import F32
 from export.errors import GraphError
-from export.graph import F32, Array, DataFile, Graph, Progress
+from export.graph import Array, DataFile, Graph, Progress
 from export.quantize import Linears, int8
 from export.recipe import Recipe
 

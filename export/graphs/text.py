@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import TensorRecord
+from export.arrays import F32, I8
 from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
-from export.graph import F32, MICROSOFT, Array, DataFile, Graph, Progress
+from export.graph import MICROSOFT, Array, DataFile, Graph, Progress
 from export.graphs.rotary import head_order, tables
 from export.quantize import Linears, int8, runs
 from export.quantize.distance import Distance
@@ -179,7 +180,7 @@ def write_embedding(
     return {path: TensorRecord(scheme, distance.relative())}
 
 
-def _rounded(table: Iterable[F32], scales: list[F32], distance: Distance) -> Iterator[int8.I8]:
+def _rounded(table: Iterable[F32], scales: list[F32], distance: Distance) -> Iterator[I8]:
     """The rows in int8, a block at a time; their scales and errors are gathered on the way."""
     for block in table:
         rows = int8.quantize(block)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import TensorRecord
+from export.arrays import F32
 from export.checkpoint.config import POSITION_GRID, ModelConfig, VisionConfig
 from export.checkpoint.names import Weights
 from export.errors import GraphError
-from export.graph import F32, MICROSOFT, DataFile, Graph, Progress
+from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.projection import add_projection, pooling_matrix
 from export.quantize import Linears, runs
 from export.recipe import Recipe

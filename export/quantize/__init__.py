@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from edge.bundle.manifest import TensorRecord
+from export.arrays import F32
 from export.checkpoint.names import Weights
-from export.graph import BLOCK_BYTES, F32, MICROSOFT, Graph, Progress
+from export.graph import BLOCK_BYTES, MICROSOFT, Graph, Progress
 from export.quantize import int4, int8
 from export.recipe import Scheme
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from export.graph import F32
+from export.arrays import F32
 
 
 class Distance:

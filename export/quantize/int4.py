@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from export.graph import F32, MICROSOFT, Graph
+from export.arrays import F32, U8
+from export.graph import MICROSOFT, Graph
 from export.quantize.distance import Distance
-
-U8 = npt.NDArray[np.uint8]
 
 BLOCK = 128
 ZERO_POINT = 8  # stored weights are 0 .. 15 and stand for -8 .. 7

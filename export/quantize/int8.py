@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from export.graph import BLOCK_BYTES, F32, MICROSOFT, Graph
+from export.arrays import F32, I8
+from export.graph import BLOCK_BYTES, MICROSOFT, Graph
 from export.quantize.distance import Distance
-
-I8 = npt.NDArray[np.int8]
 
 LEVELS = 127
 ZERO_POINT = 128  # unsigned activations: signed ones are many times slower on x86

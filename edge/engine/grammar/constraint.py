@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge.arrays import F32
 from edge.engine.grammar.format import Format
 from edge.engine.grammar.least import MOST_BYTES
 from edge.engine.grammar.shortest import Completion, Place, allowed, behind_scalar
@@ -26,7 +27,6 @@ from edge.errors import SchemaError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-F32 = npt.NDArray[np.float32]
 Sampler = Callable[[F32], int]
 
 _MAX_TOKEN_BYTES = 24  # of the tokens that an ending is cut into

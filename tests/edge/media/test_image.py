@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from edge.arrays import U8
 from edge.errors import MediaError, MemoryExhausted
 from edge.media import image as subject
-from edge.media.image import U8, digest, from_array, open_image
+from edge.media.image import digest, from_array, open_image
 
 CAP = 64_000_000
 

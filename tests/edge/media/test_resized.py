@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge.arrays import U8
 from edge.bundle.manifest import VisionSpec
 from edge.errors import MediaError
 from edge.media import resized as subject
 from edge.media.decoded import Decoded
-from edge.media.image import U8, decode, digest, open_image, received, reduced, tower_options
+from edge.media.image import decode, digest, open_image, received, reduced, tower_options
 from edge.media.resized import Pixels, Resized, Stored, Target, resized, size_of
 from edge.media.tiles import tile_count, tiles
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge.arrays import F32, U8
 from edge.bundle.manifest import VisionSpec
 from edge.errors import MediaError
-from edge.media.image import U8
-from edge.media.tiles import F32, tile_count, tiles
+from edge.media.tiles import tile_count, tiles
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "tiles.npz"
 

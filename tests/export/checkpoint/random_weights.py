@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime as ort
 
 from edge.engine.session import open_session
+from export.arrays import F32
 from export.checkpoint.config import ModelConfig, TextConfig, VisionConfig
 from export.checkpoint.names import expected
-from export.graph import F32
 from export.recipe import Recipe, Rule, Scheme, Thresholds
 
 TEXT = TextConfig(

@@ -5,8 +5,8 @@ import math
 import torch
 from transformers import ConvNextV2Config, ConvNextV2Model
 
+from export.arrays import F32
 from export.checkpoint.config import VisionConfig
-from export.graph import F32
 from tests.export.checkpoint.random_weights import RandomWeights
 
 _BLOCK = {"dwconv": "dwconv", "layernorm": "norm", "pwconv1": "pwconv1", "grn": "grn", "pwconv2": "pwconv2"}

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
+from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.rope import RopeScaling
-from export.graph import F32
 from tests.export.checkpoint.random_weights import RandomWeights
 
 _SPLIT = {

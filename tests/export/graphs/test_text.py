@@ -10,10 +10,11 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from edge.bundle.manifest import TensorRecord
+from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.rope import RopeScaling
 from export.errors import UnsupportedError
-from export.graph import F32, Progress
+from export.graph import Progress
 from export.graphs.rotary import tables
 from export.graphs.text import write_decoder, write_embedding
 from export.recipe import Scheme

@@ -12,9 +12,10 @@ import torch
 
 from edge.bundle.manifest import TensorRecord
 from edge.engine.session import open_session
+from export.arrays import F32
 from export.checkpoint.config import VisionConfig
 from export.errors import GraphError
-from export.graph import F32, Progress
+from export.graph import Progress
 from export.graphs.projection import pooling_matrix
 from export.graphs.vision import position_table, write_vision
 from export.recipe import Scheme

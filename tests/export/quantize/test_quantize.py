@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from edge.bundle.manifest import TensorRecord
 from edge.engine.session import open_session
-from export.graph import F32, DataFile, Graph
+from export.arrays import F32
+from export.graph import DataFile, Graph
 from export.quantize import Linears, int4, int8, runs
 from export.quantize.distance import Distance
 from export.recipe import Scheme
