@@ -101,9 +101,13 @@ def user(text: str, parts: Sequence[Part]) -> Message:
 
 def named(kind: str, name: str) -> Part:
     """Return the part of a file or an address; kind: one of KINDS."""
-    # A path with a colon would read as a URL; a file: URL says what is meant.
+    return {"type": f"{kind}_url", f"{kind}_url": address(name)}
+
+
+def address(name: str) -> str:
+    """Return the address of what a person names: a file's as a file: URL, or its colons would read as a URL's."""
     path = Path(name).expanduser()
-    return {"type": f"{kind}_url", f"{kind}_url": path.absolute().as_uri() if path.is_file() else name}
+    return path.absolute().as_uri() if path.is_file() else name
 
 
 def seen(camera: "Camera") -> Part:

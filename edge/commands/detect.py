@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.commands.asking import address
 from edge.commands.choosing import chosen, why_not
 from edge.commands.console import ModelName, api_failures, fail
 
@@ -37,10 +38,8 @@ def detect(
 
     if out is not None and out.suffix.lower() not in _SUFFIXES:
         fail(f"--out {out}: expected a file name that ends with {', '.join(_SUFFIXES)}")
-    # A path with a colon would read as a URL; a file: URL says what is meant.
     stored = chosen(model, ["images", "boxes"])
-    url = Path(image).absolute().as_uri() if Path(image).is_file() else image
-    rgb = open_image(read_url(url, files=True), max_px=Limits.of_this_machine().image_px)
+    rgb = open_image(read_url(address(image), files=True), max_px=Limits.of_this_machine().image_px)
     question = f"Detect: {', '.join(thing.strip() for thing in things)}"
     content = [{"type": "image", "image": rgb}, {"type": "text", "text": question}]
     with api_failures(), Reka(model=model or stored.id) as client:

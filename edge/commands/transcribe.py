@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from edge.commands.asking import address
 from edge.commands.console import fail, harmless
 from edge.errors import ParameterError
 from edge.speech.transcript import Format
@@ -43,11 +44,9 @@ def transcribe(
     task = "translate" if translate else "transcribe"
     stored = _chosen(model, language, task)
     speech = Speech.open(stored.path, threads=threads)
-    # A path with a colon would read as a URL; a file: URL says what is meant.
-    url = Path(file).absolute().as_uri() if Path(file).is_file() else file
     # The file is the reader's own: its seconds are limited, what is kept of them is small.
     limits = AudioLimits(seconds or AudioLimits().seconds, pcm_bytes=sys.maxsize)
-    samples = open_audio(read_url(url, files=True, max_bytes=_MAX_BYTES), limits)
+    samples = open_audio(read_url(address(file), files=True, max_bytes=_MAX_BYTES), limits)
     with _Progress() as progress:
         transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)
     text = transcript.written(cast(Format, form))
