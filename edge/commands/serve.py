@@ -84,13 +84,14 @@ def serve(
     log_to_stderr()
     faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
 
-    def tell(address: str, _: object) -> None:
-        """Say where the server and its page are; a log on a disk that is full keeps nobody from serving."""
-        known_as = f"{_served(model, aliases)}; {'no key is needed' if key is None else 'a key is needed'}"
-        with contextlib.suppress(OSError):
-            print(f"edge: serving at {address} ({known_as}); the page: {address}", file=sys.stderr, flush=True)
+    known_as = f"{_served(model, aliases)}; {'no key is needed' if key is None else 'a key is needed'}"
+    run(settings, on_ready=lambda address, _: _tell(address, known_as))
 
-    run(settings, on_ready=tell)
+
+def _tell(address: str, known_as: str) -> None:
+    """Say where the server and its page are; a log on a disk that is full keeps nobody from serving."""
+    with contextlib.suppress(OSError):
+        print(f"edge: serving at {address} ({known_as}); the page: {address}", file=sys.stderr, flush=True)
 
 
 def _served(name: str | None, aliases: Mapping[str, str]) -> str:

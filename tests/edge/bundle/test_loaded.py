@@ -171,4 +171,4 @@ class Full:
 
 def test_a_server_whose_log_is_full_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Full())
-    _tell("http://127.0.0.1:1", None)
+    _tell("http://127.0.0.1:1", "model x; no key is needed")
