@@ -53,6 +53,10 @@ def install(
             _settle(manifest.id, folder)
     except OSError as error:
         refuse_checkpoint(source)
+        if not (source / MANIFEST).is_file():
+            raise BundleError(
+                f"{source}: not a bundle: expected a folder with {MANIFEST}, as edge-export makes it"
+            ) from error
         raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
     return at(folder / manifest.id)
 

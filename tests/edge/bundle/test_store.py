@@ -572,3 +572,13 @@ def test_a_checkpoint_is_told_from_a_bundle(tmp_path: Path, names: tuple[str, ..
         for look in (install, store.at):
             with pytest.raises(BundleError, match=r"is a checkpoint, not a bundle: edge-export"):
                 look(source)
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_what_is_no_bundle_is_not_called_a_failed_install(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match="not a bundle: expected a folder with manifest.json"):
+        install(tmp_path / name)

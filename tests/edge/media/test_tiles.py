@@ -181,7 +181,7 @@ def test_tiles_are_made_one_by_one() -> None:
 
 
 def test_a_line_of_pixels_is_refused_before_it_is_blown_up() -> None:
-    with pytest.raises(MediaError, match=r"too thin: resizing it takes 256 x \d+ pixels, at most"):
+    with pytest.raises(MediaError, match=r"too thin: resizing it needs 256 x \d+ pixels, at most"):
         list(tiles(np.zeros((500_000, 1, 3), np.uint8), vision(tile_px=224)))
     assert len(list(tiles(np.zeros((500_000, 1, 3), np.uint8), vision()))) == tile_count(1, 500_000, vision())
 
