@@ -61,8 +61,15 @@ def pdf(rng: random.Random) -> Case:
 def schema(rng: random.Random) -> Case:
     """A random JSON schema: a valid instance, or a 400."""
     wanted = random_schema(rng.randrange(2**32))
+    checked = wanted
     if rng.random() < 0.3:
-        wanted = {"type": "object", "properties": {"a": wanted, "b": _extreme(rng)}, "required": ["a", "b"]}
+        extreme = _extreme(rng)
+        # Python's own regular expressions may take for ever where the grammar's do not.
+        plain = {key: value for key, value in extreme.items() if key != "pattern"}
+        wanted, checked = (
+            {"type": "object", "properties": {"a": wanted, "b": each}, "required": ["a", "b"]}
+            for each in (extreme, plain)
+        )
     body = {
         "model": "default",
         "messages": [{"role": "user", "content": "x"}],
@@ -78,7 +85,7 @@ def schema(rng: random.Random) -> Case:
         choice = json.loads(answer)["choices"][0]
         try:
             instance = json.loads(choice["message"]["content"])
-            jsonschema.Draft202012Validator(wanted, format_checker=FORMATS).validate(instance)
+            jsonschema.Draft202012Validator(checked, format_checker=FORMATS).validate(instance)
         except (ValueError, jsonschema.ValidationError) as error:
             return f"no valid instance: {choice!r:.300}: {error!s:.200}"
         return None
@@ -198,21 +205,20 @@ def _replaced(value: Json, rng: random.Random) -> Json:
     return rng.choice(_ODD)
 
 
-def _extreme(rng: random.Random) -> Json:
+def _extreme(rng: random.Random) -> Mapping[str, Json]:
     """Return a schema that would be huge when it is expanded, or that few readers support."""
     n = rng.choice((3, 100, 1000, 10**6, 10**9))
     inner = rng.choice(("a", "[a-z]", "(b|c)", "a?"))
-    return rng.choice(
-        (
-            {"type": "string", "pattern": f"^({inner}{{{min(n, 5000)}}}){{{min(n, 5000)}}}$"},
-            {"type": "string", "pattern": "^" + "a?" * min(n, 3000) + "a" * min(n, 3000) + "$"},
-            {"type": "string", "minLength": n},
-            {"type": "string", "maxLength": n},
-            {"type": "array", "items": {"type": "integer"}, "minItems": n},
-            {"type": "array", "items": {"type": "array", "items": {"type": "null"}, "maxItems": n}, "maxItems": n},
-            {"type": "integer", "multipleOf": rng.choice((3, 7, 10, 1000, 99991))},
-            {"enum": list(range(min(n, 3000)))},
-            {"const": 10 ** rng.choice((3, 70, 300))},
-            {"type": "string", "format": rng.choice(("password", "regex", "uuid4", "x-unknown"))},
-        )
+    kinds: tuple[Mapping[str, Json], ...] = (
+        {"type": "string", "pattern": f"^({inner}{{{min(n, 5000)}}}){{{min(n, 5000)}}}$"},
+        {"type": "string", "pattern": "^" + "a?" * min(n, 3000) + "a" * min(n, 3000) + "$"},
+        {"type": "string", "minLength": n},
+        {"type": "string", "maxLength": n},
+        {"type": "array", "items": {"type": "integer"}, "minItems": n},
+        {"type": "array", "items": {"type": "array", "items": {"type": "null"}, "maxItems": n}, "maxItems": n},
+        {"type": "integer", "multipleOf": rng.choice((3, 7, 10, 1000, 99991))},
+        {"enum": list(range(min(n, 3000)))},
+        {"const": 10 ** rng.choice((3, 70, 300))},
+        {"type": "string", "format": rng.choice(("password", "regex", "uuid4", "x-unknown"))},
     )
+    return rng.choice(kinds)

@@ -156,7 +156,7 @@ def test_what_a_process_that_was_taken_over_sends_is_checked() -> None:
 def test_an_image_too_thin_to_resize_is_refused_before_anything_is_held() -> None:
     n_px = subject.MAX_RESIZED_PX // 64 + 1
     source = Pixels(np.zeros((1, n_px, 3), np.uint8))
-    with pytest.raises(MediaError, match=f"image: too thin: resizing it takes {n_px} x 64 pixels"):
+    with pytest.raises(MediaError, match=f"image: too thin: resizing it needs {n_px} x 64 pixels"):
         resized(source, [Target(n_px, 64, BICUBIC)])
     found = resized(Pixels(np.zeros((n_px, 1, 3), np.uint8)), [Target(64, 64, BICUBIC)])
     assert found[0].shape == (64, 64, 3)
@@ -175,7 +175,7 @@ def test_what_takes_more_memory_than_its_pixels_is_refused_with_both_numbers(
     needed = 320 * 200 * n_bytes
     for most in (needed, needed + 1):
         decode(data.getvalue(), {"max_px": 64_000, "memory_bytes": most})
-    with pytest.raises(MediaError, match=f"at most {needed - 1} bytes to decode it, a .* of 320 x 200 takes {needed}"):
+    with pytest.raises(MediaError, match=f"at most {needed - 1} bytes to decode it, a .* of 320 x 200 needs {needed}"):
         decode(data.getvalue(), {"max_px": 64_000, "memory_bytes": needed - 1})
 
 
