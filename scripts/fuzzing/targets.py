@@ -66,10 +66,7 @@ def schema(rng: random.Random) -> Case:
         extreme = _extreme(rng)
         # Python's own regular expressions may take for ever where the grammar's do not.
         plain = {key: value for key, value in extreme.items() if key != "pattern"}
-        wanted, checked = (
-            {"type": "object", "properties": {"a": wanted, "b": each}, "required": ["a", "b"]}
-            for each in (extreme, plain)
-        )
+        wanted, checked = _beside(wanted, extreme), _beside(wanted, plain)
     body = {
         "model": "default",
         "messages": [{"role": "user", "content": "x"}],
@@ -203,6 +200,10 @@ def _replaced(value: Json, rng: random.Random) -> Json:
             return value[:at] + [value[at]] * rng.choice((0, 2, 40)) + value[at + 1 :]
         return [*value[:at], _replaced(value[at], rng), *value[at + 1 :]]
     return rng.choice(_ODD)
+
+
+def _beside(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, Json]:
+    return {"type": "object", "properties": {"a": one, "b": other}, "required": ["a", "b"]}
 
 
 def _extreme(rng: random.Random) -> Mapping[str, Json]:
