@@ -63,7 +63,7 @@ def part(kind: str, data: bytes) -> dict[str, object]:
     ("data", "words"),
     [
         (b"crash", "decoding it failed"),
-        (b"hang", "within 2 s"),
+        (b"hang", "exceeds 2 s"),
         (b"bomb", "too much memory"),
         (b"else", "expected JPEG"),
     ],
