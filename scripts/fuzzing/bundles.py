@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scripts.fuzzing.run import Extent, Findings
 
 _OPEN_S = 60.0
+_OUTCOME = "outcome: "
 # Reads folders from standard input, one a line; answers each with a line: what became of it.
 _OPENER = """
 import sys
@@ -33,7 +34,7 @@ for line in sys.stdin:
         outcome = "refused" if problems else "refused when it is loaded"
     except BaseException as error:
         outcome = f"FAIL {type(error).__name__}: {error}"
-    print(outcome.replace("\\n", " ")[:300], flush=True)
+    print("outcome: " + outcome.replace("\\n", " ")[:300], flush=True)
 """
 _SMALL = ("manifest.json", "tokenizer.json", "decoder.onnx", "vision.onnx", "audio.onnx")
 
@@ -56,11 +57,11 @@ class Opener:
             raise RuntimeError("no pipes")
         process.stdin.write(f"{folder}\n")
         process.stdin.flush()
-        line = process.stdout.readline().strip()
-        if not line:
-            self._process = None
-            return f"FAIL the process that opened it ended with status {process.wait(timeout=_OPEN_S)}"
-        return line
+        for line in process.stdout:  # libraries print as they please
+            if line.startswith(_OUTCOME):
+                return line.removeprefix(_OUTCOME).strip()
+        self._process = None
+        return f"FAIL the process that opened it ended with status {process.wait(timeout=_OPEN_S)}"
 
     def close(self) -> None:
         if self._process is not None:
