@@ -166,7 +166,7 @@ def test_control_characters_do_not_reach_the_terminal(run: Run, monkeypatch: pyt
         (("chat", "x", "--max-tokens", "0"), "edge: max_tokens: expected an integer >= 1, got 0"),
         (("chat", "x", "--temperature", "nan"), "edge: temperature: expected a number >= 0, got nan"),
         (("models", "info", "reka-core"), "edge: model 'reka-core' is not installed"),
-        (("models", "install", "nowhere"), "cannot be installed"),
+        (("models", "install", "nowhere"), "not a bundle"),
         (("models", "remove", "reka-edge-tiny"), "edge: reka-edge-tiny cannot be removed"),
         (("models", "default", "reka-core"), "edge: model 'reka-core' is not installed"),
     ],
