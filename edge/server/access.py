@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from edge.chat.reply import refused
 from edge.limits import Limits
-from edge.server.http import HttpResponse, header_map, refusal
-from edge.server.page import FILES
+from edge.server.http import HttpResponse, header_map
+from edge.server.routes import errors_of, routes_at
 from edge.types import ApiError
-
-OPEN_PATHS = frozenset(("/health", *FILES))  # the page asks for the key itself
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -40,7 +38,7 @@ class Guard:
             self._check(method, path, headers, reached)
         except ApiError as error:
             asks = (("www-authenticate", "Bearer"),) if error.status_code == 401 else ()
-            return refusal(path, error, asked=header_map(headers), headers=asks)
+            return errors_of(path, header_map(headers)).response(error, asks)
         return None
 
     def _check(self, method: str, path: str, headers: RawHeaders, reached: str | None) -> None:
@@ -59,7 +57,7 @@ class Guard:
         origin = fields.get("origin")
         if origin is not None and not _same(origin, host):
             raise refused(403, f"origin: {origin[:200]!r} may not ask this server")
-        is_open = method in ("GET", "HEAD") and path in OPEN_PATHS
+        is_open = any(route.is_open and route.supports(method) for route in routes_at(path, fields))
         if self._key is not None and not is_open and not self._knows(fields):
             raise refused(401, "the key is missing or wrong: X-Api-Key, or Authorization: Bearer")
 

@@ -14,10 +14,11 @@ from edge.chat.reply import refused
 from edge.limits import is_small_board
 from edge.media.pool import Client
 from edge.server.access import Guard, network
-from edge.server.app import App, Job, check_content_type, method_of, route_error, route_of
+from edge.server.app import App, Job, check_content_type
 from edge.server.connection import CROWD
-from edge.server.http import HttpRequest, HttpResponse, header_map, refusal, route_path
+from edge.server.http import HttpRequest, HttpResponse, header_map
 from edge.server.queue import Queue
+from edge.server.routes import errors_of, find, path_of, pattern_of
 from edge.server.streaming import Generation, StreamBroken, arriving
 from edge.types import ApiError
 
@@ -113,15 +114,19 @@ class Server:
         """Return the response for what need not be read to its end, None for what is let in."""
         crowd = scope.get("state", {}).get(CROWD)
         if crowd is not None and path != "/health":
-            return refusal(path, refused(503, crowd))
+            return _refusal(scope, refused(503, crowd))
         reached = scope["server"][0] if scope.get("server") else None
         refusing = self._guard.check(scope["method"], path, scope["headers"], reached=reached)
-        refusing = refusing or route_error(scope["method"], path, header_map(scope["headers"]))
-        if refusing is not None or method_of(path) != "POST":
+        if refusing is not None:
             return refusing
         headers = header_map(scope["headers"])
+        route = find(scope["method"], path, headers)
+        if isinstance(route, HttpResponse):
+            return route
+        if route.method != "POST":
+            return None
         try:
-            check_content_type(headers)
+            check_content_type(headers, route)
             length = headers.get("content-length", "0")
             if length.isdigit() and int(length) > self.app.chat.limits.body_bytes:
                 raise refused(413, f"body: expected at most {self.app.chat.limits.body_bytes} bytes, got {length[:20]}")
@@ -140,7 +145,7 @@ class Server:
         try:
             return await self._placed(job, request, said)
         except ApiError as error:
-            await said.response(refusal(request.path, error))
+            await said.response(job.route.errors.response(error))
             return None
 
     async def _placed(self, job: Job, request: HttpRequest, said: "_Said") -> Generation | None:
@@ -179,7 +184,7 @@ class Server:
     def _report(self, scope: Scope, status: int | None, seconds: float, generation: Generation | None) -> None:
         """Count and log a request: what it was and cost, never what it said."""
         path = raw_path(scope)
-        route = route_of(path) or "other"
+        route = pattern_of(path) or "other"
         self.app.metrics.request(route, status or 499)  # 499: the client left before there was a status
         fields: dict[str, object] = {"route": route, "status": status, "seconds": round(seconds, 3)}
         if generation is not None:
@@ -243,12 +248,12 @@ def _threads(n_threads: int) -> ThreadPoolExecutor:
 def raw_path(scope: Scope) -> str:
     """Return the path as it was sent, nothing decoded, without the slashes at its end that make no other route."""
     raw = scope.get("raw_path")
-    return route_path(raw.decode("latin-1") if isinstance(raw, bytes) else str(scope["path"]))
+    return path_of(raw.decode("latin-1") if isinstance(raw, bytes) else str(scope["path"]))
 
 
 def _refusal(scope: Scope, error: ApiError) -> HttpResponse:
     """Return the response for an error, in the form that the client of this request reads."""
-    return refusal(raw_path(scope), error, asked=header_map(scope["headers"]))
+    return errors_of(raw_path(scope), header_map(scope["headers"])).response(error)
 
 
 async def _send_all(generation: Generation, coming: AsyncGenerator[bytes, None], said: _Said) -> None:

@@ -15,7 +15,9 @@ from uvicorn.protocols.utils import get_remote_addr
 from edge.chat.reply import refused
 from edge.server.access import network
 from edge.server.admission import Connections
-from edge.server.http import RETRY_AFTER_S, dumped, openai_error
+from edge.server.http import dumped
+from edge.server.route import RETRY_AFTER_S
+from edge.server.routes import body_without_route
 
 HEADER_S = 10.0
 UNREAD_S = 30.0
@@ -220,9 +222,7 @@ class Connection(H11Protocol):
 
     def _say(self, status: int, detail: str, headers: tuple[str, ...]) -> None:
         """Answer without a request that could be answered properly, and close."""
-        # The route is not known: this is both Reka's form of an error and OpenAI's.
-        error = refused(status, detail)
-        body = dumped({"detail": detail, **openai_error(error)})
+        body = dumped(body_without_route(refused(status, detail)))
         lines = ("content-type: application/json", *headers, f"content-length: {len(body)}", "connection: close")
         self.transport.write("\r\n".join([f"HTTP/1.1 {status} Refused", *lines, "", ""]).encode("ascii") + body)
         if self._head_timer is not None:

@@ -2,17 +2,22 @@
 
 import json
 import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edge.chat import Chat
 from edge.chat.messages import Loc, Problems, shown
 from edge.chat.reply import Reply, refused
 from edge.chat.structured import structured
 from edge.chat.tool_calls import ParsedAnswer
 from edge.engine.handle import Progress
 from edge.engine.scores import ShownToken, ShownTokens
-from edge.server.http import event, openai_error
+from edge.errors import ContextLengthError, UnknownModelError
+from edge.server.http import HttpRequest, HttpResponse, event, json_response
 from edge.server.openai_messages import read_messages
+from edge.server.openapi_shapes import OPENAI_ERROR
+from edge.server.route import Backend, ErrorForm, RouteRequest, detail_of
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
@@ -29,6 +34,13 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {  # the reason, and what is as goo
     "functions": ("expected tools in their place", []),
     "function_call": ("expected tool_choice in its place", "none"),
 }
+_ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "overloaded"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ class OpenaiWriter:
         return written + b"data: [DONE]\n\n"
 
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
-        return event(openai_error(error))
+        return ERRORS.event(error)
 
     def _shown(self, progress: Progress, said: ParsedAnswer) -> list[ShownToken]:
         """Return the tokens whose text is shown by now, each once."""
@@ -174,6 +186,59 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     include_usage = _flag(asked, "include_usage", ("body", "stream_options"), problems)
     problems.raise_any()
     return Completion(fields, places, limit, stream, include_usage, demand.field)
+
+
+def read_completion(chat: Chat, body: Mapping[str, object]) -> RouteRequest:
+    """Return what POST /v1/chat/completions asks for. Raises: as from_openai and Chat.read."""
+    completion = from_openai(body)
+    return RouteRequest(chat.read(completion.fields, place=completion.place), completion.writer)
+
+
+def list_models(backend: Backend, _: HttpRequest) -> HttpResponse:
+    """Answer GET /v1/models."""
+    return json_response({"object": "list", "data": [_model(name) for name in backend.chat.models.ids()]})
+
+
+def show_model(backend: Backend, request: HttpRequest) -> HttpResponse:
+    """Answer GET /v1/models/{model}, for a bundle's id or a name that it is the default for."""
+    name = urllib.parse.unquote(request.path.removeprefix("/v1/models/"))
+    return json_response(_model(backend.chat.models.id_of(name)))
+
+
+def openai_error(error: ApiError) -> dict[str, object]:
+    """Return an error as OpenAI's clients read it: message, type, param and code."""
+    status, detail = error.status_code or 500, detail_of(error)
+    param, message = None, str(detail)
+    if isinstance(detail, list):
+        places = [".".join(map(str, problem["loc"][1:])) for problem in detail]
+        param = places[0] if places else None
+        message = "; ".join(f"{place}: {problem['msg']}" for place, problem in zip(places, detail, strict=True))
+    if isinstance(error.__cause__, ContextLengthError):
+        param, message = "messages", _too_long(error.__cause__)
+    kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": _code(error)}}
+
+
+ERRORS = ErrorForm(openai_error, OPENAI_ERROR, statuses={422: 400})
+
+
+def _code(error: ApiError) -> str | None:
+    if isinstance(error.__cause__, ContextLengthError):
+        return "context_length_exceeded"
+    if isinstance(error.__cause__, UnknownModelError):
+        return "model_not_found"
+    return _CODES.get(error.status_code or 500)
+
+
+def _too_long(error: ContextLengthError) -> str:
+    """Say that a prompt does not fit in the words that OpenAI's clients look for."""
+    needed = f"at least {error.needed}" if error.at_least else str(error.needed)
+    limit = f"This model's maximum context length is {error.limit} tokens."
+    return f"{limit} However, your messages resulted in {needed} tokens: please shorten them."
+
+
+def _model(name: str) -> Fields:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "edge"}
 
 
 def _refuse(body: Mapping[str, object]) -> None:

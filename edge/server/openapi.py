@@ -1,15 +1,27 @@
 """The document at /openapi.json: every route, its fields and ranges, and every status it can answer with."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edge.server.openapi_requests import chat_request, completion_request, legacy_request
-from edge.server.openapi_shapes import ANY_OBJECT, COUNT, STRING, Fields, closed, listed, shape
+from edge.server.openapi_shapes import (
+    ANY_OBJECT,
+    COUNT,
+    FILLED,
+    OPENAI_ERROR,
+    REKA_ERROR,
+    STRING,
+    Fields,
+    closed,
+    either,
+    listed,
+    shape,
+)
+from edge.server.route import ErrorForm
 from edge.version import RUNTIME_VERSION
 
 _REASONED: Fields = {"reasoning_content": STRING}  # of models that reason
 _REASONS = ["stop", "length", "tool_calls"]
-_TEXT_DETAIL: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": STRING}}
 _FIELD_ERROR: Fields = {
     "type": "object",
     "required": ["loc", "msg", "type"],
@@ -19,23 +31,6 @@ _FIELD_ERROR: Fields = {
         "type": STRING,
     },
 }
-_OPENAI_ERROR: Fields = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": STRING,
-                "type": STRING,
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-_EITHER_ERROR: Fields = {"anyOf": [_TEXT_DETAIL, _OPENAI_ERROR]}
 _STATUSES = {
     400: "not JSON or too deep; media damaged or not supported; a prompt longer than the context; no such feature",
     401: "the key is missing or wrong",
@@ -55,26 +50,8 @@ _EVERYWHERE = (401, 403, 405, 431, 500, 503)
 _POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503)
 
 
-@functools.cache
-def document() -> Fields:
-    """Return the document; made once."""
-    chat = _answers("ChatResponse", "each `data: ` and a ChatChunk, whose content is the whole text so far")
-    completion = _answers("Completion", "each `data: ` and a CompletionChunk, the last `data: [DONE]`")
-    turn = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
-    models = {"anyOf": [listed(closed({"id": STRING})), _named("OpenaiModels")]}
-    this = shape({"openapi": {"const": "3.1.0"}, "info": ANY_OBJECT, "paths": ANY_OBJECT}, "openapi", "info", "paths")
-    paths: dict[str, Fields] = {
-        "/v1/chat": _post("A chat, as Reka's SDK asks for it", chat_request(), chat),
-        "/v1/chat/completions": _post("A chat, as OpenAI's clients ask", completion_request(), completion, True),
-        "/chat": _post("A chat, as Reka's SDK before 2.0", legacy_request(), turn),
-        "/v1/models": _get("The models that answer here", {"application/json": _schema(models)}, _EITHER_ERROR),
-        "/v1/models/{model}": _model_route(),
-        "/models": _get("Their names", {"application/json": _schema(listed(STRING))}),
-        "/metrics": _get("Counters, in Prometheus' text form", {"text/plain": _schema(STRING)}),
-        "/openapi.json": _get("This document", {"application/json": _schema(this)}),
-        "/health": _open(_health_route()),
-        "/": _open(_get("A page", {"text/html": _schema(STRING)})),
-    }
+def document(paths: Mapping[str, object]) -> Fields:
+    """Return the document. paths: what the routes of each path say of themselves."""
     schemes = {
         "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -82,51 +59,98 @@ def document() -> Fields:
     return {
         "openapi": "3.1.0",
         "info": {"title": "edge", "version": RUNTIME_VERSION, "description": "Reka's chat interface on this device."},
-        "paths": paths,
+        "paths": dict(paths),
         "components": {"schemas": _answer_schemas(), "securitySchemes": schemes},
         "security": [{"key": []}, {"bearer": []}],
     }
 
 
-def _post(summary: str, request: Fields, ok: Fields, openai: bool = False) -> Fields:
-    responses: Fields = {"200": ok}
-    for status in _POSTED:
-        responses[str(status)] = _error(status, _OPENAI_ERROR if openai else _TEXT_DETAIL)
-    if not openai:
+def post(summary: str, request: Fields, ok: Fields, errors: ErrorForm) -> Fields:
+    """Return the item of a route whose body is JSON. ok: its response 200."""
+    responses: Fields = {"200": ok, **_errors(_POSTED, errors)}
+    if 422 not in errors.statuses:
         responses["422"] = _error(422, shape({"detail": listed(_FIELD_ERROR)}, "detail"))
     body = {"required": True, "content": {"application/json": _schema(request)}}
     return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _get(summary: str, content: Mapping[str, object], error: Fields = _TEXT_DETAIL) -> Fields:
-    errors = {str(status): _error(status, error) for status in _EVERYWHERE}
-    return {"get": {"summary": summary, "responses": {"200": _ok(content), **errors}}}
+def get(summary: str, content: Mapping[str, object], errors: ErrorForm, *further: int) -> Fields:
+    """Return the item of a route without a body. content: of its response 200. further: statuses that not all have."""
+    responses = {"200": _ok(content), **_errors((*_EVERYWHERE, *further), errors)}
+    return {"get": {"summary": summary, "responses": responses}}
 
 
-def _model_route() -> Fields:
-    """Return the route of one model."""
-    statuses = (*_EVERYWHERE, 404)
-    responses: Fields = {str(status): _error(status, _OPENAI_ERROR) for status in statuses}
-    responses["200"] = _ok({"application/json": _schema(_named("OpenaiModel"))})
-    name = {"name": "model", "in": "path", "required": True, "schema": {**STRING, "minLength": 1}}
-    return {"get": {"summary": "One model", "parameters": [name], "responses": responses}}
+def chat(errors: ErrorForm) -> Fields:
+    """POST /v1/chat."""
+    ok = _answers("ChatResponse", "each `data: ` and a ChatChunk, whose content is the whole text so far")
+    return post("A chat, as Reka's SDK asks for it", chat_request(), ok, errors)
 
 
-def _health_route() -> Fields:
-    """Return the route that says whether answers can be given, and why not."""
+def completion(errors: ErrorForm) -> Fields:
+    """POST /v1/chat/completions."""
+    ok = _answers("Completion", "each `data: ` and a CompletionChunk, the last `data: [DONE]`")
+    return post("A chat, as OpenAI's clients ask", completion_request(), ok, errors)
+
+
+def turn(errors: ErrorForm) -> Fields:
+    """POST /chat."""
+    ok = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
+    return post("A chat, as Reka's SDK before 2.0", legacy_request(), ok, errors)
+
+
+def models(errors: ErrorForm) -> Fields:
+    """GET /v1/models, which every API's clients ask."""
+    lists = either(listed(closed({"id": STRING})), _named("OpenaiModels"))
+    any_api = replace(errors, schema=either(REKA_ERROR, OPENAI_ERROR))
+    return get("The models that answer here", {"application/json": _schema(lists)}, any_api)
+
+
+def model(errors: ErrorForm) -> Fields:
+    """GET /v1/models/{model}."""
+    item = get("One model", {"application/json": _schema(_named("OpenaiModel"))}, errors, 404)
+    name = {"name": "model", "in": "path", "required": True, "schema": FILLED}
+    return _with(item, parameters=[name])
+
+
+def names(errors: ErrorForm) -> Fields:
+    """GET /models."""
+    return get("Their names", {"application/json": _schema(listed(STRING))}, errors)
+
+
+def metrics(errors: ErrorForm) -> Fields:
+    """GET /metrics."""
+    return get("Counters, in Prometheus' text form", {"text/plain": _schema(STRING)}, errors)
+
+
+def itself(errors: ErrorForm) -> Fields:
+    """GET /openapi.json."""
+    this = shape({"openapi": {"const": "3.1.0"}, "info": ANY_OBJECT, "paths": ANY_OBJECT}, "openapi", "info", "paths")
+    return get("This document", {"application/json": _schema(this)}, errors)
+
+
+def page(errors: ErrorForm) -> Fields:
+    """GET /, which needs no key."""
+    return _with(get("A page", {"text/html": _schema(STRING)}, errors), security=[])
+
+
+def health(errors: ErrorForm) -> Fields:
+    """GET /health, which says whether answers can be given, and why not; it needs no key."""
     well, ill = closed({"status": {"const": "ok"}}), closed({"status": {"const": "failing"}, "detail": STRING})
-    item = _get("Whether the server is ready", {"application/json": _schema(well)})
+    item = get("Whether the server is ready", {"application/json": _schema(well)}, errors)
     failing = {"description": "A loaded bundle has changed on disk", "content": {"application/json": _schema(ill)}}
     operation = item["get"]
-    if not isinstance(operation, dict):
-        return item
-    return {"get": {**operation, "responses": {**operation["responses"], "503": failing}}}
+    responses = {**operation["responses"], "503": failing} if isinstance(operation, dict) else {}
+    return _with(item, security=[], responses=responses)
 
 
-def _open(item: Fields) -> Fields:
-    """Return a route that needs no key."""
+def _with(item: Fields, **further: object) -> Fields:
+    """Return the item of a GET route with further fields, or others."""
     operation = item["get"]
-    return {"get": {**operation, "security": []}} if isinstance(operation, dict) else item
+    return {"get": {**operation, **further}} if isinstance(operation, dict) else item
+
+
+def _errors(statuses: Sequence[int], errors: ErrorForm) -> Fields:
+    return {str(status): _error(status, errors.schema) for status in statuses}
 
 
 def _answer_schemas() -> Fields:

@@ -12,6 +12,19 @@ ANY_OBJECT: Fields = {"type": "object"}
 MAYBE_STRING: Fields = {"type": ["string", "null"]}
 MAYBE_BOOLEAN: Fields = {"type": ["boolean", "null"]}
 
+REKA_ERROR: Fields = {"type": "object", "required": ["detail"], "properties": {"detail": STRING}}
+OPENAI_ERROR: Fields = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {"message": STRING, "type": STRING, "param": MAYBE_STRING, "code": MAYBE_STRING},
+        }
+    },
+}
+
 
 def closed(properties: Mapping[str, object], optional: Mapping[str, object] | None = None) -> Fields:
     """Return an object of ours: these fields, perhaps the optional ones, and no others."""

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge.chat import Chat
 from edge.chat.messages import Loc, Problems, shown
 from edge.chat.reply import Reply, refused
 from edge.engine.handle import Progress
 from edge.media.data_url import first_bytes
 from edge.media.sniff import sniff
-from edge.server.http import detail_of, event
+from edge.server.http import HttpRequest, HttpResponse, event, json_response
+from edge.server.openapi_shapes import REKA_ERROR
+from edge.server.route import Backend, ErrorForm, RouteRequest, detail_of
 from edge.types import ApiError
 
 Fields = dict[str, object]
@@ -25,6 +28,9 @@ _RENAMED = {
 }
 _ROLES = {"human": "user", "model": "assistant"}
 _SNIFFED_CHARS = 8 << 10
+
+
+ERRORS = ErrorForm(lambda error: {"detail": detail_of(error)}, REKA_ERROR)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,33 @@ class LegacyWriter:
         return event(self.whole(reply, progress))
 
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
-        return event({"detail": detail_of(error)})
+        return ERRORS.event(error)
+
+
+def is_client(headers: Mapping[str, str]) -> bool:
+    """Tell Reka's own clients, which read another list of models, by the headers that the SDK sends."""
+    return "x-api-key" in headers or headers.get("x-fern-sdk-name", "").lower().startswith("reka")
+
+
+def read_chat(chat: Chat, body: Mapping[str, object]) -> RouteRequest:
+    """Return what POST /v1/chat asks for. Raises: as Chat.read."""
+    streams = read_stream(body)
+    return RouteRequest(chat.read(body), ChatWriter(streams))
+
+
+def read_turn(chat: Chat, body: Mapping[str, object]) -> RouteRequest:
+    """Return what POST /chat asks for. Raises: as from_legacy and Chat.read."""
+    return RouteRequest(chat.read(from_legacy(body), place=legacy_place), LegacyWriter())
+
+
+def list_models(backend: Backend, _: HttpRequest) -> HttpResponse:
+    """Answer GET /v1/models as Reka's clients read it."""
+    return json_response([{"id": name} for name in backend.chat.models.ids()])
+
+
+def list_names(backend: Backend, _: HttpRequest) -> HttpResponse:
+    """Answer GET /models, as Reka's SDK before 2.0 reads it."""
+    return json_response(backend.chat.models.ids())
 
 
 def read_stream(body: Mapping[str, object]) -> bool:

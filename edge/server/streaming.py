@@ -12,15 +12,15 @@ from edge.chat.reply import Reply, api_errors
 from edge.engine.handle import Handle, Progress
 from edge.errors import EngineClosed
 from edge.limits import Limits
-from edge.server.http import Headers, HttpResponse, Writer, json_response, refusal
+from edge.server.http import Headers, HttpResponse, json_response
 from edge.server.metrics import Metrics
+from edge.server.route import Route, Writer
 from edge.types import ApiError
 
 Clock = Callable[[], float]  # seconds that never go back
 
 
 _HURRY_S = 60.0
-_STREAM_HEADERS = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
 
 
 class StreamBroken(Exception):
@@ -39,7 +39,7 @@ class Generation:
         reply: Reply,
         writer: Writer,
         *,
-        path: str,
+        route: Route,
         metrics: Metrics,
         begun_s: float,
         max_s: float = Limits.answer_s,
@@ -52,7 +52,7 @@ class Generation:
         self.newest = reply.handle.newest
         self._reply = reply
         self._writer = writer
-        self._path = path
+        self._route = route
         self._metrics = metrics
         self._begun_s = begun_s
         self._first_s: float | None = None
@@ -126,7 +126,8 @@ class Generation:
             self.done = True
             self._count(str(progress.finish_reason))
         if self._writer.streams:
-            self.status, self.headers = 200, _STREAM_HEADERS
+            headers = ("content-type", self._route.stream_type), ("cache-control", "no-cache")
+            self.status, self.headers = 200, headers
             return self._writer.events(self._reply, progress)
         return self._whole(json_response(self._writer.whole(self._reply, progress))) if last else None
 
@@ -134,7 +135,7 @@ class Generation:
         self.done = True
         self._count("failed")
         if self.status is None:
-            return self._whole(refusal(self._path, error))
+            return self._whole(self._route.errors.response(error))
         self.broken = True
         return self._writer.broken(self._reply, self.newest, error)
 

@@ -25,8 +25,8 @@ from edge.models import Models
 from edge.server.access import Guard
 from edge.server.app import App, served_chat
 from edge.server.asgi import Server
-from edge.server.http import detail_of
 from edge.server.queue import Queue
+from edge.server.route import detail_of
 from tests.conformance.conftest import Served
 from tests.edge.fake_engine import FakeEngine, manifest
 from tests.edge.media.network import Network, answer

@@ -12,8 +12,7 @@ import schemathesis
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from edge.server.app import ROUTES
-from edge.server.openapi import document
+from edge.server.routes import ROUTES, document
 from tests.conformance.conftest import Served, serving
 
 CHECKS = (

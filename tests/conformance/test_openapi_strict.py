@@ -10,8 +10,8 @@ import pytest
 from edge.chat import read_request
 from edge.limits import Limits
 from edge.server.openai import from_openai
-from edge.server.openapi import document
 from edge.server.reka import from_legacy, legacy_place, read_stream
+from edge.server.routes import document
 from edge.types import ApiError, HttpValidationError
 
 LIMITS = Limits()

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from edge.server import page
-from edge.server.app import ROUTES
+from edge.server.routes import ROUTES
 from tests.conformance.conftest import Served, serving
 
 FOLDER = Path(page.__file__).parent

@@ -16,6 +16,7 @@ from edge.server import streaming as generation_module
 from edge.server.metrics import Metrics
 from edge.server.openai import from_openai
 from edge.server.reka import ChatWriter
+from edge.server.routes import routes_at
 from edge.server.streaming import Generation, StreamBroken, arriving, parts
 from edge.types import ApiError
 
@@ -152,7 +153,7 @@ def begun(engine: Engine, *, route: str, stream: bool) -> Generation:
     else:
         asked = {"model": "a-model", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
         writer = from_openai(asked).writer
-    return Generation(reply, writer, path=route, metrics=Metrics(), begun_s=0.0, clock=lambda: 1.0)  # type: ignore[arg-type]
+    return Generation(reply, writer, route=routes_at(route, {})[0], metrics=Metrics(), begun_s=0.0, clock=lambda: 1.0)  # type: ignore[arg-type]
 
 
 def threaded(generation: Generation, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bool]:

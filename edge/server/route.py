@@ -1,0 +1,144 @@
+"""What a route is: its path, what answers there, and the form in which its clients read errors."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Protocol
+
+from edge.chat import Chat
+from edge.chat.reply import Reply
+from edge.chat.request import Request
+from edge.engine.handle import Progress
+from edge.errors import RateLimitError
+from edge.server.http import Headers, HttpRequest, HttpResponse, event, json_response
+from edge.server.metrics import Metrics
+from edge.types import ApiError, HttpValidationError
+
+Fields = Mapping[str, object]
+
+JSON = "application/json"
+RETRY_AFTER_S = 5
+
+
+def detail_of(error: ApiError) -> object:
+    """Return an error's detail: a text, for 422 a list of loc, msg and type."""
+    body = error.body
+    if isinstance(body, HttpValidationError):
+        return [problem.dict() for problem in body.detail or ()]
+    return body.get("detail") if isinstance(body, Mapping) else str(body)
+
+
+def retry_after(error: ApiError) -> Headers:
+    """Return the header that says when to come back, for the errors after which a client may: 429 and 503."""
+    if error.status_code not in (429, 503):
+        return ()
+    cause = error.__cause__
+    return (("retry-after", str(math.ceil(cause.retry_s) if isinstance(cause, RateLimitError) else RETRY_AFTER_S)),)
+
+
+@dataclass(frozen=True)
+class ErrorForm:
+    """How the clients of one API read errors: as a response, and as the event that ends a stream.
+
+    body: an error as what JSON is made of. schema: the JSON schema of it, for /openapi.json. statuses: those that the
+    API has in place of ours. headers: those of an error's response. framed: a body as a stream sends it.
+    Source: chat-interface.md, 3.
+    """
+
+    body: Callable[[ApiError], object]
+    schema: Fields
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    headers: Callable[[ApiError], Headers] = retry_after
+    framed: Callable[[object], bytes] = event
+
+    def status(self, error: ApiError) -> int:
+        """Return the status of an error's response; 500 for an error without one."""
+        status = error.status_code or 500
+        return self.statuses.get(status, status)
+
+    def response(self, error: ApiError, headers: Headers = ()) -> HttpResponse:
+        """Return the response for an error. headers: further ones."""
+        return json_response(self.body(error), status=self.status(error), headers=(*self.headers(error), *headers))
+
+    def event(self, error: ApiError) -> bytes:
+        """Return what a stream that has begun says last, when an error ends it."""
+        return self.framed(self.body(error))
+
+
+class Writer(Protocol):
+    """How a route writes an answer: at once, or as the events of a stream."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is sent while it is made."""
+
+    def whole(self, reply: Reply, last: Progress) -> object:
+        """Return the response as what JSON is made of."""
+
+    def events(self, reply: Reply, progress: Progress) -> bytes:
+        """Return what is to be sent for some progress; for the last one, the stream's end too."""
+
+    def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
+        """Return the last event of a stream that an error ends."""
+
+
+@dataclass(frozen=True)
+class RouteRequest:
+    """A request whose fields are right: the chat it stands for, and how its answer is written."""
+
+    request: Request
+    writer: Writer
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a route answers with: the chat, and what the server counts."""
+
+    chat: Chat
+    metrics: Metrics
+
+
+def everybody(_: Mapping[str, str]) -> bool:
+    """Answer whoever asks."""
+    return True
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one path.
+
+    path: `{name}` at its end is any text. describe: its item in /openapi.json, by the form of its errors. clients:
+    whether it answers a client with these headers, where several routes have one path. accepts: the media types of its
+    bodies. stream_type: the media type of its streams. is_open: whether it answers without the key.
+    """
+
+    path: str
+    method: str
+    errors: ErrorForm
+    describe: Callable[[ErrorForm], dict[str, object]]
+    _: KW_ONLY
+    clients: Callable[[Mapping[str, str]], bool] = everybody
+    accepts: tuple[str, ...] = (JSON,)
+    stream_type: str = "text/event-stream"
+    is_open: bool = False
+
+    def supports(self, method: str) -> bool:
+        """Return whether this route answers a method: HEAD where it answers GET."""
+        return method == self.method or (method, self.method) == ("HEAD", "GET")
+
+
+@dataclass(frozen=True)
+class ChatRoute(Endpoint):
+    """A route that the model answers. read: turns the fields of a body into a chat and the writer of its answer."""
+
+    read: Callable[[Chat, Fields], RouteRequest]
+
+
+@dataclass(frozen=True)
+class DirectRoute(Endpoint):
+    """A route that is answered at once, on a thread of its own. show: the response to a request."""
+
+    show: Callable[[Backend, HttpRequest], HttpResponse]
+
+
+Route = ChatRoute | DirectRoute
