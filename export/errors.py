@@ -6,6 +6,7 @@ ExportError
 ├── UnsupportedError    the checkpoint is sound, but this version does not implement it
 ├── TokenizerError      the tokenizer files are wrong or missing
 ├── RecipeError         a recipe is wrong or missing
+├── TextsError          a file of texts for calibration or evaluation is wrong or cannot be used
 ├── GraphError          a graph cannot be written
 ├── OutputError         the destination exists or cannot be written
 └── CertificateError    the bundle misses a threshold or could not be measured
@@ -34,6 +35,10 @@ class TokenizerError(ExportError):
 
 class RecipeError(ExportError):
     """A recipe is wrong or missing; the message names file and key."""
+
+
+class TextsError(ExportError):
+    """A file of texts for calibration or evaluation is wrong or cannot be used; the message names file and line."""
 
 
 class GraphError(ExportError):

@@ -30,7 +30,7 @@ EDGE_ROWS = (
 )
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
-    ("checkpoint", "graph", "pack"),
+    ("checkpoint", "graph", "pack", "texts"),
     ("recipe",),
     ("quantize",),
     ("graphs",),
@@ -47,12 +47,14 @@ RANKS = {
 }
 DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {"edge.bundle.bundle", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version"}
-# What runs a bundle to certify it.
+# What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {
     "export.certificate.verify",
     "export.certificate.measure",
     "export.certificate.answers",
     "export.certificate.speech",
+    "export.texts.read",
+    "export.texts.sequences",
 }
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes", "optimum-onnx": "optimum"}
 

@@ -22,12 +22,12 @@ from edge.engine.tokenizer import Tokenizer
 from edge.media.image import digest
 from edge.media.tiles import frame_tile, tiles
 from export.certificate import reference
-from export.certificate.prompts import scene
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.checkpoint.random_shapes import TINY_SIGLIP
 from export.errors import GraphError
 from export.graphs.siglip import write_siglip
+from export.texts.scenes import scene
 from tests.conftest import BundleOf, CheckpointOf
 from tests.export.checkpoint.random_weights import model, recipe
 from tests.export.graphs import llama
