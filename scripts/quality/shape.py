@@ -1,0 +1,76 @@
+"""Random weights of the 1b shape for both sides: a Llama checkpoint, and the same as GGUF in float16; speed alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import gguf
+import torch
+from safetensors import safe_open
+
+from export.checkpoint.random_checkpoint import write_checkpoint
+from export.checkpoint.random_shapes import ONE_B, Shape
+from scripts.quality.llamacpp import checkpoint_name
+
+LLAMA_1B: Final = replace(ONE_B, tower=None, prefix="model.", is_llama=True)
+_LAYER_PARTS: Final = (
+    "attn_q", "attn_k", "attn_v", "attn_output", "attn_norm", "ffn_gate", "ffn_up", "ffn_down", "ffn_norm",
+)  # fmt: skip
+
+
+def build(work: Path) -> tuple[Path, Path, int]:
+    """Write both under work unless they are there. Returns the checkpoint, the GGUF file, the vocabulary's size."""
+    checkpoint, file = work / "1b" / "checkpoint", work / "1b" / "gguf" / "F16.gguf"
+    if not checkpoint.exists():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(checkpoint, LLAMA_1B, seed=0)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_f16(checkpoint, LLAMA_1B, file)
+    return checkpoint, file, LLAMA_1B.vocab_size
+
+
+def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
+    """Write a random Llama checkpoint as GGUF: matrices in float16, without a tokenizer.
+
+    The rows of q and k are not permuted: random rows take the same time in any order.
+    """
+    writer = gguf.GGUFWriter(out, "llama")
+    writer.add_vocab_size(shape.vocab_size)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.n_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.n_heads)
+    writer.add_head_count_kv(shape.n_kv_heads)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("none")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    where = _files(checkpoint)
+    names = [f"blk.{layer}.{part}" for layer in range(shape.n_layers) for part in _LAYER_PARTS]
+    for name in ("token_embd", "output_norm", "output", *names):
+        weight = _read(where, checkpoint_name(name))
+        as_stored = weight.to(torch.float16 if weight.ndim == 2 else torch.float32)
+        writer.add_tensor(f"{name}.weight", as_stored.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _files(checkpoint: Path) -> dict[str, Path]:
+    """The file of each tensor."""
+    found: dict[str, Path] = {}
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(path, "pt") as tensors:
+            found.update(dict.fromkeys(tensors.keys(), path))
+    return found
+
+
+def _read(where: dict[str, Path], name: str) -> torch.Tensor:
+    with safe_open(where[name], "pt") as tensors:
+        weight: torch.Tensor = tensors.get_tensor(name)
+    return weight
