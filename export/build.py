@@ -31,6 +31,7 @@ from export.certificate import certify
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, VisionConfig
 from export.checkpoint.files import has_file, plain_file, read_bytes
+from export.checkpoint.gguf.header import SUFFIX as GGUF_SUFFIX
 from export.checkpoint.names import Weights
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
@@ -77,13 +78,14 @@ def build(
     aliases: Sequence[str] = (),
     certificate: CertificateLevel = CERTIFICATE_LEVEL,
     ranks: Path | None = None,
+    mmproj: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
 
-    recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless given (of a checkpoint in `runs/1b`
-    and int4-mixed: 1b-int4-mixed); aliases: further names for it;
-    ranks: a .tiktoken file for a checkpoint without tokenizer.json.
+    checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless
+    given (of a checkpoint in `runs/1b` and int4-mixed: 1b-int4-mixed); aliases: further names for it;
+    ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file.
     Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
     """
     out, tell = out.absolute(), progress or _silent
@@ -99,7 +101,7 @@ def build(
             )  # fmt: skip
             pack.publish(work)
             return out
-        export = _Export.read(checkpoint, chosen, ranks)
+        export = _Export.read(checkpoint, chosen, ranks, mmproj)
         planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
         pack.check_space(work, planned.n_bytes + scratch)
@@ -111,7 +113,7 @@ def build(
         except BundleError as error:
             raise OutputError(f"what was written is not a bundle: {error}") from error
         if certificate != "off":
-            request = certify.Request(work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak())
+            request = certify.Request(work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj)
             data = certify.run(request, lambda stage, done, total: tell(Step(stage, done, total)))
             (work.bundle / CERTIFICATE).write_bytes(data)
         pack.publish(work)
@@ -128,8 +130,8 @@ class _Export:
     tokenizer: TokenizerFiles
 
     @classmethod
-    def read(cls, path: Path, recipe: Recipe, ranks: Path | None) -> "_Export":
-        checkpoint = Checkpoint.open(path)
+    def read(cls, path: Path, recipe: Recipe, ranks: Path | None, mmproj: Path | None) -> "_Export":
+        checkpoint = Checkpoint.open(path, mmproj=mmproj)
         config = checkpoint.config
         needed = control_of(config.family, sound=config.audio is not None)
         return cls(Weights(checkpoint), config, recipe, convert(path, ranks=ranks, needed=needed))
@@ -212,15 +214,22 @@ class _Export:
 
     def _source(self, tell: Progress) -> Source:
         """Hash every file that was read."""
-        folder = self.weights.checkpoint.path
-        names = {*self.weights.checkpoint.files, *self.tokenizer.files}
-        names |= {_TEMPLATE} if has_file(folder, _TEMPLATE) else set()
+        paths = self._sources()
         files = {}
-        for index, name in enumerate(sorted(names)):
-            with plain_file(folder, name).open("rb") as file:
+        for index, name in enumerate(sorted(paths)):
+            with paths[name].open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            tell(Step("source", index + 1, len(names)))
+            tell(Step("source", index + 1, len(paths)))
         return Source(self.config.architecture, files, self.config.ignored, self.config.notes)
+
+    def _sources(self) -> Mapping[str, Path]:
+        """Where every file that was read is, by its name."""
+        checkpoint = self.weights.checkpoint
+        if checkpoint.parts:  # of a GGUF file: the rest was built from its metadata
+            return checkpoint.parts
+        names = {*checkpoint.files, *self.tokenizer.files}
+        names |= {_TEMPLATE} if has_file(checkpoint.path, _TEMPLATE) else set()
+        return {name: plain_file(checkpoint.path, name) for name in names}
 
     def _tools(self) -> Literal["A", "B"]:
         """The wording for tools that the checkpoint's template uses, looked up in its text; B if it has neither."""
@@ -247,8 +256,8 @@ def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
 
 
 def _default_id(checkpoint: Path, recipe: str) -> str:
-    """The name of the checkpoint's folder, and the recipe behind it unless it is there already."""
-    name = checkpoint.resolve().name
+    """The name of the checkpoint's folder or GGUF file, and the recipe behind it unless it is there already."""
+    name = checkpoint.resolve().name.removesuffix(GGUF_SUFFIX)
     return name if name.endswith(f"-{recipe}") else f"{name}-{recipe}"
 
 

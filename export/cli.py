@@ -51,7 +51,9 @@ def main() -> None:
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint's folder: config.json and safetensors.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint's folder (config.json, safetensors) or a .gguf file.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
     recipe: Annotated[str, typer.Option("--recipe", help="fp32, int8, int4, int4-mixed, or a .toml file.")] = RECIPE,
     name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: FOLDER-RECIPE.")] = None,
@@ -62,6 +64,9 @@ def export(
     ranks: Annotated[
         Path | None, typer.Option("--ranks", help="A .tiktoken file, for a checkpoint without tokenizer.json.")
     ] = None,
+    mmproj: Annotated[
+        Path | None, typer.Option("--mmproj", help="The projector file (.gguf) that belongs to a .gguf file.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
     check("export", need="edge-export")  # not after an hour
@@ -71,7 +76,7 @@ def export(
     with PeakMemory() as memory, _Bars(memory) as bars:
         build(
             checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate, ranks=ranks,
-            progress=bars.step,
+            mmproj=mmproj, progress=bars.step,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)

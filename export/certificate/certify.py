@@ -18,7 +18,10 @@ _LOG_CHARS = 600
 
 @dataclass(frozen=True)
 class Request:
-    """scratch: a folder for intermediate files; peak: of the export so far, to stand beside the certificate's own."""
+    """scratch: a folder for intermediate files; peak: of the export so far, to stand beside the certificate's own.
+
+    mmproj: the projector file that belongs to a GGUF file.
+    """
 
     bundle: Path
     checkpoint: Path
@@ -26,6 +29,7 @@ class Request:
     recipe: str
     scratch: Path
     peak: Peak
+    mmproj: Path | None = None
 
 
 def run(request: Request, report: Report) -> bytes:
@@ -55,11 +59,13 @@ def run(request: Request, report: Report) -> bytes:
 
 
 def _command(request: Request, out: Path) -> list[str]:
+    projector = [] if request.mmproj is None else ["--mmproj", str(request.mmproj.absolute())]
     return [
         sys.executable, "-P", "-m", "export.certificate.verify",
         str(request.bundle), str(request.checkpoint.absolute()),
         "--level", request.level, "--recipe", request.recipe, "--out", str(out), "--scratch", str(request.scratch),
         "--export-peak", f"{request.peak.anonymous},{request.peak.resident}", "--owned",
+        *projector,
     ]  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def _report(stage: str, done: int, total: int) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     recipe = load(arguments.recipe) if arguments.recipe else None
     bundle = Bundle.open(arguments.bundle)
-    weights = Weights(Checkpoint.open(arguments.checkpoint))
+    weights = Weights(Checkpoint.open(arguments.checkpoint, mmproj=arguments.mmproj))
     # In the folder given when there is one: it is deleted with the export, whatever happens to this process.
     with tempfile.TemporaryDirectory(prefix="edge-verify-", dir=arguments.scratch) as scratch:
         measured, cost = measure(bundle, weights, level=arguments.level, scratch=Path(scratch), report=_report)
@@ -153,6 +153,7 @@ def main() -> int:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--mmproj", type=Path, help="the projector file that belongs to a GGUF file")
     parser.add_argument("--level", choices=tuple(POSITIONS), default="quick")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--recipe", help="whose thresholds to hold the bundle to")

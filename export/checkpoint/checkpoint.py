@@ -1,7 +1,7 @@
-"""A checkpoint folder: its configuration and its tensors, read lazily and never executed."""
+"""A checkpoint, a folder or a GGUF file: its configuration and its tensors, read lazily and never executed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +11,12 @@ import numpy.typing as npt
 from export.arrays import F32
 from export.checkpoint import config as configuration
 from export.checkpoint.config import ModelConfig
+from export.checkpoint.entry import Entry
 from export.checkpoint.files import has_file, parse_object, plain_file, read_bytes, read_json
-from export.checkpoint.shards import MAX_HEADER_BYTES, MAX_TENSORS, Entry, check_budget, read_header
+from export.checkpoint.gguf import source
+from export.checkpoint.gguf.header import is_gguf
+from export.checkpoint.gguf.tensors import GgufEntry, read_rows
+from export.checkpoint.shards import MAX_HEADER_BYTES, MAX_TENSORS, check_budget, read_header
 from export.errors import CheckpointError
 
 CONFIG: Final = "config.json"
@@ -29,22 +33,29 @@ _CHECK_VALUES = 1 << 22  # values per finite check: its temporaries stay at a fe
 class Checkpoint:
     """An open checkpoint; nothing but headers and configuration is in memory.
 
-    files: the names of every file read so far and to be read, in order (the tokenizer's are not among them).
+    files: the names of every file read so far and to be read, in order (the tokenizer's are not among them);
+    path: the folder, or the GGUF file; parts: where its files are, for a GGUF file.
     """
 
     path: Path
     config: ModelConfig
     files: tuple[str, ...]
     entries: Mapping[str, Entry]
+    parts: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> "Checkpoint":
-        """Reads configuration and headers of a checkpoint folder.
+    def open(cls, path: Path, *, mmproj: Path | None = None) -> "Checkpoint":
+        """Reads configuration and headers of a checkpoint folder, or of a GGUF file.
 
+        mmproj: the projector file that belongs to a GGUF file.
         Raises: CheckpointError, ConfigError, UnsupportedError, each naming file and key. Source: limits.md, 3.
         """
+        if is_gguf(path):
+            return cls._open_gguf(path, mmproj)
+        if mmproj is not None:
+            raise CheckpointError(f"{path}: --mmproj belongs to a GGUF file, and this is none")
         if not path.is_dir():
-            raise CheckpointError(f"{path}: expected a checkpoint folder")
+            raise CheckpointError(f"{path}: expected a checkpoint folder or a GGUF file")
         config = read_json(path, CONFIG)
         # Before the weights: a checkpoint of another kind should hear that, whatever its weights are stored as.
         configuration.recognise(config)
@@ -53,6 +64,16 @@ class Checkpoint:
         shapes = {name: entry.shape for name, entry in entries.items()}
         files = (CONFIG, *([PREPROCESSOR] if preprocessor is not None else []), *shards)
         return cls(path, configuration.parse(config, preprocessor=preprocessor, shapes=shapes), files, entries)
+
+    @classmethod
+    def _open_gguf(cls, path: Path, mmproj: Path | None) -> "Checkpoint":
+        found = source.describe(path, mmproj=mmproj)
+        shapes = {name: entry.shape for name, entry in found.entries.items()}
+        config = configuration.parse(found.config, preprocessor=found.preprocessor, shapes=shapes)
+        config = replace(
+            config, ignored=(*config.ignored, *found.ignored), notes=(*config.notes, *found.notes)
+        )  # fmt: skip
+        return cls(path, config, tuple(found.files), found.entries, found.files)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,10 +87,14 @@ class Checkpoint:
     def read(self, name: str, *, rows: slice | None = None) -> F32:
         """A stored tensor as float32, a fresh array; with rows, only that range of its first axis.
 
-        Raises: CheckpointError if there is no such tensor, its dtype is not bf16, f16 or f32, or a value is not
-        finite (the message names tensor and row).
+        Raises: CheckpointError if there is no such tensor, its dtype in safetensors is not bf16, f16 or f32, or a value
+        is not finite (the message names tensor and row).
         """
         entry = self._entry(name)
+        if isinstance(entry, GgufEntry):
+            values = read_rows(entry, name, rows)
+            _check_finite(values, name, 0 if rows is None else rows.indices(entry.shape[0])[0])
+            return values
         if entry.dtype not in _STORED:
             raise CheckpointError(f"{name}: stored as {entry.dtype}, expected BF16, F16 or F32")
         if entry.n_bytes == 0:
@@ -131,6 +156,9 @@ def _entries(path: Path) -> tuple[dict[str, Entry], tuple[str, ...]]:
         raise CheckpointError(f"{pickles[0]}: a pickle can run code and is refused; convert it to safetensors")
     shards = [name for name in names if name.endswith(".safetensors")]
     found = f"; found {shards[0]}, but no index that lists it" if shards else ""
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs and not shards:
+        found = f"; found {ggufs[0]}: name a GGUF file itself, and a projector file with --mmproj"
     raise CheckpointError(f"{path.name}: expected {SINGLE} or {INDEX}{found}")
 
 

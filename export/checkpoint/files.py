@@ -1,10 +1,15 @@
-"""Opens the files of a checkpoint folder: plain names, regular files, capped JSON without surprises."""
+"""Opens the files of a checkpoint folder: plain names, regular files, capped JSON without surprises.
+
+A GGUF file stands for the folder it came from: its small files are built from its metadata.
+"""
 
 import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from export.checkpoint.gguf.header import is_gguf
+from export.checkpoint.gguf.source import small_file
 from export.errors import CheckpointError
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -34,6 +39,8 @@ def plain_file(folder: Path, name: str) -> Path:
 
 def has_file(folder: Path, name: str) -> bool:
     """Whether the folder has an entry of this name, of whatever kind."""
+    if is_gguf(folder):
+        return small_file(folder, name) is not None
     return (folder / name).exists() or (folder / name).is_symlink()
 
 
@@ -50,6 +57,11 @@ def read_bytes(folder: Path, name: str, *, max_bytes: int) -> bytes:
 
     Raises: CheckpointError if the file is missing or larger than max_bytes.
     """
+    if is_gguf(folder):
+        data = small_file(folder, name)
+        if data is None:
+            raise CheckpointError(f"{folder.name}: holds no {name}")
+        return data
     path = plain_file(folder, name)
     size = path.stat().st_size
     if size > max_bytes:

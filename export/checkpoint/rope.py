@@ -15,13 +15,17 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
     "linear": frozenset({"factor"}),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor"}),
     "yarn": frozenset({"factor", "beta_fast", "beta_slow", "attention_factor"}),
+    "factors": frozenset({"factors"}),
 }
 _COMMON = frozenset({"type", "rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"})
 
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How the frequencies are stretched: kind is linear, llama3 or yarn; fields of other kinds hold their defaults."""
+    """How the frequencies are stretched: kind is linear, llama3, yarn or factors; other kinds' fields have defaults.
+
+    factors: what each frequency is divided by, as GGUF files store it.
+    """
 
     kind: str
     factor: float
@@ -31,6 +35,7 @@ class RopeScaling:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     attention_factor: float | None = None
+    factors: tuple[float, ...] = ()
 
 
 def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int) -> RopeScaling | None:
@@ -48,6 +53,8 @@ def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int
         raise UnsupportedError(f"{key}.{unknown[0]} is {value}: not implemented by this version for {kind}")
     if kind == "default":
         return None
+    if kind == "factors":
+        return RopeScaling(kind=kind, factor=1.0, original_context=original_context, factors=_factors(data, key))
     numbers = {name: _number(data, name, key) for name in sorted(_ALLOWED[kind]) if data.get(name) is not None}
     if "factor" not in numbers:
         raise ConfigError(f"{key}.factor is missing: expected a number of at least 1")
@@ -65,12 +72,17 @@ def frequencies(*, rotary_dim: int, base: float, scaling: RopeScaling | None) ->
     """The rotation per position of each pair, and the factor that cos and sin are multiplied by.
 
     Returns: (rotary_dim / 2,) float64 radians per position; 1.0 for every kind but yarn.
+    Raises: ConfigError for a list of factors of another length.
     """
     plain = base ** (-np.arange(0, rotary_dim, 2, dtype=np.float64) / rotary_dim)  # (rotary_dim/2,)
     if scaling is None:
         return plain, 1.0
     if scaling.kind == "linear":
         return plain / scaling.factor, 1.0
+    if scaling.kind == "factors":
+        if len(scaling.factors) != plain.size:
+            raise ConfigError(f"rope_scaling: {len(scaling.factors)} factors, expected {plain.size}: one a frequency")
+        return plain / np.array(scaling.factors), 1.0
     if scaling.kind == "llama3":
         return _llama3(plain, scaling), 1.0
     return _yarn(plain, rotary_dim, base, scaling), _yarn_attention(scaling)
@@ -98,6 +110,14 @@ def _yarn_attention(scaling: RopeScaling) -> float:
     if scaling.attention_factor is not None:
         return scaling.attention_factor
     return 0.1 * math.log(scaling.factor) + 1.0
+
+
+def _factors(data: Mapping[str, object], key: str) -> tuple[float, ...]:
+    values = data.get("factors")
+    factors = [finite(value) for value in values] if isinstance(values, list) else []
+    if not factors or any(factor is None or factor <= 0 for factor in factors):
+        raise ConfigError(f"{key}.factors is {str(values)[:60]!r}: expected a list of numbers above 0")
+    return tuple(factor for factor in factors if factor is not None)
 
 
 def _number(data: Mapping[str, object], name: str, key: str) -> float:

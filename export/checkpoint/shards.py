@@ -6,9 +6,9 @@ The format: 8 bytes of little-endian header length N, N bytes of JSON (name -> d
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from export.checkpoint.entry import Entry
 from export.checkpoint.files import parse_object
 from export.errors import CheckpointError
 
@@ -33,17 +33,6 @@ _BUDGET: Mapping[bytes, int] = {
     b"[": 2 * MAX_TENSORS + 10_000,
     b",": (MAX_RANK + 4) * MAX_TENSORS + 100_000,
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored tensor; offset counts bytes from the start of the file."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    n_bytes: int
 
 
 def read_header(path: Path, *, name: str) -> dict[str, Entry]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from edge.bundle.manifest import SpeechSpec
+from export.checkpoint.entry import Entry
 from export.checkpoint.files import has_file, parse_object, plain_file, read_bytes, read_json
-from export.checkpoint.shards import Entry, read_header
+from export.checkpoint.shards import read_header
 from export.errors import CheckpointError, ConfigError, TokenizerError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A GGUF file read as a checkpoint: header, names, configuration, tokenizer and tensors."""
