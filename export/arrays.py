@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]

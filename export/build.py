@@ -40,7 +40,8 @@ from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
 from export.errors import OutputError
 from export.graphs.audio import write_audio
 from export.graphs.siglip import write_siglip
-from export.graphs.text import write_decoder, write_embedding
+from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
+from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
 from export.memory import PeakMemory
 from export.plan import plan, scratch_bytes
@@ -148,6 +149,8 @@ class _Export:
         text = self.config.text
         tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
         tensors |= write_decoder(self.weights, text, self.recipe, folder, progress=advance)
+        if is_shared(text, self.recipe):
+            tensors["decoder.head"] = tensors[PATH]
         if self.config.vision is not None:
             write = write_siglip if isinstance(self.config.vision, SiglipConfig) else write_vision
             tensors |= write(self.weights, self.config, self.recipe, folder, progress=advance)
@@ -209,7 +212,7 @@ class _Export:
             rope_base=text.rope_base,
             norm_eps=text.norm_eps,
             logit_scale=text.logit_scale,
-            embedding="fp32" if self.recipe.scheme("decoder.embed", n_layers=text.n_layers) == "fp32" else "int8",
+            embedding=table_scheme(self.recipe, text.n_layers),
         )
 
     def _source(self, tell: Progress) -> Source:

@@ -7,6 +7,7 @@ ExportError
 ├── TokenizerError      the tokenizer files are wrong or missing
 ├── RecipeError         a recipe is wrong or missing
 ├── TextsError          a file of texts for calibration or evaluation is wrong or cannot be used
+├── CalibrationError    calibration data cannot be used
 ├── GraphError          a graph cannot be written
 ├── OutputError         the destination exists or cannot be written
 └── CertificateError    the bundle misses a threshold or could not be measured
@@ -39,6 +40,10 @@ class RecipeError(ExportError):
 
 class TextsError(ExportError):
     """A file of texts for calibration or evaluation is wrong or cannot be used; the message names file and line."""
+
+
+class CalibrationError(ExportError):
+    """Calibration data cannot be used; the message says why."""
 
 
 class GraphError(ExportError):

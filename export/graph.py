@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,12 @@ Attribute = int | float | str | Sequence[int]
 IR_VERSION = 10
 OPSET = 21
 MICROSOFT = "com.microsoft"
+FLOAT: Final = int(TensorProto.FLOAT)
 ALIGNMENT = 4096  # of tensors at least this large: external data is mapped page by page
 BLOCK_BYTES = 32 << 20  # of float32: how much of a matrix is worked on at once
 
 _TYPES = {
+    "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
     "int64": TensorProto.INT64,
     "int32": TensorProto.INT32,
@@ -125,12 +127,14 @@ class Graph:
         """Stream a tensor into the data file: `blocks` are its elements in C order."""
         n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         span = self._data.append(blocks, n_bytes=n_bytes)
+        self._place(onnx.TensorProto(name=name, data_type=_TYPES[dtype], dims=shape), self._data.path.name, span)
+        return name
+
+    def elsewhere(self, name: str, dtype: str, shape: Sequence[int], *, file: str, offset: int) -> str:
+        """Refer to a tensor that another file of the bundle holds from byte `offset` on."""
         tensor = onnx.TensorProto(name=name, data_type=_TYPES[dtype], dims=shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        where = {"location": self._data.path.name, "offset": str(span.offset), "length": str(span.length)}
-        for key, value in where.items():
-            tensor.external_data.add(key=key, value=value)
-        self._graph.initializer.append(tensor)
+        length = math.prod(shape) * np.dtype(dtype).itemsize
+        self._place(tensor, file, Span(offset, length))
         return name
 
     def weight(self, name: str, value: F32) -> str:
@@ -138,6 +142,13 @@ class Graph:
         if value.nbytes < ALIGNMENT:
             return self.constant(name, value)
         return self.tensor(name, "float32", value.shape, [value])
+
+    def _place(self, tensor: onnx.TensorProto, file: str, span: Span) -> None:
+        """Add a tensor whose data lies in a file beside the graph."""
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": file, "offset": str(span.offset), "length": str(span.length)}.items():
+            tensor.external_data.add(key=key, value=value)
+        self._graph.initializer.append(tensor)
 
     def save(self, path: Path, *, opset: int = OPSET) -> None:
         """Write the model to a new file; the same graph gives the same bytes. opset: the one its nodes are of."""

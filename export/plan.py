@@ -7,6 +7,8 @@ from typing import Final
 from export.certificate.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
+from export.graphs.table import is_shared
+from export.quantize.blocks import format_of
 from export.recipe import Recipe
 
 ALIGNMENT: Final = 4096  # of every large tensor in a data file
@@ -31,6 +33,8 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
     """Count what an export will write. Raises: RecipeError when the recipe leaves a tensor out."""
     n_weights, n_bytes = 0, GRAPH_BYTES + tokenizer_bytes + _table_bytes(config.text)
     for role, shape in expected(config):
+        if role == "text.head" and is_shared(config.text, recipe):
+            continue  # the table's own bytes
         rows, columns = shape[0], 1
         for size in shape[1:]:
             columns *= size
@@ -59,13 +63,16 @@ def recipe_path(role: str) -> str | None:
 
 
 def _tensor_bytes(rows: int, columns: int, scheme: str) -> int:
-    """A scale per row in int8; in int4 two weights a byte and a scale per block, the last one filled up."""
+    """Values, filled up to whole blocks, with their scales and zero points."""
     if scheme == "int8":
         return rows * (columns + 4)
     if scheme == "int4":
-        blocks = -(-columns // INT4_BLOCK)
-        return rows * blocks * (INT4_BLOCK // 2 + 4)
-    return rows * columns * 4
+        return rows * -(-columns // INT4_BLOCK) * (INT4_BLOCK // 2 + 4)
+    form = format_of(scheme)
+    if form is None:
+        return rows * columns * 4
+    n_blocks = rows * form.blocks(columns)
+    return n_blocks * (form.block * form.bits // 8 + 2) + (-(-n_blocks * form.bits // 8) if form.zero_points else 0)
 
 
 def _table_bytes(text: TextConfig) -> int:

@@ -5,7 +5,7 @@ A TOML file with an ordered list of rules; of those that match a tensor, the las
     [[rules]]
     tensors = "decoder.layers.*"    # a pattern on the tensor's path: * is any text, dots included
     layers = "last-quarter"         # optional: only the last quarter of the layers, at least one
-    scheme = "int8"                 # fp32, int8 or int4
+    scheme = "int4-block32"         # fp32, int8 (W8A8), int8-block32, int4-block32, -block64, both also with -zp; int4
 
     [thresholds]                    # optional: what the certificate must reach
     max_mean_kl = 0.01
@@ -17,12 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
+from edge.bundle.manifest import Scheme
 from export.checkpoint.fields import finite
 from export.errors import RecipeError
-
-Scheme = Literal["fp32", "int8", "int4"]
 
 LAST_QUARTER: Final = "last-quarter"
 _SCHEMES: Mapping[str, Scheme] = {scheme: scheme for scheme in get_args(Scheme)}
@@ -72,15 +71,12 @@ class Recipe:
         path: decoder.embed, decoder.layers.N.{qkv,o,gate_up,down}, decoder.head,
         vision.stages.S.blocks.B.{pwconv1,pwconv2}, {vision,audio}.layers.N.{qkv,o,fc1,fc2}, projection.{0,2} or
         audio.projection.{0,2}; n_layers: of the decoder.
-        Raises: RecipeError if no rule matches, or for a table in int4 (rows are looked up, not multiplied).
+        Raises: RecipeError if no rule matches.
         """
         matching = [rule for rule in self.rules if rule.matches(path, n_layers=n_layers)]
         if not matching:
             raise RecipeError(f"recipe {self.name}: no rule matches {path}")
-        scheme = matching[-1].scheme
-        if path == "decoder.embed" and scheme == "int4":
-            raise RecipeError(f"recipe {self.name}: decoder.embed is int4, expected fp32 or int8")
-        return scheme
+        return matching[-1].scheme
 
 
 def load(name_or_path: str) -> Recipe:

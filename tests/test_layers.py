@@ -31,7 +31,7 @@ EDGE_ROWS = (
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
     ("checkpoint", "graph", "pack", "texts"),
-    ("recipe",),
+    ("recipe", "reference"),
     ("quantize",),
     ("graphs",),
     ("certificate",),

@@ -14,6 +14,7 @@ from edge.version import RUNTIME_VERSION
 FORMAT = 1
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
+TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale, where it is stored in blocks
 
 _MAX_DIMENSION = 1 << 24
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -33,11 +34,19 @@ class Source:
     notes: tuple[str, ...]
 
 
+TableScheme = Literal["fp32", "int8", "int8-block32"]
+# int8: a scale a row, of activations, too. int4: blocks of 128. intB-blockN: blocks of N inputs; -zp: with zero points.
+Scheme = Literal[
+    "fp32", "int8", "int4",
+    "int8-block32", "int4-block32", "int4-block32-zp", "int4-block64", "int4-block64-zp",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TensorRecord:
     """How one tensor was stored; `error` is the relative Frobenius error |W - Wq| / |W|."""
 
-    scheme: Literal["fp32", "int8", "int4"]
+    scheme: Scheme
     error: float
 
 
@@ -49,9 +58,9 @@ class RecipeRecord:
     tensors: Mapping[str, TensorRecord]
 
     @property
-    def has_int4(self) -> bool:
-        """Whether any tensor has 4 bits."""
-        return any(record.scheme == "int4" for record in self.tensors.values())
+    def in_blocks(self) -> bool:
+        """Whether any tensor is multiplied in blocks, whose kernels take rows in pairs."""
+        return any(record.scheme not in ("fp32", "int8") for record in self.tensors.values())
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class TextSpec:
     rope_base: float
     norm_eps: float
     logit_scale: float
-    embedding: Literal["fp32", "int8"]
+    embedding: TableScheme
 
 
 @dataclass(frozen=True)
@@ -366,7 +375,10 @@ def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
 def _table_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the embedding table's size."""
     text = manifest.text
-    row_bytes = text.hidden_size + 4 if text.embedding == "int8" else text.hidden_size * 4
+    blocks = -(-text.hidden_size // TABLE_BLOCK)
+    row_bytes = {
+        "fp32": text.hidden_size * 4, "int8": text.hidden_size + 4, "int8-block32": blocks * (TABLE_BLOCK + 2),
+    }[text.embedding]  # fmt: skip
     table = manifest.files.get("embedding.bin")
     if table is not None and table.bytes != text.vocab_size * row_bytes:
         yield "files.embedding.bin", f"{text.vocab_size * row_bytes} bytes from the text shape, got {table.bytes}"

@@ -2,7 +2,7 @@
 
 onnxruntime trusts a file in places: a deep chain of functions ends the process, a tensor's declared size may be none of
 its data's. Functions, subgraphs, sparse tensors and foreign operators are in no bundle, so none is taken; every tensor
-must be as large as its shape says, and lie in the graph or in the one file of weights beside it.
+must be as large as its shape says, and lie in the graph, in the file of weights beside it, or in the embedding table.
 """
 
 import math
@@ -14,6 +14,7 @@ from edge.errors import BundleError
 
 MAX_BYTES = 64 << 20
 MAX_NODES = 50_000
+TABLE = "embedding.bin"  # a tied head multiplies with the table itself
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _MAX_ELEMENTS = 1 << 40
@@ -42,17 +43,17 @@ class _Tensor:
 
 def check(path: Path) -> None:
     """Check the structure of a graph file. Raises: BundleError naming the file and what is wrong."""
-    weights = path.with_suffix(".bin")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise BundleError(f"{path}: expected a graph of at most {MAX_BYTES} bytes, got {size}")
         data = path.read_bytes()
-        n_weights = weights.stat().st_size if weights.is_file() else 0
+        places = [path.with_suffix(".bin"), path.with_name(TABLE)]
+        sizes = {place.name: place.stat().st_size for place in places if place.is_file()}
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        _check_model(memoryview(data), weights.name, n_weights)
+        _check_model(memoryview(data), sizes)
     except _Fault as fault:
         raise BundleError(f"{path}: {fault}") from fault
 
@@ -61,26 +62,28 @@ class _Fault(Exception):
     """What is wrong with a graph."""
 
 
-def _check_model(data: memoryview, weights: str, n_weights: int) -> None:
+def _check_model(data: memoryview, sizes: Mapping[str, int]) -> None:
     model = _message(data)
     _refuse(model, {20: "training information", 25: "functions"})
     for opset in model.get(8, ()):
         _check_domain(_text(_message(opset), 1))
     for graph in model.get(7, ()):
-        _check_graph(_message(graph), weights, n_weights)
+        _check_graph(_message(graph), sizes)
 
 
-def _check_graph(graph: _Message, weights: str, n_weights: int) -> None:
+def _check_graph(graph: _Message, sizes: Mapping[str, int]) -> None:
     _refuse(graph, {15: "sparse tensors"})
     nodes = graph.get(1, [])
     if len(nodes) > MAX_NODES:
         raise _Fault(f"expected at most {MAX_NODES} nodes, got {len(nodes)}")
     tensors = {}
     for value in graph.get(5, ()):
-        tensor = _tensor(_message(value), weights, n_weights)
+        tensor = _tensor(_message(value), sizes)
         tensors[tensor.name] = tensor
     for value in nodes:
-        _check_node(_message(value), tensors)
+        node = _message(value)
+        _check_node(node, tensors)
+        tensors |= _cast(node, tensors)
 
 
 def _check_node(node: _Message, tensors: Mapping[str, _Tensor]) -> None:
@@ -91,13 +94,21 @@ def _check_node(node: _Message, tensors: Mapping[str, _Tensor]) -> None:
         attribute = _message(value)
         _refuse(attribute, {6: "subgraphs", 11: "subgraphs", 22: "sparse tensors", 23: "sparse tensors"})
         for tensor in (*attribute.get(5, ()), *attribute.get(10, ())):
-            _tensor(_message(tensor), "", 0)
+            _tensor(_message(tensor), {})
         number = _one(attribute, 3)
         if isinstance(number, int):
             numbers[_text(attribute, 1)] = number
     if (domain, kind) == ("com.microsoft", "MatMulNBits"):
         inputs = [_decoded(value) for value in node.get(1, ())]
         _check_packed(_text(node, 3), numbers, inputs, tensors)
+
+
+def _cast(node: _Message, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """Return what a cast makes of a stored tensor: one of the same shape; nothing for other nodes."""
+    names = [_decoded(value) for number in (1, 2) for value in node.get(number, ())]
+    if (_text(node, 7), _text(node, 4)) != ("", "Cast") or len(names) != 2 or names[0] not in tensors:
+        return {}
+    return {names[1]: _Tensor(names[1], tensors[names[0]].dims, 0)}
 
 
 def _check_packed(name: str, numbers: Mapping[str, int], inputs: list[str], tensors: Mapping[str, _Tensor]) -> None:
@@ -122,7 +133,7 @@ def _check_packed(name: str, numbers: Mapping[str, int], inputs: list[str], tens
         raise _Fault(f"{name!r:.100}: expected packed weights and their scales")
 
 
-def _tensor(tensor: _Message, weights: str, n_weights: int) -> _Tensor:
+def _tensor(tensor: _Message, sizes: Mapping[str, int]) -> _Tensor:
     """Return a tensor, its data as large as its shape says and where it belongs."""
     name, data_type = _text(tensor, 8), _one(tensor, 2)
     dims = tuple(_dims(tensor.get(1, ())))
@@ -132,15 +143,15 @@ def _tensor(tensor: _Message, weights: str, n_weights: int) -> _Tensor:
     n_bytes = -(-found.n_elements * _BITS[found.data_type] // 8)
     raw = _one(tensor, 9)
     if _one(tensor, 14) == _EXTERNAL:
-        _check_place(name, tensor, n_bytes, weights, n_weights)
+        _check_place(name, tensor, n_bytes, sizes)
     elif 13 in tensor or (isinstance(raw, memoryview) and len(raw) != n_bytes):
         size = f"{len(raw)} bytes" if isinstance(raw, memoryview) else "a place"
         raise _Fault(f"tensor {name!r:.100}: expected {n_bytes} bytes by its shape {dims!r:.100}, got {size}")
     return found
 
 
-def _check_place(name: str, tensor: _Message, n_bytes: int, weights: str, n_weights: int) -> None:
-    """Check that a tensor's data lies within the file of weights."""
+def _check_place(name: str, tensor: _Message, n_bytes: int, sizes: Mapping[str, int]) -> None:
+    """Check that a tensor's data lies within a file of weights. sizes: of those files, in bytes."""
     place: dict[str, str] = {}
     for value in tensor.get(13, ()):
         entry = _message(value)
@@ -148,14 +159,14 @@ def _check_place(name: str, tensor: _Message, n_bytes: int, weights: str, n_weig
         if key in place or key not in ("location", "offset", "length", "checksum"):
             raise _Fault(f"tensor {name!r:.100}: expected location, offset and length once, got {key!r:.100}")
         place[key] = _text(entry, 2)
-    if not weights or place.get("location") != weights:
-        wanted = f"its data in {weights!r}" if weights else "its data in the graph"
-        raise _Fault(f"tensor {name!r:.100}: expected {wanted}, got {place.get('location')!r:.100}")
+    location = place.get("location", "")
+    if location not in sizes:
+        wanted = "its data in " + (" or ".join(map(repr, sizes)) or "the graph")
+        raise _Fault(f"tensor {name!r:.100}: expected {wanted}, got {location!r:.100}")
     offset, length = _number(place.get("offset", "0")), _number(place.get("length", str(n_bytes)))
-    if length != n_bytes or offset + length > n_weights:
-        raise _Fault(
-            f"tensor {name!r:.100}: expected {n_bytes} bytes of {weights}'s {n_weights}, got {length} from {offset} on"
-        )
+    if length != n_bytes or offset + length > sizes[location]:
+        wanted = f"{n_bytes} bytes of {location}'s {sizes[location]}"
+        raise _Fault(f"tensor {name!r:.100}: expected {wanted}, got {length} from {offset} on")
 
 
 def _refuse(message: _Message, names: Mapping[int, str]) -> None:

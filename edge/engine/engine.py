@@ -298,7 +298,7 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
     except (OSError, MemoryError, ValueError) as error:
         raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
     session = open_session(bundle.file("decoder.onnx"), threads=threads)
-    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.has_int4)
+    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.in_blocks)
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
     if seeing is not None:

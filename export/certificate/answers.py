@@ -149,7 +149,7 @@ def _model(bundle: Bundle, capacity: int) -> Model:
     text, spec, threads = bundle.manifest.text, bundle.manifest.vision, thread_count(None)
     cache = Cache(text, capacity=capacity, slots=SLOTS)
     session = open_session(bundle.file("decoder.onnx"), threads=threads)
-    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.has_int4)
+    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.in_blocks)
     vision = None
     if spec is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)

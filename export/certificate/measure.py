@@ -18,13 +18,13 @@ from edge.bundle.bundle import Bundle
 from edge.bundle.manifest import Manifest, VisionSpec
 from edge.media.tiles import tile_count, tiles
 from export.arrays import F32, U8
-from export.certificate import reference
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows
 from export.certificate.compare import Agreement, Comparison, row_cosines
 from export.certificate.prompts import POSITIONS, Level, questions
 from export.checkpoint.names import Weights
 from export.errors import CertificateError
 from export.memory import Peak, PeakMemory
+from export.reference import model as reference
 
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 

@@ -1,34 +1,38 @@
-"""The decoder graph and the embedding table, written tensor by tensor."""
+"""The decoder graph, written tensor by tensor."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge.bundle.manifest import TensorRecord
-from export.arrays import F32, I8
+from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
-from export.graph import MICROSOFT, Array, DataFile, Graph, Progress
+from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.rotary import head_order, tables
-from export.quantize import Linears, int8, runs
-from export.quantize.distance import Distance
+from export.graphs.table import add_shared_head, is_shared
+from export.quantize import Correction, Linears, runs
 from export.recipe import Recipe
 
 # Shapes: B conversations, S new rows of each, H hidden, K scored rows, V vocabulary.
 
 
 def write_decoder(
-    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+    weights: Weights,
+    config: TextConfig,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    correction: Correction | None = None,
+    progress: Progress | None,
 ) -> dict[str, TensorRecord]:
     """Write decoder.onnx and decoder.bin into `directory`; returns what was done to each tensor of the recipe.
 
     Raises: UnsupportedError for a head that no kernel takes. Source: model-family.md, 2; onnxruntime.md.
     """
     with DataFile(directory / "decoder.bin") as data:
-        decoder = _Decoder(weights, config, recipe, Graph("decoder", data), progress)
+        decoder = _Decoder(weights, config, recipe, Graph("decoder", data), correction, progress)
         decoder.write()
         decoder.graph.save(directory / "decoder.onnx")
     return decoder.linears.records
@@ -38,10 +42,17 @@ class _Decoder:
     """The graph while it grows; every step takes and returns names of values."""
 
     def __init__(
-        self, weights: Weights, config: TextConfig, recipe: Recipe, graph: Graph, progress: Progress | None
+        self,
+        weights: Weights,
+        config: TextConfig,
+        recipe: Recipe,
+        graph: Graph,
+        correction: Correction | None,
+        progress: Progress | None,
     ) -> None:
         self.graph = graph
-        self.linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.n_layers), progress)
+        self.linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.n_layers), progress, correction)
+        self._shares_table = is_shared(config, recipe)
         self._weights = weights
         self._config = config
         self._order = head_order(config)
@@ -107,10 +118,12 @@ class _Decoder:
         return self._linear(self.graph.node("Mul", [gate, up], f"{name}.gated"), n, "down", ["down"])
 
     def _head(self, x: str) -> None:
-        config = self._config
-        scaled = (run * np.float32(config.logit_scale) for run in runs(self._weights, "text.head"))
-        shape = (config.vocab_size, config.hidden_size)
-        logits = self.linears.add(x, "decoder.head", scaled, shape=shape, bias=None)
+        path, config = "decoder.head", self._config
+        if self._shares_table:
+            logits = add_shared_head(self.graph, x, config, name=path)
+        else:
+            shape = (config.vocab_size, config.hidden_size)
+            logits = self.linears.add(x, path, runs(self._weights, "text.head"), shape=shape, bias=None)
         self.graph.node("Identity", [logits], "logits")
 
     def _add_and_norm(self, stream: str, x: str, role: str) -> tuple[str, str]:
@@ -124,7 +137,9 @@ class _Decoder:
         return outputs[0], outputs[3]
 
     def _norm(self, role: str) -> str:
-        return self.graph.weight(role, self._weights.tensor(role))
+        """The gains of a norm; the last one carries the scale of the logits, too."""
+        scale = self._config.logit_scale if role == "text.norm" else 1.0
+        return self.graph.weight(role, self._weights.tensor(role) * np.float32(scale))
 
     def _linear(self, x: str, n: int, path: str, parts: Sequence[str]) -> str:
         """One matmul over the rows of several weight tensors of layer n."""
@@ -156,34 +171,3 @@ class _Decoder:
             "q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q),
             "gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner),
         }  # fmt: skip
-
-
-def write_embedding(
-    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
-) -> dict[str, TensorRecord]:
-    """Write embedding.bin: rows of float32, or rows of int8 and then one float32 scale for each."""
-    path = "decoder.embed"
-    scheme = recipe.scheme(path, n_layers=config.n_layers)
-    distance = Distance()
-    shape = weights.shape("text.embed")
-    table = runs(weights, "text.embed")
-    with DataFile(directory / "embedding.bin") as data:
-        if scheme == "fp32":
-            data.append(table, n_bytes=4 * math.prod(shape))
-        else:
-            scales: list[F32] = []
-            # One run of bytes, for the scales follow the rows without a gap.
-            blocks: Iterable[Array] = chain(_rounded(table, scales, distance), scales)
-            data.append(blocks, n_bytes=math.prod(shape) + 4 * shape[0])
-    if progress:
-        progress(path, math.prod(shape))
-    return {path: TensorRecord(scheme, distance.relative())}
-
-
-def _rounded(table: Iterable[F32], scales: list[F32], distance: Distance) -> Iterator[I8]:
-    """The rows in int8, a block at a time; their scales and errors are gathered on the way."""
-    for block in table:
-        rows = int8.quantize(block)
-        scales.append(rows.scales)
-        distance.add(block, int8.dequantize(rows))
-        yield rows.values

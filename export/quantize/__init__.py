@@ -2,39 +2,63 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from edge.bundle.manifest import TensorRecord
+import numpy as np
+
+from edge.bundle.manifest import Scheme, TensorRecord
 from export.arrays import F32
 from export.checkpoint.names import Weights
 from export.graph import BLOCK_BYTES, MICROSOFT, Graph, Progress
-from export.quantize import int4, int8
-from export.recipe import Scheme
+from export.quantize import blocks, int4, int8
+from export.quantize.blocks import Blocks, Format
+from export.quantize.distance import Distance
+
+
+class Correction(Protocol):
+    """Chooses the values of a layer's weights by what they do to calibration data, layer after layer."""
+
+    def covers(self, path: str) -> bool:
+        """Whether the data passes through this layer."""
+
+    def quantize(self, path: str, weight: F32, form: Format) -> Blocks:
+        """Quantize the layer that the data has come to. weight: (n_out, n_in)."""
+
+    def advance(self, path: str, stored: F32, bias: F32 | None) -> None:
+        """Send the data through the layer as it is stored. stored: (n_out, n_in); bias: (n_out,)."""
 
 
 class Linears:
     """Adds the linear layers of one graph and keeps the record of what was done to each.
 
-    scheme: a recipe path such as "decoder.layers.0.qkv" -> how that tensor is stored.
+    scheme: a recipe path such as "decoder.layers.0.qkv" -> how that tensor is stored; correction: what chooses the
+    values of layers that calibration data passes through, None to round each to the nearest.
     """
 
-    def __init__(self, graph: Graph, scheme: Callable[[str], Scheme], progress: Progress | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        scheme: Callable[[str], Scheme],
+        progress: Progress | None,
+        correction: Correction | None = None,
+    ) -> None:
         self.records: dict[str, TensorRecord] = {}
         self._graph = graph
         self._scheme = scheme
         self._progress = progress
+        self._correction = correction
 
     def add(self, x: str, path: str, parts: Iterable[F32], *, shape: tuple[int, int], bias: F32 | None) -> str:
         """Add `x @ weight.T + bias`; the weight comes in runs of rows and only one of them is held.
 
         x: (..., n_in) -> (..., n_out); shape: (n_out, n_in); parts: (rows of the part, n_in) each; bias: (n_out,).
+        A layer that is corrected is held whole.
         """
         scheme = self._scheme(path)
-        if scheme == "int8":
-            out, error = int8.matmul(self._graph, x, parts, shape=shape, name=path)
-        elif scheme == "int4":
-            out, error = int4.matmul(self._graph, x, parts, shape=shape, name=path)
+        if self._correction is not None and self._correction.covers(path):
+            out, error = self._corrected(x, path, np.concatenate(list(parts)), bias, self._correction)
         else:
-            out, error = _matmul(self._graph, x, parts, shape=shape, name=path), 0.0
+            out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path)
         self.records[path] = TensorRecord(scheme, error)
         if self._progress:
             self._progress(path, shape[0] * shape[1])
@@ -42,12 +66,50 @@ class Linears:
             return out
         return self._graph.node("Add", [out, self._graph.weight(f"{path}.bias", bias)], f"{path}.biased")
 
+    def _corrected(self, x: str, path: str, weight: F32, bias: F32 | None, correction: Correction) -> tuple[str, float]:
+        """Add a layer that the calibration data passes through; returns the result's name and the weight's error."""
+        scheme, shape = self._scheme(path), (weight.shape[0], weight.shape[1])
+        form = blocks.format_of(scheme)
+        if form is None:
+            correction.advance(path, _dequantized(weight, scheme), bias)
+            return _stored(self._graph, x, [weight], scheme, shape=shape, name=path)
+        chosen = correction.quantize(path, weight, form)
+        stored, distance = blocks.dequantize(chosen, columns=shape[1]), Distance()
+        distance.add(weight, stored)
+        correction.advance(path, stored, bias)
+        return blocks.matmul(self._graph, x, [chosen], form, shape=shape, name=path), distance.relative()
+
 
 def runs(weights: Weights, role: str, *, multiple: int = 1) -> Iterator[F32]:
     """A matrix as runs of rows, each a whole number of `multiple` rows, so that only one of them is in memory."""
     n_rows, *rest = weights.shape(role)
     step = max(1, BLOCK_BYTES // (4 * multiple * math.prod(rest))) * multiple
     return (weights.tensor(role, rows=slice(first, first + step)) for first in range(0, n_rows, step))
+
+
+def _stored(
+    graph: Graph, x: str, parts: Iterable[F32], scheme: Scheme, *, shape: tuple[int, int], name: str
+) -> tuple[str, float]:
+    """Add a layer whose weights are rounded as they come; returns the result's name and the weight's error."""
+    if scheme == "int8":
+        return int8.matmul(graph, x, parts, shape=shape, name=name)
+    if scheme == "int4":
+        return int4.matmul(graph, x, parts, shape=shape, name=name)
+    form = blocks.format_of(scheme)
+    if form is None:
+        return _matmul(graph, x, parts, shape=shape, name=name), 0.0
+    distance = Distance()
+    out = blocks.matmul(graph, x, blocks.rounded(parts, form, distance), form, shape=shape, name=name)
+    return out, distance.relative()
+
+
+def _dequantized(weight: F32, scheme: Scheme) -> F32:
+    """What a matrix in a scheme without blocks of a recipe's choice stands for."""
+    if scheme == "int8":
+        return int8.dequantize(int8.quantize(weight))
+    if scheme == "int4":
+        return int4.dequantize(int4.quantize(weight), columns=weight.shape[1])
+    return weight
 
 
 def _matmul(graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str) -> str:

@@ -39,7 +39,7 @@ from pathlib import Path
 from edge.bundle.bundle import verify
 from export.build import build
 from export.pack import PREFIX
-import export.certificate.reference, onnx
+import export.reference.model, onnx
 
 checkpoint, out, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

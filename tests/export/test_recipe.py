@@ -73,12 +73,6 @@ def test_a_tensor_that_no_rule_matches_is_an_error() -> None:
         recipe.scheme("decoder.head", n_layers=1)
 
 
-def test_the_table_is_never_int4() -> None:
-    recipe = parse(b'[[rules]]\ntensors = "*"\nscheme = "int4"\n', name="mine")
-    with pytest.raises(RecipeError, match=r"decoder\.embed is int4, expected fp32 or int8"):
-        recipe.scheme("decoder.embed", n_layers=1)
-
-
 RULE = '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
 
 

@@ -24,13 +24,13 @@ from edge.engine.tokenizer import Tokenizer
 from edge.errors import NonFiniteError
 from edge.media.mel import SAMPLE_RATE_HZ
 from edge.media.windows import digest, token_count, windows
-from export.certificate import reference
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.checkpoint.random_shapes import TINY_SIGLIP, TINY_SOUND
 from export.checkpoint.tokenizer import control_of, convert
 from export.errors import GraphError, TokenizerError
 from export.graphs.audio import write_audio
+from export.reference import model as reference
 from tests.conftest import BundleOf, CheckpointOf
 from tests.export.checkpoint.random_weights import model, recipe
 from tests.export.graphs import llama

@@ -20,12 +20,12 @@ from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
 from edge.media.image import digest
 from edge.media.tiles import tiles
-from export.certificate import reference
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows
 from export.certificate.prompts import Question
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.checkpoint.random_shapes import TINY, TINY_TEXT, Shape
+from export.reference import model as reference
 from export.texts.scenes import scene
 from tests.conftest import BundleOf, CheckpointOf
 from tests.export.graphs import llama

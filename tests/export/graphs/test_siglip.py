@@ -21,12 +21,12 @@ from edge.engine.pieces import Control, Media, Piece
 from edge.engine.tokenizer import Tokenizer
 from edge.media.image import digest
 from edge.media.tiles import frame_tile, tiles
-from export.certificate import reference
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.checkpoint.random_shapes import TINY_SIGLIP
 from export.errors import GraphError
 from export.graphs.siglip import write_siglip
+from export.reference import model as reference
 from export.texts.scenes import scene
 from tests.conftest import BundleOf, CheckpointOf
 from tests.export.checkpoint.random_weights import model, recipe

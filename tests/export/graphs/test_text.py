@@ -16,7 +16,8 @@ from export.checkpoint.rope import RopeScaling
 from export.errors import UnsupportedError
 from export.graph import Progress
 from export.graphs.rotary import tables
-from export.graphs.text import write_decoder, write_embedding
+from export.graphs.table import write_embedding
+from export.graphs.text import write_decoder
 from export.recipe import Scheme
 from tests.export.checkpoint.random_weights import TEXT, Conversations, RandomWeights, model, recipe
 from tests.export.graphs import llama

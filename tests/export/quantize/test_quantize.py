@@ -15,7 +15,7 @@ from edge.bundle.manifest import TensorRecord
 from edge.engine.session import open_session
 from export.arrays import F32
 from export.graph import DataFile, Graph
-from export.quantize import Linears, int4, int8, runs
+from export.quantize import Linears, blocks, int4, int8, runs
 from export.quantize.distance import Distance
 from export.recipe import Scheme
 from tests.export.checkpoint.random_weights import RandomWeights, model
@@ -24,6 +24,18 @@ N_OUT, N_IN = 96, 200  # not a whole number of int4's blocks
 MATRICES = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 300)), elements=st.floats(-(2.0**60), 2.0**60, width=32)
 )
+
+
+IN_BLOCKS: tuple[Scheme, ...] = (
+    "int8-block32", "int4-block32", "int4-block32-zp", "int4-block64", "int4-block64-zp",
+)  # fmt: skip
+
+
+def rounded(weight: F32, scheme: Scheme) -> F32:
+    """What a matrix in blocks stands for."""
+    form = blocks.format_of(scheme)
+    assert form is not None
+    return blocks.dequantize(blocks.quantize(weight, form), columns=weight.shape[1])
 
 
 def random(*shape: int, seed: int = 0) -> F32:
@@ -87,7 +99,7 @@ def test_rows_of_zeros_stay_zero(scheme: ModuleType) -> None:
     assert stored[0].any()
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("scheme", ["fp32", "int8", "int4", *IN_BLOCKS])
 def test_unit_vectors_read_the_stored_weights_back(tmp_path: Path, scheme: Scheme) -> None:
     weight, bias = random(N_OUT, N_IN), random(N_OUT, seed=1)
     layer, record = linear(tmp_path, scheme, weight, bias=bias)
@@ -95,13 +107,26 @@ def test_unit_vectors_read_the_stored_weights_back(tmp_path: Path, scheme: Schem
         "fp32": weight,
         "int8": int8.dequantize(int8.quantize(weight)),
         "int4": int4.dequantize(int4.quantize(weight), columns=N_IN),
+        **{scheme: rounded(weight, scheme) for scheme in IN_BLOCKS},
     }[scheme]
     # One activation of 1 and zeros beside it are exact in 8 bits, whatever the scale is taken over.
     assert np.abs(layer(np.eye(N_IN, dtype=np.float32)) - (stored.T + bias)).max() < 1e-5
     assert record.error == pytest.approx(np.linalg.norm(stored - weight) / np.linalg.norm(weight), rel=1e-4)
 
 
-@pytest.mark.parametrize(("scheme", "limit"), [("fp32", 1e-6), ("int8", 0.012), ("int4", 0.12)])
+@pytest.mark.parametrize(
+    ("scheme", "limit"),
+    [
+        ("fp32", 1e-6),
+        ("int8", 0.012),
+        ("int4", 0.12),
+        ("int8-block32", 0.01),
+        ("int4-block32", 0.1),
+        ("int4-block32-zp", 0.09),
+        ("int4-block64", 0.11),
+        ("int4-block64-zp", 0.1),
+    ],
+)
 def test_products_are_as_close_as_the_bits_allow(tmp_path: Path, scheme: Scheme, limit: float) -> None:
     weight, x = random(N_OUT, N_IN), random(50, N_IN, seed=1)
     layer, _ = linear(tmp_path, scheme, weight)

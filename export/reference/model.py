@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from export.arrays import F32
-from export.certificate import encoder_reference
 from export.checkpoint.config import POSITION_GRID, ModelConfig, TextConfig, VisionConfig
 from export.checkpoint.names import Weights
 from export.checkpoint.rope import frequencies
 from export.checkpoint.towers import SiglipConfig
+from export.reference import encoders
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
@@ -40,14 +40,14 @@ def hidden_states(weights: Weights, text: TextConfig, prompts: Sequence[F32], *,
     """The decoder's normed output for each prompt, (S, H) each. prompts: (S, H) embeddings each, any lengths."""
     with torch.inference_mode():
         streams = [torch.from_numpy(prompt) for prompt in prompts]
-        angles = _angles(text, max(len(prompt) for prompt in prompts))
+        angles = rotary_angles(text, max(len(prompt) for prompt in prompts))
         for layer in range(text.n_layers):
             at = f"text.layers.{layer}"
             _attention_step(weights, text, at, streams, angles)
             _mlp_step(weights, text, at, streams)
             progress(layer + 1, text.n_layers)
         scale = _read(weights, "text.norm")
-        return [_rms_norm(stream, scale, text.norm_eps).numpy() for stream in streams]
+        return [rms_norm(stream, scale, text.norm_eps).numpy() for stream in streams]
 
 
 def logits(weights: Weights, text: TextConfig, states: F32) -> Iterator[tuple[slice, F32]]:
@@ -73,7 +73,7 @@ def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> 
     while group := [torch.from_numpy(tile) for tile in itertools.islice(waiting, TILES_AT_ONCE)]:
         with torch.inference_mode():
             if isinstance(vision, SiglipConfig):
-                maps = encoder_reference.siglip(weights, vision, group)
+                maps = encoders.siglip(weights, vision, group)
             else:
                 maps = [_placed(vision, cells[0]) for cells in _tower(weights, vision, [tile[None] for tile in group])]
             pooled = [functional.adaptive_avg_pool2d(each, vision.pooled).flatten(1).T for each in maps]
@@ -89,7 +89,7 @@ def window_embeds(weights: Weights, config: ModelConfig, windows: Sequence[F32])
     if config.audio is None:
         raise ValueError("window_embeds: expected a model with an audio tower")
     with torch.inference_mode():
-        heard = encoder_reference.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
+        heard = encoders.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
         return [each.numpy() for each in _project(weights, "audio.projection", heard)]
 
 
@@ -98,10 +98,10 @@ def _attention_step(weights: Weights, text: TextConfig, at: str, streams: list[T
     scale = _read(weights, f"{at}.norm1.weight")
     project = {part: _linear(weights, f"{at}.{part}") for part in ("q", "k", "v", "o")}
     for index, stream in enumerate(streams):
-        x = _rms_norm(stream, scale, text.norm_eps)
-        q, k, v = (_heads(project[part](x), text.head_dim) for part in ("q", "k", "v"))  # (heads, S, head_dim)
-        q, k = _rotate(q, angles[: len(x)], text), _rotate(k, angles[: len(x)], text)
-        mixed = _causal_attention(q, k, v)  # (heads, S, head_dim)
+        x = rms_norm(stream, scale, text.norm_eps)
+        q, k, v = (heads(project[part](x), text.head_dim) for part in ("q", "k", "v"))  # (heads, S, head_dim)
+        q, k = rotate(q, angles[: len(x)], text), rotate(k, angles[: len(x)], text)
+        mixed = causal_attention(q, k, v)  # (heads, S, head_dim)
         streams[index] = stream + project["o"](mixed.transpose(0, 1).reshape(len(x), -1))
 
 
@@ -110,11 +110,11 @@ def _mlp_step(weights: Weights, text: TextConfig, at: str, streams: list[Tensor]
     scale = _read(weights, f"{at}.norm2.weight")
     gate, up, down = (_linear(weights, f"{at}.{part}") for part in ("gate", "up", "down"))
     for index, stream in enumerate(streams):
-        x = _rms_norm(stream, scale, text.norm_eps)
+        x = rms_norm(stream, scale, text.norm_eps)
         streams[index] = stream + down(functional.silu(gate(x)) * up(x))
 
 
-def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention, each query head with the key/value head of its group. (heads, S, head_dim)"""
     n_positions, group = q.shape[1], q.shape[0] // k.shape[0]
     k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
@@ -123,18 +123,18 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores.masked_fill(later, -math.inf), -1) @ v
 
 
-def _heads(rows: Tensor, head_dim: int) -> Tensor:
+def heads(rows: Tensor, head_dim: int) -> Tensor:
     """(S, heads * head_dim) -> (heads, S, head_dim)"""
     return rows.reshape(len(rows), -1, head_dim).transpose(0, 1)
 
 
-def _angles(text: TextConfig, n_positions: int) -> Tensor:
+def rotary_angles(text: TextConfig, n_positions: int) -> Tensor:
     """The rotation of each pair at each position, (S, rotary_dim / 2) radians, in float32 as transformers has it."""
     rates, _ = frequencies(rotary_dim=text.rotary_dim, base=text.rope_base, scaling=text.rope_scaling)
     return torch.arange(n_positions, dtype=torch.float32)[:, None] * torch.from_numpy(rates.astype(np.float32))
 
 
-def _rotate(x: Tensor, angles: Tensor, text: TextConfig) -> Tensor:
+def rotate(x: Tensor, angles: Tensor, text: TextConfig) -> Tensor:
     """Rotate the first rotary_dim values of each head, value i with value i + rotary_dim / 2; leave the rest."""
     _, factor = frequencies(rotary_dim=text.rotary_dim, base=text.rope_base, scaling=text.rope_scaling)
     cos, sin = angles.cos() * factor, angles.sin() * factor
@@ -143,7 +143,7 @@ def _rotate(x: Tensor, angles: Tensor, text: TextConfig) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
 
-def _rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * scale
 
 
