@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from edge.errors import DeviceError as DeviceError
     from edge.errors import EdgeError as EdgeError
     from edge.errors import EngineClosed as EngineClosed
+    from edge.errors import HubError as HubError
     from edge.errors import MediaError as MediaError
     from edge.errors import MemoryExhausted as MemoryExhausted
     from edge.errors import NonFiniteError as NonFiniteError
@@ -96,6 +97,7 @@ _ERRORS = (
     "DeviceError",
     "EdgeError",
     "EngineClosed",
+    "HubError",
     "MediaError",
     "MemoryExhausted",
     "NonFiniteError",

@@ -3,6 +3,7 @@
 EdgeError
 ├── BundleError          a bundle is damaged, unknown or not for this runtime
 │   └── BundleChanged    its files changed on disk after it was loaded; it is not used any more
+├── HubError             a repository of a model hub cannot be read; says what to do
 ├── UnknownModelError    no bundle answers to this name
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
@@ -35,6 +36,10 @@ class BundleError(EdgeError):
 
 class BundleChanged(BundleError):
     """A bundle's files changed on disk after it was loaded; the message names the file, and no path."""
+
+
+class HubError(EdgeError):
+    """A repository of a model hub, or a file of it, cannot be had; the message names it and says what to do."""
 
 
 class UnknownModelError(EdgeError):
@@ -121,6 +126,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     EdgeError: 500,
     BundleError: 500,
     BundleChanged: 503,
+    HubError: 502,
     UnknownModelError: 404,
     ParameterError: 422,
     TextError: 400,

@@ -46,7 +46,9 @@ RANKS = {
     for room in row
 }
 DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
-FROM_EDGE = {"edge.bundle.bundle", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version"}
+FROM_EDGE = {
+    "edge.bundle.bundle", "edge.bundle.hub", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version",
+}  # fmt: skip
 # What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {
     "export.certificate.verify",
@@ -56,7 +58,13 @@ MEASURING = {
     "export.texts.read",
     "export.texts.sequences",
 }
-IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "ml-dtypes": "ml_dtypes", "optimum-onnx": "optimum"}
+IMPORT_NAMES = {
+    "huggingface-hub": "huggingface_hub",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "ml-dtypes": "ml_dtypes",
+    "optimum-onnx": "optimum",
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -134,7 +142,7 @@ def test_export_takes_little_from_edge(module: str) -> None:
 
 
 def test_import_edge_loads_nothing_heavy() -> None:
-    heavy = ("onnxruntime", "cv2", "PIL", "pydantic", "tokenizers", "typer", "rich", "numpy")
+    heavy = ("onnxruntime", "cv2", "PIL", "pydantic", "tokenizers", "typer", "rich", "numpy", "huggingface_hub")
     code = f"import edge, sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, f"import edge loads {done.stderr.strip()}"

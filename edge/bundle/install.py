@@ -44,7 +44,7 @@ def install(
     source = Path(source).expanduser().absolute()
     folder = models_folder()
     try:
-        manifest = _renamed(read_manifest(source), id)
+        manifest = renamed(read_manifest(source), id)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             _drop_partials(folder)
@@ -59,6 +59,52 @@ def install(
             ) from error
         raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
     return at(folder / manifest.id)
+
+
+def take(
+    staged: Path,
+    *,
+    source: str,
+    id: str | None = None,  # noqa: A002 - a bundle's
+    replaces: bool = False,
+) -> Stored:
+    """Install a bundle by moving its files out of a folder beside the installed ones, verified byte by byte.
+
+    staged: in the models folder, so that nothing is copied; what of it is no part of the bundle stays there. source:
+    what errors call it. id, replaces, Raises: as for `install`; the files are gone then too.
+    """
+    folder = models_folder()
+    try:
+        manifest = renamed(read_manifest(staged), id)
+        with locked(folder):
+            _drop_partials(folder)
+            check_id_is_free(manifest.id, folder, replaces=replaces)
+            _move(staged, source, manifest, folder)
+            _settle(manifest.id, folder)
+    except OSError as error:
+        raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
+    return at(folder / manifest.id)
+
+
+def _move(staged: Path, source: str, manifest: AnyManifest, folder: Path) -> None:
+    """Move the files of a bundle into a fresh sibling, verify it, rename it into place."""
+    partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+    partial.mkdir(mode=0o755)
+    try:
+        for name in _names(staged, manifest):
+            (staged / name).rename(partial / name)
+            with (partial / name).open("rb") as file:
+                _finish(file.fileno())
+        _put(partial, Path(source), manifest, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_id_is_free(bundle_id: str, folder: Path, *, replaces: bool) -> None:
+    """Refuse the id of an installed bundle that is not to be replaced. Raises: BundleError."""
+    if (folder / bundle_id).exists() and not replaces:
+        way = f"edge models remove {bundle_id}, then install again; or --replace; or --id NAME for a second one"
+        raise BundleError(f"{bundle_id} is installed already: {way}")
 
 
 def remove(name: str) -> None:
@@ -86,7 +132,7 @@ def remove(name: str) -> None:
         set_companions(left)
 
 
-def _renamed(manifest: AnyManifest, bundle_id: str | None) -> AnyManifest:
+def renamed(manifest: AnyManifest, bundle_id: str | None) -> AnyManifest:
     """Return a manifest with another id, None for its own. Raises: ParameterError for one that is no id."""
     if bundle_id is None or bundle_id == manifest.id:
         return manifest
@@ -101,11 +147,8 @@ def _renamed(manifest: AnyManifest, bundle_id: str | None) -> AnyManifest:
 
 def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progress | None, *, replaces: bool) -> None:
     """Copy into a fresh sibling, verify it, rename it into place; the sibling is gone on every other way out."""
-    target = folder / manifest.id
-    if target.exists() and not replaces:
-        way = f"edge models remove {manifest.id}, then install again; or --replace; or --id NAME for a second one"
-        raise BundleError(f"{manifest.id} is installed already: {way}")
-    names = [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
+    check_id_is_free(manifest.id, folder, replaces=replaces)
+    names = _names(source, manifest)
     unknown = sorted(p.name for p in source.iterdir() if p.name not in names and not _NOT_COPIED.fullmatch(p.name))
     if unknown:
         raise BundleError(f"{source}: unknown file {unknown[0]!r:.200}")
@@ -122,19 +165,30 @@ def _install(source: Path, manifest: AnyManifest, folder: Path, progress: Progre
                 n_done += n_bytes
                 if progress is not None:
                     progress(min(n_done, n_needed), n_needed)
-        if manifest != read_manifest(partial):
-            _rewrite(partial / MANIFEST, dump_manifest(manifest))
-        sync_folder(partial)
-        problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
-        if problems:
-            raise BundleError("; ".join(problems))
-        index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
-        if target.exists():
-            exchange(partial, target)  # the old one is where the new one was, and goes with it
-        else:
-            partial.rename(target)
+        _put(partial, source, manifest, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _names(source: Path, manifest: AnyManifest) -> list[str]:
+    """Return the files of a bundle's folder that are installed."""
+    return [MANIFEST, *sorted(manifest.files), *([CERTIFICATE] if (source / CERTIFICATE).exists() else [])]
+
+
+def _put(partial: Path, source: Path, manifest: AnyManifest, folder: Path) -> None:
+    """Verify a folder of synced files and rename it into place. Raises: BundleError, which calls it `source`."""
+    target = folder / manifest.id
+    if manifest != read_manifest(partial):
+        _rewrite(partial / MANIFEST, dump_manifest(manifest))
+    sync_folder(partial)
+    problems = [problem.replace(str(partial), str(source)) for problem in bundle_files.verify(partial)]
+    if problems:
+        raise BundleError("; ".join(problems))
+    index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
+    if target.exists():
+        exchange(partial, target)  # the old one is where the new one was, and goes with it
+    else:
+        partial.rename(target)
 
 
 def _settle(bundle_id: str, folder: Path) -> None:
@@ -173,10 +227,14 @@ def _copy(source: Path, target: Path, limit: int) -> Iterator[int]:
             writer.write(block)
             yield len(block)
         writer.flush()
-        os.fchmod(writer.fileno(), 0o444)
-        os.fsync(writer.fileno())
-        # Verifying should read what the disk holds, not what was just in memory.
-        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        _finish(writer.fileno())
+
+
+def _finish(descriptor: int) -> None:
+    """Make a written file read-only, and have verifying read what the disk holds, not what was just in memory."""
+    os.fchmod(descriptor, 0o444)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _rewrite(file: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.bundle.strict_json import load, read
+from edge.bundle.strict_json import load, plain, read
 from edge.errors import BundleError
 from edge.version import RUNTIME_VERSION
 
@@ -26,12 +26,17 @@ _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
 @dataclass(frozen=True)
 class Source:
-    """What the bundle was made from: sha256 by file name, config keys that were ignored, notes for people."""
+    """What the bundle was made from: sha256 by file name, config keys that were ignored, notes for people.
+
+    repository, revision: where a downloaded checkpoint came from, ORG/NAME and the commit; None for a local folder.
+    """
 
     architecture: str
     files: Mapping[str, str]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    repository: str | None = None
+    revision: str | None = None
 
 
 TableScheme = Literal["fp32", "int8", "int8-block32"]
@@ -236,7 +241,7 @@ def dump_manifest(manifest: AnyManifest) -> bytes:
     Raises: BundleError as parse_manifest does.
     """
     try:
-        text = json.dumps(dataclasses.asdict(manifest), sort_keys=True, indent=1, allow_nan=False)
+        text = json.dumps(plain(manifest), sort_keys=True, indent=1, allow_nan=False)
     except ValueError as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
     data = (text + "\n").encode()

@@ -1,4 +1,7 @@
-"""JSON of ours, read without its traps, and turned into frozen dataclasses that mirror its keys exactly."""
+"""JSON of ours, read without its traps, and turned into frozen dataclasses that mirror its keys exactly.
+
+A key whose field has a default may be missing; written, it is left out where it has that value.
+"""
 
 import dataclasses
 import json
@@ -75,16 +78,28 @@ def read(kind: object, value: object, *, file: str, key: str = "") -> object:
     raise BundleError(f"{file}: {key}: expected {name}, got {value!r:.200}")
 
 
+def plain(value: object) -> object:
+    """Return a dataclass as JSON has it: its keys, without those whose value is the default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {field.name: plain(item) for field, item in fields if item != field.default}
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _read_dataclass(kind: type, value: object, file: str, key: str) -> object:
     if not isinstance(value, dict):
         raise BundleError(f"{file}: {key}: expected an object, got {value!r:.200}")
     hints = typing.get_type_hints(kind)
     prefix = f"{key}." if key else ""
+    optional = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
     for name in value.keys() - hints.keys():
         raise BundleError(f"{file}: unknown key {prefix}{name}"[:300])
-    for name in hints.keys() - value.keys():
+    for name in hints.keys() - value.keys() - optional:
         raise BundleError(f"{file}: missing key {prefix}{name}")
-    return kind(**{name: read(hint, value[name], file=file, key=prefix + name) for name, hint in hints.items()})
+    given = {name: hint for name, hint in hints.items() if name in value}
+    return kind(**{name: read(hint, value[name], file=file, key=prefix + name) for name, hint in given.items()})
 
 
 def _read_text(value: object, file: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""edge models: list, show, verify, install, remove and select bundles."""
+"""edge models: list, show, verify, install, download, remove and select bundles."""
 
 import contextlib
 import sys
@@ -105,6 +105,34 @@ def install(
             folder,
             id=name,
             replaces=replaces,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{stored.id} is installed in {stored.path}")
+
+
+@models.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="A hub's repository, ORG/NAME.")],
+    name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the bundle.")] = None,
+    replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
+) -> None:
+    """Download a bundle from a hub, verify every byte and install it; an interrupted download goes on.
+
+    HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from edge.bundle import pull as pulling
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("downloading", total=None)
+        stored = pulling.pull(
+            repository,
+            id=name,
+            replaces=replaces,
+            tell=lambda line: print(f"edge: {line}", file=sys.stderr),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"{stored.id} is installed in {stored.path}")
@@ -260,6 +288,8 @@ def _described(stored: "Stored") -> dict[str, object]:
         "weights_bytes": manifest.memory.weights_bytes,
         "cache_bytes_per_token": manifest.memory.cache_bytes_per_token,
         "min_runtime": manifest.min_runtime,
+        "repository": manifest.source.repository,
+        "revision": manifest.source.revision,
         "ignored": list(manifest.source.ignored),
         "notes": list(manifest.source.notes),
     }
