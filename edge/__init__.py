@@ -148,6 +148,7 @@ __all__ = [
     "EngineClosed",
     "FinishReason",
     "HttpValidationError",
+    "HubError",
     "Limits",
     "MediaError",
     "MediaType",
