@@ -8,6 +8,7 @@ from types import MappingProxyType
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "av": "av",
+        "gguf": "export",
         "httpx": "server",
         "onnx": "export",
         "optimum": "export",

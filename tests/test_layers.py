@@ -45,7 +45,7 @@ RANKS = {
     for rank, row in enumerate(rows)
     for room in row
 }
-DEVICE_FREE_OF = {"export", "torch", "transformers", "onnx", "safetensors", "optimum"}
+DEVICE_FREE_OF = {"export", "gguf", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {
     "edge.bundle.bundle", "edge.bundle.hub", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,9 @@ def parse_scaling(data: Mapping[str, object], *, key: str, original_context: int
         return None
     if kind == "factors":
         return RopeScaling(kind=kind, factor=1.0, original_context=original_context, factors=_factors(data, key))
-    numbers = {name: _number(data, name, key) for name in sorted(_ALLOWED[kind]) if data.get(name) is not None}
+    numbers: dict[str, Any] = {
+        name: _number(data, name, key) for name in sorted(_ALLOWED[kind]) if data.get(name) is not None
+    }
     if "factor" not in numbers:
         raise ConfigError(f"{key}.factor is missing: expected a number of at least 1")
     if numbers["factor"] < 1:

@@ -205,6 +205,7 @@ class _Cursor:
         if kind == 6:  # as the shortest decimal that is this float32: 1e-05, not 9.999999747378752e-06
             return [float(str(value)) for value in np.frombuffer(data, stored)]
         if kind == 7:
-            return [bool(byte) for byte in data]
+            flags: list[int] = [bool(byte) for byte in data]
+            return flags
         values: list[int] | list[float] = np.frombuffer(data, stored).tolist()
         return values

@@ -49,8 +49,11 @@ def text_entries(
     Raises: UnsupportedError for experts; CheckpointError for fused rows that do not add up. An unknown tensor keeps
     its name, so that whoever places the tensors refuses it.
     """
+
+    def in_pairs(entry: GgufEntry) -> GgufEntry:
+        return replace(entry, head_dim=head_dim, rotary_dim=rotary_dim)
+
     entries: dict[str, GgufEntry] = {}
-    rotated = {"head_dim": head_dim, "rotary_dim": rotary_dim}
     for name, entry in stored.items():
         if any(fnmatchcase(name, pattern) for pattern in _DROPPED):
             continue
@@ -60,10 +63,10 @@ def text_entries(
         if match is not None and match[2] == "attn_qkv":
             at = f"{prefix}layers.{match[1]}.self_attn"
             for part, rows in _split(entry, name, head_dim, n_heads, n_kv_heads):
-                entries[f"{at}.{part}_proj.{match[3]}"] = rows if part == "v" else replace(rows, **rotated)
+                entries[f"{at}.{part}_proj.{match[3]}"] = rows if part == "v" else in_pairs(rows)
         elif match is not None and match[2] in _LAYER:
-            mixed = rotated if match[2] in ("attn_q", "attn_k") else {}
-            entries[f"{prefix}layers.{match[1]}.{_LAYER[match[2]]}.{match[3]}"] = replace(entry, **mixed)
+            placed = in_pairs(entry) if match[2] in ("attn_q", "attn_k") else entry
+            entries[f"{prefix}layers.{match[1]}.{_LAYER[match[2]]}.{match[3]}"] = placed
         elif name == "output.weight":
             entries["lm_head.weight"] = entry
         else:

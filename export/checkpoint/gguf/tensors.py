@@ -64,9 +64,10 @@ def read_rows(entry: GgufEntry, name: str, rows: slice | None) -> F32:
     if data.size == 0:
         return np.zeros((0, *entry.shape[1:]), np.float32)
     kind = GGMLQuantizationType[entry.dtype]
-    last = entry.shape[-1] // GGML_QUANT_SIZES[kind][0] * GGML_QUANT_SIZES[kind][1]
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    width = data.size if len(entry.shape) == 1 else entry.shape[-1] // block * block_bytes
     with np.errstate(all="ignore"):  # what is not finite is found, and named, by whoever reads
-        values = dequantize(data.reshape(-1, last), kind)
+        values = dequantize(data.reshape(-1, width), kind)
     return np.ascontiguousarray(values, np.float32).reshape(data.shape[0], *entry.shape[1:])
 
 
@@ -100,7 +101,8 @@ def _head_rows(entry: GgufEntry, first: int, stop: int) -> npt.NDArray[np.int64]
     head, at = np.divmod(rows, entry.head_dim)
     half = entry.rotary_dim // 2
     part, pair = np.divmod(at, half)
-    return head * entry.head_dim + np.where(at < entry.rotary_dim, 2 * pair + part, at)
+    stored: npt.NDArray[np.int64] = head * entry.head_dim + np.where(at < entry.rotary_dim, 2 * pair + part, at)
+    return stored
 
 
 def _entry(header: Header, tensor: Stored) -> GgufEntry:
@@ -111,6 +113,8 @@ def _entry(header: Header, tensor: Stored) -> GgufEntry:
         raise CheckpointError(
             f"{where}: rows of {tensor.dims[0]} values, expected a multiple of {block} for {kind.name}"
         )
+    if len(tensor.dims) == 1 and block > 1:
+        raise CheckpointError(f"{where}: a vector stored as {kind.name}, expected vectors of plain numbers")
     n_bytes = math.prod(tensor.dims) // block * block_bytes
     if tensor.offset % header.alignment:
         raise CheckpointError(f"{where}: data at byte {tensor.offset}, expected a multiple of {header.alignment}")
