@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,13 @@ Region = tuple[int, int]  # first byte, the one after the last
 
 
 def export(checkpoint: Path, out: Path, recipe: str, options: Sequence[str]) -> None:
-    """Export with `edge-export`, without a certificate. Raises: SystemExit where it fails."""
+    """Export with `edge-export`, without a certificate, in place of what an earlier run left there.
+
+    Raises: SystemExit where it fails.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
     command = [sys.executable, "-c", "from export.cli import main; main()", str(checkpoint), "--out", str(out)]
     command += ["--recipe", recipe, "--id", out.name, "--certificate", "off", *options]
     if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:

@@ -18,6 +18,8 @@ from typing import Final
 
 import numpy as np
 
+from edge.errors import EdgeError
+
 PREFILL: Final = 512
 AT: Final = 256
 STEPS: Final = 64
@@ -72,7 +74,10 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=49_152, help="ids are drawn from as many")
     arguments = parser.parse_args()
     measure = ours if arguments.kind == "ours" else llama_cpp
-    prefill, steps = measure(arguments.path, arguments.threads, prompts(arguments.vocab))
+    try:
+        prefill, steps = measure(arguments.path, arguments.threads, prompts(arguments.vocab))
+    except EdgeError as error:
+        raise SystemExit(f"scripts/bench quality: {error}") from error
     found = {"prefill_tokens_per_s": PREFILL / min(prefill), "decode_tokens_per_s": STEPS / min(steps)}
     print(json.dumps(found))
 
