@@ -14,7 +14,8 @@ import torch
 
 from edge.engine.engine import Engine
 from edge.engine.pieces import Control
-from scripts.quality import bundles, passages, record, reference, timing
+from export.recipe import load
+from scripts.quality import bundles, levers, passages, record, reference, timing
 from scripts.quality.divergence import Divergence, Expected, kl
 from scripts.quality.plot import Point, svg
 
@@ -198,17 +199,23 @@ def test_contestants_take_turns_and_medians_are_kept(monkeypatch: pytest.MonkeyP
     assert [middle for middle, _ in found] == [{"decode_tokens_per_s": 20.0}] * 2
 
 
+def test_levers_are_recipes_that_differ_in_the_layers_alone(tmp_path: Path) -> None:
+    recipes = [load(str(path)) for path in levers.write(tmp_path / "levers")]
+    assert {recipe.scheme("decoder.head", n_layers=2) for recipe in recipes} == {levers.TABLE}
+    assert [recipe.scheme("decoder.layers.1.down", n_layers=2) for recipe in recipes] == list(levers.SCHEMES)
+
+
 def contestant(side: str, name: str, kl_mean: float, size: int) -> dict[str, Any]:
     figures = {"kl_mean": kl_mean, "kl_error": 1e-5, "kl_p99": 0.1, "top1": 0.9, "perplexity": 13.2}
     types = {"down": {"int8": 30}} if side == "edge" else {"ffn_down": {"Q6_K": 14, "Q5_0": 16}}
-    row = {"side": side, "name": name, "bytes": size, "weights": 1_000_000, "types": types, "figures": figures}
+    row = {"side": side, "name": name, "bytes": size, "types": types, "figures": figures}
     return row | ({"prefill_against_decode": {"kl_mean": kl_mean / 20}} if side == "edge" else {})
 
 
 def measurement() -> dict[str, Any]:
     common = {"date": "2026-01-02T03:04:05+00:00", "commit": "abc", "cpu": "A CPU", "threads": 2, "load": 0.1}
     common |= {"rounds": 5, "versions": {"llama_cpp": "llama-cpp-python 1", "onnxruntime": "1.32.0"}}
-    model = {"model": "A model", "seed": 1, "perplexity": 13.1, "exact_perplexity": 13.0}
+    model = {"model": "A model", "seed": 1, "weights": 1_000_000, "perplexity": 13.1, "exact_perplexity": 13.0}
     text = {"positions": 20_480, "windows": {"text": 30, "chat": 10}, "files": ["a.jsonl"]}
     pair = [contestant("edge", "int8", 0.0050, 1_062_500), contestant("llama.cpp", "Q8_0", 0.0040, 1_000_000)]
     fast = [
@@ -216,7 +223,7 @@ def measurement() -> dict[str, Any]:
         for side, name, read, step in (("edge", "int8", 300.0, 50.0), ("llama.cpp", "Q8_0", 200.0, 40.0))
     ]
     quality = {**common, "reference": model, "text": text, "step_positions": 2016, "contestants": pair}
-    return {"quality": quality, "speed": {"smollm2": {**common, "contestants": fast}}}
+    return {"quality of recipes": quality, "speed of recipes, smollm2": {**common, "contestants": fast}}
 
 
 def test_the_page_has_both_sides_their_ratios_and_their_types() -> None:
@@ -225,6 +232,8 @@ def test_the_page_has_both_sides_their_ratios_and_their_types() -> None:
     assert "| int8 : Q8_0 | 1.250 | 1.062 |" in page
     assert "| Q8_0 | llama.cpp | ffn_down 14 Q6_K, 16 Q5_0 |" in page
     assert "| edge int8 | 300.0 | 50.0 | 1.50 | 1.25 |" in page
+    assert "## Quality of recipes" in page
+    assert "## Speed of recipes, smollm2" in page
     assert "13.100 of the noised model, 13.000 without noise" in page
 
 
@@ -242,7 +251,7 @@ def test_the_page_that_is_kept_is_made_from_the_record_that_is_kept() -> None:
     kept = record.read()
     if kept:
         assert (record.FOLDER / "quality.md").read_text("utf-8") == record.page(kept)
-        assert (record.FOLDER / "quality.svg").read_text("utf-8") == record.plot(kept["quality"])
+        assert (record.FOLDER / "quality.svg").read_text("utf-8") == record.plot(kept[record.PLOTTED])
 
 
 def test_a_plot_places_points_on_a_logarithmic_axis() -> None:

