@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from export.checkpoint.random_checkpoint import write_checkpoint
 from export.checkpoint.random_shapes import TINY_FLASH
-
-gguf = pytest.importorskip("gguf")
-
-from scripts.quality import llamacpp, shape  # noqa: E402
+from scripts.quality import llamacpp, shape
 
 SHAPE = replace(TINY_FLASH, shard_bytes=1 << 30)
 
