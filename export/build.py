@@ -28,16 +28,18 @@ from edge.bundle.manifest import (
 from edge.errors import BundleError
 from export import pack, speech
 from export.certificate import certify
+from export.certificate.readable import check_tokenizer
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, VisionConfig
 from export.checkpoint.files import has_file, plain_file, read_bytes
 from export.checkpoint.gguf.header import SUFFIX as GGUF_SUFFIX
 from export.checkpoint.names import Weights
+from export.checkpoint.prompt_format import prompt_spec, read_source
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
 from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
-from export.errors import OutputError
+from export.errors import OutputError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.siglip import write_siglip
 from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
@@ -50,7 +52,6 @@ from export.recipe import Recipe, load
 MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
 FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to
-FLASH_STOP: Final = "<sep>"  # plain text there
 
 _TEMPLATE = "chat_template.jinja"
 _TEMPLATE_BYTES = 4 << 20
@@ -80,13 +81,15 @@ def build(
     certificate: CertificateLevel = CERTIFICATE_LEVEL,
     ranks: Path | None = None,
     mmproj: Path | None = None,
+    prompt_format: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
 
     checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless
     given (of a checkpoint in `runs/1b` and int4-mixed: 1b-int4-mixed); aliases: further names for it;
-    ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file.
+    ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
+    prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is.
     Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
     """
     out, tell = out.absolute(), progress or _silent
@@ -95,6 +98,8 @@ def build(
     names = _names(name, aliases)
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
+            if prompt_format is not None:
+                raise _no_choice(prompt_format, "a Whisper model")
             level = None if certificate == "off" else certificate
             speech.write_bundle(
                 work, checkpoint, recipe=chosen, id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
@@ -102,7 +107,7 @@ def build(
             )  # fmt: skip
             pack.publish(work)
             return out
-        export = _Export.read(checkpoint, chosen, ranks, mmproj)
+        export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
         pack.check_space(work, planned.n_bytes + scratch)
@@ -129,13 +134,28 @@ class _Export:
     config: ModelConfig
     recipe: Recipe
     tokenizer: TokenizerFiles
+    prompt: PromptSpec
+    prompt_files: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path, recipe: Recipe, ranks: Path | None, mmproj: Path | None) -> "_Export":
+    def read(
+        cls, path: Path, recipe: Recipe, ranks: Path | None, mmproj: Path | None, prompt_format: str | None
+    ) -> "_Export":
         checkpoint = Checkpoint.open(path, mmproj=mmproj)
         config = checkpoint.config
-        needed = control_of(config.family, sound=config.audio is not None)
-        return cls(Weights(checkpoint), config, recipe, convert(path, ranks=ranks, needed=needed))
+        is_llama = config.family == "llama"
+        needed = () if is_llama else control_of(config.family, sound=config.audio is not None)
+        tokenizer = convert(path, ranks=ranks, needed=needed, general=is_llama)
+        check_tokenizer(tokenizer, vocab_size=config.text.vocab_size)
+        if is_llama:
+            source = read_source(path)
+            prompt, notes = prompt_spec(source, tokenizer.control, chosen=prompt_format)
+            files = source.files
+        else:
+            prompt, notes, files = _prompt_spec(path, config, tokenizer, prompt_format), (), ()
+        notes = (*config.notes, *tokenizer.notes, *notes)
+        return cls(Weights(checkpoint), config, recipe, tokenizer, prompt, files, notes)
 
     def write(self, folder: Path, n_weights: int, tell: Progress) -> dict[str, TensorRecord]:
         """Write every file but the manifest; returns what was done to each tensor."""
@@ -180,7 +200,7 @@ class _Export:
             text=self._text_spec(),
             vision=None if vision is None else _vision_spec(vision),
             audio=None if audio is None else AudioSpec(audio.n_mels, audio.n_frames, audio.tokens),
-            prompt=self._prompt_spec(),
+            prompt=self.prompt,
             memory=MemorySpec(
                 weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
                 cache_bytes_per_token=cache_bytes_per_token(
@@ -189,13 +209,6 @@ class _Export:
             ),
             files=files,
         )
-
-    def _prompt_spec(self) -> PromptSpec:
-        control, stop_ids = self.tokenizer.control, self.tokenizer.stop_ids
-        if self.config.family == "llama":
-            return PromptSpec("flash", None, control, stop_ids, (FLASH_STOP,))
-        form: Literal["yasa", "yasa-timed"] = "yasa-timed" if self.config.family == "siglip" else "yasa"
-        return PromptSpec(form, self._tools(), control, stop_ids, ())
 
     def _text_spec(self) -> TextSpec:
         text = self.config.text
@@ -223,24 +236,36 @@ class _Export:
             with paths[name].open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
             tell(Step("source", index + 1, len(paths)))
-        return Source(self.config.architecture, files, self.config.ignored, self.config.notes)
+        return Source(self.config.architecture, files, self.config.ignored, self.notes)
 
     def _sources(self) -> Mapping[str, Path]:
         """Where every file that was read is, by its name."""
         checkpoint = self.weights.checkpoint
         if checkpoint.parts:  # of a GGUF file: the rest was built from its metadata
             return checkpoint.parts
-        names = {*checkpoint.files, *self.tokenizer.files}
+        names = {*checkpoint.files, *self.tokenizer.files, *self.prompt_files}
         names |= {_TEMPLATE} if has_file(checkpoint.path, _TEMPLATE) else set()
         return {name: plain_file(checkpoint.path, name) for name in names}
 
-    def _tools(self) -> Literal["A", "B"]:
-        """The wording for tools that the checkpoint's template uses, looked up in its text; B if it has neither."""
-        folder = self.weights.checkpoint.path
-        if not has_file(folder, _TEMPLATE):
-            return "B"
-        template = read_bytes(folder, _TEMPLATE, max_bytes=_TEMPLATE_BYTES)
-        return "A" if _WORDING_A.encode() in template else "B"
+
+def _prompt_spec(path: Path, config: ModelConfig, tokenizer: TokenizerFiles, chosen: str | None) -> PromptSpec:
+    """The prompt of Reka's own families, which is not told from a template."""
+    if chosen is not None:
+        raise _no_choice(chosen, config.architecture)
+    form: Literal["yasa", "yasa-timed"] = "yasa-timed" if config.family == "siglip" else "yasa"
+    return PromptSpec(form, _tools(path), tokenizer.control, tokenizer.stop_ids, ())
+
+
+def _no_choice(chosen: str, found: str) -> UnsupportedError:
+    return UnsupportedError(f"--prompt-format {chosen}: only for Llama-format models, got {found}")
+
+
+def _tools(folder: Path) -> Literal["A", "B"]:
+    """The wording for tools that the checkpoint's template uses, looked up in its text; B if it has neither."""
+    if not has_file(folder, _TEMPLATE):
+        return "B"
+    template = read_bytes(folder, _TEMPLATE, max_bytes=_TEMPLATE_BYTES)
+    return "A" if _WORDING_A.encode() in template else "B"
 
 
 def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:

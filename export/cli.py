@@ -67,6 +67,9 @@ def export(
     mmproj: Annotated[
         Path | None, typer.Option("--mmproj", help="The projector file (.gguf) that belongs to a .gguf file.")
     ] = None,
+    prompt_format: Annotated[
+        str | None, typer.Option("--prompt-format", help="chatml or flash, whatever a Llama model's chat template is.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
     check("export", need="edge-export")  # not after an hour
@@ -76,7 +79,7 @@ def export(
     with PeakMemory() as memory, _Bars(memory) as bars:
         build(
             checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate, ranks=ranks,
-            mmproj=mmproj, progress=bars.step,
+            mmproj=mmproj, prompt_format=prompt_format, progress=bars.step,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)

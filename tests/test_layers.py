@@ -47,7 +47,8 @@ RANKS = {
 }
 DEVICE_FREE_OF = {"export", "gguf", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {
-    "edge.bundle.bundle", "edge.bundle.hub", "edge.bundle.manifest", "edge.errors", "edge.extras", "edge.version",
+    "edge.bundle.bundle", "edge.bundle.byte_level", "edge.bundle.hub", "edge.bundle.manifest", "edge.errors",
+    "edge.extras", "edge.version",
 }  # fmt: skip
 # What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {
@@ -57,6 +58,7 @@ MEASURING = {
     "export.certificate.speech",
     "export.texts.read",
     "export.texts.sequences",
+    "export.certificate.readable",
 }
 IMPORT_NAMES = {
     "huggingface-hub": "huggingface_hub",

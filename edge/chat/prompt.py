@@ -5,84 +5,27 @@ The prompt never exists as one string, so nothing a user writes can be taken for
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Literal
 
-from edge.arrays import F32, U8
 from edge.bundle.manifest import Manifest
+from edge.chat.chatml import lay_out_chatml
+from edge.chat.flash import lay_out_flash
+from edge.chat.turns import Call as Call
+from edge.chat.turns import DecodedAudio as DecodedAudio
+from edge.chat.turns import DecodedImage as DecodedImage
+from edge.chat.turns import DecodedVideo as DecodedVideo
+from edge.chat.turns import Part as Part
+from edge.chat.turns import Role as Role
+from edge.chat.turns import Tool as Tool
+from edge.chat.turns import Transcript as Transcript
+from edge.chat.turns import Turn as Turn
+from edge.chat.turns import late_system, system_texts
 from edge.engine.pieces import Audio, Control, Media, Piece, Text
-from edge.errors import BundleError, MediaError, ParameterError, UnsupportedError
-from edge.media.resized import Resized, size_of
+from edge.errors import BundleError, MediaError, UnsupportedError
+from edge.media.resized import size_of
 from edge.media.tiles import tile_count
 from edge.media.windows import token_count
-
-Role = Literal["user", "assistant", "system", "tool_output"]
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedImage:
-    """A decoded picture. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
-
-    rgb: U8 | Resized
-    digest: str
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedVideo:
-    """Frames of a video in order, and at which second each is shown (frame index / frames per second, rounded down)."""
-
-    frames: tuple[DecodedImage, ...]
-    seconds: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedAudio:
-    """A decoded sound. samples: (n,) float32, mono, 16 kHz; digest: `edge.engine.audio_tower.digest` of them."""
-
-    samples: F32
-    digest: str
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What a speech-to-text model heard in a piece of audio."""
-
-    text: str
-
-
-Part = str | DecodedImage | DecodedVideo | DecodedAudio | Transcript
-_KINDS: Mapping[type, str] = {DecodedImage: "image", DecodedVideo: "video", DecodedAudio: "audio"}
-
-
-@dataclass(frozen=True)
-class Call:
-    """A tool call that the assistant made earlier; text: what it wrote for arguments, where that is no JSON object."""
-
-    name: str
-    arguments: Mapping[str, object]
-    text: str | None = None
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A function on offer; parameters is its JSON schema. What is None is left out of its line."""
-
-    name: str
-    description: str | None
-    parameters: Mapping[str, object] | None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message: its parts in order, an assistant's calls, or (role tool_output) the results: texts, or parts."""
-
-    role: Role
-    parts: tuple[Part, ...] = ()
-    calls: tuple[Call, ...] = ()
-    results: tuple[str | tuple[Part, ...], ...] = ()
-
 
 # Our own words: here, and only here, the tool_call tags stand for control tokens.
 _BEFORE_TOOLS = {
@@ -98,7 +41,6 @@ _AFTER_TOOLS = {
     '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
 }
 _CALL_TAG = re.compile("(</?tool_call>)")
-_REASONING = re.compile(r"<reasoning>.*?(?:</reasoning>|\Z)\s*", re.DOTALL)
 
 
 def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] = ()) -> list[Piece]:
@@ -109,7 +51,9 @@ def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] =
     when the manifest lacks a control token. Source: model-family.md, 7.
     """
     if manifest.prompt.format == "flash":
-        return [Text(_flash_text(turns, manifest, tools))]
+        return [Text(lay_out_flash(turns, manifest, tools))]
+    if manifest.prompt.format == "chatml":
+        return lay_out_chatml(turns, manifest, tools)
     layout = _Layout(manifest)
     system, rest = (turns[0], turns[1:]) if turns and turns[0].role == "system" else (None, turns)
     if system is not None or tools:
@@ -210,7 +154,7 @@ class _Layout:
             after_text = isinstance(part, str)
 
     def system(self, turn: Turn | None, tools: Sequence[Tool]) -> None:
-        parts = _system_texts(turn)
+        parts = system_texts(turn)
         self.text("system: ")
         self.parts(parts)
         if tools:
@@ -227,7 +171,7 @@ class _Layout:
     def turn(self, turn: Turn) -> None:
         """Add a finished turn of the user's or the assistant's."""
         if turn.role == "system":
-            raise _late_system()
+            raise late_system()
         if turn.role == "user":
             self.text("human: ")
             self.parts(turn.parts)
@@ -265,51 +209,6 @@ class _Layout:
                 self.control(part)
             else:
                 self.text(part)
-
-
-def _flash_text(turns: Sequence[Turn], manifest: Manifest, tools: Sequence[Tool]) -> str:
-    """Lay out a conversation in the format of Reka Flash 3: one string, its separator plain text like all the rest."""
-    if tools or any(turn.calls or turn.results for turn in turns):
-        raise UnsupportedError(f"tools: {manifest.id} does not support tool calls; expected no tools, calls or results")
-    is_system = bool(turns) and turns[0].role == "system"
-    system = " ".join(_system_texts(turns[0])) if is_system else ""
-    rest = list(turns[1:] if is_system else turns)
-    if system and not (rest and rest[0].role == "user"):
-        rest.insert(0, Turn("user"))
-    said = []
-    for i, turn in enumerate(rest):
-        if turn.role == "system":
-            raise _late_system()
-        texts = _flash_texts(turn, manifest)
-        if turn.role == "user":
-            said.append("human: " + " ".join([system, *texts] if system and i == 0 else texts))
-            continue
-        is_open = i == len(rest) - 1
-        said.append("assistant: " + (" ".join(texts) if is_open else _REASONING.sub("", " ".join(texts))))
-    if not rest or rest[-1].role == "user":
-        said.append("assistant:")
-    return " <sep> ".join(said)
-
-
-def _flash_texts(turn: Turn, manifest: Manifest) -> list[str]:
-    texts = []
-    for part in turn.parts:
-        if not isinstance(part, str | Transcript):
-            raise MediaError(f"{_KINDS[type(part)]}: {manifest.id} accepts text only")
-        # Its vocabulary has no tokens for them: the same words, as text.
-        texts.append(part if isinstance(part, str) else f"<transcript>{part.text}</transcript>")
-    return texts
-
-
-def _system_texts(turn: Turn | None) -> list[str]:
-    parts = [part for part in turn.parts if isinstance(part, str)] if turn else []
-    if turn and len(parts) != len(turn.parts):
-        raise ParameterError("expected text only in a system message", field="messages")
-    return parts
-
-
-def _late_system() -> ParameterError:
-    return ParameterError("expected a system message only as the first message", field="messages")
 
 
 def _tool_line(tool: Tool) -> str:

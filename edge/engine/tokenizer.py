@@ -11,6 +11,7 @@ from types import MappingProxyType
 import tokenizers
 
 from edge.bundle.bundle import Bundle
+from edge.bundle.byte_level import BYTE_OF, RARE_BYTES, missing_bytes
 from edge.errors import BundleError, TextError
 
 FILE = "tokenizer.json"
@@ -27,11 +28,18 @@ _CANARIES = (
 class Tokenizer:
     """A byte-level BPE: text to ids, ids to bytes, control tokens by name.
 
-    `control` maps every control token's spelling to its id.
+    `control` maps every control token's spelling to its id; `missing`: the bytes that no token of text stands for.
     """
 
-    def __init__(self, encoder: tokenizers.Tokenizer, control: Mapping[str, int], pieces: tuple[bytes, ...]) -> None:
+    def __init__(
+        self,
+        encoder: tokenizers.Tokenizer,
+        control: Mapping[str, int],
+        pieces: tuple[bytes, ...],
+        missing: tuple[int, ...] = (),
+    ) -> None:
         self.control: Mapping[str, int] = MappingProxyType(dict(control))
+        self.missing = missing
         self._encoder = encoder
         self._control_ids = frozenset(control.values())
         self._pieces = pieces
@@ -59,21 +67,23 @@ class Tokenizer:
         vocab = _vocab(model, vocab_size, file)
         _check_control(_added(document, file), control, vocab, file)
         pieces = _token_bytes(vocab, control, vocab_size, file)
-        tokenizer = cls(_encoder(document, model, vocab, control, file), control, pieces)
+        tokenizer = cls(_encoder(document, model, vocab, control, file), control, pieces, missing_bytes(vocab))
         tokenizer._self_test(file)
         return tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Encode one run of text; its ids decode to exactly this text and none of them is a control id.
 
-        Raises: TextError for a lone surrogate or a text the tokenizer gives up on; BundleError when the tokenizer
-        loses text or emits a control id all the same.
+        Raises: TextError for a lone surrogate, a character that the vocabulary cannot write, or a text the tokenizer
+        gives up on; BundleError when the tokenizer loses text or emits a control id all the same.
         """
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
             code, index = ord(text[error.start]), error.start
             raise TextError(f"text: expected Unicode, got half a surrogate pair (U+{code:04X}) at {index}") from error
+        if any(byte in data for byte in self.missing):
+            raise self._unwritable(text)
         try:
             ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
         except BaseException as error:
@@ -107,6 +117,17 @@ class Tokenizer:
         """Return the text of a sequence of ids, U+FFFD for what is not UTF-8."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
+    def can_write(self, text: str) -> bool:
+        """Tell whether the vocabulary has every byte of a text."""
+        data = text.encode("utf-8", "replace")
+        return not any(byte in data for byte in self.missing)
+
+    def _unwritable(self, text: str) -> TextError:
+        """Return the error for a text with a character that no tokens write."""
+        index, char = next((i, char) for i, char in enumerate(text) if not self.can_write(char))
+        name = f"U+{ord(char):04X}"
+        return TextError(f"text: the model's vocabulary has no tokens for {name}, found at {index}: leave it out")
+
     def _self_test(self, file: str) -> None:
         """Encode every control string, alone and in company. Raises: BundleError."""
         texts = [*_CANARIES, "".join(self.control), " ".join(self.control)]
@@ -114,7 +135,7 @@ class Tokenizer:
             texts += [spelling, f" {spelling}", f"{spelling}{spelling}", f"a{spelling}b", f"\n\n{spelling}\n"]
         try:
             for text in texts:
-                self.encode(text)
+                self.encode("".join(filter(self.can_write, text)))
         except TextError as error:
             raise BundleError(f"{file}: the tokenizer fails on a plain text") from error
 
@@ -159,9 +180,10 @@ def _vocab(model: Mapping[str, object], vocab_size: int, file: str) -> dict[str,
         vocab[spelling] = token
     if len(set(vocab.values())) != len(vocab):
         raise BundleError(f"{file}: model.vocab: an id is given twice")
-    missing = sorted(byte for char, byte in _BYTE_OF.items() if char not in vocab)
+    missing = [byte for byte in missing_bytes(vocab) if byte not in RARE_BYTES]
     if missing:
-        raise BundleError(f"{file}: model.vocab: expected all 256 bytes, no token for byte {missing[0]}")
+        msg = f"expected all 256 bytes but those that no text needs, no token for byte {missing[0]}"
+        raise BundleError(f"{file}: model.vocab: {msg}")
     return vocab
 
 
@@ -200,7 +222,7 @@ def _token_bytes(vocab: Mapping[str, int], control: Mapping[str, int], size: int
     for spelling, token in vocab.items():
         if spelling not in control:
             try:
-                table[token] = bytes(map(_BYTE_OF.__getitem__, spelling))
+                table[token] = bytes(map(BYTE_OF.__getitem__, spelling))
             except KeyError as error:
                 raise BundleError(
                     f"{file}: model.vocab[{spelling!r:.100}]: not written in the byte alphabet"
@@ -231,7 +253,8 @@ def _encoder(
         "version": document.get("version"),
         "added_tokens": [],
         "pre_tokenizer": document.get("pre_tokenizer"),
-        "model": {**model, "vocab": plain, "merges": merges},
+        # What has no token is refused before it comes here: nothing may stand for it.
+        "model": {**model, "vocab": plain, "merges": merges, "unk_token": None},
     }
     try:
         encoder = tokenizers.Tokenizer.from_str(json.dumps(stripped))
@@ -254,13 +277,3 @@ def _is_theirs(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException" or (
         isinstance(error, Exception) and not isinstance(error, MemoryError)
     )
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return the byte-level alphabet: printable Latin-1 stands for itself, the other bytes for U+0100 and up."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()

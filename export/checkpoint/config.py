@@ -156,6 +156,8 @@ def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | 
     _refuse(top)
     if family not in _COMPOSED:
         _refuse_sound(top, shapes)
+        if family == "llama":
+            top.skip("eos_token_id")  # `export.checkpoint.prompt_format` reads it; in yasa models it is no end
         text = _text(top, top, family, shapes, notes)
         return ModelConfig(family, architecture, text, None, top.unread(), tuple(notes))
     text_fields, vision_fields = top.child("text_config"), top.child("vision_config")

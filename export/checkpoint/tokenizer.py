@@ -6,15 +6,18 @@ Source: model-family.md, 6.
 import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import tokenizers
 
+from edge.bundle.byte_level import RARE_BYTES, missing_bytes
+from edge.bundle.byte_level import byte_alphabet as byte_alphabet
 from export.checkpoint.config import Family
 from export.checkpoint.files import has_file, parse_object, read_bytes, read_json
 from export.checkpoint.ranks import load_ranks, merges_of
+from export.checkpoint.tokenizer_json import plainly_written
 from export.errors import TokenizerError
 
 TOKENIZER: Final = "tokenizer.json"
@@ -46,49 +49,70 @@ _REKA_SPECIALS: Mapping[str, int] = {
 # Long runs, and short ones with another end: those make a pattern with nested repeats run away.
 _PROBES: Final = (
     "a" * 4096, "1" * 4096, " " * 4096, "\r\n" * 512, "'s" * 512, "!?" * 512, "é😀\u200d漢" * 64, "\0\x7f\u0085",
-    *(char * 64 + end for char in string.printable for end in "a!"),
+    *(char * 64 + end for char in string.printable for end in "a!"), "".join(REQUIRED),
+    "".join(map(chr, range(1, 0x250))),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What goes into a bundle; control has every added token, ordered by id; files: what was read, for the manifest."""
+    """What goes into a bundle; control has every added token, ordered by id; files: what was read, for the manifest.
+
+    notes: what people should know of it.
+    """
 
     tokenizer_json: bytes
     control: Mapping[str, int]
     stop_ids: tuple[int, ...]
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def control_of(family: Family, *, sound: bool = False) -> tuple[str, ...]:
-    """The control tokens that a family's prompts are made of, sound: those around sounds too."""
+    """The control tokens that a family's prompts are made of, sound: those around sounds too.
+
+    Those of `llama` depend on the prompt format: `export.checkpoint.prompt_format`.
+    """
     if family == "llama":
-        return ("<|endoftext|>",)  # its prompt is plain text
+        return ("<|endoftext|>",)  # of Reka Flash, whose prompt is plain text
     return (*REQUIRED, "<audio>", "</audio>") if sound else REQUIRED
 
 
-def convert(checkpoint: Path, *, ranks: Path | None = None, needed: Sequence[str] = REQUIRED) -> TokenizerFiles:
+def convert(
+    checkpoint: Path, *, ranks: Path | None = None, needed: Sequence[str] = REQUIRED, general: bool = False
+) -> TokenizerFiles:
     """The tokenizer of a checkpoint folder.
 
     ranks: a .tiktoken file, for a checkpoint without a tokenizer.json, None: tiktoken's own cache; needed: the control
-    tokens it must have, those of STOP_TOKENS among them end an answer.
+    tokens it must have, those of STOP_TOKENS among them end an answer; general: it may be written in the ways of other
+    models than Reka's, and lack bytes that no text needs.
     Raises: TokenizerError if there is none, or it would change, lose or misread text; CheckpointError for bad files.
     """
     vocab_size = _vocab_size(checkpoint)
     if has_file(checkpoint, TOKENIZER):
         data = read_bytes(checkpoint, TOKENIZER, max_bytes=MAX_BYTES)
         files: tuple[str, ...] = (TOKENIZER,)
-        source = parse_object(data, name=TOKENIZER)
-        _check_structure(source)
-        protected = _protected(source)
-        data = data if protected is source else dump(protected)
     else:
         data, files = _from_tiktoken(checkpoint, ranks, vocab_size)
-        protected = parse_object(data, name=TOKENIZER)
+    found = of_json(data, vocab_size=vocab_size, needed=needed, general=general)
+    return replace(found, files=files)
+
+
+def of_json(data: bytes, *, vocab_size: int, needed: Sequence[str] = REQUIRED, general: bool = False) -> TokenizerFiles:
+    """The tokenizer of a tokenizer.json's bytes; the rest as in `convert`. Raises: TokenizerError, CheckpointError."""
+    source = parse_object(data, name=TOKENIZER)
+    plain = plainly_written(source) if general else source
+    _check_structure(plain)
+    missing = _missing(plain, general=general)
+    protected = _protected(plain)
+    written = data if protected is source else dump(protected)
     control = _control(protected, vocab_size, needed)
-    _check_behaviour(open_tokenizer(data), control)
+    probes = ["".join(char for char in text if not _needs(char, missing)) for text in _PROBES]
+    _check_behaviour(open_tokenizer(written), control, probes)
+    if plain is not source:
+        _check_same(open_tokenizer(data), open_tokenizer(written), probes)
     stop_ids = tuple(sorted(control[token] for token in STOP_TOKENS if token in needed))
-    return TokenizerFiles(data, control, stop_ids, files)
+    return TokenizerFiles(written, control, stop_ids, (TOKENIZER,), _notes(missing))
 
 
 def open_tokenizer(data: bytes) -> tokenizers.Tokenizer:
@@ -158,14 +182,6 @@ def control_tokens(n_mergeable: int, *, vocab_size: int, reka: Mapping[str, int]
     return dict(sorted((control | fillers).items(), key=lambda item: item[1]))
 
 
-def byte_alphabet() -> tuple[str, ...]:
-    """The printable character that stands for each of the 256 bytes, in byte order."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = (byte for byte in range(256) if byte not in printable)
-    shifted = {byte: 256 + index for index, byte in enumerate(others)}
-    return tuple(chr(shifted.get(byte, byte)) for byte in range(256))
-
-
 def dump(value: Mapping[str, object]) -> bytes:
     """JSON with one line and a newline at the end; the same value gives the same bytes."""
     return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
@@ -232,9 +248,28 @@ def _check_structure(source: Mapping[str, object]) -> None:
     levels = [step for step in _steps(source.get("pre_tokenizer")) if step.get("type") == "ByteLevel"]
     if len(levels) != 1 or levels[0].get("add_prefix_space", True):
         raise TokenizerError(f"{TOKENIZER}: pre_tokenizer: expected one ByteLevel without add_prefix_space")
-    missing = [byte for byte, char in enumerate(byte_alphabet()) if char not in model["vocab"]]
-    if missing:
-        raise TokenizerError(f"{TOKENIZER}: no token for the byte 0x{missing[0]:02x} and {len(missing) - 1} more")
+
+
+def _missing(source: Mapping[str, object], *, general: bool) -> tuple[int, ...]:
+    """The bytes without a token. Raises: TokenizerError for those that text needs; without general, for any."""
+    model = source["model"]
+    missing = missing_bytes(model["vocab"]) if isinstance(model, dict) else ()
+    needed = [byte for byte in missing if not general or byte not in RARE_BYTES]
+    if needed:
+        raise TokenizerError(f"{TOKENIZER}: no token for the byte 0x{needed[0]:02x} and {len(needed) - 1} more")
+    return missing
+
+
+def _needs(char: str, missing: Sequence[int]) -> bool:
+    return any(byte in missing for byte in char.encode())
+
+
+def _notes(missing: Sequence[int]) -> tuple[str, ...]:
+    """What is said of missing bytes: those that UTF-8 has."""
+    found = [f"0x{byte:02x}" for byte in missing if byte not in (0xC0, 0xC1) and byte < 0xF5]
+    if not found:
+        return ()
+    return (f"{TOKENIZER}: no tokens for the bytes {', '.join(found)}: a text with characters of them is refused",)
 
 
 def _steps(pre_tokenizer: object) -> Iterator[Mapping[str, object]]:
@@ -277,21 +312,33 @@ def _control(source: Mapping[str, object], vocab_size: int, needed: Sequence[str
     return dict(sorted(control.items(), key=lambda item: item[1]))
 
 
-def _check_behaviour(tokenizer: tokenizers.Tokenizer, control: Mapping[str, int]) -> None:
+def _check_behaviour(tokenizer: tokenizers.Tokenizer, control: Mapping[str, int], probes: Sequence[str]) -> None:
     """Ids are as declared, text survives the way there and back, and no text makes a control id."""
     for token, at in control.items():
         if tokenizer.token_to_id(token) != at:
             raise TokenizerError(f"{TOKENIZER}: {token[:40]!r} loads as {tokenizer.token_to_id(token)}, expected {at}")
     reserved = frozenset(control.values())
-    for text in (*_PROBES, "".join(REQUIRED), "".join(map(chr, range(1, 0x250)))):
-        try:
-            ids = tokenizer.encode(text, add_special_tokens=False).ids
-            back = tokenizer.decode(ids, skip_special_tokens=False)
-        except (KeyboardInterrupt, SystemExit, MemoryError):
-            raise
-        except BaseException as error:
-            raise TokenizerError(f"{TOKENIZER}: fails on {text[:20]!r}: {str(error)[:200]}") from error
-        if back != text:
+    for text in probes:
+        ids = _encoded(tokenizer, text)
+        if tokenizer.decode(ids, skip_special_tokens=False) != text:
             raise TokenizerError(f"{TOKENIZER}: {text[:20]!r} does not survive encoding and decoding")
         if not reserved.isdisjoint(ids):
             raise TokenizerError(f"{TOKENIZER}: {text[:20]!r} encodes to a control token")
+
+
+def _check_same(stored: tokenizers.Tokenizer, written: tokenizers.Tokenizer, probes: Sequence[str]) -> None:
+    """What was written anew makes the ids of what was stored."""
+    for text in probes:
+        if _encoded(stored, text) != _encoded(written, text):
+            raise TokenizerError(f"{TOKENIZER}: {text[:20]!r} becomes other tokens once it is written plainly")
+
+
+def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+    """The ids of a text. Raises: TokenizerError, also for the library's panics."""
+    try:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise TokenizerError(f"{TOKENIZER}: fails on {text[:20]!r}: {str(error)[:200]}") from error
+    return ids

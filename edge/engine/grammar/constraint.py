@@ -147,7 +147,8 @@ class Grammars:
                 self._ids = {data: token for token, data in enumerate(pieces) if data and token not in control}
                 special = sorted(control.union(self._end_ids))
                 over_tokens = vocabulary(pieces, special, self._end_ids, encode=self._tokenizer.encode)
-                bytes_alone = [bytes((byte,)) for byte in range(256)]
+                missing = self._tokenizer.missing  # what no token writes is in no ending either
+                bytes_alone = [b"" if byte in missing else bytes((byte,)) for byte in range(256)]
                 self._vocabularies = over_tokens, vocabulary([*bytes_alone, b"<end>"], [256], [256], encode=None)
             return self._vocabularies
 

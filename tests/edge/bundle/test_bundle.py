@@ -316,3 +316,32 @@ def test_control_tokens_are_needed_for_what_a_bundle_takes_alone() -> None:
         dump_manifest(replace(hearing, prompt=replace(plain.prompt, control=tools)))
     flash = PromptSpec("flash", None, {}, (30,), ("<sep>",))
     assert dump_manifest(replace(plain, family="llama", prompt=flash))
+
+
+def chatml(**changes: object) -> Manifest:
+    files = {name: entry for name, entry in manifest().files.items() if not name.startswith("vision")}
+    prompt = PromptSpec("chatml", None, {"<|im_start|>": 1, "<|im_end|>": 2}, (2,), ())
+    plain = replace(manifest(), family="llama", vision=None, files=files)
+    return replace(plain, prompt=replace(prompt, **changes))  # type: ignore[arg-type]
+
+
+def test_keys_with_a_default_may_be_missing_and_are_left_out() -> None:
+    plain, full = chatml(), chatml(system="Be kind.", start_ids=(3,))
+    assert b"start_ids" not in dump_manifest(plain) and b'"system"' not in dump_manifest(plain)
+    assert json.loads(dump_manifest(full))["prompt"]["start_ids"] == [3]
+    for each in (plain, full):
+        assert parse_manifest(dump_manifest(each), file="m") == each
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"control": {"<|im_start|>": 1}}, r"prompt\.control\.<\|im_end\|>"),
+        ({"start_ids": (32,)}, r"prompt\.start_ids: expected an id below the vocabulary of 32, got 32"),
+        ({"tools": "B"}, r"prompt\.tools: expected null for format 'chatml', got 'B'"),
+        ({"format": "flash", "system": "x"}, r"prompt\.system: expected no such key for format 'flash', got 'x'"),
+    ],
+)
+def test_a_chatml_prompt_is_checked(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        dump_manifest(chatml(**changes))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
+from edge.bundle.byte_level import byte_alphabet
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError, TextError
 
@@ -155,6 +156,39 @@ def test_lone_surrogate_is_a_clear_error(text: str, place: str) -> None:
     with pytest.raises(TextError, match="half a surrogate pair") as caught:
         tokenizer().encode(text)
     assert place in str(caught.value)
+
+
+RARE = (0x04, 0x06, 0x13, 0xC0, 0xF1, 0xF2, 0xFF)  # as SmolLM2's vocabulary lacks them
+
+
+def without_rare_bytes() -> Tokenizer:
+    alphabet = byte_alphabet()
+    return parse(changed(lambda d: [d["model"]["vocab"].pop(alphabet[byte]) for byte in RARE]), trained()[1])
+
+
+def test_a_vocabulary_may_lack_bytes_that_no_text_needs() -> None:
+    subject = without_rare_bytes()
+    assert subject.missing == RARE
+    assert subject.decode(subject.encode("Grüße 日本語 \U0001f642\n\t\x05")) == "Grüße 日本語 \U0001f642\n\t\x05"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a\x04b", "U\\+0004, found at 1"),
+        ("日本\x13", "U\\+0013, found at 2"),
+        ("x\U00040000", "U\\+40000, found at 1"),
+    ],
+)
+def test_text_that_needs_a_missing_byte_is_refused_by_name(text: str, found: str) -> None:
+    with pytest.raises(TextError, match=f"no tokens for {found}: leave it out"):
+        without_rare_bytes().encode(text)
+
+
+def test_the_unknown_token_stands_for_nothing() -> None:
+    """The library would write it for a missing byte, or drop the byte where there is none."""
+    text = changed(lambda d: d["model"].update(unk_token="<|endoftext|>"))
+    assert parse(text, trained()[1]).encode("abc") == tokenizer().encode("abc")
 
 
 def test_bytes_of_a_split_character_join_up() -> None:
