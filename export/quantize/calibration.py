@@ -46,7 +46,7 @@ class Calibration:
         self._text = text
         self._streams = [torch.from_numpy(prompt) for prompt in prompts]
         self._angles = reference.rotary_angles(text, max(map(len, prompts)))
-        self._unordered = None if head_order is None else torch.from_numpy(np.argsort(head_order))
+        self._unordered = None if head_order is None else _columns(text, np.argsort(head_order))
         self._layer, self._part = 0, "qkv"
         self._inputs = self._normed("text.layers.0.norm1.weight")
 
@@ -116,11 +116,13 @@ class Calibration:
 
     def _attended(self, rows: Tensor) -> Tensor:
         """Attention over one sequence. rows: (S, (heads + 2 kv heads) * head_dim) -> (S, heads * head_dim)"""
-        text = self._text
-        sizes = [count * text.head_dim for count in (text.n_heads, text.n_kv_heads, text.n_kv_heads)]
-        q, k, v = (reference.heads(part, text.head_dim) for part in torch.split(rows, sizes, -1))
         if self._unordered is not None:
-            q, k = q[..., self._unordered], k[..., self._unordered]
-        angles = self._angles[: len(rows)]
-        q, k = reference.rotate(q, angles, text), reference.rotate(k, angles, text)
-        return reference.causal_attention(q, k, v).transpose(0, 1).reshape(len(rows), -1)
+            rows = rows[:, self._unordered]
+        return reference.attended(rows, self._angles, self._text)
+
+
+def _columns(text: TextConfig, order: npt.NDArray[np.int64]) -> Tensor:
+    """Where each output of qkv is found when the heads of queries and keys are put into another order."""
+    columns = np.arange((text.n_heads + 2 * text.n_kv_heads) * text.head_dim).reshape(-1, text.head_dim)
+    columns[: -text.n_kv_heads] = columns[: -text.n_kv_heads, order]
+    return torch.from_numpy(columns.reshape(-1))

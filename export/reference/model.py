@@ -99,10 +99,8 @@ def _attention_step(weights: Weights, text: TextConfig, at: str, streams: list[T
     project = {part: _linear(weights, f"{at}.{part}") for part in ("q", "k", "v", "o")}
     for index, stream in enumerate(streams):
         x = rms_norm(stream, scale, text.norm_eps)
-        q, k, v = (heads(project[part](x), text.head_dim) for part in ("q", "k", "v"))  # (heads, S, head_dim)
-        q, k = rotate(q, angles[: len(x)], text), rotate(k, angles[: len(x)], text)
-        mixed = causal_attention(q, k, v)  # (heads, S, head_dim)
-        streams[index] = stream + project["o"](mixed.transpose(0, 1).reshape(len(x), -1))
+        rows = torch.cat([project[part](x) for part in ("q", "k", "v")], -1)
+        streams[index] = stream + project["o"](attended(rows, angles, text))
 
 
 def _mlp_step(weights: Weights, text: TextConfig, at: str, streams: list[Tensor]) -> None:
@@ -112,6 +110,17 @@ def _mlp_step(weights: Weights, text: TextConfig, at: str, streams: list[Tensor]
     for index, stream in enumerate(streams):
         x = rms_norm(stream, scale, text.norm_eps)
         streams[index] = stream + down(functional.silu(gate(x)) * up(x))
+
+
+def attended(rows: Tensor, angles: Tensor, text: TextConfig) -> Tensor:
+    """Attention over one sequence. rows: queries, keys, values (S, (heads + 2 kv heads) * head_dim).
+
+    Returns (S, heads * head_dim).
+    """
+    sizes = [count * text.head_dim for count in (text.n_heads, text.n_kv_heads, text.n_kv_heads)]
+    q, k, v = (heads(part, text.head_dim) for part in torch.split(rows, sizes, -1))  # (heads, S, head_dim)
+    q, k = rotate(q, angles[: len(rows)], text), rotate(k, angles[: len(rows)], text)
+    return causal_attention(q, k, v).transpose(0, 1).reshape(len(rows), -1)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
