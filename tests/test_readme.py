@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import edge.cli
+from scripts.tiny.test_set.answers import things
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -114,9 +115,6 @@ def test_the_lines_of_chat_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(ROOT / "models" / "sample.png", tmp_path / "frame.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
-    monkeypatch.syspath_prepend(ROOT / "scripts" / "tiny")
-    from answers import things
-
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(f"{code}\nclient.close()\n", "README.md", "exec"), {})

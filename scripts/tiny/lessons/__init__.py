@@ -1,0 +1,1 @@
+"""What is said about them, as batches of ids and of labels."""

@@ -1,0 +1,1 @@
+"""Images of coloured shapes to learn from."""

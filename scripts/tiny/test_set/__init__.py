@@ -1,0 +1,1 @@
+"""Test images that other code draws, and how answers are read."""

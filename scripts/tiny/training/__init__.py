@@ -1,0 +1,1 @@
+"""The model in PyTorch and the run that trains it."""
