@@ -66,6 +66,11 @@ def broken() -> list[tuple[Path, str]]:
     return _scan()[1]
 
 
+def misnamed() -> list[Path]:
+    """Return the folders whose bundle would be usable under another name: that of its id."""
+    return [path for path, _ in broken() if _id_in(path) not in (None, path.name)]
+
+
 def at(path: Path) -> Stored:
     """Return the bundle in a folder, wherever it lies. Raises: BundleError."""
     path = Path(path).expanduser().absolute()
@@ -95,9 +100,17 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
             if found is not None:
                 return found
         for path, reason in broken() if spelling == wanted else ():
-            if path.name == spelling:
+            if spelling in (path.name, _id_in(path)):
                 raise BundleError(reason)
     raise _unknown_speech(name, candidates) if kind == "speech" else _unknown(name, wanted, candidates)
+
+
+def _id_in(path: Path) -> str | None:
+    """Return the id of the bundle in a folder of another name, None where there is none that can be read."""
+    try:
+        return at(path).id
+    except BundleError:
+        return None
 
 
 def _followed(name: str, given: Mapping[str, str], *, ids: set[str]) -> str:
@@ -208,7 +221,8 @@ def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
         try:
             stored = Stored(path, at(path).manifest, embedded)
             if not embedded and stored.id != path.name:
-                raise BundleError(f"{path}: the manifest's id is {stored.id!r}, expected the folder's name")
+                way = f"rename the folder to {stored.id}"
+                raise BundleError(f"{path}: the manifest's id is {stored.id!r}, expected the folder's name: {way}")
             found.setdefault(stored.id, stored)
         except BundleError as error:
             bad.append((path, str(error)))

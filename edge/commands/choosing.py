@@ -8,6 +8,8 @@ from edge.bundle.manifest import Manifest
 from edge.commands.console import fail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge.bundle.store import Stored
 
 Ability = Literal["images", "audio", "boxes"]
@@ -26,7 +28,7 @@ def needed(kinds: Collection[str]) -> set[Ability]:
 
 
 def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
-    """Return the bundle to ask; one that is passed by is told on stderr.
+    """Return the bundle to ask; one that is passed by, or cannot be used, is told on stderr.
 
     name: id, alias or folder of a bundle, None for the first that has what is needed. Ends the command with what is
     lacking, and who has it. Raises: UnknownModelError, BundleError.
@@ -34,6 +36,8 @@ def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
     from edge.bundle import store
     from edge.models import find
 
+    if name is None:
+        tell_unusable()
     installed = store.bundles()
     if name is not None:
         stored = find(name, {})
@@ -51,6 +55,15 @@ def chosen(name: str | None, needs: Collection[Ability]) -> "Stored":
     if missing == ["boxes"]:
         return stored  # what it answers is shown, and that there is no box in it
     fail(why_not(stored, needs))
+
+
+def tell_unusable(*, used: "Path | None" = None) -> None:
+    """Say on stderr which folders of the models folder cannot be used, and why. used: one that is named by its path."""
+    from edge.bundle import store
+
+    for path, reason in store.broken():
+        if path != used:
+            print(f"edge: {path.name} cannot be used: {reason}", file=sys.stderr)
 
 
 def why_not(stored: "Stored", needs: Collection[Ability]) -> str:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge.bundle.manifest import Manifest
+from edge.commands.choosing import tell_unusable
 from edge.commands.console import AsJson
 from edge.errors import BundleError, UnknownModelError
 
@@ -45,8 +46,7 @@ def list_models(as_json: AsJson = False) -> None:
             aliases, megabytes = ", ".join(stored.manifest.aliases), f"{stored.n_bytes / 1e6:.1f}"
             table.add_row(stored.id + mark, aliases, stored.manifest.recipe.name, megabytes, takes, where)
         Console().print(table)
-    for path, reason in store.broken():
-        print(f"edge: {path.name} cannot be used: {reason}", file=sys.stderr)
+    tell_unusable()
 
 
 @models.command()

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edge.commands.choosing import tell_unusable
 from edge.commands.console import ModelName, Verify, fail
 from edge.extras import missing
 
@@ -95,11 +96,19 @@ def _tell(address: str, known_as: str) -> None:
 
 
 def _served(name: str | None, aliases: Mapping[str, str]) -> str:
-    """Return what the server answers with unless a request names another model."""
+    """Return what the server answers with unless a request names another model.
+
+    What cannot be used is said. Where it is all that was installed, and only its folder's name is wrong, nothing is
+    served: the included bundle would answer in its place.
+    """
     from edge.bundle import store
     from edge.models import find
 
-    stored = next(iter(store.bundles()), None) if name is None else find(name, aliases)
+    found, misnamed = store.bundles(), store.misnamed()
+    stored = next(iter(found), None) if name is None else find(name, aliases)
+    tell_unusable(used=None if stored is None else stored.path)
+    if name is None and misnamed and all(each.embedded for each in found):
+        fail(f"{misnamed[0].name} is the only bundle that was installed: see above; or name one with --model")
     return "no model is installed: edge models install DIR" if stored is None else f"model {stored.id}"
 
 

@@ -124,9 +124,8 @@ class Tokenizer:
 
     def _unwritable(self, text: str) -> TextError:
         """Return the error for a text with a character that no tokens write."""
-        index, char = next((i, char) for i, char in enumerate(text) if not self.can_write(char))
-        name = f"U+{ord(char):04X}"
-        return TextError(f"text: the model's vocabulary has no tokens for {name}, found at {index}: leave it out")
+        code = next(ord(char) for char in text if not self.can_write(char))
+        return TextError(f"text: the model's vocabulary has no tokens for U+{code:04X}: leave this character out")
 
     def _self_test(self, file: str) -> None:
         """Encode every control string, alone and in company. Raises: BundleError."""

@@ -398,7 +398,19 @@ def test_a_damaged_bundle_can_be_removed_and_installed_again(made: Path, folder:
 def test_a_renamed_bundle_is_named(made: Path, folder: Path) -> None:
     install(made)
     (folder / "reka-edge-2603").rename(folder / "other")
-    assert "expected the folder's name" in store.broken()[0][1]
+    assert "expected the folder's name: rename the folder to reka-edge-2603" in store.broken()[0][1]
+    assert store.misnamed() == [folder / "other"]
+    for name in ("other", "reka-edge-2603"):
+        with pytest.raises(BundleError, match="rename the folder to reka-edge-2603"):
+            store.named(name)
+    assert store.at(folder / "other").id == "reka-edge-2603"
+
+
+def test_a_damaged_bundle_is_not_a_renamed_one(made: Path, folder: Path) -> None:
+    stored = install(made)
+    (stored.path / MANIFEST).unlink()
+    assert [path for path, _ in store.broken()] == [stored.path]
+    assert store.misnamed() == []
 
 
 def test_a_changed_manifest_is_read_again(made: Path) -> None:

@@ -27,6 +27,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Stored]]:
     """What is installed by kind; companions are those of a bundle named listening."""
     there: dict[str, list[Stored]] = {"chat": [], "speech": []}
     monkeypatch.setattr(store, "bundles", lambda kind="chat": there[kind or "chat"])
+    monkeypatch.setattr(store, "broken", list)
     monkeypatch.setattr(store, "companion", lambda name: "whisper" if name == "listening" else None)
     return there
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -225,6 +226,26 @@ def test_a_foreign_graph_fails_verification(run: Run, tmp_path: Path, monkeypatc
     assert run("models", "verify", str(made)) == (1, "", f"edge: {made}/decoder.onnx: functions: expected none\n")
     status, _, err = run("models", "install", str(made))
     assert (status, err) == (1, f"edge: {made}/decoder.onnx: functions: expected none\n")
+
+
+def test_a_bundle_whose_folder_has_another_name_is_refused_with_the_way_out(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[str | None] = []
+    monkeypatch.setattr("edge.server.server.serve", lambda settings, **_: served.append(settings.model) or sys.exit(0))
+    monkeypatch.setattr("faulthandler.enable", lambda: None)
+    monkeypatch.setattr("edge.server.logs.log_to_stderr", lambda: None)
+    write_bundle(tmp_path / "models/copied", "reka-edge-2603")
+    said = "edge: copied cannot be used: .*expected the folder's name: rename the folder to reka-edge-2603\n"
+    status, _, err = run("serve")
+    assert (status, served) == (1, [])
+    assert re.fullmatch(f"{said}edge: copied is the only bundle that was installed: .*\n", err)
+    status, _, err = run("chat", "Hi")
+    assert status == 0 and re.match(said, err)
+    assert run("serve", "--model", str(tmp_path / "models/copied"))[2] == ""
+    write_bundle(tmp_path / "models/right", "right")
+    assert re.fullmatch(said, run("serve")[2])
+    assert served == [str(tmp_path / "models/copied"), None]
 
 
 def test_a_broken_bundle_is_listed_on_stderr(run: Run, tmp_path: Path) -> None:

@@ -174,14 +174,10 @@ def test_a_vocabulary_may_lack_bytes_that_no_text_needs() -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [
-        ("a\x04b", "U\\+0004, found at 1"),
-        ("日本\x13", "U\\+0013, found at 2"),
-        ("x\U00040000", "U\\+40000, found at 1"),
-    ],
+    [("a\x04b", "0004"), ("日本\x13", "0013"), ("x\U00040000", "40000")],
 )
 def test_text_that_needs_a_missing_byte_is_refused_by_name(text: str, found: str) -> None:
-    with pytest.raises(TextError, match=f"no tokens for {found}: leave it out"):
+    with pytest.raises(TextError, match=rf"no tokens for U\+{found}: leave this character out"):
         without_rare_bytes().encode(text)
 
 
