@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from edge.chat import Chat
 from edge.chat.attachments import Access, allowing, folder_of
@@ -22,32 +24,92 @@ from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnv
 
 Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
 ToolLike = Tool | Mapping[str, object]
+Fields = dict[str, object]
+Argument = Any  # of a method whose parameters another function has: there it has its type
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
 
 _PROVIDERS = ("CPUExecutionProvider",)
 _N_STARTERS = 2
 
 
-def _door(
-    model: str | Path | None,
-    aliases: Mapping[str, str] | None,
-    threads: int | None,
-    context: int | None,
-    providers: Sequence[str] | None,
-    files: bool | str | Path,
-    allow_media: Sequence[str],
-    limits: Limits | None,
-    speech: str | Path | None,
-    verify: bool,
-) -> Chat:
-    """Return what chat and models of one client share."""
-    if providers is not None and list(providers) != list(_PROVIDERS):
-        raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
-    models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, verify=verify)
-    limits = limits or Limits.of_this_machine()
-    return Chat(models, Access(folder_of(files), allowing(allow_media, limits), worker=Pool()), limits)
+def chat_request(
+    *,
+    messages: Sequence[MessageLike],
+    model: str,
+    frequency_penalty: float | None = None,
+    max_tokens: int | None = None,
+    presence_penalty: float | None = None,
+    seed: int | None = None,
+    stop: Sequence[str] | None = None,
+    temperature: float | None = None,
+    tool_choice: ToolChoice | None = None,
+    tools: Sequence[ToolLike] | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_search_engine: bool | None = None,
+    request_options: Options | None = None,
+) -> Fields:
+    """Return the request that the arguments of a `create` make, with the further fields of its request_options."""
+    body = {name: value for name, value in locals().items() if name != "request_options"}
+    further = request_options.get("additional_body_parameters") if isinstance(request_options, Mapping) else None
+    if isinstance(further, Mapping):
+        body.update({name: value for name, value in further.items() if value is not None})
+    return body
 
 
-class Reka:
+def _with_parameters_of(
+    pattern: Callable[P, Fields],
+) -> Callable[[Callable[Concatenate[S, ...], R]], Callable[Concatenate[S, P], R]]:
+    """Return a decorator for methods that hand all of their arguments to `pattern`.
+
+    The parameters are written once, in `pattern`; type checkers and inspect.signature see them on each method.
+    """
+
+    def decorate(method: Callable[Concatenate[S, ...], R]) -> Callable[Concatenate[S, P], R]:
+        own, shown = inspect.signature(method), inspect.signature(pattern).parameters.values()
+        method.__signature__ = own.replace(parameters=[own.parameters["self"], *shown])  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
+class _LocalClient:
+    """What both clients are: an engine's door, opened with arguments that are listed here alone."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        environment: RekaEnvironment = RekaEnvironment.DEFAULT,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        follow_redirects: bool | None = True,
+        httpx_client: object = None,
+        model: str | Path | None = None,
+        aliases: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        context: int | None = None,
+        providers: Sequence[str] | None = None,
+        files: bool | str | Path = True,
+        allow_media: Sequence[str] = (),
+        limits: Limits | None = None,
+        speech: str | Path | None = None,
+        verify: bool = False,
+    ) -> None:
+        if providers is not None and list(providers) != list(_PROVIDERS):
+            raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
+        engine = {"threads": threads, "context": context}
+        models = Models(model=model, aliases=aliases or {}, speech=speech, verify=verify, **engine)
+        limits = limits or Limits.of_this_machine()
+        self._door = Chat(models, Access(folder_of(files), allowing(allow_media, limits), worker=Pool()), limits)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._door.models})"
+
+
+class Reka(_LocalClient):
     """Chat on this device. The SDK's arguments are taken and ignored; the others are ours.
 
     model: id, alias or folder of a bundle (default: the one that `edge models default` names, else the first installed,
@@ -65,33 +127,15 @@ class Reka:
     Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str | None = None,
-        environment: RekaEnvironment = RekaEnvironment.DEFAULT,
-        api_key: str | None = None,
-        timeout: float | None = None,
-        follow_redirects: bool | None = True,
-        httpx_client: object = None,
-        model: str | Path | None = None,
-        aliases: Mapping[str, str] | None = None,
-        threads: int | None = None,
-        context: int | None = None,
-        providers: Sequence[str] | None = None,
-        files: bool | str | Path = True,
-        allow_media: Sequence[str] = (),
-        limits: Limits | None = None,
-        speech: str | Path | None = None,
-        verify: bool = False,
-    ) -> None:
-        door = _door(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
-        self._door = door
-        self.chat = ChatClient(door)
-        self.models = ModelsClient(door)
+    @functools.cached_property
+    def chat(self) -> "ChatClient":
+        """Conversations."""
+        return ChatClient(self._door)
 
-    def __repr__(self) -> str:
-        return f"Reka({self._door.models})"
+    @functools.cached_property
+    def models(self) -> "ModelsClient":
+        """The models that are loaded or installed."""
+        return ModelsClient(self._door)
 
     def close(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
@@ -106,7 +150,7 @@ class Reka:
         self.close()
 
 
-class AsyncReka:
+class AsyncReka(_LocalClient):
     """As `Reka`, with its arguments, for asyncio: nothing blocks the loop, and cancelling a task stops its generation.
 
         async with AsyncReka() as client:
@@ -115,39 +159,20 @@ class AsyncReka:
     Raises: as Reka.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str | None = None,
-        environment: RekaEnvironment = RekaEnvironment.DEFAULT,
-        api_key: str | None = None,
-        timeout: float | None = None,
-        follow_redirects: bool | None = True,
-        httpx_client: object = None,
-        model: str | Path | None = None,
-        aliases: Mapping[str, str] | None = None,
-        threads: int | None = None,
-        context: int | None = None,
-        providers: Sequence[str] | None = None,
-        files: bool | str | Path = True,
-        allow_media: Sequence[str] = (),
-        limits: Limits | None = None,
-        speech: str | Path | None = None,
-        verify: bool = False,
-    ) -> None:
-        door = _door(model, aliases, threads, context, providers, files, allow_media, limits, speech, verify)
-        self._door = door
-        self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
-        self.chat = AsyncChatClient(door, self._starters)
-        self.models = AsyncModelsClient(door)
+    @functools.cached_property
+    def chat(self) -> "AsyncChatClient":
+        """Conversations."""
+        return AsyncChatClient(self._door)
 
-    def __repr__(self) -> str:
-        return f"AsyncReka({self._door.models})"
+    @functools.cached_property
+    def models(self) -> "AsyncModelsClient":
+        """The models that are loaded or installed."""
+        return AsyncModelsClient(self._door)
 
     async def aclose(self) -> None:
         """Give the engine up; it is freed when no other client uses it."""
         await asyncio.to_thread(self._door.close)
-        self._starters.shutdown(wait=False)
+        self.chat.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,52 +189,19 @@ class ChatClient:
     def __init__(self, door: Chat) -> None:
         self._door = door
 
-    def create_stream(
-        self,
-        *,
-        messages: Sequence[MessageLike],
-        model: str,
-        frequency_penalty: float | None = None,
-        max_tokens: int | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
-        temperature: float | None = None,
-        tool_choice: ToolChoice | None = None,
-        tools: Sequence[ToolLike] | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        use_search_engine: bool | None = None,
-        request_options: Options | None = None,
-    ) -> Generator[ChunkChatResponse, None, None]:
+    @_with_parameters_of(chat_request)
+    def create_stream(self, **arguments: Argument) -> Generator[ChunkChatResponse, None, None]:
         """Yield the answer as it grows, each chunk with the whole text so far; closing it stops the generation.
 
         Nothing is checked or run before the first chunk. Raises: ApiError. Source: chat-interface.md, 1 and 2.
         """
-        body = _body(locals())
-        reply = self._door.start(self._door.read(body))
+        reply = self._door.start(self._door.read(chat_request(**arguments)))
         with contextlib.closing(reply.progress()) as arriving:
             for progress in arriving:
                 yield reply.chunk(progress)
 
-    def create(
-        self,
-        *,
-        messages: Sequence[MessageLike],
-        model: str,
-        frequency_penalty: float | None = None,
-        max_tokens: int | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
-        temperature: float | None = None,
-        tool_choice: ToolChoice | None = None,
-        tools: Sequence[ToolLike] | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        use_search_engine: bool | None = None,
-        request_options: Options | None = None,
-    ) -> ChatResponse:
+    @_with_parameters_of(chat_request)
+    def create(self, **arguments: Argument) -> ChatResponse:
         """Return the whole answer.
 
         messages: the conversation, its newest message last: `ChatMessage`s or dicts with `role` ("user", "assistant")
@@ -226,8 +218,7 @@ class ChatClient:
         supported or does not fit into the context; UnprocessableEntityError (422) for a field of the wrong type.
         Source: chat-interface.md, 1 and 2.
         """
-        body = _body(locals())
-        reply = self._door.start(self._door.read(body))
+        reply = self._door.start(self._door.read(chat_request(**arguments)))
         last = None
         for progress in reply.progress():
             last = progress
@@ -237,68 +228,38 @@ class ChatClient:
 class AsyncChatClient:
     """`client.chat` of `AsyncReka`."""
 
-    def __init__(self, door: Chat, starters: ThreadPoolExecutor) -> None:
+    def __init__(self, door: Chat) -> None:
         self._door = door
-        self._starters = starters
+        self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
-    async def create_stream(
-        self,
-        *,
-        messages: Sequence[MessageLike],
-        model: str,
-        frequency_penalty: float | None = None,
-        max_tokens: int | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
-        temperature: float | None = None,
-        tool_choice: ToolChoice | None = None,
-        tools: Sequence[ToolLike] | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        use_search_engine: bool | None = None,
-        request_options: Options | None = None,
-    ) -> AsyncGenerator[ChunkChatResponse, None]:
+    @_with_parameters_of(chat_request)
+    async def create_stream(self, **arguments: Argument) -> AsyncGenerator[ChunkChatResponse, None]:
         """Yield the answer as `ChatClient.create_stream` does; closing it or cancelling its task stops it."""
-        body = _body(locals())
-        reply = await self._start(body)
+        reply = await self._start(chat_request(**arguments))
         async with contextlib.aclosing(_arriving(reply)) as arriving:
             async for progress in arriving:
                 yield reply.chunk(progress)
 
-    async def create(
-        self,
-        *,
-        messages: Sequence[MessageLike],
-        model: str,
-        frequency_penalty: float | None = None,
-        max_tokens: int | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
-        temperature: float | None = None,
-        tool_choice: ToolChoice | None = None,
-        tools: Sequence[ToolLike] | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        use_search_engine: bool | None = None,
-        request_options: Options | None = None,
-    ) -> ChatResponse:
+    @_with_parameters_of(chat_request)
+    async def create(self, **arguments: Argument) -> ChatResponse:
         """Return the whole answer; cancelling the task stops the generation. Raises: as `ChatClient.create`."""
-        body = _body(locals())
-        reply = await self._start(body)
+        reply = await self._start(chat_request(**arguments))
         last = None
         async with contextlib.aclosing(_arriving(reply)) as arriving:
             async for progress in arriving:
                 last = progress
         return reply.response(_ended(last))
 
-    async def _start(self, body: Mapping[str, object]) -> Reply:
+    def close(self) -> None:
+        """Start no further replies."""
+        self._starters.shutdown(wait=False)
+
+    async def _start(self, request: Fields) -> Reply:
         """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
         given_up, access = threading.Event(), self._door.access.shared(None)
 
         def start() -> Reply:
-            return self._door.start(self._door.read(body), access=access, stopped=given_up.is_set)
+            return self._door.start(self._door.read(request), access=access, stopped=given_up.is_set)
 
         try:
             job = self._starters.submit(start)
@@ -338,16 +299,6 @@ class AsyncModelsClient:
 def _listed(door: Chat) -> list[Model]:
     with api_errors():
         return [Model(id=name) for name in door.models.ids()]
-
-
-def _body(arguments: Mapping[str, object]) -> dict[str, object]:
-    """Return the request that the arguments of a `create` make, with the further fields of its request_options."""
-    body = {name: value for name, value in arguments.items() if name not in ("self", "request_options")}
-    options = arguments["request_options"]
-    further = options.get("additional_body_parameters") if isinstance(options, Mapping) else None
-    if isinstance(further, Mapping):
-        body.update({name: value for name, value in further.items() if value is not None})
-    return body
 
 
 async def _arriving(reply: Reply) -> AsyncGenerator[Progress, None]:
