@@ -62,7 +62,7 @@ def build(packaged: Path, work: Path) -> Reference:
         return made
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     config = AutoConfig.from_pretrained(packaged.parent, gguf_file=packaged.name)
-    model = LlamaForCausalLM(config).to(torch.float32)  # type: ignore[no-untyped-call]
+    model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     model.load_state_dict(dequantized(packaged), strict=False)  # a tied head is no tensor of the file
     tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)  # type: ignore[no-untyped-call]
     for folder in (made.exact, made.noised):
