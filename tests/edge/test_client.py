@@ -64,7 +64,7 @@ def test_create_has_the_sdks_signature(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["create", "create_stream"])
 def test_an_argument_that_there_is_not_is_a_type_error(name: str) -> None:
-    with Reka() as client, pytest.raises(TypeError, match="temprature"):
+    with edge.Reka() as client, pytest.raises(TypeError, match="temprature"):
         list(getattr(client.chat, name)(model="reka-edge", messages=[], temprature=1.0))
 
 
