@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,8 +25,11 @@ from edge.bundle.manifest import (
     cache_bytes_per_token,
     dump_manifest,
 )
+from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError
+from export import calibrate as calibration
 from export import pack, speech
+from export.arrays import F32
 from export.certificate import certify
 from export.certificate.readable import check_tokenizer
 from export.checkpoint.checkpoint import Checkpoint
@@ -39,15 +42,20 @@ from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, c
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
 from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
-from export.errors import OutputError, UnsupportedError
+from export.errors import OutputError, RecipeError, UnsupportedError
 from export.graphs.audio import write_audio
+from export.graphs.rotary import head_order
 from export.graphs.siglip import write_siglip
 from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
 from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
 from export.memory import PeakMemory
-from export.plan import plan, scratch_bytes
-from export.recipe import Recipe, load
+from export.plan import Plan, layer_bytes, plan, scratch_bytes
+from export.quantize.calibration import Calibration
+from export.quantize.rotation import RotatedWeights
+from export.recipe import Recipe, dump, load
+from export.target import Target
+from export.texts.read import read, shipped_calibration
 
 MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
@@ -82,6 +90,9 @@ def build(
     ranks: Path | None = None,
     mmproj: Path | None = None,
     prompt_format: str | None = None,
+    calibrate: Path | Literal["off"] | None = None,
+    target: Target | None = None,
+    save_recipe: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
@@ -89,11 +100,21 @@ def build(
     checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless
     given (of a checkpoint in `runs/1b` and int4-mixed: 1b-int4-mixed); aliases: further names for it;
     ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
-    prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is.
+    prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is;
+    calibrate: a .jsonl file of texts in the place of the shipped ones, "off" to round to the nearest; target: what a
+    search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported.
     Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
     """
     out, tell = out.absolute(), progress or _silent
+    if save_recipe is not None and not save_recipe.absolute().parent.is_dir():
+        raise OutputError(f"{save_recipe}: its folder does not exist")
     chosen = load(recipe)
+    if target is not None:
+        chosen = replace(chosen, calibrate=True)
+    if calibrate == "off":
+        if target is not None:
+            raise RecipeError("a search for a size or a divergence needs calibration, got --calibrate off")
+        chosen = replace(chosen, calibrate=False, search=None)
     name = id if id is not None else _default_id(checkpoint, chosen.name)
     names = _names(name, aliases)
     with PeakMemory() as memory, pack.workspace(out) as work:
@@ -103,15 +124,17 @@ def build(
             level = None if certificate == "off" else certificate
             speech.write_bundle(
                 work, checkpoint, recipe=chosen, id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
-                report=lambda stage, done, total: tell(Step(stage, done, total)),
+                report=_steps(tell),
             )  # fmt: skip
             pack.publish(work)
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
-        planned = plan(export.config, export.recipe, tokenizer_bytes=len(export.tokenizer.tokenizer_json))
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
-        pack.check_space(work, planned.n_bytes + scratch)
-        tensors = export.write(work.bundle, planned.n_weights, tell)
+        pack.check_space(work, export.planned().n_bytes + scratch)
+        data = export.calibration_data(calibrate, tell) if export.recipe.calibrate else []
+        if data and (target is not None or export.recipe.search is not None):
+            export = export.searched(data, target, work.scratch, tell)
+        tensors = export.write(work.bundle, data, tell)
         manifest = export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell)
         try:
             (work.bundle / MANIFEST).write_bytes(dump_manifest(manifest))
@@ -120,9 +143,11 @@ def build(
             raise OutputError(f"what was written is not a bundle: {error}") from error
         if certificate != "off":
             request = certify.Request(work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj)
-            data = certify.run(request, lambda stage, done, total: tell(Step(stage, done, total)))
-            (work.bundle / CERTIFICATE).write_bytes(data)
+            measured = certify.run(request, _steps(tell))
+            (work.bundle / CERTIFICATE).write_bytes(measured)
         pack.publish(work)
+    if save_recipe is not None:
+        save_recipe.write_text(dump(export.recipe))
     return out
 
 
@@ -155,10 +180,36 @@ class _Export:
         else:
             prompt, notes, files = _prompt_spec(path, config, tokenizer, prompt_format), (), ()
         notes = (*config.notes, *tokenizer.notes, *notes)
-        return cls(Weights(checkpoint), config, recipe, tokenizer, prompt, files, notes)
+        weights = RotatedWeights(checkpoint) if recipe.rotate else Weights(checkpoint)
+        return cls(weights, config, recipe, tokenizer, prompt, files, notes)
 
-    def write(self, folder: Path, n_weights: int, tell: Progress) -> dict[str, TensorRecord]:
-        """Write every file but the manifest; returns what was done to each tensor."""
+    def planned(self) -> Plan:
+        """How much there is to write. Raises: RecipeError when the recipe leaves a tensor out."""
+        return plan(self.config, self.recipe, tokenizer_bytes=len(self.tokenizer.tokenizer_json))
+
+    def calibration_data(self, calibrate: Path | Literal["off"] | None, tell: Progress) -> list[F32]:
+        """The embeddings of calibration texts, the shipped ones unless others are given. Raises: ExportError."""
+        entries = read(calibrate if isinstance(calibrate, Path) else shipped_calibration())
+        draft = self._manifest("calibration", (), {}, {}, Source(self.config.architecture, {}, (), ()))
+        tokenizer = Tokenizer.parse(
+            self.tokenizer.tokenizer_json, control=self.prompt.control, vocab_size=self.config.text.vocab_size
+        )
+        return calibration.prompts(self.weights, draft, tokenizer, entries, _steps(tell))
+
+    def searched(self, data: list[F32], target: Target | None, scratch: Path, tell: Progress) -> "_Export":
+        """The export with a scheme for each of the decoder's layers. Raises: RecipeError when none keeps within."""
+        limit = None
+        if target is not None and target.n_bytes is not None:
+            limit = target.n_bytes - (self.planned().n_bytes - layer_bytes(self.config, self.recipe))
+        found = calibration.found_recipe(
+            self.recipe, self.weights, self.config.text, data, limit_bytes=limit,
+            limit_kl=target.kl if target else None, scratch=scratch, report=_steps(tell),
+        )  # fmt: skip
+        return replace(self, recipe=found)
+
+    def write(self, folder: Path, data: list[F32], tell: Progress) -> dict[str, TensorRecord]:
+        """Write every file but the manifest; returns what was done to each tensor. data: to calibrate with, if any."""
+        n_weights = self.planned().n_weights
         done = 0
 
         def advance(_path: str, count: int) -> None:
@@ -168,7 +219,8 @@ class _Export:
 
         text = self.config.text
         tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
-        tensors |= write_decoder(self.weights, text, self.recipe, folder, progress=advance)
+        correction = Calibration(self.weights, text, data, head_order=head_order(text)) if data else None
+        tensors |= write_decoder(self.weights, text, self.recipe, folder, correction=correction, progress=advance)
         if is_shared(text, self.recipe):
             tensors["decoder.head"] = tensors[PATH]
         if self.config.vision is not None:
@@ -188,6 +240,16 @@ class _Export:
         tell: Progress,
     ) -> Manifest:
         """Describe what was written."""
+        return self._manifest(name, aliases, tensors, files, self._source(tell))
+
+    def _manifest(
+        self,
+        name: str,
+        aliases: tuple[str, ...],
+        tensors: Mapping[str, TensorRecord],
+        files: Mapping[str, FileEntry],
+        source: Source,
+    ) -> Manifest:
         text, vision, audio = self.config.text, self.config.vision, self.config.audio
         return Manifest(
             format=FORMAT,
@@ -195,7 +257,7 @@ class _Export:
             aliases=aliases,
             family=self.config.family,
             min_runtime=MIN_RUNTIME,
-            source=self._source(tell),
+            source=source,
             recipe=RecipeRecord(self.recipe.name, tensors),
             text=self._text_spec(),
             vision=None if vision is None else _vision_spec(vision),
@@ -296,6 +358,10 @@ def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:
         if not _NAME.fullmatch(each):
             raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100")
     return tuple(sorted(set(aliases) - {name}))
+
+
+def _steps(tell: Progress) -> Callable[[str, int, int], None]:
+    return lambda stage, done, total: tell(Step(stage, done, total))
 
 
 def _silent(_step: Step) -> None:

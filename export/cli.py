@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import typer
 from rich.console import Console
@@ -25,6 +25,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 
 STAGES: Final[Mapping[str, str]] = {
     "tracing": "tracing the model",
+    "calibration images": "calibration: images",
+    "sensitivity": "calibration: what each layer's bits cost",
     "weights": "quantizing and writing",
     "source": "hashing the checkpoint",
     "answers": "certificate: the bundle answers",
@@ -55,7 +57,7 @@ def export(
         Path, typer.Argument(help="A checkpoint's folder (config.json, safetensors) or a .gguf file.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="fp32, int8, int4, int4-mixed, or a .toml file.")] = RECIPE,
+    recipe: Annotated[str, typer.Option("--recipe", help="int8, w8a8, int4-mixed, int4, fp32, a .toml file.")] = RECIPE,
     name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: FOLDER-RECIPE.")] = None,
     alias: Annotated[list[str] | None, typer.Option("--alias", help="A further model name. Repeatable.")] = None,
     certificate: Annotated[
@@ -70,22 +72,43 @@ def export(
     prompt_format: Annotated[
         str | None, typer.Option("--prompt-format", help="chatml or flash, whatever a Llama model's chat template is.")
     ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option("--calibrate", help="Texts (.jsonl) to calibrate with, or off.", metavar="FILE"),
+    ] = None,
+    target_size: Annotated[
+        str | None,
+        typer.Option("--target-size", help="Search the layers' bits for a bundle of at most this size, such as 4.5G."),
+    ] = None,
+    target_kl: Annotated[
+        float | None,
+        typer.Option("--target-kl", help="Search the layers' bits for at most this expected mean KL divergence."),
+    ] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option("--save-recipe", help="Write the recipe that was exported to this .toml file.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
     check("export", need="edge-export")  # not after an hour
     from export.build import build
+    from export.target import target
 
     started = time.monotonic()
     with PeakMemory() as memory, _Bars(memory) as bars:
         build(
             checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate, ranks=ranks,
-            mmproj=mmproj, prompt_format=prompt_format, progress=bars.step,
+            mmproj=mmproj, prompt_format=prompt_format, calibrate=_calibrate(calibrate),
+            target=target(target_size, target_kl), save_recipe=save_recipe, progress=bars.step,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)
     print(f"peak memory     {_mib(peak.anonymous)} own, {_mib(peak.resident)} with mapped files")
     if certificate != "off":
         _certificate(json.loads((out / CERTIFICATE).read_bytes()))
+
+
+def _calibrate(value: str | None) -> Path | Literal["off"] | None:
+    return "off" if value == "off" else None if value is None else Path(value)
 
 
 class _Bars:

@@ -8,7 +8,7 @@ from export.certificate.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
 from export.graphs.table import is_shared
-from export.quantize.blocks import format_of
+from export.quantize.blocks import format_of, stored_bytes
 from export.recipe import Recipe
 
 ALIGNMENT: Final = 4096  # of every large tensor in a data file
@@ -45,6 +45,16 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
     return Plan(n_weights, n_bytes)
 
 
+def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
+    """The bytes of the decoder's layers among those of a plan, in schemes that a search chooses from."""
+    total = 0
+    for role, shape in expected(config):
+        path = recipe_path(role)
+        if path is not None and path.startswith("decoder.layers."):
+            total += _tensor_bytes(shape[0], shape[1], recipe.scheme(path, n_layers=config.text.n_layers))
+    return total
+
+
 def scratch_bytes(text: TextConfig, level: Level) -> int:
     """What a certificate keeps on disk while it is made: the bundle's logits at every answered token."""
     return (POSITIONS[level] + SLOTS * MAX_ANSWER) * text.vocab_size * 4
@@ -71,8 +81,7 @@ def _tensor_bytes(rows: int, columns: int, scheme: str) -> int:
     form = format_of(scheme)
     if form is None:
         return rows * columns * 4
-    n_blocks = rows * form.blocks(columns)
-    return n_blocks * (form.block * form.bits // 8 + 2) + (-(-n_blocks * form.bits // 8) if form.zero_points else 0)
+    return stored_bytes((rows, columns), form)
 
 
 def _table_bytes(text: TextConfig) -> int:

@@ -2,10 +2,17 @@
 
 A TOML file with an ordered list of rules; of those that match a tensor, the last one counts:
 
+    calibrate = true                # optional: choose values of 4 and 8 bits by their effect on calibration data (GPTQ)
+    rotate = true                   # optional: rotate the residual stream, which spreads its outliers over all channels
+
     [[rules]]
     tensors = "decoder.layers.*"    # a pattern on the tensor's path: * is any text, dots included
     layers = "last-quarter"         # optional: only the last quarter of the layers, at least one
     scheme = "int4-block32"         # fp32, int8 (W8A8), int8-block32, int4-block32, -block64, both also with -zp; int4
+
+    [search]                        # optional: more bits where their lack costs most, measured on calibration data
+    bits_per_weight = 5.5           # of the decoder's layers together, scales and zero points included
+    schemes = ["int4-block32", "int8-block32"]
 
     [thresholds]                    # optional: what the certificate must reach
     max_mean_kl = 0.01
@@ -14,7 +21,7 @@ A TOML file with an ordered list of rules; of those that match a tensor, the las
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, get_args
@@ -24,7 +31,9 @@ from export.checkpoint.fields import finite
 from export.errors import RecipeError
 
 LAST_QUARTER: Final = "last-quarter"
+MAX_BITS: Final = 32
 _SCHEMES: Mapping[str, Scheme] = {scheme: scheme for scheme in get_args(Scheme)}
+SEARCHABLE: Final = tuple(scheme for scheme in _SCHEMES if "-block" in scheme)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PATTERN = re.compile(r"[a-z0-9_.*?]+")
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
@@ -58,12 +67,27 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Which schemes the decoder's layers may have, and the bits that a weight of them has on average at most."""
+
+    bits_per_weight: float
+    schemes: tuple[Scheme, ...]
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """How the tensors of a bundle are stored."""
+    """How the tensors of a bundle are stored.
+
+    calibrate: whether values are chosen by their effect on calibration data; rotate: whether the residual stream is
+    rotated; search: how schemes of the decoder's layers are found, None to leave them to the rules.
+    """
 
     name: str
     rules: tuple[Rule, ...]
     thresholds: Thresholds
+    calibrate: bool = False
+    rotate: bool = False
+    search: Search | None = None
 
     def scheme(self, path: str, *, n_layers: int) -> Scheme:
         """The scheme of one tensor.
@@ -77,6 +101,26 @@ class Recipe:
         if not matching:
             raise RecipeError(f"recipe {self.name}: no rule matches {path}")
         return matching[-1].scheme
+
+
+def with_schemes(recipe: Recipe, schemes: Mapping[str, Scheme]) -> Recipe:
+    """The recipe with a scheme for each of some tensors, in the place of a search. schemes: by path."""
+    found = tuple(Rule(path, scheme) for path, scheme in sorted(schemes.items()))
+    return replace(recipe, rules=(*recipe.rules, *found), search=None)
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as the TOML text that `load` reads."""
+    lines = [f"{key} = true" for key in ("calibrate", "rotate") if getattr(recipe, key)]
+    for rule in recipe.rules:
+        lines += ["", "[[rules]]", f'tensors = "{rule.tensors}"', f'scheme = "{rule.scheme}"']
+        lines += [f'layers = "{rule.layers}"'] if rule.layers else []
+    if recipe.search is not None:
+        schemes = ", ".join(f'"{scheme}"' for scheme in recipe.search.schemes)
+        lines += ["", "[search]", f"bits_per_weight = {recipe.search.bits_per_weight:g}", f"schemes = [{schemes}]"]
+    limits = {key: value for key, value in asdict(recipe.thresholds).items() if value is not None}
+    lines += ["", "[thresholds]", *(f"{key} = {value!r}" for key, value in limits.items())] if limits else []
+    return "\n".join(lines).lstrip() + "\n"
 
 
 def load(name_or_path: str) -> Recipe:
@@ -110,12 +154,19 @@ def parse(data: bytes, *, name: str) -> Recipe:
         raise RecipeError(f"{file}: not TOML: {error}") from error
     if not _NAME.fullmatch(name):
         raise RecipeError(f"{file}: name {name!r}, expected lower-case letters, digits, dots, dashes, underscores")
-    _only(table, {"rules", "thresholds"}, file)
+    _only(table, {"rules", "thresholds", "calibrate", "rotate", "search"}, file)
     rules = table.get("rules")
     if not isinstance(rules, list) or not rules:
         raise RecipeError(f"{file}: rules: expected one or more [[rules]]")
     parsed = tuple(_rule(rule, f"{file}: rules[{index}]") for index, rule in enumerate(rules))
-    return Recipe(name, parsed, _thresholds(table.get("thresholds", {}), f"{file}: thresholds"))
+    return Recipe(
+        name,
+        parsed,
+        _thresholds(table.get("thresholds", {}), f"{file}: thresholds"),
+        calibrate=_flag(table, "calibrate", file),
+        rotate=_flag(table, "rotate", file),
+        search=_search(table["search"], f"{file}: search") if "search" in table else None,
+    )
 
 
 def _read(path: Path) -> Recipe:
@@ -138,6 +189,25 @@ def _rule(rule: object, where: str) -> Rule:
     if layers not in (None, LAST_QUARTER):
         raise RecipeError(f"{where}.layers is {layers!r}: expected '{LAST_QUARTER}'")
     return Rule(tensors, _SCHEMES[scheme], layers)
+
+
+def _flag(table: Mapping[str, object], key: str, file: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise RecipeError(f"{file}: {key} is {str(value)[:60]}: expected true or false")
+    return value
+
+
+def _search(table: object, where: str) -> Search:
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: expected a table")
+    _only(table, {"bits_per_weight", "schemes"}, where)
+    bits, schemes = finite(table.get("bits_per_weight")), table.get("schemes")
+    if bits is None or not 0 < bits <= MAX_BITS:
+        raise RecipeError(f"{where}.bits_per_weight: expected a number above 0 and up to {MAX_BITS}")
+    if not isinstance(schemes, list) or len(schemes) < 2 or not all(scheme in SEARCHABLE for scheme in schemes):
+        raise RecipeError(f"{where}.schemes: expected two or more of {', '.join(SEARCHABLE)}")
+    return Search(bits, tuple(_SCHEMES[scheme] for scheme in schemes))
 
 
 def _thresholds(table: object, where: str) -> Thresholds:

@@ -30,11 +30,12 @@ EDGE_ROWS = (
 )
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
+    ("target",),
     ("checkpoint", "graph", "pack", "texts"),
     ("recipe", "reference"),
     ("quantize",),
     ("graphs",),
-    ("certificate",),
+    ("calibrate", "certificate"),
     ("plan", "speech"),
     ("build",),
     ("cli", "__init__"),
@@ -59,6 +60,8 @@ MEASURING = {
     "export.texts.read",
     "export.texts.sequences",
     "export.certificate.readable",
+    "export.calibrate",
+    "export.build",
 }
 IMPORT_NAMES = {
     "huggingface-hub": "huggingface_hub",

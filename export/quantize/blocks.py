@@ -98,6 +98,13 @@ def stored_scales(scales: F32) -> F16 | F32:
     return scales.astype(np.float16)
 
 
+def stored_bytes(shape: tuple[int, int], form: Format) -> int:
+    """The bytes of a matrix: values, float16 scales, zero points. shape: (rows, columns)."""
+    n_blocks = form.blocks(shape[1])
+    points = -(-n_blocks * form.bits // 8) if form.zero_points else 0
+    return shape[0] * (n_blocks * (form.block * form.bits // 8 + 2) + points)
+
+
 def matmul(graph: Graph, x: str, parts: Iterable[Blocks], form: Format, *, shape: tuple[int, int], name: str) -> str:
     """Add `x @ weight.T` for a weight that comes in quantized runs of rows; only its scales are held.
 

@@ -61,7 +61,7 @@ def sensitivities(
             streams = [layer.run(stream, angles)[0] for stream in streams]
         progress(n + 1, 2 * text.n_layers)
     gradients = _head_gradients(weights, text, streams)
-    found = []
+    found: list[Sensitivity] = []
     for n in reversed(range(text.n_layers)):
         with np.load(scratch / f"stream.{n}.npz") as kept:
             streams = [torch.from_numpy(kept[name]) for name in kept.files]

@@ -1,0 +1,118 @@
+"""Calibration data: texts as the embeddings that the decoder reads, and what is found with them."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge.bundle.manifest import Manifest, VisionSpec
+from edge.engine.layout import Positions
+from edge.engine.pieces import Media
+from edge.engine.tokenizer import Tokenizer
+from edge.media.tiles import tiles
+from export.arrays import F32
+from export.checkpoint.config import TextConfig
+from export.checkpoint.names import Weights
+from export.errors import CalibrationError
+from export.quantize import search
+from export.quantize.sensitivity import Sensitivity, sensitivities
+from export.recipe import Recipe, with_schemes
+from export.reference import model as reference
+from export.texts.read import Entry
+from export.texts.sequences import sequences
+
+WINDOW: Final = 512  # positions of a sequence at most
+STREAM_BYTES: Final = 128 << 20  # of the residual streams of all sequences: 8 192 positions of 4 096 channels
+SEARCH_POSITIONS: Final = 3072  # that sensitivity is measured on
+SEARCHED: Final = ("int4-block64", "int4-block32", "int8-block32")  # where a recipe names no schemes
+
+Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
+
+
+def prompts(
+    weights: Weights, manifest: Manifest, tokenizer: Tokenizer, entries: Iterable[Entry], report: Report
+) -> list[F32]:
+    """The embeddings (S, H) of each sequence, spread over the texts, as many as fit STREAM_BYTES.
+
+    manifest: its specs of prompt, text and vision are read. Raises: CalibrationError, TextsError, CheckpointError.
+    """
+    laid_out = [each.positions for each in sequences(entries, manifest=manifest, tokenizer=tokenizer, window=WINDOW)]
+    n_positions = STREAM_BYTES // (4 * manifest.text.hidden_size)
+    chosen = [laid_out[at] for at in _spread([len(each) for each in laid_out], n_positions)]
+    if not chosen:
+        raise CalibrationError("calibration: no text that this model can read, expected at least one")
+    images = _images(weights, manifest.vision, chosen, report)
+    order = sorted({key for positions in chosen for key in positions.keys if isinstance(key, int)})
+    table = dict(zip(order, reference.embeds(weights, order), strict=True))
+    return [np.stack([_row(key, table, images) for key in positions.keys]) for positions in chosen]
+
+
+def found_recipe(
+    recipe: Recipe,
+    weights: Weights,
+    text: TextConfig,
+    data: Sequence[F32],
+    *,
+    limit_bytes: float | None,
+    limit_kl: float | None,
+    scratch: Path,
+    report: Report,
+) -> Recipe:
+    """The recipe with a scheme for each layer, found by what rounding costs on some of the data.
+
+    limit_bytes: of the decoder's layers; limit_kl: of the expected divergence, in nats; the recipe's own bits where
+    neither is given. Raises: RecipeError when no choice keeps within a limit.
+    """
+    schemes = recipe.search.schemes if recipe.search else SEARCHED
+    some = [data[at] for at in _spread([len(each) for each in data], SEARCH_POSITIONS)]
+    layers = sensitivities(
+        weights, text, some, schemes=schemes, scratch=scratch,
+        progress=lambda done, total: report("sensitivity", done, total),
+    )  # fmt: skip
+    if limit_kl is not None:
+        return with_schemes(recipe, search.within_kl(layers, limit_kl))
+    limit = limit_bytes if limit_bytes is not None else _recipe_bytes(recipe, layers)
+    return with_schemes(recipe, search.within_bytes(layers, limit))
+
+
+def _recipe_bytes(recipe: Recipe, layers: Sequence[Sensitivity]) -> float:
+    if recipe.search is None:
+        raise CalibrationError(f"recipe {recipe.name}: expected a [search], a size or a divergence to search by")
+    return recipe.search.bits_per_weight / 8 * sum(rows * columns for rows, columns in (each.shape for each in layers))
+
+
+def _spread(lengths: Sequence[int], n_positions: int) -> list[int]:
+    """Which of some sequences to take: evenly spaced ones, of about n_positions together, at least one."""
+    share = min(1.0, n_positions / max(1, sum(lengths)))
+    taken = [at for at in range(len(lengths)) if int((at + 1) * share) > int(at * share)]
+    return taken or list(range(len(lengths)))[:1]
+
+
+def _images(
+    weights: Weights, vision: VisionSpec | None, chosen: Iterable[Positions], report: Report
+) -> Mapping[str, F32]:
+    """The float32 embeddings of every image, (tokens, H) by digest."""
+    if vision is None:
+        return {}
+    found: dict[str, Media] = {}
+    for positions in chosen:
+        found |= {media.digest: media for media in positions.media(0, len(positions)) if isinstance(media, Media)}
+    embeddings = {}
+    for index, (digest, media) in enumerate(found.items()):
+        if not isinstance(media.rgb, np.ndarray):
+            raise CalibrationError("calibration: expected images, got a video")
+        rows = reference.tile_embeds(weights, weights.checkpoint.config, tiles(media.rgb, vision))
+        embeddings[digest] = np.concatenate(list(rows))
+        report("calibration images", index + 1, len(found))
+    return embeddings
+
+
+def _row(key: Hashable, table: Mapping[int, F32], images: Mapping[str, F32]) -> F32:
+    """The row of a token's id, or of an image's (digest, row)."""
+    if isinstance(key, int):
+        return table[key]
+    if isinstance(key, tuple):
+        row: F32 = images[key[0]][key[1]]
+        return row
+    raise TypeError(f"expected an id, or an image's digest and row, got {key!r}")
