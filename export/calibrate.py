@@ -24,6 +24,7 @@ from export.texts.sequences import sequences
 
 WINDOW: Final = 512  # positions of a sequence at most
 STREAM_BYTES: Final = 128 << 20  # of the residual streams of all sequences: 8 192 positions of 4 096 channels
+MAX_POSITIONS: Final = 1 << 15  # of all sequences, for small models
 SEARCH_POSITIONS: Final = 3072  # that sensitivity is measured on
 SEARCHED: Final = ("int4-block64", "int4-block32", "int8-block32")  # where a recipe names no schemes
 
@@ -33,12 +34,12 @@ Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 def prompts(
     weights: Weights, manifest: Manifest, tokenizer: Tokenizer, entries: Iterable[Entry], report: Report
 ) -> list[F32]:
-    """The embeddings (S, H) of each sequence, spread over the texts, as many as fit STREAM_BYTES.
+    """The embeddings (S, H) of each sequence, spread over the texts: about MAX_POSITIONS, or what fits STREAM_BYTES.
 
     manifest: its specs of prompt, text and vision are read. Raises: CalibrationError, TextsError, CheckpointError.
     """
     laid_out = [each.positions for each in sequences(entries, manifest=manifest, tokenizer=tokenizer, window=WINDOW)]
-    n_positions = STREAM_BYTES // (4 * manifest.text.hidden_size)
+    n_positions = min(MAX_POSITIONS, STREAM_BYTES // (4 * manifest.text.hidden_size))
     chosen = [laid_out[at] for at in _spread([len(each) for each in laid_out], n_positions)]
     if not chosen:
         raise CalibrationError("calibration: no text that this model can read, expected at least one")

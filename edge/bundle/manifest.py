@@ -14,7 +14,7 @@ from edge.version import RUNTIME_VERSION
 FORMAT = 1
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
-TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale, where it is stored in blocks
+TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale
 
 PromptFormat = Literal["yasa", "yasa-timed", "flash", "chatml"]
 
@@ -42,11 +42,10 @@ class Source:
 
 
 TableScheme = Literal["fp32", "int8", "int8-block32"]
-# int8: a scale a row, of activations, too. int4: blocks of 128. intB-blockN: blocks of N inputs; -zp: with zero points.
+# int8: a scale a row, of activations, too. int4: blocks of 128. int4-blockN: of N inputs; -zp: with zero points.
 Scheme = Literal[
-    "fp32", "int8", "int4",
-    "int8-block32", "int4-block32", "int4-block32-zp", "int4-block64", "int4-block64-zp",
-]  # fmt: skip
+    "fp32", "int8", "int4", "int8-block32", "int4-block32", "int4-block32-zp", "int4-block64", "int4-block64-zp"
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class RecipeRecord:
 
     @property
     def in_blocks(self) -> bool:
-        """Whether any tensor is multiplied in blocks, whose kernels take rows in pairs."""
+        """Whether any tensor is multiplied in blocks."""
         return any(record.scheme not in ("fp32", "int8") for record in self.tensors.values())
 
 
@@ -395,10 +394,8 @@ def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
 def _table_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the embedding table's size."""
     text = manifest.text
-    blocks = -(-text.hidden_size // TABLE_BLOCK)
-    row_bytes = {
-        "fp32": text.hidden_size * 4, "int8": text.hidden_size + 4, "int8-block32": blocks * (TABLE_BLOCK + 2),
-    }[text.embedding]  # fmt: skip
+    in_blocks = -(-text.hidden_size // TABLE_BLOCK) * (TABLE_BLOCK + 2)
+    row_bytes = {"fp32": 4 * text.hidden_size, "int8": text.hidden_size + 4}.get(text.embedding, in_blocks)
     table = manifest.files.get("embedding.bin")
     if table is not None and table.bytes != text.vocab_size * row_bytes:
         yield "files.embedding.bin", f"{text.vocab_size * row_bytes} bytes from the text shape, got {table.bytes}"

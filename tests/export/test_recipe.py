@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export.errors import RecipeError
-from export.recipe import Rule, Thresholds, load, parse, shipped_folder
+from export.recipe import Rule, Thresholds, dump, load, parse, shipped_folder, with_schemes
 
 LAYER = ("qkv", "o", "gate_up", "down")
 VISION = ("vision.stages.0.blocks.0.pwconv1", "vision.stages.3.blocks.2.pwconv2", "projection.0", "projection.2")
@@ -25,25 +25,60 @@ def others(name: str) -> list[str]:
     return [load(name).scheme(path, n_layers=4) for path in ("decoder.embed", "decoder.head", *VISION)]
 
 
-def test_four_recipes_are_shipped() -> None:
-    assert sorted(path.stem for path in shipped_folder().iterdir()) == ["fp32", "int4", "int4-mixed", "int8"]
+B8, B4 = "int8-block32", "int4-block32"
 
 
-@pytest.mark.parametrize("name", ["fp32", "int8"])
-def test_fp32_and_int8_are_the_same_everywhere(name: str) -> None:
-    assert decoder(name, 5) == [{name}] * 5
-    assert set(others(name)) == {name}
+def test_five_recipes_are_shipped() -> None:
+    names = sorted(path.stem for path in shipped_folder().iterdir())
+    assert names == ["fp32", "int4", "int4-mixed", "int8", "w8a8"]
+    assert [load(name).rotate for name in names] == [False, False, False, False, True]
+    assert [load(name).calibrate for name in names] == [False, True, True, False, False]
 
 
-def test_int4_keeps_vision_and_table_in_8_bits() -> None:
-    assert decoder("int4", 5) == [{"int4"}] * 5
-    assert others("int4") == ["int8", "int4", "int8", "int8", "int8", "int8"]
+@pytest.mark.parametrize(("name", "scheme"), [("fp32", "fp32"), ("w8a8", "int8")])
+def test_fp32_and_w8a8_are_the_same_everywhere(name: str, scheme: str) -> None:
+    assert decoder(name, 5) == [{scheme}] * 5
+    assert set(others(name)) == {scheme}
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("int8", B8), ("int4", B4)])
+def test_decoder_is_in_blocks_and_towers_are_w8a8(name: str, scheme: str) -> None:
+    assert decoder(name, 5) == [{scheme}] * 5
+    assert others(name) == [B8, B8, "int8", "int8", "int8", "int8"]
 
 
 @pytest.mark.parametrize(("n_layers", "n_int8"), [(1, 1), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (16, 4), (32, 8)])
 def test_int4_mixed_has_8_bits_in_the_last_quarter_and_the_head(n_layers: int, n_int8: int) -> None:
-    assert decoder("int4-mixed", n_layers) == [{"int4"}] * (n_layers - n_int8) + [{"int8"}] * n_int8
-    assert set(others("int4-mixed")) == {"int8"}
+    assert decoder("int4-mixed", n_layers) == [{B4}] * (n_layers - n_int8) + [{B8}] * n_int8
+    assert others("int4-mixed") == [B8, B8, "int8", "int8", "int8", "int8"]
+
+
+@pytest.mark.parametrize("name", ["fp32", "int4", "int4-mixed", "int8", "w8a8"])
+def test_recipe_survives_being_written(name: str) -> None:
+    assert parse(dump(load(name)).encode(), name=name) == load(name)
+
+
+def test_found_schemes_come_last_and_end_the_search() -> None:
+    found = with_schemes(load("int4-mixed"), {"decoder.layers.1.o": B8, "decoder.layers.0.o": "int4-block64"})
+    assert found.search is None
+    assert [found.scheme(f"decoder.layers.{n}.o", n_layers=8) for n in range(3)] == ["int4-block64", B8, B4]
+    assert parse(dump(found).encode(), name=found.name) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rotate = 1\n", "rotate is 1: expected true or false"),
+        ("search = 1\n", "search: expected a table"),
+        ("search = {bits_per_weight = 0, schemes = []}\n", "bits_per_weight: expected a number above 0"),
+        ('search = {bits_per_weight = 5, schemes = ["int8"]}\n', "schemes: expected two or more of int8-block32"),
+        ('search = {bits_per_weight = 5, schemes = ["int8", "int4"]}\n', "schemes: expected two or more of"),
+        ("search = {bits = 5}\n", "unknown key 'bits'"),
+    ],
+)
+def test_wrong_search_or_flag_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        parse((text + '[[rules]]\ntensors = "*"\nscheme = "int8"\n').encode(), name="mine")
 
 
 def test_the_last_rule_that_matches_counts(tmp_path: Path) -> None:
@@ -84,7 +119,7 @@ RULE = '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
         ("rules = [1]", r"rules\[0\]: expected a table"),
         ("nonsense", "not TOML"),
         (RULE + "name = 'x'", r"rules\[0\]: unknown key 'name'"),
-        ("name = 'x'\n" + RULE, "unknown key 'name', expected rules, thresholds"),
+        ("name = 'x'\n" + RULE, "unknown key 'name', expected calibrate, rotate, rules, search, thresholds"),
         ('[[rules]]\nscheme = "int8"', r"rules\[0\]\.tensors is None"),
         ('[[rules]]\ntensors = "[a]"\nscheme = "int8"', r"tensors is '\[a\]'"),
         ('[[rules]]\ntensors = "*"', "scheme is None: expected one of fp32, int8, int4"),
@@ -110,7 +145,7 @@ def test_a_recipe_that_is_no_utf_8_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["int9", "", "../int8", "INT8", "int8.json", "a/b"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(RecipeError, match="expected one of fp32, int4, int4-mixed, int8, or the path"):
+    with pytest.raises(RecipeError, match="expected one of fp32, int4, int4-mixed, int8, w8a8, or the path"):
         load(name)
 
 

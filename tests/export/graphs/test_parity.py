@@ -20,6 +20,7 @@ from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
 from edge.media.image import digest
 from edge.media.tiles import tiles
+from export.build import build
 from export.certificate.answers import Answer, Transcript, answer_all, file_rows
 from export.certificate.prompts import Question
 from export.checkpoint.checkpoint import Checkpoint
@@ -178,6 +179,26 @@ def test_greedy_answers_are_those_of_transformers(
         n_ties, n_tokens = n_ties + int(ties.sum()), n_tokens + len(ties)
     assert max(len(answer.ids) for answer in transcript.answers) == 64
     assert n_ties <= n_tokens // 50, f"{n_ties} of {n_tokens} are ties"
+
+
+@pytest.mark.parametrize("form", ["split", "biases", "tied", "fused", "neox", "text-half-rotary"])
+def test_rotated_stream_gives_the_same_logits(form: str, checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
+    recipe = tmp_path / "rotated.toml"
+    recipe.write_text('rotate = true\n[[rules]]\ntensors = "*"\nscheme = "fp32"\n')
+    shape = FORMS[form]
+    checkpoint = checkpoint_of(shape)
+    plain = checkpoint_of(replace(shape, form="split", prefix=TINY.prefix)) if shape.form != "split" else checkpoint
+    model = Torch(plain, TINY if shape.form != "split" else shape)
+    path = build(checkpoint, tmp_path / "bundle", recipe=str(recipe), certificate="off")
+    bundle, transcript, rows = transcribe(path, shape, tmp_path)
+    images = embeds_of(model, bundle, transcript)
+    for key, expected in images.items():  # in another basis, but as long
+        assert np.abs(transcript.embeds[key] - expected.numpy()).max() > 0.01
+        lengths = np.linalg.norm(transcript.embeds[key], axis=1), np.linalg.norm(expected.numpy(), axis=1)
+        np.testing.assert_allclose(*lengths, rtol=1e-4)
+    for answer, found in split(transcript, rows):
+        read = rows_of(model, [*answer.prompt.keys, *answer.ids[:-1]], images)
+        np.testing.assert_allclose(found, model.logits(read)[len(answer.prompt) - 1 :], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("form", ["split", "text-quarter-rotary"])
