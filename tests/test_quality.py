@@ -215,8 +215,15 @@ def contestant(side: str, name: str, kl_mean: float, size: int) -> dict[str, Any
 def measurement() -> dict[str, Any]:
     common = {"date": "2026-01-02T03:04:05+00:00", "commit": "abc", "cpu": "A CPU", "threads": 2, "load": 0.1}
     common |= {"rounds": 5, "versions": {"llama_cpp": "llama-cpp-python 1", "onnxruntime": "1.32.0"}}
-    model = {"model": "A model", "seed": 1, "weights": 1_000_000, "perplexity": 13.1, "exact_perplexity": 13.0}
-    text = {"positions": 20_480, "windows": {"text": 30, "chat": 10}, "files": ["a.jsonl"]}
+    model = {
+        "model": "A model",
+        "seed": 1,
+        "sha256": "0a",
+        "weights": 1_000_000,
+        "perplexity": 13.1,
+        "exact_perplexity": 13.0,
+    }
+    text = {"positions": 20_480, "windows": {"text": 30, "chat": 10}, "files": ["a.jsonl"], "sha256": ["0b"]}
     pair = [contestant("edge", "int8", 0.0050, 1_062_500), contestant("llama.cpp", "Q8_0", 0.0040, 1_000_000)]
     fast = [
         {"side": side, "name": name, "figures": {"prefill_tokens_per_s": read, "decode_tokens_per_s": step}}
@@ -252,6 +259,19 @@ def test_the_page_that_is_kept_is_made_from_the_record_that_is_kept() -> None:
     if kept:
         assert (record.FOLDER / "quality.md").read_text("utf-8") == record.page(kept)
         assert (record.FOLDER / "quality.svg").read_text("utf-8") == record.plot(kept[record.PLOTTED])
+
+
+def test_a_measurement_is_merged_with_what_another_has_of_the_same_text() -> None:
+    before, now = measurement()["quality of recipes"], measurement()["quality of recipes"]
+    now["contestants"] = [contestant("edge", "int4", 0.2, 900_000), contestant("edge", "int8", 0.0044, 1_060_000)]
+    rows = record.merged(before, now)["contestants"]
+    assert [(row["name"], row["figures"]["kl_mean"]) for row in rows] == [
+        ("int8", 0.0044), ("int4", 0.2), ("Q8_0", 0.0040),
+    ]  # fmt: skip
+    assert record.merged(None, now) == now
+    now["text"] = {**now["text"], "sha256": ["other"]}
+    with pytest.raises(SystemExit, match=r"text\.sha256"):
+        record.merged(before, now)
 
 
 def test_a_plot_places_points_on_a_logarithmic_axis() -> None:

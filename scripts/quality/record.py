@@ -32,6 +32,22 @@ def write(record: Mapping[str, Any], folder: Path = FOLDER) -> None:
         (folder / "quality.svg").write_text(plot(record[PLOTTED]), "utf-8")
 
 
+def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Record:
+    """A measurement with the contestants that an earlier one has besides; both of the same weights and text.
+
+    Quality does not depend on when it is measured. Raises: SystemExit where weights or text differ.
+    """
+    if before is None:
+        return dict(now)
+    for part, key in (("reference", "sha256"), ("reference", "seed"), ("text", "sha256"), ("text", "positions")):
+        if before[part][key] != now[part][key]:
+            raise SystemExit(f"--merge: {part}.{key} was {before[part][key]}, is {now[part][key]}: measure all again")
+    names = {(row["side"], row["name"]) for row in now["contestants"]}
+    others = [row for row in before["contestants"] if (row["side"], row["name"]) not in names]
+    rows = sorted([*now["contestants"], *others], key=lambda row: (row["side"], -row["bytes"]))
+    return {**now, "contestants": rows}
+
+
 def page(record: Mapping[str, Any]) -> str:
     """The page: what was measured, the tables, and what counts as a byte."""
     parts = [

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--export-option", action="append", default=[], help="for edge-export; repeatable")
     made.add_argument("--keep", action="store_true", help="use the exports of an earlier run where they are there")
     made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    made.add_argument("--merge", action="store_true", help="keep what the record has of others, of the same text")
     made.add_argument("--levers", action="store_true", help="one scheme for every layer in place of --recipes")
     made.add_argument("--speed", action="store_true", help="measure speed instead of quality, on an idle machine")
     made.add_argument("--shape", choices=("smollm2", "1b"), default="smollm2", help="of what --speed is measured")
@@ -103,7 +104,7 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
     step_windows = windows.ids[:STEP_WINDOWS]
     rows = []
     for each, model, divergence in zip(everyone, models, measured, strict=True):
-        row = each.described() | {"figures": asdict(divergence.figures())}
+        row = each.described() | {"figures": asdict(divergence.figures()), "commit": results.this_commit()}
         if isinstance(model, bundles.OurBundle):
             say(f"{each.name}: single steps")
             row["prefill_against_decode"] = steps_against_prefill(model, step_windows)
@@ -234,6 +235,8 @@ def main() -> None:
             changed = {f"speed of {what}, {name}": measure_speed(arguments)}
         else:
             changed = {f"quality of {what}": measure_quality(arguments)}
+            if arguments.merge:
+                changed = {name: record.merged(record.read().get(name), found) for name, found in changed.items()}
     except (EdgeError, ExportError) as error:
         raise SystemExit(f"scripts/bench quality: {error}") from error
     print(record.page(changed))
