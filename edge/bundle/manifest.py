@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.bundle.prompt_spec import PromptSpec as PromptSpec
+from edge.bundle.prompt_spec import prompt_problems
 from edge.bundle.strict_json import load, plain, read
 from edge.errors import BundleError
 from edge.version import RUNTIME_VERSION
@@ -15,8 +17,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
 TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale
-
-PromptFormat = Literal["yasa", "yasa-timed", "flash", "chatml"]
 
 _MAX_DIMENSION = 1 << 24
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -111,23 +111,6 @@ class AudioSpec:
     n_mels: int
     window_frames: int
     tokens_per_window: int
-
-
-@dataclass(frozen=True)
-class PromptSpec:
-    """The prompt format, the wording for tools (None: it has none), every control token's id, what ends an answer.
-
-    format: "yasa"; "yasa-timed": the same, but a video's frames carry their times; "flash": Reka Flash 3's; "chatml".
-    system: the system message of a conversation without one; start_ids: what every prompt begins with ("chatml" only).
-    """
-
-    format: PromptFormat
-    tools: Literal["A", "B"] | None
-    control: Mapping[str, int]
-    stop_ids: tuple[int, ...]
-    stop_strings: tuple[str, ...]
-    system: str | None = None
-    start_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,37 +268,9 @@ def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield from _audio_problems(manifest.audio)
     if (manifest.family in _SEEING) != (manifest.vision is not None):
         yield "vision", f"{'an object' if manifest.family in _SEEING else 'null'} for family {manifest.family!r}"
-    yield from _prompt_problems(manifest)
-
-
-def _prompt_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    prompt, vocab_size = manifest.prompt, manifest.text.vocab_size
-    wanted = {"flash": "null", "chatml": "null"}.get(prompt.format, "'A' or 'B'")
-    if (prompt.tools is None) != (wanted == "null"):
-        yield "prompt.tools", f"{wanted} for format {prompt.format!r}, got {prompt.tools!r}"
-    for key in ("system", "start_ids"):
-        if getattr(prompt, key) and prompt.format != "chatml":
-            yield f"prompt.{key}", f"no such key for format {prompt.format!r}, got {getattr(prompt, key)!r:.200}"
-    ids = [(name, token) for name in ("stop_ids", "start_ids") for token in getattr(prompt, name)]
-    for name, token in [*prompt.control.items(), *ids]:
-        if not 0 <= token < vocab_size:
-            yield f"prompt.{name}", f"an id below the vocabulary of {vocab_size}, got {token}"
-    for name in sorted(_needed_control(manifest) - prompt.control.keys()):
-        yield f"prompt.control.{name}", "an id, which its prompts need, got none"
-    if not prompt.stop_ids and not prompt.stop_strings:
-        yield "prompt.stop_ids", "at least one stop id or stop string"
-
-
-def _needed_control(manifest: Manifest) -> set[str]:
-    """Return the control tokens without which a prompt that the bundle takes could not be laid out."""
-    if manifest.prompt.format == "flash":  # all of its prompt is text
-        return set()
-    if manifest.prompt.format == "chatml":
-        return {"<|im_start|>", "<|im_end|>"}
     kinds = ["image", "video"] if manifest.vision is not None else []
     kinds += ["audio"] if manifest.audio is not None else []
-    kinds += ["tool_call", "tool_response"] if manifest.prompt.tools is not None else []
-    return {"<sep>", *(tag for kind in kinds for tag in (f"<{kind}>", f"</{kind}>"))}
+    yield from prompt_problems(manifest.prompt, vocab_size=manifest.text.vocab_size, kinds=kinds)
 
 
 def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:
