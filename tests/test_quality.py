@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pytest
 import tokenizers
 import torch
 
+from edge.bundle.bundle import Bundle
 from edge.engine.engine import Engine
 from edge.engine.pieces import Control
+from export.checkpoint.random_checkpoint import write_checkpoint
+from export.checkpoint.random_shapes import TINY
 from export.recipe import load
 from scripts.quality import bundles, levers, passages, record, reference, timing
 from scripts.quality.divergence import Divergence, Expected, kl
 from scripts.quality.plot import Point, svg
+from tests.conftest import BundleOf
 
 IDS = [5, 9, 12, 7, 30, 22, 14, 41, 3, 17, 28, 33]
 
@@ -148,14 +153,28 @@ def test_too_little_text_is_refused_with_both_counts(tmp_path: Path, byte_tokeni
         passages.read([file], byte_tokenizer, positions=1000)
 
 
-def test_bytes_are_those_of_the_tensors(int8_bundle: Path) -> None:
-    tables = json.loads((int8_bundle / "manifest.json").read_text())["text"]
-    rotary = 2 * tables["context"] * tables["head_dim"] // 2 * 4
-    files = sum((int8_bundle / name).stat().st_size for name in ("decoder.bin", "embedding.bin"))
-    graph = (int8_bundle / "decoder.onnx").stat().st_size  # small tensors are in the graph
-    counted = bundles.tensor_bytes(int8_bundle)
-    assert files - rotary * 1.01 < counted < files - rotary * 0.49 + graph
-    assert counted >= tables["vocab_size"] * tables["hidden_size"] * 2  # table and head, a byte a weight
+def test_bytes_are_those_of_the_weights(tiny_checkpoint: Path, bundle_of: BundleOf) -> None:
+    folder = bundle_of(tiny_checkpoint, "fp32")
+    text = Bundle.open(folder).manifest.text
+    heads = text.head_dim * text.n_heads
+    attention = text.hidden_size * (2 * heads + 2 * text.head_dim * text.n_kv_heads)
+    layer = attention + 3 * text.hidden_size * text.intermediate_size + 2 * text.hidden_size
+    whole = text.n_layers * layer + text.hidden_size + 2 * text.vocab_size * text.hidden_size  # table and head
+    assert 4 * whole <= bundles.tensor_bytes(folder) < 4 * whole + 512  # a few constants
+
+
+def test_bytes_are_fewer_in_blocks_and_a_table_that_is_the_head_counts_once(
+    tmp_path: Path, tiny_checkpoint: Path, bundle_of: BundleOf
+) -> None:
+    tied = tmp_path / "tied"
+    write_checkpoint(tied, replace(TINY, tied=True), seed=3)
+    recipe = str(levers.write(tmp_path / "levers")[1])
+    text = Bundle.open(bundle_of(tiny_checkpoint, "fp32")).manifest.text
+    apart, shared = tmp_path / "apart-bundle", tmp_path / "tied-bundle"
+    for checkpoint, out in ((tiny_checkpoint, apart), (tied, shared)):
+        bundles.export(checkpoint, out, recipe, [])
+    table = text.vocab_size * text.hidden_size * 34 // 32  # a byte a weight, a float16 scale a block of 32
+    assert bundles.tensor_bytes(apart) - bundles.tensor_bytes(shared) == table
 
 
 @pytest.mark.parametrize(
@@ -165,10 +184,10 @@ def test_bytes_that_two_tensors_share_count_once(regions: list[tuple[int, int]],
     assert bundles.covered(regions) == total
 
 
-def test_schemes_are_counted_by_kind(int8_bundle: Path) -> None:
-    found = bundles.tensor_schemes(int8_bundle)
-    assert found["down"] == {"int8": 3}
-    assert found["embed"] == {"int8": 1}
+def test_schemes_are_counted_by_kind(tiny_checkpoint: Path, bundle_of: BundleOf) -> None:
+    found = bundles.tensor_schemes(bundle_of(tiny_checkpoint, "fp32"))
+    assert found["down"] == {"fp32": 3}
+    assert found["embed"] == {"fp32": 1}
 
 
 def test_a_window_is_scored_as_a_prompt_and_in_single_steps(int8_bundle: Path) -> None:
