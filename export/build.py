@@ -87,6 +87,8 @@ def build(
     id: str | None = None,  # noqa: A002  (the manifest's own word)
     aliases: Sequence[str] = (),
     certificate: CertificateLevel = CERTIFICATE_LEVEL,
+    evaluate: Path | None = None,
+    strict: bool = False,
     ranks: Path | None = None,
     mmproj: Path | None = None,
     prompt_format: str | None = None,
@@ -99,11 +101,13 @@ def build(
 
     checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless
     given (of a checkpoint in `runs/1b` and int4-mixed: 1b-int4-mixed); aliases: further names for it;
+    evaluate: a .txt or .jsonl file that the certificate measures with, the one that is included unless given; strict:
+    whether a threshold of the recipe that is missed is an error, and not a warning in the certificate;
     ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
     prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is;
     calibrate: a .jsonl file of texts in the place of the shipped ones, "off" to round to the nearest; target: what a
     search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported.
-    Raises: ExportError, of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
+    Raises: ExportError, of the kind that names the cause; CertificateError, if strict, for a missed threshold.
     """
     out, tell = out.absolute(), progress or _silent
     if save_recipe is not None and not save_recipe.absolute().parent.is_dir():
@@ -117,14 +121,18 @@ def build(
         chosen = replace(chosen, calibrate=False, search=None)
     name = id if id is not None else _default_id(checkpoint, chosen.name)
     names = _names(name, aliases)
+    if evaluate is not None:
+        read(evaluate)  # what is wrong with it is said now, not after an hour
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             if prompt_format is not None:
                 raise _no_choice(prompt_format, "a Whisper model")
+            if evaluate is not None:
+                raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
             level = None if certificate == "off" else certificate
             speech.write_bundle(
                 work, checkpoint, recipe=chosen, id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
-                report=_steps(tell),
+                strict=strict, report=_steps(tell),
             )  # fmt: skip
             pack.publish(work)
             return out
@@ -142,7 +150,9 @@ def build(
         except BundleError as error:
             raise OutputError(f"what was written is not a bundle: {error}") from error
         if certificate != "off":
-            request = certify.Request(work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj)
+            request = certify.Request(
+                work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj, evaluate, strict
+            )
             measured = certify.run(request, _steps(tell))
             (work.bundle / CERTIFICATE).write_bytes(measured)
         pack.publish(work)

@@ -1,12 +1,11 @@
 """The command line `edge-export`: results go to stdout, progress and errors to stderr."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import typer
 from rich.console import Console
@@ -14,8 +13,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
 from edge.extras import check, missing
+from export.certificate import words
+from export.certificate.words import mib
 from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
-from export.errors import ExportError
+from export.errors import CertificateError, ExportError
 from export.memory import PeakMemory
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ STAGES: Final[Mapping[str, str]] = {
     "sensitivity": "calibration: what each layer's bits cost",
     "weights": "quantizing and writing",
     "source": "hashing the checkpoint",
+    "golden": "certificate: golden tokens",
+    "text": "certificate: the bundle reads text",
+    "conversations": "certificate: and conversations",
     "answers": "certificate: the bundle answers",
     "pictures": "certificate: reference, images",
     "reference": "certificate: reference, layers",
     "comparison": "certificate: comparing",
 }
-_MIB = 1 << 20
 
 
 def main() -> None:
@@ -63,6 +66,11 @@ def export(
     certificate: Annotated[
         CertificateLevel, typer.Option("--certificate", help="Extent of the comparison with the checkpoint.")
     ] = CERTIFICATE_LEVEL,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option("--evaluate", help="A .txt or .jsonl file to measure with. Default: the text that is included."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when a threshold of the recipe is missed.")] = False,
     ranks: Annotated[
         Path | None, typer.Option("--ranks", help="A .tiktoken file, for a checkpoint without tokenizer.json.")
     ] = None,
@@ -90,21 +98,27 @@ def export(
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
     check("export", need="edge-export")  # not after an hour
+    if certificate == "off" and (strict or evaluate is not None):
+        raise CertificateError("--certificate off with --strict or --evaluate: expected quick or full, to measure with")
     from export.build import build
     from export.target import target
 
     started = time.monotonic()
     with PeakMemory() as memory, _Bars(memory) as bars:
         build(
-            checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate, ranks=ranks,
-            mmproj=mmproj, prompt_format=prompt_format, calibrate=_calibrate(calibrate),
-            target=target(target_size, target_kl), save_recipe=save_recipe, progress=bars.step,
+            checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate,
+            evaluate=evaluate, strict=strict, ranks=ranks, mmproj=mmproj, prompt_format=prompt_format,
+            calibrate=_calibrate(calibrate), target=target(target_size, target_kl), save_recipe=save_recipe,
+            progress=bars.step,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)
-    print(f"peak memory     {_mib(peak.anonymous)} own, {_mib(peak.resident)} with mapped files")
+    print(f"peak memory     {mib(peak.anonymous)} own, {mib(peak.resident)} with mapped files")
     if certificate != "off":
-        _certificate(json.loads((out / CERTIFICATE).read_bytes()))
+        measured = (out / CERTIFICATE).read_bytes()
+        print("\n".join(words.lines(measured)))
+        for warning in words.warnings(measured):
+            print(f"edge-export: warning: {warning}", file=sys.stderr)
 
 
 def _calibrate(value: str | None) -> Path | Literal["off"] | None:
@@ -140,7 +154,7 @@ class _Bars:
         if step.stage not in self._tasks:
             self._tasks[step.stage] = self._progress.add_task(STAGES[step.stage], total=step.total, peak="")
         # The certificate's memory is its own process's: it is in the certificate.
-        peak = _mib(self._memory.peak().resident) if step.stage in ("weights", "source") else ""
+        peak = mib(self._memory.peak().resident) if step.stage in ("weights", "source") else ""
         self._progress.update(self._tasks[step.stage], completed=step.done, peak=peak)
 
 
@@ -150,33 +164,9 @@ def _summary(out: Path, wall_s: float) -> None:
     names = ", ".join((manifest.id, *manifest.aliases))
     print(f"bundle          {out}")
     print(f"names           {names}")
-    print(f"recipe          {manifest.recipe.name}, {_mib(size)}, {wall_s:.0f} s")
+    print(f"recipe          {manifest.recipe.name}, {mib(size)}, {wall_s:.0f} s")
     for note in manifest.source.notes:
         print(f"note            {note}")
-
-
-def _certificate(measured: Mapping[str, Any]) -> None:
-    """Print a certificate in words."""
-    kl, cosine, peak = measured["kl"], measured.get("image_cosine"), measured.get("peak_bytes")
-    heard = measured.get("encoder_cosine")
-    print(f"certificate     {measured['level']}, {measured['positions']} answer positions, {measured['wall_s']:.0f} s")
-    print(f"  KL divergence {kl['mean']:.2e} mean, {kl['p99']:.2e} 99th percentile")
-    print(f"  top-1         {measured['top1_agreement']:.2%} the same as the reference's")
-    print(f"  logits        {measured['largest_logit_difference']:.3g} largest difference")
-    if cosine is not None:
-        print(f"  images        cosine {cosine['mean']:.6f} mean, {cosine['min']:.6f} min")
-    if heard is not None:
-        print(f"  encoder       cosine {heard['mean']:.6f} mean, {heard['min']:.6f} min")
-    for worst in measured["worst_tensors"]:
-        print(f"  worst tensor  {worst['tensor']} ({worst['scheme']}): relative error {worst['error']:.4g}")
-    if peak is None:
-        return
-    bundle, reference = _mib(peak["bundle"]["resident"]), _mib(peak["reference"]["resident"])
-    print(f"  peak memory   {bundle} for the bundle, {reference} for the reference")
-
-
-def _mib(size: int) -> str:
-    return f"{size / _MIB:,.{0 if size >= 10 * _MIB else 1}f} MiB"
 
 
 if __name__ == "__main__":

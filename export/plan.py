@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from export.certificate.prompts import MAX_ANSWER, POSITIONS, SLOTS, Level
+from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
 from export.graphs.table import is_shared
@@ -56,8 +56,8 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
 
 
 def scratch_bytes(text: TextConfig, level: Level) -> int:
-    """What a certificate keeps on disk while it is made: the bundle's logits at every answered token."""
-    return (POSITIONS[level] + SLOTS * MAX_ANSWER) * text.vocab_size * 4
+    """What a certificate keeps on disk while it is made: the bundle's logits at every scored position."""
+    return EXTENTS[level].positions * text.vocab_size * 4
 
 
 def recipe_path(role: str) -> str | None:

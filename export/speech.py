@@ -19,8 +19,8 @@ from edge.bundle.manifest import (
 )
 from edge.errors import BundleError
 from export import pack
-from export.certificate import speech
-from export.certificate.speech import Level
+from export.certificate import certify, speech
+from export.certificate.extent import Level
 from export.checkpoint.files import plain_file
 from export.checkpoint.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
 from export.errors import OutputError
@@ -42,11 +42,13 @@ def write_bundle(
     aliases: tuple[str, ...],
     min_runtime: str,
     level: Level | None,
+    strict: bool,
     report: Report,
 ) -> None:
     """Write a speech bundle into a workspace; level: of its certificate, None for none.
 
-    Raises: ExportError of the kind that names the cause; CertificateError when a threshold of the recipe is missed.
+    strict: whether a threshold of the recipe that is missed is an error.
+    Raises: ExportError of the kind that names the cause; CertificateError, if strict, for a missed threshold.
     """
     source = WhisperCheckpoint.open(checkpoint)
     pack.check_space(work, _COPIES * 4 * source.n_weights + len(source.tokenizer_json))
@@ -74,6 +76,7 @@ def write_bundle(
     report("source", 1, 1)
     if level is not None:
         data = speech.measure(work.bundle, manifest, model, recipe, level, report)
+        certify.check(data, recipe=recipe.name, strict=strict)
         (work.bundle / CERTIFICATE).write_bytes(data)
 
 

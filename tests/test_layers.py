@@ -53,10 +53,15 @@ FROM_EDGE = {
 }  # fmt: skip
 # What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {
-    "export.certificate.verify",
-    "export.certificate.measure",
     "export.certificate.answers",
+    "export.certificate.document",
+    "export.certificate.golden",
+    "export.certificate.measure",
+    "export.certificate.passages",
+    "export.certificate.reader",
+    "export.certificate.said",
     "export.certificate.speech",
+    "export.certificate.verify",
     "export.texts.read",
     "export.texts.sequences",
     "export.certificate.readable",

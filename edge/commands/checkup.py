@@ -71,7 +71,7 @@ def examine(model: str | None) -> Iterator[Check]:
     problems = bundle.verify(stored.path)
     yield Check("bundle", "; ".join(problems) or f"{stored.id}: {stored.n_bytes} bytes verified", good=not problems)
     if not problems:
-        yield _first_token(stored)
+        yield from _answers(stored)
 
 
 def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False) -> Figures:
@@ -211,13 +211,17 @@ def _probe(library: str) -> Check:
     return Check("import", f"{library} {'loads' if loads else 'fails to load'}", good=loads)
 
 
-def _first_token(stored: Stored) -> Check:
+def _answers(stored: Stored) -> Iterator[Check]:
+    """Yield what a bundle says: one token, then the golden tokens of its certificate; it is loaded once for both."""
     from edge.chat import next_logits
+    from edge.commands.certified import replayed
     from edge.engine.engine import Engine
 
     try:
         with Engine.open(stored.path) as engine:
             logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
-            return Check("answer", f"{len(logits)} finite logits; {engine.threads} threads, context {engine.context}")
+            yield Check("answer", f"{len(logits)} finite logits; {engine.threads} threads, context {engine.context}")
+            found = replayed(stored, engine)
+            yield Check("golden", found.words, good=found.is_good)
     except EdgeError as error:
-        return Check("answer", str(error), good=False)
+        yield Check("answer", str(error), good=False)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge.bundle.manifest import Manifest
+from edge.commands.certified import figures, replayed, warn, words
 from edge.commands.choosing import tell_unusable
 from edge.commands.console import AsJson
 from edge.errors import BundleError, UnknownModelError
@@ -61,13 +62,21 @@ def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_j
     if as_json:
         print(json.dumps(described, indent=1))
         return
+    certified = described.pop("certificate")
     for key, value in described.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         print(f"{key + ':':<22} {'' if shown is None else shown}".rstrip())
+    print(f"{'certificate:':<22} {words(certified)}")
+    warn(stored)
 
 
 @models.command()
-def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) -> None:
+def verify(
+    name: Annotated[str, typer.Argument(help="Id, alias or folder.")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compute the golden tokens of the certificate again, on this device.")
+    ] = False,
+) -> None:
     """Read every byte of a bundle and compare it with the manifest; nothing is written.
 
     Of an installed bundle, the manifest and the certificate are compared with what was installed.
@@ -85,6 +94,11 @@ def verify(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) ->
     if not is_covered:
         what = "the embedded bundle" if stored.embedded else "a folder"
         print(f"edge: of {what}, manifest.json and certificate.json are not covered: {_COVER}", file=sys.stderr)
+    if deep:
+        found = replayed(stored)
+        print(f"{stored.id}: {found.words}", file=sys.stdout if found.is_good else sys.stderr)
+        if not found.is_good:
+            raise typer.Exit(1)
 
 
 @models.command()
@@ -108,6 +122,7 @@ def install(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"{stored.id} is installed in {stored.path}")
+    warn(stored)
 
 
 @models.command()
@@ -292,4 +307,5 @@ def _described(stored: "Stored") -> dict[str, object]:
         "revision": manifest.source.revision,
         "ignored": list(manifest.source.ignored),
         "notes": list(manifest.source.notes),
+        "certificate": figures(stored),
     }

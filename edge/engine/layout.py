@@ -29,7 +29,7 @@ class Positions:
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.keys: list[Hashable] = []
-        self._spans = tuple(spans)
+        self.spans = tuple(spans)
         for span in spans:
             content = span.content
             if isinstance(content, tuple):
@@ -56,7 +56,7 @@ class Positions:
 
     def _between(self, start: int, stop: int) -> Iterator[tuple[Span, int, int]]:
         """Yield (span, its first row, its last row + 1) for what lies between two positions."""
-        for span in self._spans:
+        for span in self.spans:
             first, last = max(start, span.start), min(stop, span.stop)
             if first < last:
                 yield span, first - span.start, last - span.start

@@ -1,4 +1,4 @@
-"""Has a certificate made in a process of its own, and holds the bundle to the thresholds of its recipe."""
+"""Has a certificate made in a process of its own."""
 
 import json
 import os
@@ -18,9 +18,11 @@ _LOG_CHARS = 600
 
 @dataclass(frozen=True)
 class Request:
-    """scratch: a folder for intermediate files; peak: of the export so far, to stand beside the certificate's own.
+    """What to measure.
 
-    mmproj: the projector file that belongs to a GGUF file.
+    evaluate: a file of text, None for the one that is included; scratch: a folder for intermediate files; peak: of the
+    export so far, to be noted beside the certificate's own; mmproj: the projector file that belongs to a GGUF file;
+    strict: whether a missed threshold is an error.
     """
 
     bundle: Path
@@ -30,12 +32,14 @@ class Request:
     scratch: Path
     peak: Peak
     mmproj: Path | None = None
+    evaluate: Path | None = None
+    strict: bool = False
 
 
 def run(request: Request, report: Report) -> bytes:
     """Measure a bundle; returns the certificate.
 
-    Raises: CertificateError when a threshold is missed (by how much), or when the process fails (why).
+    Raises: CertificateError when the process fails (why), or, if strict, when a threshold is missed (by how much).
     """
     out, log = request.scratch / "certificate.json", request.scratch / "log"
     with log.open("wb") as errors:
@@ -52,10 +56,15 @@ def run(request: Request, report: Report) -> bytes:
     if not out.is_file():
         raise CertificateError(f"the certificate could not be made: {_cause(process.returncode, log)}")
     data = out.read_bytes()
-    missed = json.loads(data)["missed"]
-    if missed:
-        raise CertificateError(f"recipe {request.recipe}: " + "; ".join(missed))
+    check(data, recipe=request.recipe, strict=request.strict)
     return data
+
+
+def check(data: bytes, *, recipe: str, strict: bool) -> None:
+    """Raise where a certificate has missed thresholds and none may be. Raises: CertificateError naming them."""
+    missed = json.loads(data)["missed"]
+    if missed and strict:
+        raise CertificateError(f"recipe {recipe}: " + "; ".join(missed))
 
 
 def _command(request: Request, out: Path) -> list[str]:
@@ -66,6 +75,7 @@ def _command(request: Request, out: Path) -> list[str]:
         "--level", request.level, "--recipe", request.recipe, "--out", str(out), "--scratch", str(request.scratch),
         "--export-peak", f"{request.peak.anonymous},{request.peak.resident}", "--owned",
         *projector,
+        *(() if request.evaluate is None else ("--evaluate", str(request.evaluate.absolute()))),
     ]  # fmt: skip
 
 

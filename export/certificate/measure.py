@@ -1,28 +1,33 @@
-"""A bundle against the float32 reference on held-out prompts: what its certificate is made of.
+"""A bundle against the float32 reference: what its certificate is made of.
 
-The bundle answers greedily; the reference then reads the same prompts and the same answers, so that both say at every
-answer position what should come next. First the bundle, then, with its memory given back, the reference: layer by
-layer, all prompts at once, each weight read once.
+The bundle reads held-out text and conversations, and answers prompts greedily; the reference then reads the same
+tokens, so that both say at every scored position what should come next. First the bundle, then, with its memory given
+back, the reference: layer by layer, all prompts at once, each weight read once.
 """
 
 import gc
 import itertools
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge.bundle.bundle import Bundle
+from edge.bundle.certificate import Golden
 from edge.bundle.manifest import Manifest, VisionSpec
+from edge.media.resized import Resized, size_of
 from edge.media.tiles import tile_count, tiles
 from export.arrays import F32, U8
-from export.certificate.answers import Answer, Transcript, answer_all, file_rows
-from export.certificate.compare import Agreement, Comparison, row_cosines
-from export.certificate.prompts import POSITIONS, Level, questions
+from export.certificate import golden
+from export.certificate.answers import file_rows
+from export.certificate.compare import Bools, Comparison, Scores, row_cosines
+from export.certificate.evaluation import Evaluation
+from export.certificate.extent import Level
+from export.certificate.passages import KINDS, Kind
+from export.certificate.said import Said, transcribe
 from export.checkpoint.names import Weights
-from export.errors import CertificateError
 from export.memory import Peak, PeakMemory
 from export.reference import model as reference
 
@@ -38,14 +43,23 @@ class Cosines:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """What the certificate says about quality."""
+    """What the certificate says about quality. kinds: which scored positions are of a kind, of those there are any.
 
-    agreement: Agreement
+    skipped: why entries of the evaluation file are left out.
+    """
+
+    scores: Scores
+    kinds: Mapping[Kind, Bools]
+    prefill_decode: Scores
     image_cosine: Cosines | None
+    golden: Golden | None
     n_prompts: int
     n_images: int
+    n_windows: int
+    n_conversations: int
+    skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,9 @@ class Cost:
     wall_s: float
 
 
-def measure(bundle: Bundle, weights: Weights, *, level: Level, scratch: Path, report: Report) -> tuple[Measured, Cost]:
+def measure(
+    bundle: Bundle, weights: Weights, *, evaluation: Evaluation, level: Level, scratch: Path, report: Report
+) -> tuple[Measured, Cost]:
     """Measure a bundle against the checkpoint it was made from. scratch: an empty folder for the logits.
 
     Raises: CertificateError, CheckpointError, EdgeError.
@@ -65,53 +81,64 @@ def measure(bundle: Bundle, weights: Weights, *, level: Level, scratch: Path, re
     start = time.monotonic()
     with PeakMemory() as memory:
         logits = scratch / "logits"
-        transcript = _transcribe(bundle, level, logits, report)
+        made = golden.record(bundle, report)
+        gc.collect()  # the sessions: their weights are as large as the bundle
+        said = transcribe(bundle, evaluation, level, logits, report)
         bundle_peak = memory.peak()
-    gc.collect()  # the sessions: their weights are as large as the bundle
+    gc.collect()
     with PeakMemory() as memory:
-        measured = _measure(bundle.manifest, weights, transcript, logits, report)
+        measured = _measure(bundle.manifest, weights, said, made, logits, report)
         reference_peak = memory.peak()
     return measured, Cost(bundle_peak, reference_peak, time.monotonic() - start)
 
 
-def _transcribe(bundle: Bundle, level: Level, logits: Path, report: Report) -> Transcript:
-    """Let the bundle answer until there are enough positions; its sessions are gone when this returns."""
-    wanted = POSITIONS[level]
-    asked = questions(images=bundle.manifest.vision is not None, level=level)
-    for transcript in answer_all(bundle, asked, logits=logits):
-        report("answers", min(transcript.positions, wanted), wanted)
-        if transcript.positions >= wanted:
-            return transcript
-    raise CertificateError(f"the prompts ended before {wanted} positions were answered")
-
-
-def _measure(manifest: Manifest, weights: Weights, transcript: Transcript, logits: Path, report: Report) -> Measured:
+def _measure(
+    manifest: Manifest, weights: Weights, said: Said, made: golden.Recorded, logits: Path, report: Report
+) -> Measured:
     """Compute the reference and compare."""
-    config = weights.checkpoint.config
     embeds: dict[str, F32] = {}
-    if manifest.vision is not None:
-        embeds = _image_embeds(weights, manifest.vision, transcript.images, report)
-    prompts = _prompt_embeds(weights, transcript, embeds)
+    if manifest.vision is not None and said.images:
+        embeds = _image_embeds(weights, manifest.vision, said.images, report)
+    scores = _scores(weights, said, _prompt_embeds(weights, said, embeds), logits, report)
+    return Measured(
+        scores,
+        kinds={kind: chosen for kind in KINDS if (chosen := said.of_kind(kind)).any()},
+        prefill_decode=said.prefill_decode,
+        image_cosine=_cosines(embeds, said.embeds) if embeds else None,
+        golden=golden.golden(made, said.prefill_decode),
+        n_prompts=said.n_answers,
+        n_images=len(said.images),
+        n_windows=said.n_windows,
+        n_conversations=said.n_conversations,
+        skipped=said.skipped,
+    )
+
+
+def _scores(weights: Weights, said: Said, prompts: list[F32], logits: Path, report: Report) -> Scores:
+    """What the reference says to the same tokens, compared. prompts: (S, H) each, given up here."""
+    text = weights.checkpoint.config.text
 
     def layers(done: int, total: int) -> None:
         report("reference", done, total)
 
-    states = reference.hidden_states(weights, config.text, prompts, progress=layers)
-    # The state before each answer token: the prompt's last one predicts the first.
-    scored = [state[len(state) - len(answer.ids) :] for state, answer in zip(states, transcript.answers, strict=True)]
-    rows = file_rows(logits, n_rows=transcript.positions, vocab_size=config.text.vocab_size)
-    comparison = Comparison(transcript.positions)
-    for run, expected in reference.logits(weights, config.text, np.concatenate(scored)):
-        comparison.add(expected, np.asarray(rows[:, run]))
-        report("comparison", run.stop, config.text.vocab_size)
-    cosines = _cosines(embeds, transcript.embeds) if embeds else None
-    return Measured(comparison.result(), cosines, len(transcript.answers), len(transcript.images))
+    states = reference.hidden_states(weights, text, prompts, progress=layers)
+    prompts.clear()  # of 7 billion weights, hundreds of MiB
+    scored = np.concatenate([state[list(part.scored)] for state, part in zip(states, said.parts, strict=True)])
+    del states
+    rows = file_rows(logits, n_rows=said.positions, vocab_size=text.vocab_size)
+    comparison = Comparison(said.positions, said.targets)
+    for run, expected in reference.logits(weights, text, scored):
+        comparison.add(expected, rows[:, run])
+        report("comparison", run.stop, text.vocab_size)
+    return comparison.scores()
 
 
-def _image_embeds(weights: Weights, vision: VisionSpec, images: Mapping[str, U8], report: Report) -> dict[str, F32]:
+def _image_embeds(
+    weights: Weights, vision: VisionSpec, images: Mapping[str, U8 | Resized], report: Report
+) -> dict[str, F32]:
     """The reference's embeddings of every picture, (tokens, H) by digest."""
     # Cut as they are asked for: the tiles of all pictures go through the tower in groups, whose they are is counted.
-    counts = {key: tile_count(image.shape[1], image.shape[0], vision) for key, image in images.items()}
+    counts = {key: tile_count(*size_of(image), vision) for key, image in images.items()}
     cut = (tile for image in images.values() for tile in tiles(image, vision))
     rows = reference.tile_embeds(weights, weights.checkpoint.config, cut)  # (tokens, H) each
     embeds = {}
@@ -121,19 +148,15 @@ def _image_embeds(weights: Weights, vision: VisionSpec, images: Mapping[str, U8]
     return embeds
 
 
-def _prompt_embeds(weights: Weights, transcript: Transcript, images: Mapping[str, F32]) -> list[F32]:
-    """What the reference's decoder reads: each prompt and its answer but the last token. Returns (S, H) each."""
-    order = sorted({key for answer in transcript.answers for key in _keys(answer) if isinstance(key, int)})
+def _prompt_embeds(weights: Weights, said: Said, images: Mapping[str, F32]) -> list[F32]:
+    """What the reference's decoder reads: (S, H) for each part."""
+    order = sorted({key for part in said.parts for key in part.keys if isinstance(key, int)})
     table = dict(zip(order, reference.embeds(weights, order), strict=True))
-    prompts = []
-    for answer in transcript.answers:
-        prompts.append(np.stack([_row(key, table, images) for key in _keys(answer)]))
-    return prompts
+    return [_rows(part.keys, table, images) for part in said.parts]
 
 
-def _keys(answer: Answer) -> list[Hashable]:
-    """What stands at each position that the reference reads."""
-    return [*answer.prompt.keys, *answer.ids[:-1]]
+def _rows(keys: Sequence[Hashable], table: Mapping[int, F32], images: Mapping[str, F32]) -> F32:
+    return np.stack([_row(key, table, images) for key in keys])
 
 
 def _row(key: Hashable, table: Mapping[int, F32], images: Mapping[str, F32]) -> F32:

@@ -3,19 +3,15 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from export.arrays import U8
+from export.certificate.extent import Level
 from export.texts.scenes import COLOURS, SHAPES, scene
 
-Level = Literal["quick", "full"]
-
 SEED: Final = 20_260_301
-POSITIONS: Final[dict[Level, int]] = {"quick": 2000, "full": 8000}  # answered tokens that are compared
-MAX_ANSWER: Final = 64  # tokens
-SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
 # A picture's embeddings are computed once for all its questions. In a model of a billion weights with the large tower
 # that is the longest part of a certificate: half of the reference's work at three questions a picture.
 QUESTIONS_PER_IMAGE: Final[dict[Level, int]] = {"quick": 6, "full": 3}

@@ -1,118 +1,35 @@
 """The certificate of a finished bundle, measured in a process of its own.
 
-    python -m export.verify BUNDLE CHECKPOINT --level quick|full --out FILE [--recipe NAME] [--scratch FOLDER]
+    python -m export.certificate.verify BUNDLE CHECKPOINT --out FILE [--level quick|full] [--evaluate FILE]
+        [--recipe NAME] [--scratch FOLDER] [--strict]
 
-Progress, and the error if there is one, go to stdout, one JSON object a line.
+Progress goes to stderr, what was found to stdout. With --owned, progress and the error if there is one are JSON
+objects on stdout, one a line.
 """
 
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-import torch
 
 from edge.bundle.bundle import Bundle
-from edge.bundle.manifest import Manifest
-from edge.engine.session import thread_count
 from edge.errors import EdgeError
-from edge.version import RUNTIME_VERSION
-from export.certificate.measure import Cost, Measured, measure
-from export.certificate.prompts import MAX_ANSWER, POSITIONS, SEED, Level
+from export.certificate import words
+from export.certificate.document import certificate
+from export.certificate.evaluation import load as load_evaluation
+from export.certificate.extent import EXTENTS
+from export.certificate.measure import measure
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.errors import ExportError
 from export.memory import Peak
-from export.recipe import Recipe, Thresholds, load
+from export.recipe import load
 
-N_WORST: Final = 5
-FORMAT: Final = 1
-
-
-def missed(measured: Measured, thresholds: Thresholds) -> list[str]:
-    """One line for each threshold that is not reached, with both figures and what lies between them."""
-    agreement, cosine = measured.agreement, measured.image_cosine
-    lines = []
-    limit = thresholds.max_mean_kl
-    if limit is not None and agreement.kl_mean > limit:
-        over = agreement.kl_mean - limit
-        lines.append(f"mean KL divergence {agreement.kl_mean:.6g} is {over:.6g} over max_mean_kl {limit:g}")
-    limit = thresholds.min_top1
-    if limit is not None and agreement.top1 < limit:
-        lines.append(f"top-1 agreement {agreement.top1:.6g} is {limit - agreement.top1:.6g} under min_top1 {limit:g}")
-    limit = thresholds.min_image_cosine
-    if limit is not None and cosine is not None and cosine.mean < limit:
-        under = limit - cosine.mean
-        lines.append(
-            f"mean cosine of picture embeddings {cosine.mean:.6g} is {under:.6g} under min_image_cosine {limit:g}"
-        )
-    return lines
-
-
-def certificate(
-    manifest: Manifest, recipe: Recipe | None, level: Level, measured: Measured, cost: Cost, export_peak: Peak | None
-) -> bytes:
-    """The certificate as JSON. export_peak: of the process that wrote the bundle, None if that is not known."""
-    agreement, thresholds = measured.agreement, recipe.thresholds if recipe else Thresholds()
-    worst = sorted(manifest.recipe.tensors.items(), key=lambda item: (-item[1].error, item[0]))[:N_WORST]
-    document = {
-        "format": FORMAT,
-        "bundle": manifest.id,
-        "recipe": manifest.recipe.name,
-        "level": level,
-        "prompts": {
-            "seed": SEED,
-            "prompts": measured.n_prompts,
-            "pictures": measured.n_images,
-            "answers": "greedy, by the bundle; both read the same answers",
-            "max_answer_tokens": MAX_ANSWER,
-        },
-        "positions": agreement.positions,
-        "kl": {"mean": agreement.kl_mean, "p99": agreement.kl_p99, "max": agreement.kl_max},
-        "top1_agreement": agreement.top1,
-        "largest_logit_difference": agreement.largest_difference,
-        "image_cosine": None if measured.image_cosine is None else asdict(measured.image_cosine),
-        "worst_tensors": [{"tensor": name, "scheme": at.scheme, "error": at.error} for name, at in worst],
-        "thresholds": asdict(thresholds),
-        "missed": missed(measured, thresholds),
-        "peak_bytes": {
-            "export": None if export_peak is None else asdict(export_peak),
-            "bundle": asdict(cost.bundle),
-            "reference": asdict(cost.reference),
-        },
-        "wall_s": round(cost.wall_s, 1),
-        "machine": _machine(),
-        "versions": _versions(),
-    }
-    return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _machine() -> dict[str, str | int]:
-    processor = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    return {
-        "architecture": platform.machine(), "processor": processor, "system": platform.system(),
-        "cores": thread_count(None),
-    }  # fmt: skip
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "edge": RUNTIME_VERSION, "python": platform.python_version(), "numpy": np.__version__,
-        "onnxruntime": version("onnxruntime"), "torch": str(torch.__version__),
-    }  # fmt: skip
+Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 
 
 def _say(message: Mapping[str, object]) -> None:
@@ -124,15 +41,33 @@ def _report(stage: str, done: int, total: int) -> None:
     _say({"stage": stage, "done": done, "total": total})
 
 
-def _run(arguments: argparse.Namespace) -> None:
+class _Progress:
+    """Progress for people: a line on stderr for each tenth of a stage."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[str, int] | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = (stage, done * 10 // max(1, total))
+        if now != self._shown:
+            self._shown = now
+            sys.stderr.write(f"{stage}: {done} of {total}\n")
+
+
+def _run(arguments: argparse.Namespace, report: Report) -> bytes:
     recipe = load(arguments.recipe) if arguments.recipe else None
+    evaluation = load_evaluation(arguments.evaluate)
     bundle = Bundle.open(arguments.bundle)
     weights = Weights(Checkpoint.open(arguments.checkpoint, mmproj=arguments.mmproj))
     # In the folder given when there is one: it is deleted with the export, whatever happens to this process.
     with tempfile.TemporaryDirectory(prefix="edge-verify-", dir=arguments.scratch) as scratch:
-        measured, cost = measure(bundle, weights, level=arguments.level, scratch=Path(scratch), report=_report)
-    data = certificate(bundle.manifest, recipe, arguments.level, measured, cost, arguments.export_peak)
+        measured, cost = measure(
+            bundle, weights, evaluation=evaluation, level=arguments.level, scratch=Path(scratch), report=report
+        )
+    peak = arguments.export_peak
+    data = certificate(bundle.manifest, recipe, arguments.level, evaluation, measured, cost, peak)
     arguments.out.write_bytes(data)
+    return data
 
 
 def _peak(text: str) -> Peak:
@@ -146,29 +81,47 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def main() -> int:
-    """Measure as the arguments say; 1 and a JSON line with the error if that fails."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export.certificate.verify", description="Write a bundle's certificate."
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--mmproj", type=Path, help="the projector file that belongs to a GGUF file")
-    parser.add_argument("--level", choices=tuple(POSITIONS), default="quick")
+    parser.add_argument("--level", choices=tuple(EXTENTS), default="quick")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    parser.add_argument("--recipe", help="whose thresholds to hold the bundle to")
+    parser.add_argument("--evaluate", type=Path, help="a .txt or .jsonl file, in place of the text that is included")
+    parser.add_argument("--recipe", help="whose thresholds to compare the bundle with")
+    parser.add_argument("--strict", action="store_true", help="end with status 1 when a threshold is missed")
     parser.add_argument("--scratch", type=Path, help="a folder for intermediate files")
     parser.add_argument("--export-peak", type=_peak, help="ANONYMOUS,RESIDENT bytes, to be noted beside our own")
-    parser.add_argument("--owned", action="store_true", help="end when the standard input does")
-    arguments = parser.parse_args()
+    parser.add_argument("--owned", action="store_true", help="end when the standard input does; JSON on stdout")
+    return parser
+
+
+def main() -> int:
+    """Measure as the arguments say; 1, and the error in words, if that fails."""
+    arguments = _parser().parse_args()
     if arguments.owned:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _run(arguments)
+        data = _run(arguments, _report if arguments.owned else _Progress())
     except (ExportError, EdgeError, OSError) as error:
-        _say({"error": str(error)})
+        if arguments.owned:
+            _say({"error": str(error)})
+        else:
+            sys.stderr.write(f"verify: {error}\n")
         return 1
-    return 0
+    return 0 if arguments.owned else _shown(data, strict=arguments.strict)
+
+
+def _shown(data: bytes, *, strict: bool) -> int:
+    """Print what was found; returns the status."""
+    sys.stdout.write("\n".join(words.lines(data)) + "\n")
+    warnings = words.warnings(data)
+    for warning in warnings:
+        sys.stderr.write(f"verify: {warning}\n")
+    return 1 if strict and warnings else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from edge.bundle.bundle import SpeechBundle, verify
 from edge.bundle.manifest import SpeechManifest, dump_manifest, parse_manifest
 from edge.errors import BundleError
 from export.build import Step, build
-from export.errors import CertificateError, CheckpointError, ExportError, OutputError, TokenizerError
+from export.errors import CertificateError, CheckpointError, ExportError, OutputError, TokenizerError, UnsupportedError
 from export.graphs.speech import _path
 from tests.export.checkpoint.whisper_checkpoint import (
     END,
@@ -119,12 +119,21 @@ def test_certificate_is_measured(whisper_checkpoint: Path, tmp_path: Path) -> No
     assert verify(out) == []
 
 
-def test_missed_threshold_leaves_nothing(whisper_checkpoint: Path, tmp_path: Path) -> None:
+def test_missed_threshold_is_in_the_certificate_or_leaves_nothing(whisper_checkpoint: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "strict.toml"
     recipe.write_text('[[rules]]\ntensors = "*"\nscheme = "int8"\n\n[thresholds]\nmax_mean_kl = 0.0\n')
-    with pytest.raises(CertificateError, match="max_mean_kl is 0.0, measured"):
-        build(whisper_checkpoint, tmp_path / "out", recipe=str(recipe), certificate="quick")
+    with pytest.raises(CertificateError, match="mean KL divergence .* is .* over max_mean_kl 0"):
+        build(whisper_checkpoint, tmp_path / "out", recipe=str(recipe), certificate="quick", strict=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["strict.toml"]
+    out = build(whisper_checkpoint, tmp_path / "out", recipe=str(recipe), certificate="quick")
+    (missed,) = json.loads((out / "certificate.json").read_bytes())["missed"]
+    assert missed.startswith("mean KL divergence ")
+
+
+def test_speech_bundle_takes_no_text_to_evaluate(whisper_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Some words.")
+    with pytest.raises(UnsupportedError, match="--evaluate: a speech bundle is measured on made sounds"):
+        build(whisper_checkpoint, tmp_path / "out", evaluate=tmp_path / "a.txt")
 
 
 def test_existing_folder_is_left_alone(whisper_checkpoint: Path, tmp_path: Path) -> None:

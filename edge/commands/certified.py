@@ -1,0 +1,108 @@
+"""What a bundle's certificate says, in words, and its golden tokens computed again on this device."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge.bundle import certificate
+from edge.bundle.certificate import Certificate
+from edge.bundle.manifest import Manifest
+from edge.bundle.store import Stored
+from edge.commands.console import harmless
+from edge.errors import BundleError, EdgeError
+
+if TYPE_CHECKING:
+    from edge.engine.engine import Engine
+    from edge.engine.golden import Replay
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a replay found, in one sentence; is_good: nothing is wrong, or there is nothing to compare with."""
+
+    words: str
+    is_good: bool
+
+
+def figures(stored: Stored) -> dict[str, object] | None:
+    """Return what a bundle's certificate says, as JSON; None without one. One that cannot be read says why."""
+    try:
+        made = certificate.read(stored.path, stored.manifest)
+    except BundleError as error:
+        return {"error": harmless(str(error))}
+    if made is None:
+        return None
+    return {
+        "level": made.level,
+        "positions": made.positions,
+        "kl_mean": made.kl_mean,
+        "kl_mean_of": dict(made.kinds),
+        "top1_agreement": made.top1,
+        "golden_tokens": 0 if made.golden is None else made.golden.n_steps,
+        "missed": list(made.missed),
+    }
+
+
+def words(certified: object) -> str:
+    """Return the figures of a certificate as a line."""
+    if not isinstance(certified, Mapping):
+        return "none"
+    if "error" in certified:
+        return f"cannot be read: {certified['error']}"
+    parts = [harmless(str(certified["level"] or "of an unknown level"))]
+    if certified["kl_mean"] is not None:
+        parts.append(f"mean KL {certified['kl_mean']:.2g}")
+    parts += [f"{harmless(name)} {mean:.2g}" for name, mean in certified["kl_mean_of"].items()]
+    if certified["top1_agreement"] is not None:
+        parts.append(f"top-1 {certified['top1_agreement']:.2%}")
+    if certified["positions"] is not None:
+        parts.append(f"{certified['positions']} positions")
+    return ", ".join([*parts, f"{certified['golden_tokens'] or 'no'} golden tokens"])
+
+
+def warn(stored: Stored) -> None:
+    """Say on stderr which thresholds of its recipe a bundle misses, by its certificate."""
+    missed = (figures(stored) or {}).get("missed")
+    for sentence in missed if isinstance(missed, list) else ():
+        print(f"edge: {stored.id} misses a threshold of its recipe: {harmless(sentence)}", file=sys.stderr)
+
+
+def replayed(stored: Stored, engine: "Engine | None" = None) -> Found:
+    """Compute the golden tokens of a bundle again; engine: the bundle's, opened here unless given."""
+    try:
+        made = certificate.read(stored.path, stored.manifest)
+        if made is None:
+            return Found("the bundle has no certificate, so no golden tokens to compute again", is_good=True)
+        if made.golden is None:
+            return Found("the certificate has no golden tokens: it is of an older edge-export", is_good=True)
+        found = _replay(stored, made.golden, engine)
+    except EdgeError as error:
+        return Found(f"the golden tokens cannot be computed: {harmless(str(error))}", is_good=False)
+    return Found(found.words + _where(made, found), found.is_certified)
+
+
+def _replay(stored: Stored, golden: certificate.Golden, engine: "Engine | None") -> "Replay":
+    from edge.engine.engine import Engine
+    from edge.engine.golden import context, replay
+
+    if not isinstance(stored.manifest, Manifest):
+        from edge.speech.golden import replay as replay_speech
+        from edge.speech.transcriber import Speech
+
+        return replay_speech(Speech.open(stored.path), golden)
+    needed, has = context(golden), stored.manifest.text.context
+    if needed > has:
+        raise BundleError(f"certificate.json: golden: {needed} positions, the bundle has a context of {has}")
+    if engine is not None and engine.context >= needed:
+        return replay(engine, golden)
+    with Engine.open(stored.path, context=needed) as own:
+        return replay(own, golden)
+
+
+def _where(made: Certificate, found: "Replay") -> str:
+    """Say where the bundle was certified, where what was found is not identical."""
+    processor, library = made.machine.get("processor"), made.versions.get("onnxruntime")
+    if found.is_identical or not isinstance(processor, str) or not isinstance(library, str):
+        return ""
+    return f"; certified on {harmless(processor[:60])} with onnxruntime {harmless(library[:20])}"

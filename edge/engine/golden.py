@@ -1,0 +1,222 @@
+"""Golden tokens: a few fixed prompts, answered greedily when a bundle was certified, and again wherever it runs.
+
+A replay feeds the certified tokens, whatever it would choose itself, so that every step is compared with the same past.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edge.arrays import F32, U8
+from edge.bundle.certificate import Golden, GoldenPiece, GoldenPrompt, GoldenStep, Noise
+from edge.engine.engine import Engine
+from edge.engine.pieces import Control, Media, Piece, Text
+from edge.errors import BundleError
+from edge.media.image import digest
+
+TOP: Final = 16  # logits that are kept of a step
+DUST: Final = 1e-7  # nats: KL of logits whose last digits in float32 differ, which is no difference
+SIGMAS: Final = 3  # standard errors that rounding may be away from its mean
+
+Progress = Callable[[int, int], None]  # prompts done, prompts in all
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay found. kl: over the steps, in nats, at least: of the largest logits, and all others as one.
+
+    first_other: the number of the prompt and of the step, from 1, whose most likely token is another first; texts:
+    the numbers of the prompts whose text has other ids now, which are not computed; allowed, allowed_median: what
+    rounding explains of the mean and of the median.
+    """
+
+    n_prompts: int
+    n_steps: int
+    n_same_tokens: int
+    is_identical: bool
+    kl_mean: float
+    kl_median: float
+    largest_difference: float
+    first_other: tuple[int, int] | None
+    texts: tuple[int, ...]
+    allowed: float
+    allowed_median: float
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether what was computed is what was certified, but for rounding."""
+        return not self.texts and self.kl_mean <= self.allowed and self.kl_median <= self.allowed_median
+
+    @property
+    def words(self) -> str:
+        """What was found, in one sentence."""
+        if self.texts:
+            which = ", ".join(map(str, self.texts))
+            return (
+                f"the tokenizer makes other ids of the text of golden prompt {which} than when the bundle was certified"
+            )
+        told = f"{self.n_steps} golden tokens of {self.n_prompts} prompt{'s' if self.n_prompts != 1 else ''}"
+        if self.is_identical:
+            return f"{told}: the same tokens and the same logits as certified"
+        if self.first_other is None:
+            tokens = "the same tokens"
+        else:
+            prompt, step = self.first_other
+            tokens = f"{self.n_same_tokens} the same, the first other one is token {step} of prompt {prompt}"
+        found = f"{told}: {tokens}; logits are up to {self.largest_difference:.2g} off, KL {self.kl_mean:.2g}"
+        if self.kl_mean > self.allowed:
+            return f"{found}: more than rounding does in this bundle (KL up to {self.allowed:.2g})"
+        if self.kl_median > self.allowed_median:
+            typical = f"half of the tokens are off by KL {self.kl_median:.2g} or more"
+            return f"{found}: {typical}, and by rounding none of them by more than {self.allowed_median:.2g}"
+        return f"{found}: no more than rounding does in this bundle (KL up to {self.allowed:.2g})"
+
+
+def test_image(width_px: int, height_px: int) -> U8:
+    """An image by whole numbers alone, the same everywhere: two gradients and a chessboard. Returns (H, W, 3) RGB."""
+    x, y = np.arange(width_px)[None, :], np.arange(height_px)[:, None]
+    image = np.empty((height_px, width_px, 3), np.uint8)
+    image[..., 0] = x * 255 // max(1, width_px - 1)
+    image[..., 1] = y * 255 // max(1, height_px - 1)
+    image[..., 2] = np.where((x // 32 + y // 32) % 2, 224, 48)
+    return image
+
+
+def step_of(logits: F32, token: int) -> GoldenStep:
+    """What is kept of one step. logits: (V,)."""
+    top = np.argsort(-logits, kind="stable")[:TOP]
+    # The shortest digits that are this very float32 again.
+    shown = tuple(float(str(value)) for value in logits[top])
+    return GoldenStep(token, tuple(top.tolist()), shown, log_total(logits))
+
+
+def log_total(logits: F32) -> float:
+    """The logarithm of the sum of exponentials. logits: (V,)."""
+    values = logits.astype(np.float64)
+    peak = float(values.max())
+    return peak + math.log(float(np.exp(values - peak).sum()))
+
+
+def follow(engine: Engine, prompt: Sequence[Piece], tokens: Sequence[int]) -> list[F32]:
+    """The logits (V,) that predict each of some tokens: the first by reading a prompt, the others step by step.
+
+    Raises: as `Engine.generate`.
+    """
+    rows: list[F32] = []
+
+    def sample(logits: F32) -> int:
+        rows.append(logits.copy())
+        return tokens[len(rows) - 1]
+
+    for _ in engine.generate(prompt, max_tokens=len(tokens), sample=sample, stop_ids=()):
+        pass
+    return rows
+
+
+def replay(engine: Engine, golden: Golden, progress: Progress | None = None) -> Replay:
+    """Compute a bundle's golden tokens again.
+
+    Raises: BundleError for prompts that are not this bundle's, and as `Engine.generate`.
+    """
+    rows: list[list[F32] | None] = []
+    for prompt in golden.prompts:
+        pieces = pieces_of(prompt, engine)
+        rows.append(None if pieces is None else follow(engine, pieces, [step.token for step in prompt.steps]))
+        if progress is not None:
+            progress(len(rows), len(golden.prompts))
+    return compare(golden, rows)
+
+
+def context(golden: Golden) -> int:
+    """The positions that a replay needs."""
+    return max(_n_positions(prompt) + len(prompt.steps) for prompt in golden.prompts)
+
+
+def compare(golden: Golden, rows: Sequence[Sequence[F32] | None]) -> Replay:
+    """Golden steps against what was computed now: (V,) for every step of a prompt, None for a prompt of other ids."""
+    kls: list[float] = []
+    n_same, largest, first_other = 0, 0.0, None
+    for number, at, step, logits in _steps(golden, rows):
+        kls.append(divergence(step, logits))
+        largest = max(largest, _difference(step, logits))
+        if int(logits.argmax()) == step.token:
+            n_same += 1
+        elif first_other is None:
+            first_other = (number, at)
+    done = sum(found is not None for found in rows)
+    return Replay(
+        n_prompts=done,
+        n_steps=len(kls),
+        n_same_tokens=n_same,
+        is_identical=largest == 0 and n_same == len(kls),
+        kl_mean=float(np.mean(kls)) if kls else 0.0,
+        kl_median=float(np.median(kls)) if kls else 0.0,
+        largest_difference=largest,
+        first_other=first_other,
+        texts=tuple(n for n, found in enumerate(rows, 1) if found is None),
+        allowed=allowed(golden.noise, n_answers=max(1, done)),
+        allowed_median=max(DUST, golden.noise.golden_kl_max),
+    )
+
+
+def allowed(noise: Noise, *, n_answers: int) -> float:
+    """The mean KL that rounding alone explains.
+
+    Another kernel adds in another order, as steps do against reading; what is rounded to 8 bits behind it then falls
+    to the other side here and there. How much that does is known of every bundle: it was measured over the whole
+    certificate. Steps of one answer share their past, so an answer counts as one. Rounding is rare where little of it
+    is done, and a fault is everywhere: so half of the steps may not be further off than rounding put any of them.
+    """
+    return max(DUST, noise.kl_mean + SIGMAS * noise.kl_std / math.sqrt(n_answers))
+
+
+def _steps(golden: Golden, rows: Sequence[Sequence[F32] | None]) -> Iterator[tuple[int, int, GoldenStep, F32]]:
+    """Yield each step that was computed: the numbers of its prompt and of itself, it, and what was computed, (V,)."""
+    for number, (prompt, found) in enumerate(zip(golden.prompts, rows, strict=True), 1):
+        for at, (step, logits) in enumerate(zip(prompt.steps, found, strict=True) if found is not None else (), 1):
+            yield number, at, step, logits
+
+
+def divergence(step: GoldenStep, logits: F32) -> float:
+    """KL(certified || now) with all but the certified largest logits as one token: no more than the whole KL."""
+    before = np.exp(np.array(step.logits) - step.log_total)
+    now = np.exp(logits[list(step.ids)].astype(np.float64) - log_total(logits))
+    rest, rest_now = max(0.0, 1 - float(before.sum())), max(1e-12, 1 - float(now.sum()))
+    kl = float((before * np.log(np.maximum(before, 1e-300) / np.maximum(now, 1e-300))).sum())
+    if rest > 1e-9:
+        kl += rest * math.log(rest / rest_now)
+    return max(0.0, kl)
+
+
+def _difference(step: GoldenStep, logits: F32) -> float:
+    return float(np.abs(np.array(step.logits, np.float32) - logits[list(step.ids)]).max())
+
+
+def pieces_of(prompt: GoldenPrompt, engine: Engine) -> list[Piece] | None:
+    """A prompt as the engine takes it; None when its text has other ids now. Raises: BundleError."""
+    found: list[Piece] = []
+    for piece in prompt.pieces:
+        if piece.image is not None:
+            found.append(_media(piece, engine))
+        elif piece.text is None:
+            found.append(Control(piece.ids))
+        elif engine.tokenizer.encode(piece.text) != list(piece.ids):
+            return None
+        else:
+            found.append(Text(piece.text))
+    return found
+
+
+def _media(piece: GoldenPiece, engine: Engine) -> Media:
+    image = piece.image
+    if image is None or engine.manifest.vision is None:
+        raise BundleError("certificate.json: golden: an image, but this bundle accepts text only")
+    rgb = test_image(image.width_px, image.height_px)
+    return Media("image", rgb, image.n_tokens, digest(rgb))
+
+
+def _n_positions(prompt: GoldenPrompt) -> int:
+    return sum(piece.image.n_tokens if piece.image else len(piece.ids) for piece in prompt.pieces)
