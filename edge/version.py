@@ -1,3 +1,3 @@
 """The version of the runtime: a bundle names the oldest that can read it."""
 
-RUNTIME_VERSION = "0.1.0"
+RUNTIME_VERSION = "0.2.0"

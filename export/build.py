@@ -57,7 +57,7 @@ from export.recipe import Recipe, dump, load
 from export.target import Target
 from export.texts.read import read, shipped_calibration
 
-MIN_RUNTIME: Final = "0.1.0"  # the first that reads what is written here
+MIN_RUNTIME: Final = "0.2.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
 FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to
 

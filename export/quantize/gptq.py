@@ -7,10 +7,11 @@ moments of the inputs. Frantar et al., 2022; columns in the order of their momen
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from export.arrays import F32
+from export.arrays import F32, U8
 from export.errors import CalibrationError
 from export.quantize import blocks
 from export.quantize.blocks import Blocks, Format
@@ -32,12 +33,13 @@ def quantize(weight: F32, moments: Tensor, form: Format) -> Blocks:
     importance = moments.diagonal().clone()
     start = blocks.quantize(weight, form, importance=_costs(importance))
     order = torch.argsort(importance, descending=True, stable=True)
-    upper = _upper_factor(moments[order][:, order])
-    group = order // form.block
-    scales, zero_points = torch.from_numpy(start.scales), torch.from_numpy(start.zero_points).float()
-    chosen = _sweep(torch.from_numpy(weight)[:, order], upper, scales, zero_points, group, form.largest)
+    upper = _upper_factor(moments[order][:, order]).numpy()
+    scales = np.ascontiguousarray(start.scales.T)
+    zero_points = np.ascontiguousarray(start.zero_points.T, np.float32)
+    at = order.numpy()
+    chosen = _sweep(np.ascontiguousarray(weight.T[at]), upper, scales, zero_points, at // form.block, form.largest)
     values = np.repeat(start.zero_points, form.block, axis=1)  # what fills a row up stands for 0
-    values[:, order.numpy()] = chosen.numpy()
+    values[:, at] = chosen.T
     return Blocks(values.reshape(len(weight), form.blocks(columns), form.block), start.scales, start.zero_points)
 
 
@@ -63,19 +65,24 @@ def _upper_factor(moments: Tensor) -> Tensor:
     raise CalibrationError("calibration: the inputs of a layer have no usable statistics")
 
 
-def _sweep(weight: Tensor, upper: Tensor, scales: Tensor, zero_points: Tensor, group: Tensor, largest: int) -> Tensor:
-    """Round all columns in order. weight: (rows, K), overwritten; group: the block of each. Returns values."""
-    weight = weight.contiguous()
-    values = torch.empty(weight.shape, dtype=torch.uint8)
-    for first in range(0, weight.shape[1], COLUMNS):
-        last = min(first + COLUMNS, weight.shape[1])
-        errors = torch.empty(len(weight), last - first)
+def _sweep(weight: F32, upper: F32, scales: F32, zero_points: F32, group: npt.NDArray[np.int64], largest: int) -> U8:
+    """Round all columns in order. weight: (K, rows), overwritten; scales, zero_points: (blocks, rows).
+
+    group: (K,) the block of each column. Returns the values (K, rows): columns lie together, as they are worked on.
+    """
+    values = np.empty(weight.shape, np.uint8)
+    divisors = np.where(scales == 0, np.float32(1), scales)
+    for first in range(0, len(weight), COLUMNS):
+        last = min(first + COLUMNS, len(weight))
+        errors = np.empty((last - first, weight.shape[1]), np.float32)
         for at in range(first, last):
-            scale, zero = scales[:, group[at]], zero_points[:, group[at]]
-            value = (weight[:, at] / torch.where(scale == 0, 1, scale) + zero).round_().clamp_(0, largest)
-            values[:, at] = value.to(torch.uint8)
-            error = (weight[:, at] - (value - zero) * scale) / upper[at, at]
-            weight[:, at + 1 : last] -= error[:, None] * upper[at, at + 1 : last]
-            errors[:, at - first] = error
-        weight[:, last:] -= errors @ upper[first:last, last:]
+            block, error = group[at], errors[at - first]
+            value = np.clip(np.rint(weight[at] / divisors[block] + zero_points[block]), 0, largest)
+            values[at] = value
+            np.subtract(weight[at], (value - zero_points[block]) * scales[block], out=error)
+            error /= upper[at, at]
+            weight[at + 1 : last] -= upper[at, at + 1 : last, None] * error
+        # By torch, as everything large here: two libraries' threads would wait for each other.
+        rest = torch.from_numpy(weight[last:])
+        rest.addmm_(torch.from_numpy(upper[first:last, last:]).T, torch.from_numpy(errors), alpha=-1)
     return values
