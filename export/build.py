@@ -36,12 +36,14 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, VisionConfig
 from export.checkpoint.files import has_file, plain_file, read_bytes
 from export.checkpoint.gguf.header import SUFFIX as GGUF_SUFFIX
+from export.checkpoint.gguf.header import is_gguf
+from export.checkpoint.gguf.source import is_quantized
 from export.checkpoint.names import Weights
 from export.checkpoint.prompt_format import prompt_spec, read_source
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
-from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
+from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, CertificateLevel
 from export.errors import OutputError, RecipeError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
@@ -50,7 +52,8 @@ from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
 from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
 from export.memory import PeakMemory
-from export.plan import Plan, layer_bytes, plan, scratch_bytes
+from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
+from export.quantize import carry
 from export.quantize.calibration import Calibration
 from export.quantize.rotation import RotatedWeights
 from export.recipe import Recipe, dump, load
@@ -83,7 +86,7 @@ def build(
     checkpoint: Path,
     out: Path,
     *,
-    recipe: str = RECIPE,
+    recipe: str | None = None,
     id: str | None = None,  # noqa: A002  (the manifest's own word)
     aliases: Sequence[str] = (),
     certificate: CertificateLevel = CERTIFICATE_LEVEL,
@@ -99,8 +102,9 @@ def build(
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
 
-    checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file; id: of the bundle, FOLDER-RECIPE unless
-    given (of a checkpoint in `runs/1b` and int4-mixed: 1b-int4-mixed); aliases: further names for it;
+    checkpoint: a folder or a GGUF file; recipe: a shipped one or a .toml file, int8 unless given (carry for a
+    quantized GGUF file); id: of the bundle, FOLDER-RECIPE unless given (of a checkpoint in `runs/1b` and int4-mixed:
+    1b-int4-mixed); aliases: further names for it;
     evaluate: a .txt or .jsonl file that the certificate measures with, the one that is included unless given; strict:
     whether a threshold of the recipe that is missed is an error, and not a warning in the certificate;
     ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
@@ -112,6 +116,7 @@ def build(
     out, tell = out.absolute(), progress or _silent
     if save_recipe is not None and not save_recipe.absolute().parent.is_dir():
         raise OutputError(f"{save_recipe}: its folder does not exist")
+    recipe = recipe if recipe is not None else default_recipe(checkpoint)
     chosen = load(recipe)
     if target is not None:
         chosen = replace(chosen, calibrate=True)
@@ -191,6 +196,8 @@ class _Export:
             prompt, notes, files = _prompt_spec(path, config, tokenizer, prompt_format), (), ()
         notes = (*config.notes, *tokenizer.notes, *notes)
         weights = RotatedWeights(checkpoint) if recipe.rotate else Weights(checkpoint)
+        if recipe.carry:
+            recipe = carry.resolve(recipe, weights, recipe_path)
         return cls(weights, config, recipe, tokenizer, prompt, files, notes)
 
     def planned(self) -> Plan:
@@ -353,6 +360,11 @@ def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
         order=vision.order,
         frames=VIDEO_FRAMES,
     )
+
+
+def default_recipe(checkpoint: Path) -> str:
+    """The recipe for a checkpoint where none is named. Raises: CheckpointError, UnsupportedError."""
+    return CARRY if is_gguf(checkpoint) and is_quantized(checkpoint) else RECIPE
 
 
 def _default_id(checkpoint: Path, recipe: str) -> str:

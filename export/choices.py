@@ -5,4 +5,5 @@ from typing import Final, Literal
 CertificateLevel = Literal["off", "quick", "full"]
 
 RECIPE: Final = "int8"
+CARRY: Final = "carry"  # for quantized GGUF files
 CERTIFICATE_LEVEL: Final[CertificateLevel] = "quick"

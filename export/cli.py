@@ -15,7 +15,7 @@ from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
 from edge.extras import check, missing
 from export.certificate import words
 from export.certificate.words import mib
-from export.choices import CERTIFICATE_LEVEL, RECIPE, CertificateLevel
+from export.choices import CERTIFICATE_LEVEL, CertificateLevel
 from export.errors import CertificateError, ExportError
 from export.memory import PeakMemory
 
@@ -60,7 +60,13 @@ def export(
         Path, typer.Argument(help="A checkpoint's folder (config.json, safetensors) or a .gguf file.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="int8, w8a8, int4-mixed, int4, fp32, a .toml file.")] = RECIPE,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="int8, w8a8, int4-mixed, int4, fp32, carry, a .toml file. Default: int8; carry for a quantized .gguf.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: FOLDER-RECIPE.")] = None,
     alias: Annotated[list[str] | None, typer.Option("--alias", help="A further model name. Repeatable.")] = None,
     certificate: Annotated[

@@ -8,6 +8,7 @@ from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
 from export.graphs.table import is_shared
+from export.quantize import minimums
 from export.quantize.blocks import format_of, stored_bytes
 from export.recipe import Recipe
 
@@ -78,6 +79,8 @@ def _tensor_bytes(rows: int, columns: int, scheme: str) -> int:
         return rows * (columns + 4)
     if scheme == "int4":
         return rows * -(-columns // INT4_BLOCK) * (INT4_BLOCK // 2 + 4)
+    if scheme == minimums.SCHEME:
+        return rows * -(-columns // minimums.BLOCK) * (minimums.BLOCK // 2 + 4)
     form = format_of(scheme)
     if form is None:
         return rows * columns * 4

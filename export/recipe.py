@@ -4,11 +4,14 @@ A TOML file with an ordered list of rules; of those that match a tensor, the las
 
     calibrate = true                # optional: choose values of 4 and 8 bits by their effect on calibration data (GPTQ)
     rotate = true                   # optional: rotate the residual stream, which spreads its outliers over all channels
+    carry = true                    # optional, without those: tensors of a GGUF file keep their values where a scheme
+                                    # has the same grid; the rules are for the others
 
     [[rules]]
     tensors = "decoder.layers.*"    # a pattern on the tensor's path: * is any text, dots included
     layers = "last-quarter"         # optional: only the last quarter of the layers, at least one
-    scheme = "int4-block32"         # fp32, int8 (W8A8), int8-block32, int4-block32, -block64, both also with -zp; int4
+    scheme = "int4-block32"         # fp32, int8 (W8A8), int8-block32, int4-block32, -block64, both also with -zp; int4;
+                                    # int4-block32-min
 
     [search]                        # optional: more bits where their lack costs most, measured on calibration data
     bits_per_weight = 5.5           # of the decoder's layers together, scales and zero points included
@@ -33,7 +36,7 @@ from export.errors import RecipeError
 LAST_QUARTER: Final = "last-quarter"
 MAX_BITS: Final = 32
 _SCHEMES: Mapping[str, Scheme] = {scheme: scheme for scheme in get_args(Scheme)}
-SEARCHABLE: Final = tuple(scheme for scheme in _SCHEMES if "-block" in scheme)
+SEARCHABLE: Final = tuple(scheme for scheme in _SCHEMES if "-block" in scheme and not scheme.endswith("-min"))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PATTERN = re.compile(r"[a-z0-9_.*?]+")
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
@@ -79,7 +82,8 @@ class Recipe:
     """How the tensors of a bundle are stored.
 
     calibrate: whether values are chosen by their effect on calibration data; rotate: whether the residual stream is
-    rotated; search: how schemes of the decoder's layers are found, None to leave them to the rules.
+    rotated; carry: whether tensors of a GGUF file keep their values where that is possible; search: how schemes of the
+    decoder's layers are found, None to leave them to the rules.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Recipe:
     calibrate: bool = False
     rotate: bool = False
     search: Search | None = None
+    carry: bool = False
 
     def scheme(self, path: str, *, n_layers: int) -> Scheme:
         """The scheme of one tensor.
@@ -111,7 +116,7 @@ def with_schemes(recipe: Recipe, schemes: Mapping[str, Scheme]) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as the TOML text that `load` reads."""
-    lines = [f"{key} = true" for key in ("calibrate", "rotate") if getattr(recipe, key)]
+    lines = [f"{key} = true" for key in ("calibrate", "carry", "rotate") if getattr(recipe, key)]
     for rule in recipe.rules:
         lines += ["", "[[rules]]", f'tensors = "{rule.tensors}"', f'scheme = "{rule.scheme}"']
         lines += [f'layers = "{rule.layers}"'] if rule.layers else []
@@ -154,7 +159,7 @@ def parse(data: bytes, *, name: str) -> Recipe:
         raise RecipeError(f"{file}: not TOML: {error}") from error
     if not _NAME.fullmatch(name):
         raise RecipeError(f"{file}: name {name!r}, expected lower-case letters, digits, dots, dashes, underscores")
-    _only(table, {"rules", "thresholds", "calibrate", "rotate", "search"}, file)
+    _only(table, {"carry", "rules", "thresholds", "calibrate", "rotate", "search"}, file)
     rules = table.get("rules")
     if not isinstance(rules, list) or not rules:
         raise RecipeError(f"{file}: rules: expected one or more [[rules]]")
@@ -165,6 +170,7 @@ def parse(data: bytes, *, name: str) -> Recipe:
         _thresholds(table.get("thresholds", {}), f"{file}: thresholds"),
         calibrate=_flag(table, "calibrate", file),
         rotate=_flag(table, "rotate", file),
+        carry=_flag(table, "carry", file),
         search=_search(table["search"], f"{file}: search") if "search" in table else None,
     )
 

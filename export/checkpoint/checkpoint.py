@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from export.arrays import F32
+from export.arrays import F32, U8
 from export.checkpoint import config as configuration
 from export.checkpoint.config import ModelConfig
 from export.checkpoint.entry import Entry
 from export.checkpoint.files import has_file, parse_object, plain_file, read_bytes, read_json
 from export.checkpoint.gguf import source
 from export.checkpoint.gguf.header import is_gguf
-from export.checkpoint.gguf.tensors import GgufEntry, read_rows
+from export.checkpoint.gguf.tensors import GgufEntry, read_rows, stored_rows
 from export.checkpoint.shards import MAX_HEADER_BYTES, MAX_TENSORS, check_budget, read_header
 from export.errors import CheckpointError
 
@@ -83,6 +83,20 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """A stored tensor's shape. Raises: CheckpointError if there is no such tensor."""
         return self._entry(name).shape
+
+    def kind(self, name: str) -> str:
+        """The type that a tensor is stored as. Raises: CheckpointError if there is no such tensor."""
+        return self._entry(name).dtype
+
+    def stored_rows(self, name: str, rows: slice) -> U8:
+        """Rows of a GGUF tensor as they are stored. Returns (rows, bytes of a row).
+
+        Raises: CheckpointError if there is no such tensor in a GGUF file.
+        """
+        entry = self._entry(name)
+        if not isinstance(entry, GgufEntry):
+            raise CheckpointError(f"{name}: stored as {entry.dtype}, expected a tensor of a GGUF file")
+        return stored_rows(entry, name, rows)
 
     def read(self, name: str, *, rows: slice | None = None) -> F32:
         """A stored tensor as float32, a fresh array; with rows, only that range of its first axis.

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
-from export.arrays import F32
+from export.arrays import F32, U8
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, TextConfig, VisionConfig
 from export.checkpoint.encoder_names import siglip_role, siglip_roles, sound_role, sound_roles
@@ -124,6 +124,14 @@ class Weights:
         if role not in self._shapes:
             raise CheckpointError(f"{role}: not a role of this checkpoint")
         return self._shapes[role]
+
+    def kind(self, role: str) -> str:
+        """How a role is stored: a type of safetensors or of GGUF. Raises: CheckpointError."""
+        return self.checkpoint.kind(self.source(role))
+
+    def stored_rows(self, role: str, rows: slice) -> U8:
+        """Rows of a GGUF tensor as they are stored. Returns (rows, bytes of a row). Raises: CheckpointError."""
+        return self.checkpoint.stored_rows(self.source(role), rows)
 
     def tensor(self, role: str, *, rows: slice | None = None) -> F32:
         """One weight: (out, in) of a linear layer, (out,) of a bias or norm, (C,) of GRN, as stored of a convolution.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
 from export.errors import GraphError, RecipeError
 from export.graph import FLOAT, Array, DataFile, Graph, Progress
-from export.quantize import blocks, int8, runs
+from export.quantize import blocks, carry, int8, kept_runs, runs
+from export.quantize.blocks import Blocks
+from export.quantize.carry import Kept
 from export.quantize.distance import Distance
 from export.recipe import Recipe
 
@@ -56,7 +58,10 @@ def write_embedding(
             data.append(table, n_bytes=4 * math.prod(shape))
         elif scheme == IN_BLOCKS:
             n_blocks = shape[0] * FORMAT.blocks(shape[1])
-            data.append(_scales_last(_blocks(table, distance)), n_bytes=n_blocks * (TABLE_BLOCK + 2))
+            kept = None
+            if carry.keeps(recipe, weights, ["text.embed"], IN_BLOCKS):
+                kept = kept_runs(weights, "text.embed", IN_BLOCKS)
+            data.append(_scales_last(_blocks(table, distance, kept)), n_bytes=n_blocks * (TABLE_BLOCK + 2))
         else:
             data.append(_scales_last(_rows(table, distance)), n_bytes=math.prod(shape) + 4 * shape[0])
     if progress:
@@ -93,12 +98,12 @@ def _rows(table: Iterable[F32], distance: Distance) -> Iterator[tuple[Array, F32
         yield rows.values, rows.scales
 
 
-def _blocks(table: Iterable[F32], distance: Distance) -> Iterator[tuple[Array, F16]]:
+def _blocks(table: Iterable[F32], distance: Distance, kept: Iterator[Kept] | None) -> Iterator[tuple[Array, F16]]:
     for part in table:
-        rows = blocks.quantize(part, FORMAT)
+        rows = blocks.quantize(part, FORMAT) if kept is None else cast(Blocks, next(kept))
         if rows.scales.max(initial=0) > blocks.LARGEST_SCALE:
             raise GraphError(f"{PATH}: a weight of {np.abs(part).max():g} is too large for {IN_BLOCKS}, expected int8")
         scales = rows.scales.astype(np.float16)
-        stored = blocks.Blocks(rows.values, scales.astype(np.float32), rows.zero_points)
+        stored = Blocks(rows.values, scales.astype(np.float32), rows.zero_points)
         distance.add(part, blocks.dequantize(stored, columns=part.shape[1]))
         yield rows.values, scales

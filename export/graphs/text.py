@@ -1,6 +1,7 @@
 """The decoder graph, written tensor by tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from export.checkpoint.names import Weights
 from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.rotary import head_order, tables
 from export.graphs.table import add_shared_head, is_shared
-from export.quantize import Correction, Linears, runs
+from export.quantize import Correction, Linears, carry, kept_runs, runs
+from export.quantize.carry import Kept
 from export.recipe import Recipe
 
 # Shapes: B conversations, S new rows of each, H hidden, K scored rows, V vocabulary.
@@ -53,6 +55,7 @@ class _Decoder:
         self.graph = graph
         self.linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.n_layers), progress, correction)
         self._shares_table = is_shared(config, recipe)
+        self._recipe = recipe
         self._weights = weights
         self._config = config
         self._order = head_order(config)
@@ -123,7 +126,8 @@ class _Decoder:
             logits = add_shared_head(self.graph, x, config, name=path)
         else:
             shape = (config.vocab_size, config.hidden_size)
-            logits = self.linears.add(x, path, runs(self._weights, "text.head"), shape=shape, bias=None)
+            kept = self._kept(path, ["text.head"], 1)
+            logits = self.linears.add(x, path, runs(self._weights, "text.head"), shape=shape, bias=None, kept=kept)
         self.graph.node("Identity", [logits], "logits")
 
     def _add_and_norm(self, stream: str, x: str, role: str) -> tuple[str, str]:
@@ -153,7 +157,20 @@ class _Decoder:
         bias = None
         if self._weights.has(f"{roles[0]}.bias"):
             bias = np.concatenate([self._ordered(role, self._weights.tensor(f"{role}.bias")) for role in roles])
-        return self.linears.add(x, f"decoder.layers.{n}.{path}", weight, shape=shape, bias=bias)
+        path = f"decoder.layers.{n}.{path}"
+        kept = self._kept(path, [f"{role}.weight" for role in roles], whole)
+        return self.linears.add(x, path, weight, shape=shape, bias=bias, kept=kept)
+
+    def _kept(self, path: str, roles: Sequence[str], whole: int) -> Iterator[Kept] | None:
+        """The rows of a layer that keeps the values of a GGUF file, None for another."""
+        scheme = self._recipe.scheme(path, n_layers=self._config.n_layers)
+        if not carry.keeps(self._recipe, self._weights, roles, scheme):
+            return None
+        return (
+            carry.reordered(run, partial(self._ordered, role.removesuffix(".weight")))
+            for role in roles
+            for run in kept_runs(self._weights, role, scheme, multiple=whole)
+        )
 
     def _ordered(self, role: str, value: F32) -> F32:
         """Whole heads, their rows in the order that the rotation wants if they are queries or keys."""

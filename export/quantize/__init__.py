@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from edge.bundle.manifest import Scheme, TensorRecord
 from export.arrays import F32
 from export.checkpoint.names import Weights
 from export.graph import BLOCK_BYTES, MICROSOFT, Graph, Progress
-from export.quantize import blocks, int4, int8
+from export.quantize import blocks, carry, int4, int8, minimums
 from export.quantize.blocks import Blocks, Format
+from export.quantize.carry import Kept
 from export.quantize.distance import Distance
+from export.quantize.minimums import MinBlocks
 
 
 class Correction(Protocol):
@@ -48,14 +50,26 @@ class Linears:
         self._progress = progress
         self._correction = correction
 
-    def add(self, x: str, path: str, parts: Iterable[F32], *, shape: tuple[int, int], bias: F32 | None) -> str:
+    def add(
+        self,
+        x: str,
+        path: str,
+        parts: Iterable[F32],
+        *,
+        shape: tuple[int, int],
+        bias: F32 | None,
+        kept: Iterable[Kept] | None = None,
+    ) -> str:
         """Add `x @ weight.T + bias`; the weight comes in runs of rows and only one of them is held.
 
-        x: (..., n_in) -> (..., n_out); shape: (n_out, n_in); parts: (rows of the part, n_in) each; bias: (n_out,).
+        x: (..., n_in) -> (..., n_out); shape: (n_out, n_in); parts: (rows of the part, n_in) each; bias: (n_out,);
+        kept: the same runs in the layer's scheme, for a layer that keeps the values of a GGUF file.
         A layer that is corrected is held whole.
         """
         scheme = self._scheme(path)
-        if self._correction is not None and self._correction.covers(path):
+        if kept is not None:
+            out, error = _kept(self._graph, x, parts, kept, scheme, shape=shape, name=path)
+        elif self._correction is not None and self._correction.covers(path):
             out, error = self._corrected(x, path, np.concatenate(list(parts)), bias, self._correction)
         else:
             out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path)
@@ -82,9 +96,37 @@ class Linears:
 
 def runs(weights: Weights, role: str, *, multiple: int = 1) -> Iterator[F32]:
     """A matrix as runs of rows, each a whole number of `multiple` rows, so that only one of them is in memory."""
+    return (weights.tensor(role, rows=rows) for rows in _slices(weights, role, multiple))
+
+
+def kept_runs(weights: Weights, role: str, scheme: Scheme, *, multiple: int = 1) -> Iterator[Kept]:
+    """The same runs of a GGUF file's matrix in a scheme that keeps its values."""
+    return (carry.kept_rows(weights, role, rows, scheme) for rows in _slices(weights, role, multiple))
+
+
+def _slices(weights: Weights, role: str, multiple: int) -> Iterator[slice]:
     n_rows, *rest = weights.shape(role)
     step = max(1, BLOCK_BYTES // (4 * multiple * math.prod(rest))) * multiple
-    return (weights.tensor(role, rows=slice(first, first + step)) for first in range(0, n_rows, step))
+    return (slice(first, min(first + step, n_rows)) for first in range(0, n_rows, step))
+
+
+def _kept(
+    graph: Graph, x: str, parts: Iterable[F32], kept: Iterable[Kept], scheme: Scheme, *, shape: tuple[int, int],
+    name: str,
+) -> tuple[str, float]:  # fmt: skip
+    """Add a layer whose values are those of a file; returns the result's name and how far they are from it."""
+    distance, form = Distance(), blocks.format_of(scheme)
+
+    def compared() -> Iterator[Kept]:
+        for part, rows in zip(parts, kept, strict=True):
+            distance.add(part, carry.dequantize(rows, columns=shape[1]))
+            yield rows
+
+    if form is None:
+        out = minimums.matmul(graph, x, cast(Iterator[MinBlocks], compared()), shape=shape, name=name)
+    else:
+        out = blocks.matmul(graph, x, cast(Iterator[Blocks], compared()), form, shape=shape, name=name)
+    return out, distance.relative()
 
 
 def _stored(
@@ -95,10 +137,12 @@ def _stored(
         return int8.matmul(graph, x, parts, shape=shape, name=name)
     if scheme == "int4":
         return int4.matmul(graph, x, parts, shape=shape, name=name)
-    form = blocks.format_of(scheme)
+    form, distance = blocks.format_of(scheme), Distance()
+    if scheme == minimums.SCHEME:
+        out = minimums.matmul(graph, x, minimums.rounded(parts, distance), shape=shape, name=name)
+        return out, distance.relative()
     if form is None:
         return _matmul(graph, x, parts, shape=shape, name=name), 0.0
-    distance = Distance()
     out = blocks.matmul(graph, x, blocks.rounded(parts, form, distance), form, shape=shape, name=name)
     return out, distance.relative()
 
@@ -109,6 +153,8 @@ def _dequantized(weight: F32, scheme: Scheme) -> F32:
         return int8.dequantize(int8.quantize(weight))
     if scheme == "int4":
         return int4.dequantize(int4.quantize(weight), columns=weight.shape[1])
+    if scheme == minimums.SCHEME:
+        return minimums.dequantize(minimums.quantize(weight), columns=weight.shape[1])
     return weight
 
 

@@ -28,11 +28,12 @@ def others(name: str) -> list[str]:
 B8, B4 = "int8-block32", "int4-block32"
 
 
-def test_five_recipes_are_shipped() -> None:
+def test_six_recipes_are_shipped() -> None:
     names = sorted(path.stem for path in shipped_folder().iterdir())
-    assert names == ["fp32", "int4", "int4-mixed", "int8", "w8a8"]
-    assert [load(name).rotate for name in names] == [False, False, False, False, True]
-    assert [load(name).calibrate for name in names] == [False, True, True, False, False]
+    assert names == ["carry", "fp32", "int4", "int4-mixed", "int8", "w8a8"]
+    assert [load(name).rotate for name in names] == [False, False, False, False, False, True]
+    assert [load(name).calibrate for name in names] == [False, False, True, True, False, False]
+    assert [load(name).carry for name in names] == [True, False, False, False, False, False]
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("fp32", "fp32"), ("w8a8", "int8")])
@@ -119,7 +120,7 @@ RULE = '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
         ("rules = [1]", r"rules\[0\]: expected a table"),
         ("nonsense", "not TOML"),
         (RULE + "name = 'x'", r"rules\[0\]: unknown key 'name'"),
-        ("name = 'x'\n" + RULE, "unknown key 'name', expected calibrate, rotate, rules, search, thresholds"),
+        ("name = 'x'\n" + RULE, "unknown key 'name', expected calibrate, carry, rotate, rules, search, thresholds"),
         ('[[rules]]\nscheme = "int8"', r"rules\[0\]\.tensors is None"),
         ('[[rules]]\ntensors = "[a]"\nscheme = "int8"', r"tensors is '\[a\]'"),
         ('[[rules]]\ntensors = "*"', "scheme is None: expected one of fp32, int8, int4"),
@@ -145,7 +146,7 @@ def test_a_recipe_that_is_no_utf_8_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["int9", "", "../int8", "INT8", "int8.json", "a/b"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(RecipeError, match="expected one of fp32, int4, int4-mixed, int8, w8a8, or the path"):
+    with pytest.raises(RecipeError, match="expected one of carry, fp32, int4, int4-mixed, int8, w8a8, or the path"):
         load(name)
 
 

@@ -77,6 +77,12 @@ def describe(path: Path, *, mmproj: Path | None) -> Described:
     )  # fmt: skip
 
 
+def is_quantized(path: Path) -> bool:
+    """Whether the text model of a file has quantized layers. Raises: CheckpointError, UnsupportedError."""
+    kinds = {entry.dtype for name, entry in open_text(path).tensors.items() if name.startswith("blk.")}
+    return not kinds <= {"F32", "F16", "BF16"}
+
+
 def small_file(path: Path, name: str) -> bytes | None:
     """A small file of the checkpoint that a GGUF file came from, built from its metadata; None if it has none.
 
