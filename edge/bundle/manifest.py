@@ -43,10 +43,8 @@ class Source:
 
 TableScheme = Literal["fp32", "int8", "int8-block32"]
 # int8: a scale a row, of activations too; int4: blocks of 128; -blockN: of N; -zp, -min: with zero points, minimums.
-Scheme = Literal[
-    "fp32", "int8", "int4", "int8-block32", "int4-block32", "int4-block32-zp", "int4-block32-min", "int4-block64",
-    "int4-block64-zp",
-]  # fmt: skip
+Scheme = Literal["fp32", "int8", "int4", "int8-block32", "int4-block32", "int4-block32-zp", "int4-block32-min",
+                 "int4-block64", "int4-block64-zp"]  # fmt: skip
 
 
 @dataclass(frozen=True)
