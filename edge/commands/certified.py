@@ -14,7 +14,8 @@ from edge.errors import BundleError, EdgeError
 
 if TYPE_CHECKING:
     from edge.engine.engine import Engine
-    from edge.engine.golden import Replay
+    from edge.engine.golden import Progress, Replay
+    from edge.engine.processor import Kernels
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def warn(stored: Stored) -> None:
         print(f"edge: {stored.id} misses a threshold of its recipe: {harmless(sentence)}", file=sys.stderr)
 
 
-def replayed(stored: Stored, engine: "Engine | None" = None) -> Found:
+def replayed(stored: Stored, engine: "Engine | None" = None, progress: "Progress | None" = None) -> Found:
     """Compute the golden tokens of a bundle again; engine: the bundle's, opened here unless given."""
     try:
         made = certificate.read(stored.path, stored.manifest)
@@ -76,13 +77,20 @@ def replayed(stored: Stored, engine: "Engine | None" = None) -> Found:
             return Found("the bundle has no certificate, so no golden tokens to compute again", is_good=True)
         if made.golden is None:
             return Found("the certificate has no golden tokens: it is of an older edge-export", is_good=True)
-        found = _replay(stored, made.golden, engine)
+        found = _replay(stored, made.golden, _tolerated(made), engine, progress)
     except EdgeError as error:
         return Found(f"the golden tokens cannot be computed: {harmless(str(error))}", is_good=False)
-    return Found(found.words + _where(made, found), found.is_certified)
+    where = "" if found.is_identical else f" (certified on {_where(made)})"
+    return Found(found.words + where, found.is_certified)
 
 
-def _replay(stored: Stored, golden: certificate.Golden, engine: "Engine | None") -> "Replay":
+def _replay(
+    stored: Stored,
+    golden: certificate.Golden,
+    tolerated: float | None,
+    engine: "Engine | None",
+    progress: "Progress | None",
+) -> "Replay":
     from edge.engine.engine import Engine
     from edge.engine.golden import context, replay
 
@@ -90,19 +98,39 @@ def _replay(stored: Stored, golden: certificate.Golden, engine: "Engine | None")
         from edge.speech.golden import replay as replay_speech
         from edge.speech.transcriber import Speech
 
-        return replay_speech(Speech.open(stored.path), golden)
+        return replay_speech(Speech.open(stored.path), golden, tolerated=tolerated)
     needed, has = context(golden), stored.manifest.text.context
     if needed > has:
         raise BundleError(f"certificate.json: golden: {needed} positions, the bundle has a context of {has}")
     if engine is not None and engine.context >= needed:
-        return replay(engine, golden)
+        return replay(engine, golden, tolerated=tolerated, progress=progress)
     with Engine.open(stored.path, context=needed) as own:
-        return replay(own, golden)
+        return replay(own, golden, tolerated=tolerated, progress=progress)
 
 
-def _where(made: Certificate, found: "Replay") -> str:
-    """Say where the bundle was certified, where what was found is not identical."""
-    processor, library = made.machine.get("processor"), made.versions.get("onnxruntime")
-    if found.is_identical or not isinstance(processor, str) or not isinstance(library, str):
-        return ""
-    return f"; certified on {harmless(processor[:60])} with onnxruntime {harmless(library[:20])}"
+def _tolerated(made: Certificate) -> float | None:
+    """Return the mean KL that other kernels may come to, a tenth of what quantization cost; None for the same ones.
+
+    They may round the inputs of layers in another way, where the same ones only add in another order.
+    """
+    from edge.engine.processor import kernels
+
+    return None if kernels().are_those_of(_kernels(made)) else (made.kl_mean or 0.0) / 10
+
+
+def _kernels(made: Certificate) -> "Kernels":
+    """Return what computed when a bundle was certified, by its certificate."""
+    from edge.engine.processor import Kernels
+
+    machine, features = made.machine, made.machine.get("features")
+    return Kernels(
+        name=harmless(str(machine.get("processor", "another processor"))[:60]),
+        architecture=str(machine.get("architecture")),
+        features=tuple(map(str, features)) if isinstance(features, list) else (),
+        onnxruntime=harmless(str(made.versions.get("onnxruntime"))[:20]),
+    )
+
+
+def _where(made: Certificate) -> str:
+    found = _kernels(made)
+    return f"{found.name} with onnxruntime {found.onnxruntime}"

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge.bundle.manifest import Manifest
-from edge.commands.certified import figures, replayed, warn, words
+from edge.commands.certified import Found, figures, replayed, warn, words
 from edge.commands.choosing import tell_unusable
 from edge.commands.console import AsJson
 from edge.errors import BundleError, UnknownModelError
@@ -95,7 +95,7 @@ def verify(
         what = "the embedded bundle" if stored.embedded else "a folder"
         print(f"edge: of {what}, manifest.json and certificate.json are not covered: {_COVER}", file=sys.stderr)
     if deep:
-        found = replayed(stored)
+        found = _replayed(stored)
         print(f"{stored.id}: {found.words}", file=sys.stdout if found.is_good else sys.stderr)
         if not found.is_good:
             raise typer.Exit(1)
@@ -151,6 +151,7 @@ def pull(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"{stored.id} is installed in {stored.path}")
+    warn(stored)
 
 
 @models.command()
@@ -266,6 +267,16 @@ def _aliased() -> Iterator[dict[str, str | None]]:
             with contextlib.suppress(UnknownModelError, BundleError):
                 answers = store.named(name, None).id
             yield {"name": name, "model": model, "answers": answers, "where": where}
+
+
+def _replayed(stored: "Stored") -> Found:
+    """Compute the golden tokens of a bundle again, with a bar: of a large model it takes minutes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("golden tokens", total=None)
+        return replayed(stored, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _taken(stored: "Stored") -> list[str]:

@@ -46,8 +46,11 @@ def follow(speech: Speech, sound: Values, begin: Sequence[int], tokens: Sequence
     return rows
 
 
-def replay(speech: Speech, golden: Golden) -> Replay:
-    """Compute a speech bundle's golden tokens again. Raises: BundleError for prompts that are not this bundle's."""
+def replay(speech: Speech, golden: Golden, *, tolerated: float | None = None) -> Replay:
+    """Compute a speech bundle's golden tokens again; tolerated: as in `Replay`.
+
+    Raises: BundleError for prompts that are not this bundle's.
+    """
     sound, rows = encoded(speech), []
     for each in golden.prompts:
         if any(piece.image is not None or piece.text is not None for piece in each.pieces):
@@ -56,4 +59,4 @@ def replay(speech: Speech, golden: Golden) -> Replay:
         if len(begin) + len(each.steps) > speech.spec.context + 1:
             raise BundleError(f"certificate.json: golden: expected at most {speech.spec.context} positions")
         rows.append(follow(speech, sound, begin, [step.token for step in each.steps]))
-    return compare(golden, rows)
+    return compare(golden, rows, tolerated=tolerated)

@@ -82,7 +82,7 @@ def reread(reader: Reader, answer: Answer, decoded: F32) -> Scores:
 def stepped(reader: Reader, passages: Sequence[Passage], prefilled: Sequence[F32]) -> Scores | None:
     """The last STEPPED tokens of up to SLOTS windows, scored by steps against what reading them scored.
 
-    prefilled: (n, V) each, of all scored positions of a window. None where a window is too short for any.
+    prefilled: (n, V) each, of the last scored positions of a window. None where a window is too short for any.
     """
     n = min(STEPPED, *(len(passage.scored) for passage in passages))
     if n < 2:

@@ -5,12 +5,12 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edge.bundle.manifest import Manifest
+from edge.engine.processor import kernels
 from edge.engine.session import thread_count
 from edge.version import RUNTIME_VERSION
 from export.arrays import F64
@@ -29,10 +29,6 @@ LEAST_HELD: Final = 100  # positions of a kind that is held to a threshold apart
 MAX_WORDS: Final = 300  # characters of the reason why an entry is left out
 KL_VALUES: Final = 4096  # of single positions, all kinds together
 
-# CPU features that decide which kernels compute: with the same ones, other results are not to be expected.
-_FEATURES: Final = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve", "bf16"
-)  # fmt: skip
 _COMPACT = ("golden", "kl_positions")  # long lists of numbers, a line each
 
 
@@ -164,18 +160,11 @@ def dumped(document: Mapping[str, object]) -> bytes:
 
 
 def machine() -> dict[str, object]:
-    """What certifies: the processor, and those of its features that decide how it computes."""
-    processor, features = platform.processor(), list[str]()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line.partition(":") for line in info.read_text(errors="replace").splitlines()]
-        named = {name.strip(): value.strip() for name, _, value in reversed(lines)}
-        processor = named.get("model name", processor)
-        flags = (named.get("flags") or named.get("Features") or "").split()
-        features = [name for name in _FEATURES if name in flags]
+    """What certifies: the processor, and those of its features that decide by which kernels it computes."""
+    here = kernels()
     return {
-        "architecture": platform.machine(), "processor": processor, "system": platform.system(),
-        "features": features, "cores": thread_count(None),
+        "architecture": here.architecture, "processor": here.name, "system": platform.system(),
+        "features": list(here.features), "cores": thread_count(None),
     }  # fmt: skip
 
 

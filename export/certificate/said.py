@@ -11,7 +11,7 @@ import numpy as np
 from edge.bundle.bundle import Bundle
 from edge.media.resized import Resized
 from export.arrays import F32, U8
-from export.certificate.answers import answered, read, reread, stepped
+from export.certificate.answers import STEPPED, answered, read, reread, stepped
 from export.certificate.compare import NOT_GIVEN, Bools, Scores
 from export.certificate.evaluation import Evaluation
 from export.certificate.extent import EXTENTS, MAX_ANSWER, SLOTS, Extent, Level
@@ -97,7 +97,8 @@ class _Bench:
         size = min(extent.window, reader.capacity)
         left, done = limited(self._passages.windows(size=size), {"text": extent.text}), 0
         while group := list(itertools.islice(left, SLOTS)):
-            rows = [read(reader, passage, self._file) for passage in group]
+            # Of each window, what may be scored by steps: all of it is hundreds of MB in a large vocabulary.
+            rows = [read(reader, passage, self._file)[-STEPPED:].copy() for passage in group]
             if self._counts["windows"] < extent.stepped_windows:
                 scores = stepped(reader, group, rows)
                 self._prefill_decode += [] if scores is None else [scores]
