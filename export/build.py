@@ -28,18 +28,19 @@ from edge.bundle.manifest import (
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError
 from export import calibrate as calibration
-from export import pack, speech
+from export import outline, pack, speech
 from export.arrays import F32
 from export.certificate import certify
 from export.certificate.readable import check_tokenizer
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, VisionConfig
-from export.checkpoint.files import has_file, plain_file, read_bytes
+from export.checkpoint.files import has_file, plain_file
 from export.checkpoint.gguf.header import SUFFIX as GGUF_SUFFIX
 from export.checkpoint.gguf.header import is_gguf
 from export.checkpoint.gguf.source import is_quantized
 from export.checkpoint.names import Weights
-from export.checkpoint.prompt_format import prompt_spec, read_source
+from export.checkpoint.prompt import no_choice, prompt_of
+from export.checkpoint.prompt_format import TEMPLATE
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
@@ -52,6 +53,7 @@ from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
 from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
 from export.memory import PeakMemory
+from export.outline import Outline
 from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
 from export.quantize import carry
 from export.quantize.calibration import Calibration
@@ -64,9 +66,6 @@ MIN_RUNTIME: Final = "0.2.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
 FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to
 
-_TEMPLATE = "chat_template.jinja"
-_TEMPLATE_BYTES = 4 << 20
-_WORDING_A = "Return calls inside <tool_call></tool_call>:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -99,6 +98,7 @@ def build(
     target: Target | None = None,
     save_recipe: Path | None = None,
     progress: Progress | None = None,
+    announce: Callable[[Outline], None] | None = None,
 ) -> Path:
     """Export a checkpoint to the bundle folder `out`, which appears complete or not at all. Returns `out`.
 
@@ -110,7 +110,8 @@ def build(
     ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
     prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is;
     calibrate: a .jsonl file of texts in the place of the shipped ones, "off" to round to the nearest; target: what a
-    search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported.
+    search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported;
+    announce: called with what will be done, before anything is (not for Whisper models).
     Raises: ExportError, of the kind that names the cause; CertificateError, if strict, for a missed threshold.
     """
     out, tell = out.absolute(), progress or _silent
@@ -131,7 +132,7 @@ def build(
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             if prompt_format is not None:
-                raise _no_choice(prompt_format, "a Whisper model")
+                raise no_choice(prompt_format, "a Whisper model")
             if evaluate is not None:
                 raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
             level = None if certificate == "off" else certificate
@@ -143,7 +144,11 @@ def build(
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
-        pack.check_space(work, export.planned().n_bytes + scratch)
+        n_bytes = export.planned().n_bytes
+        if announce is not None:
+            size = n_bytes if target is None or target.n_bytes is None else int(target.n_bytes)
+            announce(export.outline(name, certificate, n_bytes=size, scratch=scratch, free=pack.free_bytes(work)))
+        pack.check_space(work, n_bytes + scratch)
         data = export.calibration_data(calibrate, tell) if export.recipe.calibrate else []
         if data and (target is not None or export.recipe.search is not None):
             export = export.searched(data, target, work.scratch, tell)
@@ -188,12 +193,7 @@ class _Export:
         needed = () if is_llama else control_of(config.family, sound=config.audio is not None)
         tokenizer = convert(path, ranks=ranks, needed=needed, general=is_llama)
         check_tokenizer(tokenizer, vocab_size=config.text.vocab_size)
-        if is_llama:
-            source = read_source(path)
-            prompt, notes = prompt_spec(source, tokenizer.control, chosen=prompt_format)
-            files = source.files
-        else:
-            prompt, notes, files = _prompt_spec(path, config, tokenizer, prompt_format), (), ()
+        prompt, notes, files = prompt_of(path, config, tokenizer, chosen=prompt_format)
         notes = (*config.notes, *tokenizer.notes, *notes)
         weights = RotatedWeights(checkpoint) if recipe.rotate else Weights(checkpoint)
         if recipe.carry:
@@ -203,6 +203,28 @@ class _Export:
     def planned(self) -> Plan:
         """How much there is to write. Raises: RecipeError when the recipe leaves a tensor out."""
         return plan(self.config, self.recipe, tokenizer_bytes=len(self.tokenizer.tokenizer_json))
+
+    def outline(self, name: str, certificate: CertificateLevel, *, n_bytes: int, scratch: int, free: int) -> Outline:
+        """What is about to be done. n_bytes: of the bundle; scratch: beside it; free: on the disk."""
+        config, text = self.config, self.config.text
+        positions = calibration.n_positions(text.hidden_size) if self.recipe.calibrate else 0
+        return Outline(
+            checkpoint=self.weights.checkpoint.path,
+            architecture=config.architecture,
+            model=outline.model_in_words(config),
+            n_parameters=outline.n_parameters(config),
+            prompt=outline.prompt_in_words(self.prompt),
+            id=name,
+            recipe=self.recipe.name,
+            bundle_bytes=n_bytes,
+            scratch_bytes=scratch,
+            free_bytes=free,
+            memory_bytes=outline.memory_bytes(text, positions=positions),
+            positions=positions,
+            level=None if certificate == "off" else certificate,
+            ignored=config.ignored,
+            notes=self.notes,
+        )
 
     def calibration_data(self, calibrate: Path | Literal["off"] | None, tell: Progress) -> list[F32]:
         """The embeddings of calibration texts, the shipped ones unless others are given. Raises: ExportError."""
@@ -323,28 +345,8 @@ class _Export:
         if checkpoint.parts:  # of a GGUF file: the rest was built from its metadata
             return checkpoint.parts
         names = {*checkpoint.files, *self.tokenizer.files, *self.prompt_files}
-        names |= {_TEMPLATE} if has_file(checkpoint.path, _TEMPLATE) else set()
+        names |= {TEMPLATE} if has_file(checkpoint.path, TEMPLATE) else set()
         return {name: plain_file(checkpoint.path, name) for name in names}
-
-
-def _prompt_spec(path: Path, config: ModelConfig, tokenizer: TokenizerFiles, chosen: str | None) -> PromptSpec:
-    """The prompt of Reka's own families, which is not told from a template."""
-    if chosen is not None:
-        raise _no_choice(chosen, config.architecture)
-    form: Literal["yasa", "yasa-timed"] = "yasa-timed" if config.family == "siglip" else "yasa"
-    return PromptSpec(form, _tools(path), tokenizer.control, tokenizer.stop_ids, ())
-
-
-def _no_choice(chosen: str, found: str) -> UnsupportedError:
-    return UnsupportedError(f"--prompt-format {chosen}: only for Llama-format models, got {found}")
-
-
-def _tools(folder: Path) -> Literal["A", "B"]:
-    """The wording for tools that the checkpoint's template uses, looked up in its text; B if it has neither."""
-    if not has_file(folder, _TEMPLATE):
-        return "B"
-    template = read_bytes(folder, _TEMPLATE, max_bytes=_TEMPLATE_BYTES)
-    return "A" if _WORDING_A.encode() in template else "B"
 
 
 def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:

@@ -39,14 +39,19 @@ def prompts(
     manifest: its specs of prompt, text and vision are read. Raises: CalibrationError, TextsError, CheckpointError.
     """
     laid_out = [each.positions for each in sequences(entries, manifest=manifest, tokenizer=tokenizer, window=WINDOW)]
-    n_positions = min(MAX_POSITIONS, STREAM_BYTES // (4 * manifest.text.hidden_size))
-    chosen = [laid_out[at] for at in _spread([len(each) for each in laid_out], n_positions)]
+    room = n_positions(manifest.text.hidden_size)
+    chosen = [laid_out[at] for at in _spread([len(each) for each in laid_out], room)]
     if not chosen:
         raise CalibrationError("calibration: no text that this model can read, expected at least one")
     images = _images(weights, manifest.vision, chosen, report)
     order = sorted({key for positions in chosen for key in positions.keys if isinstance(key, int)})
     table = dict(zip(order, reference.embeds(weights, order), strict=True))
     return [np.stack([_row(key, table, images) for key in positions.keys]) for positions in chosen]
+
+
+def n_positions(hidden_size: int) -> int:
+    """How many positions of texts a model is calibrated with at most."""
+    return min(MAX_POSITIONS, STREAM_BYTES // (4 * hidden_size))
 
 
 def found_recipe(

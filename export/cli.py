@@ -21,6 +21,7 @@ from export.memory import PeakMemory
 
 if TYPE_CHECKING:
     from export.build import Step
+    from export.outline import Outline
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -115,7 +116,7 @@ def export(
             checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate,
             evaluate=evaluate, strict=strict, ranks=ranks, mmproj=mmproj, prompt_format=prompt_format,
             calibrate=_calibrate(calibrate), target=target(target_size, target_kl), save_recipe=save_recipe,
-            progress=bars.step,
+            progress=bars.step, announce=_announce,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)
@@ -164,6 +165,14 @@ class _Bars:
         self._progress.update(self._tasks[step.stage], completed=step.done, peak=peak)
 
 
+def _announce(outline: "Outline") -> None:
+    """Say what will be done, before it is."""
+    from export.outline import lines
+
+    for heading, text in lines(outline):
+        print(f"{heading:15} {text}", file=sys.stderr)
+
+
 def _summary(out: Path, wall_s: float) -> None:
     manifest = parse_manifest((out / MANIFEST).read_bytes(), file=MANIFEST)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -171,6 +180,8 @@ def _summary(out: Path, wall_s: float) -> None:
     print(f"bundle          {out}")
     print(f"names           {names}")
     print(f"recipe          {manifest.recipe.name}, {mib(size)}, {wall_s:.0f} s")
+    if manifest.source.ignored:
+        print(f"not read        keys of the configuration: {', '.join(manifest.source.ignored)}")
     for note in manifest.source.notes:
         print(f"note            {note}")
 

@@ -103,10 +103,14 @@ def file_entries(folder: Path) -> dict[str, FileEntry]:
 
 def check_space(work: Workspace, needed_bytes: int) -> None:
     """Refuse early what cannot fit. Raises: OutputError with both numbers."""
-    wanted = int(needed_bytes * SPARE_SHARE)
-    free = shutil.disk_usage(work.root).free
+    wanted, free = int(needed_bytes * SPARE_SHARE), free_bytes(work)
     if free < wanted:
         raise OutputError(f"{work.out.parent}: {wanted} bytes are needed, {free} are free")
+
+
+def free_bytes(work: Workspace) -> int:
+    """The free bytes of the disk that a workspace is on."""
+    return shutil.disk_usage(work.root).free
 
 
 def _enter(out: Path, stack: contextlib.ExitStack) -> Workspace:

@@ -7,6 +7,7 @@ from typing import Final
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
+from export.graphs.rotary import head_order
 from export.graphs.table import is_shared
 from export.quantize import minimums
 from export.quantize.blocks import format_of, stored_bytes
@@ -31,7 +32,11 @@ class Plan:
 
 
 def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
-    """Count what an export will write. Raises: RecipeError when the recipe leaves a tensor out."""
+    """Count what an export will write.
+
+    Raises: RecipeError when the recipe leaves a tensor out, UnsupportedError for heads that the kernel does not take.
+    """
+    head_order(config.text)
     n_weights, n_bytes = 0, GRAPH_BYTES + tokenizer_bytes + _table_bytes(config.text)
     for role, shape in expected(config):
         if role == "text.head" and is_shared(config.text, recipe):

@@ -36,7 +36,7 @@ EXPORT_ROWS = (
     ("quantize",),
     ("graphs",),
     ("calibrate", "certificate"),
-    ("plan", "speech"),
+    ("outline", "plan", "speech"),
     ("build",),
     ("cli", "__init__"),
 )
