@@ -59,7 +59,8 @@ def sequences(entries: Iterable[Entry], *, manifest: Manifest, tokenizer: Tokeni
     """Lay entries out as a bundle's prompts, in order; those that it does not accept are left out.
 
     A conversation is what the device feeds for it, whole: the last answer ends with the end of its turn, and after
-    anything else the assistant's turn is opened. Running text is fed as it is, without wrapper or special tokens.
+    anything else the assistant's turn is opened. Running text is fed as it is, behind the ids that every prompt of the
+    bundle begins with, if there are any.
     What is longer than `window` positions is cut into windows of nearly equal length; an image is never cut. Of the
     manifest the specs of prompt, vision and audio are read, and the id.
     Raises: TextsError naming the entry for an image that cannot be decoded or has more than `window` positions.
@@ -76,7 +77,8 @@ def sequences(entries: Iterable[Entry], *, manifest: Manifest, tokenizer: Tokeni
 
 def _layout(entry: Entry, manifest: Manifest, tokenizer: Tokenizer) -> "_Layout":
     if isinstance(entry, Text):
-        return _Layout([kinds.Text(entry.text)], tokenizer)
+        first = [Control(manifest.prompt.start_ids)] if manifest.prompt.start_ids else []
+        return _Layout([*first, kinds.Text(entry.text)], tokenizer)
     turns = _turns(entry, manifest, tokenizer)
     # An answer that comes last would be left open: it ends where a further turn begins.
     is_answered = turns[-1].role == "assistant"

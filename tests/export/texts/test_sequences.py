@@ -62,6 +62,25 @@ def flash(fp32_bundle: Path) -> Model:
     return made
 
 
+@pytest.fixture(scope="module")
+def chatml(fp32_bundle: Path) -> Model:
+    """ChatML: a role on the first line of each turn, its tokens those that the other format has."""
+    made = Model(fp32_bundle)
+    control = dict(made.manifest.prompt.control)
+    start, end = control["<image>"], control["<sep>"]
+    control |= {"<|im_start|>": start, "<|im_end|>": end}
+    prompt = replace(
+        made.manifest.prompt,
+        format="chatml",
+        tools=None,
+        control=control,
+        stop_ids=(end,),
+        start_ids=(control["<video>"],),
+    )
+    made.manifest = replace(made.manifest, family="llama", vision=None, prompt=prompt)
+    return made
+
+
 def conversation(folder: Path, *messages: object, tools: object = None) -> list[Entry]:
     path = folder / "texts.jsonl"
     path.write_text(json.dumps({"messages": messages, **({} if tools is None else {"tools": tools})}))
@@ -118,6 +137,18 @@ def test_plain_text_prompts_have_the_assistants_tokens_too(flash: Model, tmp_pat
     first, second = flash.said(sequence)
     assert first.strip() == second.strip() == "Well, thank you.\n <sep>"
     assert flash.spelled(sequence.ids).rstrip().endswith("<sep>")
+
+
+def test_chatml_prompts_have_the_assistants_tokens_too(chatml: Model, tmp_path: Path) -> None:
+    (sequence,) = chatml.sequences(conversation(tmp_path, USER, ANSWER, USER, ANSWER))
+    assert chatml.said(sequence) == ["Well, thank you.\n<sep>"] * 2
+    assert chatml.spelled(sequence.ids).startswith("<video><image>user\nHow are you?<sep>\n<image>assistant\nWell,")
+    assert chatml.spelled(sequence.ids).endswith("you.\n<sep>")
+
+
+def test_running_text_begins_with_what_every_prompt_begins_with(chatml: Model) -> None:
+    (sequence,) = chatml.sequences([Text("Rain.", "here")])
+    assert chatml.spelled(sequence.ids) == "<video>Rain."
 
 
 def test_images_keep_their_place_and_their_pixels(model: Model, tmp_path: Path) -> None:
