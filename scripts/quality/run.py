@@ -73,8 +73,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def contestants(arguments: argparse.Namespace, checkpoint: Path, f32: Path) -> list[Contestant]:
-    """Export and quantize what the arguments name."""
+def contestants(
+    arguments: argparse.Namespace, checkpoint: Path, f32: Path, *, options: Sequence[str] = ()
+) -> list[Contestant]:
+    """Export and quantize what the arguments name. options: further ones for edge-export."""
     work: Path = arguments.work
     found = [Contestant(OURS, path.name, path) for path in arguments.bundle]
     recipes = map(str, levers.write(work / "levers")) if arguments.levers else arguments.recipes.split(",")
@@ -82,7 +84,7 @@ def contestants(arguments: argparse.Namespace, checkpoint: Path, f32: Path) -> l
         out = work / arguments.shape / "bundles" / Path(recipe).stem
         if not (arguments.keep and out.exists()):
             say(f"exporting {recipe}")
-            bundles.export(checkpoint, out, recipe, arguments.export_option)
+            bundles.export(checkpoint, out, recipe, [*options, *arguments.export_option])
         found.append(Contestant(OURS, out.name, out))
     for name in filter(None, arguments.formats.split(",")):
         out = f32.with_name(f"{name}.gguf")
@@ -177,12 +179,14 @@ def steps_against_prefill(model: bundles.OurBundle, windows: Ids) -> dict[str, A
 def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure what a quality run left in the work folder, or files of random weights of the 1b shape."""
     load = round(os.getloadavg()[0], 2)
+    options: Sequence[str] = ()
     if arguments.shape == "1b":
         checkpoint, source, vocab = shape.build(arguments.work)
+        options = ("--calibrate", "off")  # it changes values, not speed
     else:
         made, source = reference_files(arguments)
         checkpoint, vocab = made.noised, reference.VOCAB
-    everyone = contestants(arguments, checkpoint, source)
+    everyone = contestants(arguments, checkpoint, source, options=options)
     turns = take_turns(
         [(each.side, each.path) for each in everyone], rounds=arguments.rounds, threads=arguments.threads, vocab=vocab
     )
