@@ -380,7 +380,7 @@ def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:
     aliases = aliases or tuple(alias for alias in FAMILY_ALIASES if name.startswith(alias))
     for each in (name, *aliases):
         if not _NAME.fullmatch(each):
-            raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100")
+            raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100 (--id)")
     return tuple(sorted(set(aliases) - {name}))
 
 
