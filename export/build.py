@@ -221,10 +221,18 @@ class _Export:
             free_bytes=free,
             memory_bytes=outline.memory_bytes(text, positions=positions),
             positions=positions,
+            calibration_s=self._calibration_s(positions),
             level=None if certificate == "off" else certificate,
             ignored=config.ignored,
             notes=self.notes,
         )
+
+    def _calibration_s(self, positions: int) -> float:
+        if positions == 0:
+            return 0
+        searched = self.recipe.search is not None
+        operations = calibration.operations(self.config.text, positions=positions, searched=searched)
+        return operations / calibration.operations_per_s()
 
     def calibration_data(self, calibrate: Path | Literal["off"] | None, tell: Progress) -> list[F32]:
         """The embeddings of calibration texts, the shipped ones unless others are given. Raises: ExportError."""

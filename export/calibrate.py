@@ -1,10 +1,12 @@
 """Calibration data: texts as the embeddings that the decoder reads, and what is found with them."""
 
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
 from edge.bundle.manifest import Manifest, VisionSpec
 from edge.engine.layout import Positions
@@ -27,6 +29,8 @@ STREAM_BYTES: Final = 128 << 20  # of the residual streams of all sequences: 8 1
 MAX_POSITIONS: Final = 1 << 15  # of all sequences, for small models
 SEARCH_POSITIONS: Final = 3072  # that sensitivity is measured on
 SEARCHED: Final = ("int4-block64", "int4-block32", "int8-block32")  # where a recipe names no schemes
+
+_TRIAL = 1024  # the side of the matrices that speed is measured with
 
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 
@@ -52,6 +56,33 @@ def prompts(
 def n_positions(hidden_size: int) -> int:
     """How many positions of texts a model is calibrated with at most."""
     return min(MAX_POSITIONS, STREAM_BYTES // (4 * hidden_size))
+
+
+def operations(text: TextConfig, *, positions: int, searched: bool) -> float:
+    """About how many additions and multiplications calibration takes, those of images apart."""
+    inner, groups = text.n_heads * text.head_dim, text.n_kv_heads * text.head_dim
+    layers = (
+        (text.hidden_size, inner + 2 * groups), (inner, text.hidden_size),
+        (text.hidden_size, 2 * text.intermediate_size), (text.intermediate_size, text.hidden_size),
+    )  # fmt: skip
+    total = 0.0
+    for n_in, n_out in layers:
+        # The data passes, its moments are summed and inverted, and each column's error is spread over those behind it.
+        total += 2 * positions * n_in * (n_in + n_out) + 2 * n_in**3 + n_in**2 * n_out
+        if searched:  # forward, back, and what each scheme's rounding does to the outputs
+            total += 2 * SEARCH_POSITIONS * n_in * n_out * (3 + len(SEARCHED))
+    return text.n_layers * total
+
+
+def operations_per_s() -> float:
+    """How many of them this machine does in a second, by a product that takes a moment."""
+    matrix = torch.ones(_TRIAL, _TRIAL)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * _TRIAL**3 / min(seconds)
 
 
 def found_recipe(

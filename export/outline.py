@@ -30,6 +30,7 @@ class Outline:
     """What is known before an export begins; sizes are estimates, in bytes.
 
     model: its family in words; n_parameters: of all weights, tied ones once; positions: of calibration, 0 without;
+    calibration_s: the seconds that it takes at least, those for images apart;
     scratch_bytes: of the certificate, beside the bundle until that is published.
     """
 
@@ -45,6 +46,7 @@ class Outline:
     free_bytes: int
     memory_bytes: int
     positions: int
+    calibration_s: float
     level: Level | None
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
@@ -96,6 +98,9 @@ def lines(outline: Outline) -> Iterator[tuple[str, str]]:
     yield "disk", f"{_size(outline.free_bytes)} free{beside}"
     calibration = f", calibration with up to {outline.positions:,} positions included" if outline.positions else ""
     yield "memory", f"about {_size(outline.memory_bytes)}{calibration}; files are mapped"
+    if outline.positions:
+        minutes = max(1, round(outline.calibration_s / 60))
+        yield "calibration", f"about {minutes} min or more on this machine; --calibrate off exports without it"
     level = outline.level
     yield "certificate", "none" if level is None else f"{level}: up to {EXTENTS[level].positions:,} positions compared"
     if outline.ignored:

@@ -72,6 +72,12 @@ def test_calibration_takes_memory(checkpoint_of: CheckpointOf) -> None:
     assert memory_bytes(large, positions=8192) < 3 << 30
 
 
+def test_calibration_says_how_long_it_takes(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    said = dict(lines(outline_of(tiny_checkpoint, tmp_path / "out", recipe="int4")))
+    assert said["calibration"].startswith("about 1 min or more")
+    assert "calibration" not in dict(lines(outline_of(tiny_checkpoint, tmp_path / "out", recipe="int8")))
+
+
 def test_the_command_line_says_it_on_stderr_before_anything_else(tiny_checkpoint: Path, tmp_path: Path) -> None:
     arguments = [str(tiny_checkpoint), "--recipe", "w8a8", "--certificate", "off", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
