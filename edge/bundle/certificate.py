@@ -65,17 +65,21 @@ class GoldenPrompt:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What rounding alone does: KL, in nats, of the same tokens scored by reading them and by steps.
-
-    positions: of the whole certificate, that the first three are of; golden_kl_max: of the golden tokens themselves.
-    """
+class Spread:
+    """KL, in nats, of the same tokens scored by reading them and by steps."""
 
     kl_mean: float
     kl_std: float
     kl_max: float
     positions: int
-    golden_kl_max: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What rounding alone does: to the golden tokens, and to all that the certificate measured in both ways."""
+
+    golden: Spread
+    all: Spread
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,9 @@ def _problems(golden: Golden, vocab_size: int) -> Iterator[str]:
     """Yield what is out of bounds."""
     if not 1 <= len(golden.prompts) <= MAX_PROMPTS:
         yield f"prompts: expected 1 to {MAX_PROMPTS}, got {len(golden.prompts)}"
-    for name in ("kl_mean", "kl_std", "kl_max", "golden_kl_max"):
-        if not getattr(golden.noise, name) >= 0:
-            yield f"noise.{name}: expected a number of at least 0"
+    for part, spread in (("golden", golden.noise.golden), ("all", golden.noise.all)):
+        if not min(spread.kl_mean, spread.kl_std, spread.kl_max) >= 0:
+            yield f"noise.{part}: expected numbers of at least 0"
     for n, prompt in enumerate(golden.prompts):
         for problem in (*_piece_problems(prompt, vocab_size), *_step_problems(prompt, vocab_size)):
             yield f"prompts[{n}].{problem}"

@@ -115,7 +115,7 @@ def _tolerated(made: Certificate) -> float | None:
     """
     from edge.engine.processor import kernels
 
-    return None if kernels().are_those_of(_kernels(made)) else (made.kl_mean or 0.0) / 10
+    return None if kernels() == _kernels(made) else (made.kl_mean or 0.0) / 10
 
 
 def _kernels(made: Certificate) -> "Kernels":
@@ -124,7 +124,7 @@ def _kernels(made: Certificate) -> "Kernels":
 
     machine, features = made.machine, made.machine.get("features")
     return Kernels(
-        name=harmless(str(machine.get("processor", "another processor"))[:60]),
+        name=harmless(str(machine.get("processor", "another processor"))[:100]),
         architecture=str(machine.get("architecture")),
         features=tuple(map(str, features)) if isinstance(features, list) else (),
         onnxruntime=harmless(str(made.versions.get("onnxruntime"))[:20]),

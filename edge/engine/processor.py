@@ -16,18 +16,12 @@ _FEATURES: Final = (
 
 @dataclass(frozen=True)
 class Kernels:
-    """With the same architecture, features and library, the same kernels compute; name: of the processor."""
+    """Where all of it is the same, the same kernels compute, in pieces of the same size; name: of the processor."""
 
     name: str
     architecture: str
     features: tuple[str, ...]
     onnxruntime: str
-
-    def are_those_of(self, other: "Kernels") -> bool:
-        """Whether another machine computes by the same kernels, whatever its processor is called."""
-        return (self.architecture, self.features, self.onnxruntime) == (
-            other.architecture, other.features, other.onnxruntime,
-        )  # fmt: skip
 
 
 def kernels() -> Kernels:

@@ -12,13 +12,23 @@ import numpy as np
 
 from edge.arrays import F32
 from edge.bundle.bundle import Bundle
-from edge.bundle.certificate import GOLDEN_FORMAT, Golden, GoldenImage, GoldenPiece, GoldenPrompt, GoldenStep, Noise
+from edge.bundle.certificate import (
+    GOLDEN_FORMAT,
+    Golden,
+    GoldenImage,
+    GoldenPiece,
+    GoldenPrompt,
+    GoldenStep,
+    Noise,
+    Spread,
+)
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.golden import divergence, step_of, test_image
 from edge.engine.pieces import Control, Media, Piece, Text
 from edge.errors import ContextLengthError, TextError
 from edge.media.image import digest
+from export.arrays import F64
 from export.certificate.compare import Scores
 from export.errors import CertificateError
 
@@ -37,10 +47,10 @@ _ABOUT_IMAGE: Final = "Describe the picture."
 
 @dataclass(frozen=True)
 class Recorded:
-    """The prompts with their answers; kl_max: the largest KL of a step, by reading the answers in place of steps."""
+    """The prompts with their answers; kls: of their steps, by reading the answers in place of steps."""
 
     prompts: tuple[GoldenPrompt, ...]
-    kl_max: float
+    kls: tuple[float, ...]
 
 
 def record(bundle: Bundle, report: Report) -> Recorded:
@@ -48,7 +58,7 @@ def record(bundle: Bundle, report: Report) -> Recorded:
 
     Raises: CertificateError for a logit that is not finite; EdgeError.
     """
-    made, kls = [], [0.0]
+    made, kls = [], list[float]()
     asked = list(_asked(bundle))
     with Engine.open(bundle.path, context=min(bundle.manifest.text.context, CONTEXT)) as engine:
         for n, turns in enumerate(asked):
@@ -56,25 +66,27 @@ def record(bundle: Bundle, report: Report) -> Recorded:
             # A model may have next to no context, or no tokens for a character.
             with contextlib.suppress(ContextLengthError, TextError):
                 made.append(_answer(engine, prompt))
-                kls.append(_reread(engine, prompt, made[-1]))
+                kls += reread(made[-1].steps, engine.score(prompt, [step.token for step in made[-1].steps]))
             report("golden", n + 1, len(asked))
-    return Recorded(tuple(made), max(kls))
+    return Recorded(tuple(made), tuple(kls))
 
 
 def golden(recorded: Recorded, prefill_decode: Scores) -> Golden | None:
     """The golden part; prefill_decode: what rounding alone does in this bundle. None where no prompt fits."""
-    kl = prefill_decode.kl
-    if not recorded.prompts or not len(kl):
+    if not recorded.prompts or not len(prefill_decode.kl):
         return None
-    figures = (kl.mean(), kl.std(), kl.max(), recorded.kl_max)
-    mean, std, largest, golden_largest = (float(f"{value:.6g}") for value in figures)
-    noise = Noise(mean, std, largest, positions=len(kl), golden_kl_max=golden_largest)
+    noise = Noise(_spread(np.array(recorded.kls or [0.0])), _spread(prefill_decode.kl))
     return Golden(GOLDEN_FORMAT, recorded.prompts, noise)
 
 
-def farthest(steps: Sequence[GoldenStep], rows: F32) -> float:
-    """The largest KL of some steps against the same by reading, (n, V); the first was read both times."""
-    return max((divergence(step, row) for step, row in zip(steps[1:], rows[1:], strict=True)), default=0.0)
+def reread(steps: Sequence[GoldenStep], rows: F32) -> list[float]:
+    """The KL of some steps against the same by reading, (n, V), but for the first, which was read both times."""
+    return [divergence(step, row) for step, row in zip(steps[1:], rows[1:], strict=True)]
+
+
+def _spread(kl: F64) -> Spread:
+    mean, std, largest = (float(f"{value:.6g}") for value in (kl.mean(), kl.std(), kl.max()))
+    return Spread(mean, std, largest, len(kl))
 
 
 def _asked(bundle: Bundle) -> Iterator[list[Turn]]:
@@ -100,10 +112,6 @@ def _answer(engine: Engine, prompt: Sequence[Piece]) -> GoldenPrompt:
         pass
     steps = tuple(step_of(row, token) for row, token in zip(rows, ids, strict=True))
     return GoldenPrompt(tuple(_piece(each, engine) for each in prompt), steps)
-
-
-def _reread(engine: Engine, prompt: Sequence[Piece], made: GoldenPrompt) -> float:
-    return farthest(made.steps, engine.score(prompt, [step.token for step in made.steps]))
 
 
 def _piece(piece: Piece, engine: Engine) -> GoldenPiece:

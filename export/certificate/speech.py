@@ -134,7 +134,7 @@ def _golden(speech: Speech) -> golden.Recorded:
         logits, past = speech.logits(ids[-1:], past, sound)
     read, _ = speech.logits([*begin, *ids[:-1]], speech.empty_past(), sound)
     made = GoldenPrompt((GoldenPiece(begin, None, None),), tuple(steps))
-    return golden.Recorded((made,), golden.farthest(steps, read[len(begin) - 1 :]))
+    return golden.Recorded((made,), tuple(golden.reread(steps, read[len(begin) - 1 :])))
 
 
 def _document(

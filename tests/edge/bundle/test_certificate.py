@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import certificate
-from edge.bundle.certificate import Golden, GoldenImage, GoldenPiece, GoldenPrompt, GoldenStep, Noise
+from edge.bundle.certificate import Golden, GoldenImage, GoldenPiece, GoldenPrompt, GoldenStep, Noise, Spread
 from edge.errors import BundleError
 from tests.edge.fake_engine import manifest
 
@@ -18,7 +18,8 @@ VOCAB = 32
 STEP = GoldenStep(3, (3, 1), (2.5, -1.0), 2.6)
 IMAGE = GoldenPiece((), None, GoldenImage(384, 384, 4))
 PIECES = (GoldenPiece((1, 2), None, None), IMAGE, GoldenPiece((4,), "a", None))
-GOLDEN = Golden(1, (GoldenPrompt(PIECES, (STEP, STEP)),), Noise(1e-6, 1e-5, 1e-4, 500, 1e-6))
+SPREAD = Spread(1e-6, 1e-5, 1e-4, 500)
+GOLDEN = Golden(1, (GoldenPrompt(PIECES, (STEP, STEP)),), Noise(SPREAD, SPREAD))
 
 
 def parsed(document: dict[str, object]) -> certificate.Certificate:
@@ -82,8 +83,8 @@ def image(document: dict[str, object]) -> dict[str, object]:
         (lambda d: d.update(prompts=3), "golden.prompts: expected"),
         (lambda d: d.update(more=1), "unknown key golden.more"),
         (lambda d: d.pop("noise"), "missing key golden.noise"),
-        (lambda d: d["noise"].update(kl_std=-1), "golden.noise.kl_std: expected a number of at least 0"),
-        (lambda d: d["noise"].update(kl_mean="0"), "golden.noise.kl_mean: expected float"),
+        (lambda d: d["noise"]["all"].update(kl_std=-1), "golden.noise.all: expected numbers of at least 0"),
+        (lambda d: d["noise"]["golden"].update(kl_mean="0"), "golden.noise.golden.kl_mean: expected float"),
         (lambda d: prompt(d).update(steps=[]), "golden.prompts[0].steps: expected 1 to 128, got 0"),
         (lambda d: prompt(d).update(steps=prompt(d)["steps"] * 65), "steps: expected 1 to 128, got 130"),
         (lambda d: prompt(d).update(pieces=[]), "pieces: expected 1 to 4096 positions, got 0"),

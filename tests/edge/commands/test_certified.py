@@ -11,13 +11,13 @@ import pytest
 
 from edge import cli
 from edge.bundle.bundle import Bundle
-from edge.bundle.certificate import Golden, Noise
+from edge.bundle.certificate import Golden, Noise, Spread
 from export.build import build
 from export.certificate.document import machine, versions
 from export.certificate.golden import record
 
 Run = Callable[..., tuple[int, str, str]]
-NOISE = Noise(kl_mean=3e-6, kl_std=1.3e-5, kl_max=2e-4, positions=1000, golden_kl_max=1e-14)
+NOISE = Noise(Spread(1e-15, 1e-15, 1e-14, 90), Spread(3e-6, 1.3e-5, 2e-4, 1000))
 FIGURES = {
     "format": 1, "level": "quick", "positions": 3000, "kl": {"mean": 0.0125}, "top1_agreement": 0.95,
     "sets": {"text": {"kl": {"mean": 0.02}}, "chat": {"kl": {"mean": 0.005}}}, "missed": [],
