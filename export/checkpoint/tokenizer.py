@@ -17,7 +17,7 @@ from edge.bundle.byte_level import byte_alphabet as byte_alphabet
 from export.checkpoint.config import Family
 from export.checkpoint.files import has_file, parse_object, read_bytes, read_json
 from export.checkpoint.ranks import load_ranks, merges_of
-from export.checkpoint.tokenizer_json import plainly_written
+from export.checkpoint.tokenizer_json import check_kind, plainly_written
 from export.errors import TokenizerError
 
 TOKENIZER: Final = "tokenizer.json"
@@ -101,6 +101,8 @@ def convert(
 def of_json(data: bytes, *, vocab_size: int, needed: Sequence[str] = REQUIRED, general: bool = False) -> TokenizerFiles:
     """The tokenizer of a tokenizer.json's bytes; the rest as in `convert`. Raises: TokenizerError, CheckpointError."""
     source = parse_object(data, name=TOKENIZER)
+    if general:
+        check_kind(source)
     plain = plainly_written(source) if general else source
     _check_structure(plain)
     missing = _missing(plain, general=general)

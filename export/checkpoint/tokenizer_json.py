@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from edge.bundle.byte_level import BYTE_OF
+from export.errors import UnsupportedError
 
 _FALLBACK = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _IDLE_DECODERS = ("ByteFallback", "Fuse")
@@ -25,6 +26,16 @@ def plainly_written(source: Mapping[str, object]) -> Mapping[str, object]:
     if isinstance(model, dict) and model.get("byte_fallback") is True and not _falls_back(model):
         changed["model"] = {**model, "byte_fallback": False}
     return {**source, **changed} if changed else source
+
+
+def check_kind(source: Mapping[str, object]) -> None:
+    """Refuse by name what is no byte-level BPE at all. Raises: UnsupportedError."""
+    model = source.get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or (kind in (None, "BPE") and not _falls_back(model)):
+        return  # what is no model at all is named where the structure is checked
+    found = "SentencePiece's (it has tokens such as <0x0A>)" if kind in (None, "BPE") else f"of type {str(kind)[:40]}"
+    raise UnsupportedError(f"tokenizer.json: the tokenizer is {found}, which is not supported; expected byte-level BPE")
 
 
 def _is_empty(step: object) -> bool:
@@ -57,4 +68,4 @@ def _is_idle(step: object) -> bool:
 def _falls_back(model: Mapping[str, object]) -> bool:
     """Whether the vocabulary has tokens such as <0x0A>, which a fallback to bytes would make."""
     vocab = model.get("vocab")
-    return not isinstance(vocab, dict) or any(map(_FALLBACK.fullmatch, vocab))
+    return isinstance(vocab, dict) and any(map(_FALLBACK.fullmatch, vocab))

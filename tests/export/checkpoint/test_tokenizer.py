@@ -16,8 +16,16 @@ from tokenizers import Tokenizer
 from export.checkpoint import ranks as ranks_module
 from export.checkpoint.random_checkpoint import random_tokenizer
 from export.checkpoint.ranks import load_ranks, merges_of
-from export.checkpoint.tokenizer import REQUIRED, SPLIT_PATTERN, byte_alphabet, control_tokens, convert, open_tokenizer
-from export.errors import CheckpointError, TokenizerError
+from export.checkpoint.tokenizer import (
+    REQUIRED,
+    SPLIT_PATTERN,
+    TokenizerFiles,
+    byte_alphabet,
+    control_tokens,
+    convert,
+    open_tokenizer,
+)
+from export.errors import CheckpointError, TokenizerError, UnsupportedError
 
 # A busy machine is no fault of the code.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -314,3 +322,63 @@ def test_ranks_come_from_tiktokens_cache_if_they_are_the_known_ones(
         load_ranks(None)
     monkeypatch.setattr(ranks_module, "_CACHED_SHA256", hashlib.sha256(data).hexdigest())
     assert load_ranks(None) == RANKS
+
+
+def general(tmp_path: Path, tokenizer: bytes) -> TokenizerFiles:
+    return convert(folder_with(tmp_path, tokenizer), needed=(), general=True)
+
+
+def idle(value: dict[str, Any]) -> None:
+    """What transformers writes of a byte-level BPE that came from a GGUF file."""
+    replaced = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    value["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": []}]}
+    value["decoder"] = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, replaced,
+                                                         value["decoder"]]}  # fmt: skip
+    value["model"]["byte_fallback"] = True
+
+
+def test_steps_that_do_nothing_are_left_out_of_other_models_tokenizers(tmp_path: Path) -> None:
+    found = json.loads(general(tmp_path, edited(idle)).tokenizer_json)
+    assert found == json.loads(GOOD)
+    with pytest.raises(TokenizerError, match="normalizer would change"):
+        convert(folder_with(tmp_path, edited(idle)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda v: v.update(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}]}), "normalizer would"),
+        (lambda v: v.update(decoder={"type": "Sequence", "decoders": [v["decoder"], {"type": "Strip"}]}), "decoder"),
+        (lambda v: v.update(decoder={"type": "Sequence", "decoders": [{"type": "Fuse"}]}), "decoder"),
+        (
+            lambda v: v.update(decoder={"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "a"}, "content": ""}, v["decoder"]]}),
+            "decoder",
+        ),
+        (lambda v: v["model"]["vocab"].update({"<0x0A>": 400}), "SentencePiece's .* not supported"),
+        (lambda v: v["model"].update(type="Unigram"), "of type Unigram, which is not supported"),
+        (lambda v: v["model"]["vocab"].pop("a"), "no token for the byte 0x61"),
+    ],
+)  # fmt: skip
+def test_steps_that_do_something_are_refused_there_too(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    with pytest.raises((TokenizerError, UnsupportedError), match=reason):
+        general(tmp_path, edited(change))
+
+
+def test_bytes_that_no_text_needs_may_be_missing_there(tmp_path: Path) -> None:
+    alphabet = byte_alphabet()
+
+    def drop(value: dict[str, Any]) -> None:
+        for byte in (0x04, 0xC0, 0xF2):
+            value["model"]["vocab"].pop(alphabet[byte])
+        for token in value["added_tokens"]:  # a gap before them would move their ids
+            value["model"]["vocab"][token["content"]] = token["id"]
+
+    found = general(tmp_path, edited(drop))
+    assert found.notes == (
+        "tokenizer.json: no tokens for the bytes 0x04, 0xf2: a text with characters of them is refused",
+    )
+    with pytest.raises(TokenizerError, match="no token for the byte 0x04 and 2 more"):
+        convert(folder_with(tmp_path, edited(drop)))
