@@ -19,7 +19,7 @@ from edge.engine.pieces import Control
 from export.checkpoint.random_checkpoint import write_checkpoint
 from export.checkpoint.random_shapes import TINY
 from export.recipe import load
-from scripts.quality import bundles, levers, passages, record, reference, timing
+from scripts.quality import bundles, levers, passages, record, reference, run, timing
 from scripts.quality.divergence import Divergence, Expected, kl
 from scripts.quality.plot import Point, svg
 from tests.conftest import BundleOf
@@ -291,6 +291,21 @@ def test_a_measurement_is_merged_with_what_another_has_of_the_same_text() -> Non
     now["text"] = {**now["text"], "sha256": ["other"]}
     with pytest.raises(SystemExit, match=r"text\.sha256"):
         record.merged(before, now)
+
+
+def test_every_model_reads_every_window_and_the_reference_is_its_own_measure() -> None:
+    class Fixed:
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+
+        def logits(self, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+            return logits(self.seed + ids[0])
+
+    windows = np.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
+    own, (same, other) = run.read_windows(Fixed(0), [Fixed(0), Fixed(50)], windows)
+    assert (own.positions, own.kl_mean, same.kl_mean) == (12, pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
+    expected = [kl(Expected.of(logits(at)), logits(50 + at)).mean() for at in (3, 2)]
+    assert other.kl_mean == pytest.approx(np.mean(expected))
 
 
 def test_a_plot_places_points_on_a_logarithmic_axis() -> None:

@@ -45,7 +45,7 @@ def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Record:
     names = {(row["side"], row["name"]) for row in now["contestants"]}
     others = [row for row in before["contestants"] if (row["side"], row["name"]) not in names]
     rows = sorted([*now["contestants"], *others], key=lambda row: (row["side"], -row["bytes"]))
-    return {**now, "contestants": rows}
+    return {**now, "reference": {**before["reference"], **now["reference"]}, "contestants": rows}
 
 
 def page(record: Mapping[str, Any]) -> str:

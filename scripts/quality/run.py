@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from edge.errors import EdgeError
+from export.arrays import F32
 from export.errors import ExportError
 from export.texts.read import shipped_evaluation
 from scripts import results
 from scripts.quality import bundles, levers, llamacpp, passages, record, reference, shape
-from scripts.quality.divergence import Divergence, Expected, Ids, kl
+from scripts.quality.divergence import Divergence, Expected, Figures, Ids, kl
 from scripts.quality.timing import take_turns
 
 POSITIONS: Final = 20_480
@@ -34,6 +35,13 @@ RECIPES: Final = ("int8", "w8a8", "int4-mixed", "int4")
 FORMATS: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "Q4_0", "IQ4_XS")
 OURS: Final = "edge"
 THEIRS: Final = "llama.cpp"
+
+
+class Model(Protocol):
+    """Whatever scores a window."""
+
+    def logits(self, ids: list[int]) -> F32:
+        """The logits (n, V) behind each token of a window."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +103,29 @@ def contestants(
     return found
 
 
-def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make everything, then read the text window by window with all contestants."""
+def measure_quality(arguments: argparse.Namespace, before: record.Record | None) -> dict[str, Any]:
+    """Make everything, then read the text window by window with all contestants.
+
+    before: what to merge with; it has the perplexity without noise already.
+    """
     made, f32 = reference_files(arguments)
     everyone = contestants(arguments, made.noised, f32)
     texts = tuple(arguments.text or (shipped_evaluation(),))
     windows = passages.read(texts, made.noised / "tokenizer.json", positions=arguments.positions)
+    float32 = reference.Float32(made.noised, threads=arguments.threads)
     models = [_open(each, arguments.threads) for each in everyone]
-    about, measured = read_windows(made, models, windows.ids, threads=arguments.threads)
+    exact = [reference.Float32(made.exact, threads=arguments.threads)] if before is None else []
+    noised, measured = read_windows(float32, [*models, *exact], windows.ids)
+    about = about_reference(made, float32, noised, measured[len(models) :])
     step_windows = windows.ids[:STEP_WINDOWS]
     rows = []
-    for each, model, divergence in zip(everyone, models, measured, strict=True):
-        row = each.described() | {"figures": asdict(divergence.figures()), "commit": results.this_commit()}
+    for each, model, figures in zip(everyone, models, measured, strict=False):
+        row = each.described() | {"figures": asdict(figures), "commit": results.this_commit()}
         if isinstance(model, bundles.OurBundle):
             say(f"{each.name}: single steps")
             row["prefill_against_decode"] = steps_against_prefill(model, step_windows)
         rows.append(row)
-    return {
+    found = {
         **circumstances(arguments.threads),
         "reference": about,
         "text": {
@@ -124,6 +138,24 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
         "step_positions": sum(len(ids) - STEPS_FROM for ids in step_windows),
         "contestants": rows,
     }
+    return record.merged(before, found)
+
+
+def about_reference(
+    made: reference.Reference, float32: reference.Float32, noised: Figures, exact: Sequence[Figures]
+) -> dict[str, Any]:
+    """What the record says of the reference. exact: the figures of the model without noise, where it was measured."""
+    about = {
+        "model": reference.NAME,
+        "sha256": reference.sha256(made.packaged),
+        "seed": reference.SEED,
+        "noise": "a third of (largest - least) / 15 of each block of 32",
+        "weights": float32.n_weights,
+        "perplexity": noised.perplexity,
+    }
+    for figures in exact:
+        about |= {"exact_perplexity": figures.perplexity, "kl_of_the_noise": figures.kl_mean}
+    return about
 
 
 def reference_files(arguments: argparse.Namespace) -> tuple[reference.Reference, Path]:
@@ -135,35 +167,20 @@ def reference_files(arguments: argparse.Namespace) -> tuple[reference.Reference,
     return made, f32
 
 
-def read_windows(
-    made: reference.Reference, models: Sequence[bundles.OurBundle | llamacpp.LlamaCpp], windows: Ids, *, threads: int
-) -> tuple[dict[str, Any], list[Divergence]]:
-    """Have the reference and every model read the same windows; returns what the reference is, and their divergences.
+def read_windows(float32: Model, models: Sequence[Model], windows: Ids) -> tuple[Figures, list[Figures]]:
+    """Have the reference and every model read the same windows; returns the figures of the reference and of each.
 
-    All models are open at a time, so that of the reference one window is held and not gigabytes.
+    All are open at a time, so that of the reference one window is held and not gigabytes.
     """
-    noised, exact, measured = Divergence(), Divergence(), [Divergence() for _ in models]
-    float32 = reference.Float32(made.noised, threads=threads)
-    without_noise = reference.Float32(made.exact, threads=threads)
+    own, measured = Divergence(), [Divergence() for _ in models]
     for number, ids in enumerate(windows):
         say(f"window {number + 1} of {len(windows)}")
         logits = float32.logits(ids.tolist())
         expected = Expected.of(logits)
-        noised.add(ids, expected, logits)
-        exact.add(ids, expected, without_noise.logits(ids.tolist()))
+        own.add(ids, expected, logits)
         for model, divergence in zip(models, measured, strict=True):
             divergence.add(ids, expected, model.logits(ids.tolist()))
-    about = {
-        "model": reference.NAME,
-        "sha256": reference.sha256(made.packaged),
-        "seed": reference.SEED,
-        "noise": "a third of (largest - least) / 15 of each block of 32",
-        "weights": float32.n_weights,
-        "perplexity": noised.figures().perplexity,
-        "exact_perplexity": exact.figures().perplexity,
-        "kl_of_the_noise": exact.figures().kl_mean,
-    }
-    return about, measured
+    return own.figures(), [divergence.figures() for divergence in measured]
 
 
 def steps_against_prefill(model: bundles.OurBundle, windows: Ids) -> dict[str, Any]:
@@ -238,9 +255,8 @@ def main() -> None:
         if arguments.speed:
             changed = {f"speed of {what}, {name}": measure_speed(arguments)}
         else:
-            changed = {f"quality of {what}": measure_quality(arguments)}
-            if arguments.merge:
-                changed = {name: record.merged(record.read().get(name), found) for name, found in changed.items()}
+            before = record.read().get(f"quality of {what}") if arguments.merge else None
+            changed = {f"quality of {what}": measure_quality(arguments, before)}
     except (EdgeError, ExportError) as error:
         raise SystemExit(f"scripts/bench quality: {error}") from error
     print(record.page(changed))
