@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge.bundle import aliases as naming
-from edge.bundle import store
+from edge.bundle import hub, store
 from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Stored
 from edge.engine.engine import Engine
@@ -261,11 +261,13 @@ def _speech_bundle(name: str | Path) -> Stored:
 
 
 def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "chat") -> Stored:
-    """Return the bundle of a folder, an id or an alias; a plain name is a folder only when nothing else has it.
+    """Return the bundle of a folder, an id, an alias or a hub's repository that it was exported from.
+
+    A plain name is a folder only when nothing else has it, ORG/NAME a repository only when there is no such folder.
 
     kind: of the bundle that a name stands for, None for either. Raises: UnknownModelError, BundleError.
     """
-    if isinstance(model, Path) or "/" in model or model.startswith((".", "~")):
+    if isinstance(model, Path) or (_is_path(model) and (hub.named(model) is None or Path(model).exists())):
         return store.at(Path(model))
     try:
         return store.resolve(model, aliases=aliases, first=None, kind=kind)
@@ -274,3 +276,7 @@ def find(model: str | Path, aliases: Mapping[str, str], *, kind: Kind | None = "
         if any((Path(model) / name).is_file() for name in (MANIFEST, "config.json")):
             return store.at(Path(model))
         raise
+
+
+def _is_path(model: str) -> bool:
+    return "/" in model or model.startswith((".", "~"))

@@ -35,9 +35,9 @@ from export.certificate.readable import check_tokenizer
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, VisionConfig
 from export.checkpoint.files import has_file, plain_file
-from export.checkpoint.gguf.header import SUFFIX as GGUF_SUFFIX
 from export.checkpoint.gguf.header import is_gguf
 from export.checkpoint.gguf.source import is_quantized
+from export.checkpoint.hub import name_of, origin
 from export.checkpoint.names import Weights
 from export.checkpoint.prompt import no_choice, prompt_of
 from export.checkpoint.prompt_format import TEMPLATE
@@ -125,7 +125,7 @@ def build(
         if target is not None:
             raise RecipeError("a search for a size or a divergence needs calibration, got --calibrate off")
         chosen = replace(chosen, calibrate=False, search=None)
-    name = id if id is not None else _default_id(checkpoint, chosen.name)
+    name = id if id is not None else default_id(name_of(checkpoint), chosen.name)
     names = _names(name, aliases)
     if evaluate is not None:
         read(evaluate)  # what is wrong with it is said now, not after an hour
@@ -171,6 +171,21 @@ def build(
     return out
 
 
+def read_small(
+    path: Path, config: ModelConfig, ranks: Path | None, prompt_format: str | None
+) -> tuple[TokenizerFiles, PromptSpec, tuple[str, ...], tuple[str, ...]]:
+    """What is read of a checkpoint beside its weights: tokenizer, prompt, the files of the latter, notes for people.
+
+    ranks, prompt_format: as for `build`. Raises: ExportError, of the kind that names the cause.
+    """
+    is_llama = config.family == "llama"
+    needed = () if is_llama else control_of(config.family, sound=config.audio is not None)
+    tokenizer = convert(path, ranks=ranks, needed=needed, general=is_llama)
+    check_tokenizer(tokenizer, vocab_size=config.text.vocab_size)
+    prompt, notes, files = prompt_of(path, config, tokenizer, chosen=prompt_format)
+    return tokenizer, prompt, files, (*tokenizer.notes, *notes)
+
+
 @dataclass(frozen=True, eq=False)
 class _Export:
     """What was read: everything the bundle is made of."""
@@ -189,12 +204,8 @@ class _Export:
     ) -> "_Export":
         checkpoint = Checkpoint.open(path, mmproj=mmproj)
         config = checkpoint.config
-        is_llama = config.family == "llama"
-        needed = () if is_llama else control_of(config.family, sound=config.audio is not None)
-        tokenizer = convert(path, ranks=ranks, needed=needed, general=is_llama)
-        check_tokenizer(tokenizer, vocab_size=config.text.vocab_size)
-        prompt, notes, files = prompt_of(path, config, tokenizer, chosen=prompt_format)
-        notes = (*config.notes, *tokenizer.notes, *notes)
+        tokenizer, prompt, files, notes = read_small(path, config, ranks, prompt_format)
+        notes = (*config.notes, *notes)
         weights = RotatedWeights(checkpoint) if recipe.rotate else Weights(checkpoint)
         if recipe.carry:
             recipe = carry.resolve(recipe, weights, recipe_path)
@@ -345,7 +356,9 @@ class _Export:
             with paths[name].open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
             tell(Step("source", index + 1, len(paths)))
-        return Source(self.config.architecture, files, self.config.ignored, self.notes)
+        found = origin(self.weights.checkpoint.path)
+        repository, revision = (None, None) if found is None else (found.repository, found.revision)
+        return Source(self.config.architecture, files, self.config.ignored, self.notes, repository, revision)
 
     def _sources(self) -> Mapping[str, Path]:
         """Where every file that was read is, by its name."""
@@ -377,9 +390,8 @@ def default_recipe(checkpoint: Path) -> str:
     return CARRY if is_gguf(checkpoint) and is_quantized(checkpoint) else RECIPE
 
 
-def _default_id(checkpoint: Path, recipe: str) -> str:
-    """The name of the checkpoint's folder or GGUF file, and the recipe behind it unless it is there already."""
-    name = checkpoint.resolve().name.removesuffix(GGUF_SUFFIX)
+def default_id(name: str, recipe: str) -> str:
+    """The name of a checkpoint, and the recipe behind it unless it is there already."""
     return name if name.endswith(f"-{recipe}") else f"{name}-{recipe}"
 
 

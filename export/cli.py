@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 STAGES: Final[Mapping[str, str]] = {
+    "download": "downloading",
     "tracing": "tracing the model",
     "calibration images": "calibration: images",
     "sensitivity": "calibration: what each layer's bits cost",
@@ -58,9 +59,13 @@ def main() -> None:
 @app.command()
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint's folder (config.json, safetensors) or a .gguf file.")
+        str,
+        typer.Argument(
+            help="A checkpoint's folder (config.json, safetensors), a .gguf file, or a hub's repository:"
+            " ORG/NAME, ORG/NAME@REVISION or ORG/NAME:FILE.gguf."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The bundle folder to create.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle folder to create. Default: ./ID.")] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +73,7 @@ def export(
             help="int8, w8a8, int4-mixed, int4, fp32, carry, a .toml file. Default: int8; carry for a quantized .gguf.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: FOLDER-RECIPE.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Id of the bundle. Default: NAME-RECIPE.")] = None,
     alias: Annotated[list[str] | None, typer.Option("--alias", help="A further model name. Repeatable.")] = None,
     certificate: Annotated[
         CertificateLevel, typer.Option("--certificate", help="Extent of the comparison with the checkpoint.")
@@ -82,7 +87,7 @@ def export(
         Path | None, typer.Option("--ranks", help="A .tiktoken file, for a checkpoint without tokenizer.json.")
     ] = None,
     mmproj: Annotated[
-        Path | None, typer.Option("--mmproj", help="The projector file (.gguf) that belongs to a .gguf file.")
+        str | None, typer.Option("--mmproj", help="The projector file (.gguf) that belongs to a .gguf file.")
     ] = None,
     prompt_format: Annotated[
         str | None, typer.Option("--prompt-format", help="chatml or flash, whatever a Llama model's chat template is.")
@@ -107,16 +112,22 @@ def export(
     check("export", need="edge-export")  # not after an hour
     if certificate == "off" and (strict or evaluate is not None):
         raise CertificateError("--certificate off with --strict or --evaluate: expected quick or full, to measure with")
-    from export.build import build
+    from export import source
+    from export.build import Step, build
     from export.target import target
 
-    started = time.monotonic()
+    started, wanted = time.monotonic(), target(target_size, target_kl)
     with PeakMemory() as memory, _Bars(memory) as bars:
+        chosen = source.choose(
+            checkpoint, mmproj=mmproj, recipe=recipe, id=name, out=out, certificate=certificate, ranks=ranks,
+            prompt_format=prompt_format, tell=_tell, progress=lambda *done: bars.step(Step("download", *done)),
+        )  # fmt: skip
+        out = chosen.out
         build(
-            checkpoint, out, recipe=recipe, id=name, aliases=alias or (), certificate=certificate,
-            evaluate=evaluate, strict=strict, ranks=ranks, mmproj=mmproj, prompt_format=prompt_format,
-            calibrate=_calibrate(calibrate), target=target(target_size, target_kl), save_recipe=save_recipe,
-            progress=bars.step, announce=_announce,
+            chosen.path, out, recipe=chosen.recipe, id=chosen.id, aliases=alias or (), certificate=certificate,
+            evaluate=evaluate, strict=strict, ranks=ranks, mmproj=chosen.mmproj, prompt_format=prompt_format,
+            calibrate=_calibrate(calibrate), target=wanted, save_recipe=save_recipe, progress=bars.step,
+            announce=_announce,
         )  # fmt: skip
         peak = memory.peak()
     _summary(out, time.monotonic() - started)
@@ -130,6 +141,10 @@ def export(
 
 def _calibrate(value: str | None) -> Path | Literal["off"] | None:
     return "off" if value == "off" else None if value is None else Path(value)
+
+
+def _tell(line: str) -> None:
+    print(f"edge-export: {line}", file=sys.stderr)
 
 
 class _Bars:

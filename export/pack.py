@@ -113,6 +113,14 @@ def free_bytes(work: Workspace) -> int:
     return shutil.disk_usage(work.root).free
 
 
+def check_out(out: Path) -> None:
+    """Refuse a destination that is taken or has no folder. Raises: OutputError."""
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"{out.absolute().parent}: expected a folder to make {out.name!r} in")
+    if os.path.lexists(out):
+        raise OutputError(f"{out}: exists; name a bundle folder that is not there yet")
+
+
 def _enter(out: Path, stack: contextlib.ExitStack) -> Workspace:
     """Sweep what dead exports left, refuse a taken destination, then make a locked workspace."""
     parent = out.parent

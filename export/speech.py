@@ -22,6 +22,7 @@ from export import pack
 from export.certificate import certify, speech
 from export.certificate.extent import Level
 from export.checkpoint.files import plain_file
+from export.checkpoint.hub import origin
 from export.checkpoint.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
 from export.errors import OutputError
 from export.graphs.speech import write_speech
@@ -95,7 +96,7 @@ def _manifest(
         aliases=aliases,
         family="whisper",
         min_runtime=min_runtime,
-        source=Source(ARCHITECTURE, _hashes(source), source.ignored, ()),
+        source=_source(source),
         recipe=recipe,
         speech=spec,
         memory=MemorySpec(
@@ -106,6 +107,12 @@ def _manifest(
         ),
         files=files,
     )
+
+
+def _source(checkpoint: WhisperCheckpoint) -> Source:
+    found = origin(checkpoint.path)
+    repository, revision = (None, None) if found is None else (found.repository, found.revision)
+    return Source(ARCHITECTURE, _hashes(checkpoint), checkpoint.ignored, (), repository, revision)
 
 
 def _hashes(source: WhisperCheckpoint) -> dict[str, str]:

@@ -59,7 +59,8 @@ class Hub:
     corrupted: content that is sent in the place of a file's, by name; cut_after: how many bytes of a file are sent
     before the connection breaks, by name, once for each number; has_sizes: whether listings give sizes and hashes;
     cdn: whether files of LFS are somewhere else; status: every request is answered with it; ranges: whether parts are
-    sent where parts are asked for.
+    sent where parts are asked for; pause_after: how many bytes of a file are sent, by name, before `paused` is set and
+    `resume` is waited for.
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -68,6 +69,9 @@ class Hub:
     has_sizes: bool = True
     cdn: bool = False
     ranges: bool = True
+    pause_after: dict[str, int] = field(default_factory=dict)
+    paused: threading.Event = field(default_factory=threading.Event)
+    resume: threading.Event = field(default_factory=threading.Event)
     status: int | None = None
     body: bytes | None = None
     url: str = ""
@@ -164,22 +168,33 @@ class Handler(BaseHTTPRequestHandler):
         cuts = self.hub.cut_after.get(name or "", [])
         part = data[: cuts.pop(0)] if cuts else data
         for at in range(0, len(part), CHUNK):
+            if at >= self.hub.pause_after.get(name or "", len(part)):
+                self.hub.paused.set()
+                self.hub.resume.wait(120)
             self.wfile.write(part[at : at + CHUNK])
             self.hub.sent[name or ""] = self.hub.sent.get(name or "", 0) + len(part[at : at + CHUNK])
         if len(part) < len(data):
             self.close_connection = True
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that are killed."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """Serve a hub on a free port, and its CDN on another."""
     handler = type("OneHub", (Handler,), {"hub": hub})
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+    servers = [Server(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.url, hub.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in servers]
     try:
-        for server, thread in zip(servers, threads, strict=True):
-            server.daemon_threads = True
+        for thread in threads:
             thread.start()
         yield hub
     finally:

@@ -38,6 +38,7 @@ EXPORT_ROWS = (
     ("calibrate", "certificate"),
     ("outline", "plan", "speech"),
     ("build",),
+    ("source",),
     ("cli", "__init__"),
 )
 RANKS = {

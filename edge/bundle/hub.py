@@ -148,7 +148,8 @@ def download(listing: Listing, file: RemoteFile, target: Path, *, progress: Prog
         if target.is_file() and file.wrong(target) is None:
             tell(target.stat().st_size)
             return
-        file = RemoteFile(file.name, _head(listing, file.name)[1], file.sha256, file.git_sha1)
+        if file.n_bytes is None:
+            file = RemoteFile(file.name, _head(listing, file.name)[1], file.sha256, file.git_sha1)
         with _held(partial) as out:
             _continue(listing, file, out, tell)
             os.fsync(out.fileno())
@@ -304,7 +305,7 @@ def _continue(listing: Listing, file: RemoteFile, out: BinaryIO, tell: Progress)
     from huggingface_hub.file_download import http_get
 
     size, n_tries, reached = file.n_bytes or 0, 0, -1
-    sink = _Sink(out, size, tell)
+    sink = _Sink(out, f"{listing.repository}: {file.name}", size, tell)
     tell(sink.seek(0, io.SEEK_END))
     if sink.tell() > size:
         sink.seek(0)
@@ -329,8 +330,8 @@ def _continue(listing: Listing, file: RemoteFile, out: BinaryIO, tell: Progress)
 class _Sink:
     """A file that takes no more than its size, and tells what comes: an answer without end fills no disk."""
 
-    def __init__(self, out: BinaryIO, size: int, tell: Progress) -> None:
-        self._out, self._size, self._tell = out, size, tell
+    def __init__(self, out: BinaryIO, what: str, size: int, tell: Progress) -> None:
+        self._out, self._what, self._size, self._tell = out, what, size, tell
         self.name = out.name
 
     def write(self, data: bytes) -> int:
@@ -338,7 +339,7 @@ class _Sink:
         if self._out.tell() + len(data) > self._size:
             self.seek(0)
             self.truncate()
-            raise HubError(f"the hub sends more than the {self._size} bytes that it declares: run it again")
+            raise HubError(f"{self._what}: more than the {self._size} bytes that the hub declares came: run it again")
         n_written = self._out.write(data)
         self._tell(n_written)
         return n_written

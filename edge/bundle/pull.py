@@ -37,11 +37,7 @@ def pull(
     Nothing is downloaded but the files that the manifest lists, and the certificate; nothing is executed.
     Raises: ParameterError for what names no repository or is no id; HubError, BundleError, with what to do.
     """
-    repository = hub.named(name)
-    if repository is None or Path(name).exists():
-        is_folder = f"{name} is a folder here: edge models install {name}"
-        wanted = f"model {name!r:.200}: expected ORG/NAME or ORG/NAME@REVISION of a hub"
-        raise ParameterError(is_folder if Path(name).exists() else wanted, field="model")
+    repository = _read_name(name)
     if hub.is_offline():
         return _from_cache(repository, id, replaces=replaces, progress=progress)
     listing = hub.listing(repository)
@@ -54,6 +50,17 @@ def pull(
         _announce(listing, manifest, files, staged, tell or _silent)
         _download(listing, files, staged, progress)
         return install.take(staged, source=str(repository), id=id, replaces=replaces)
+
+
+def _read_name(name: str) -> Repository:
+    """Return the repository of a name. Raises: ParameterError for what names none, and for what is here."""
+    if name and Path(name).exists():
+        raise ParameterError(f"{name} is a folder here: edge models install {name}", field="model")
+    repository = hub.named(name)
+    if repository is None:
+        wanted = "expected ORG/NAME or ORG/NAME@REVISION of a hub"
+        raise ParameterError(f"model {name!r:.200}: {wanted}", field="model")
+    return repository
 
 
 def _check_is_bundle(repository: Repository, names: Iterable[str]) -> None:

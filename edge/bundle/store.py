@@ -11,7 +11,7 @@ from typing import Literal
 
 from edge.bundle import aliases as naming
 from edge.bundle import bundle as bundle_files
-from edge.bundle import choices, index
+from edge.bundle import choices, hub, index
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
 from edge.bundle.choices import aliases, change_aliases, companions, set_companions
 from edge.bundle.choices import default_id as default_id
@@ -84,7 +84,8 @@ def at(path: Path) -> Stored:
 def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind: Kind | None = "chat") -> Stored:
     """Return the bundle that answers to a model name.
 
-    name: an id, an alias, or either with a date or a version behind it (`reka-edge-20240208`, `reka-flash-3.1`).
+    name: an id, an alias, or either with a date or a version behind it (`reka-edge-20240208`, `reka-flash-3.1`), or the
+    repository that a bundle was exported from, `ORG/NAME` or `ORG/NAME@COMMIT`.
     aliases: the caller's own names for models; they are looked at before everything else, then those of EDGE_ALIAS,
     then ids, then those of `set_aliases`, then the bundles' own. A name may stand for a name.
     first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
@@ -95,7 +96,7 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
     candidates = [*([first] if first else []), *bundles(kind)]
     wanted = _followed(name, aliases, ids={stored.id for stored in candidates})
     for spelling in dict.fromkeys((wanted, _DATED.sub("", wanted))):
-        for names in (lambda stored: (stored.id,), lambda stored: stored.names):
+        for names in (lambda stored: (stored.id,), lambda stored: stored.names, _repositories):
             found = next((stored for stored in candidates if spelling in names(stored)), None)
             if found is not None:
                 return found
@@ -267,12 +268,20 @@ def read_manifest(path: Path) -> AnyManifest:
     return parse_manifest(data, file=str(file))
 
 
+def _repositories(stored: Stored) -> tuple[str, ...]:
+    """Return the names of the repository that a bundle was exported from."""
+    source = stored.manifest.source
+    return () if source.repository is None else (source.repository, f"{source.repository}@{source.revision}")
+
+
 def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelError:
     """Return the error for a name that no chat bundle answers to; wanted: what it stands for."""
     shown = repr(name[:200])
     if any(wanted in stored.names for stored in bundles("speech")):
         way = f"edge models speech CHAT {name[:100]}"
         return UnknownModelError(f"{shown} turns speech into text and does not chat: {way}", name=name)
+    if hub.named(wanted) is not None:
+        return _unknown_repository(name, wanted, candidates)
     missing = f"model {shown} is not installed"
     if wanted != name:
         missing = f"model {shown} is an alias of {wanted[:200]!r}, which is not installed"
@@ -284,6 +293,18 @@ def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelEr
     pair = f"{short}={target}"
     ways = f'Reka(aliases={{"{short}": "{target}"}}), edge serve --alias {pair}, or edge models alias set {pair}'
     return UnknownModelError(f"{found}. To answer under that name: {ways}", found=found, name=name, target=target)
+
+
+def _unknown_repository(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelError:
+    """Return the error for a hub's repository that no installed bundle was exported from: what makes one of it."""
+    short, folder = wanted[:200], wanted.partition("/")[2].partition("@")[0]
+    ways = (
+        f"edge-export {short} --out {folder}, then edge models install {folder}"
+        f" (where the repository holds a bundle: edge models pull {short})"
+    )
+    installed = ", ".join(dict.fromkeys(stored.id for stored in candidates)) or "none"
+    missing = f"model {name[:200]!r} is not installed, nor is there a folder of that name; installed: {installed}"
+    return UnknownModelError(f"{missing}. To have it: {ways}", name=name)
 
 
 def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:

@@ -24,7 +24,7 @@ PREPROCESSOR: Final = "preprocessor_config.json"
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _STORED: Mapping[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
 _CHECK_VALUES = 1 << 22  # values per finite check: its temporaries stay at a few MiB
 
@@ -165,7 +165,7 @@ def _entries(path: Path) -> tuple[dict[str, Entry], tuple[str, ...]]:
     if index:
         return _sharded(path)
     names = sorted(entry.name for entry in path.iterdir())
-    pickles = [name for name in names if name.endswith(_PICKLES)]
+    pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         raise CheckpointError(f"{pickles[0]}: a pickle can run code and is refused; convert it to safetensors")
     shards = [name for name in names if name.endswith(".safetensors")]

@@ -146,7 +146,8 @@ def recognise(config: Mapping[str, object]) -> tuple[Family, str]:
 def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | None, shapes: Shapes) -> ModelConfig:
     """The whole configuration of a checkpoint.
 
-    config, preprocessor: the two files' objects; shapes: of every stored tensor, they settle what the keys leave open.
+    config, preprocessor: the two files' objects; shapes: of every stored tensor, they settle what the keys leave open;
+    none while the weights are not here.
     Raises: ConfigError, UnsupportedError.
     """
     family, architecture = recognise(config)
@@ -271,6 +272,8 @@ def _stored_kv_heads(fields: Fields, n_heads: int, head_dim: int, shapes: Shapes
             return max(1, shape[0] // head_dim)
         if name.endswith(("layers.0.self_attn.qkv_proj.weight", "layers.0.attention.query_key_value.weight")):
             return max(1, (shape[0] // head_dim - n_heads) // 2)
+    if not shapes:
+        return n_heads
     raise ConfigError(f"{fields.path('num_query_groups')} and num_key_value_heads differ, and no k_proj decides")
 
 

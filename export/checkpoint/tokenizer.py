@@ -15,7 +15,7 @@ import tokenizers
 from edge.bundle.byte_level import RARE_BYTES, missing_bytes
 from edge.bundle.byte_level import byte_alphabet as byte_alphabet
 from export.checkpoint.config import Family
-from export.checkpoint.files import has_file, parse_object, read_bytes, read_json
+from export.checkpoint.files import has_file, parse_object, plain_file, read_bytes, read_json
 from export.checkpoint.ranks import load_ranks, merges_of
 from export.checkpoint.tokenizer_json import check_kind, plainly_written
 from export.errors import TokenizerError
@@ -23,6 +23,7 @@ from export.errors import TokenizerError
 TOKENIZER: Final = "tokenizer.json"
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 SPECIAL_TOKENS: Final = "tiktoken_special_tokens.json"
+RANKS: Final = ".tiktoken"
 MAX_BYTES: Final = 64 << 20
 
 N_CONTROL: Final = 96  # ids after the mergeable ones: control tokens and fillers
@@ -83,9 +84,9 @@ def convert(
 ) -> TokenizerFiles:
     """The tokenizer of a checkpoint folder.
 
-    ranks: a .tiktoken file, for a checkpoint without a tokenizer.json, None: tiktoken's own cache; needed: the control
-    tokens it must have, those of STOP_TOKENS among them end an answer; general: it may be written in the ways of other
-    models than Reka's, and lack bytes that no text needs.
+    ranks: a .tiktoken file, for a checkpoint without a tokenizer.json, None: the folder's own, else that of tiktoken's
+    cache; needed: the control tokens it must have, those of STOP_TOKENS among them end an answer; general: it may be
+    written in the ways of other models than Reka's, and lack bytes that no text needs.
     Raises: TokenizerError if there is none, or it would change, lose or misread text; CheckpointError for bad files.
     """
     vocab_size = _vocab_size(checkpoint)
@@ -211,8 +212,9 @@ def _from_tiktoken(checkpoint: Path, path: Path | None, vocab_size: int) -> tupl
     name = read_json(checkpoint, TOKENIZER_CONFIG).get("tiktoken_model_name")
     if name != "cl100k_base":
         raise TokenizerError(f"{TOKENIZER_CONFIG}: tiktoken_model_name is {name!r}: expected 'cl100k_base'")
-    ranks = load_ranks(path)
-    files: tuple[str, ...] = (TOKENIZER_CONFIG,)
+    own = None if path is not None else _ranks_of(checkpoint)
+    ranks = load_ranks(path if own is None else plain_file(checkpoint, own))
+    files: tuple[str, ...] = (TOKENIZER_CONFIG,) if own is None else (TOKENIZER_CONFIG, own)
     reka = None
     if has_file(checkpoint, SPECIAL_TOKENS):
         files += (SPECIAL_TOKENS,)
@@ -222,6 +224,14 @@ def _from_tiktoken(checkpoint: Path, path: Path | None, vocab_size: int) -> tupl
     merges = [(spelled[left], spelled[right]) for left, right in merges_of(ranks)]
     control = control_tokens(len(ranks), vocab_size=vocab_size, reka=reka)
     return build({spelled[token]: rank for token, rank in ranks.items()}, merges, control), files
+
+
+def _ranks_of(checkpoint: Path) -> str | None:
+    """The name of the folder's .tiktoken file, None without one. Raises: TokenizerError for several."""
+    names = sorted(path.name for path in checkpoint.iterdir() if path.suffix == RANKS)
+    if len(names) > 1:
+        raise TokenizerError(f"{names[0]} and {names[1]} are both there: name one by --ranks")
+    return names[0] if names else None
 
 
 def _special_ids(table: Mapping[str, object]) -> dict[str, int]:

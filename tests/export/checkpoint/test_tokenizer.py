@@ -251,6 +251,15 @@ def test_special_tokens_come_from_their_file_and_the_rest_is_filled(released: Pa
     assert "<audio>" not in found.control
 
 
+def test_a_tiktoken_file_of_the_folder_is_read_unless_another_is_named(released: Path, tmp_path: Path) -> None:
+    found = convert(released)
+    assert found.files == ("tokenizer_config.json", "small.tiktoken", "tiktoken_special_tokens.json")
+    assert found.tokenizer_json == convert(released, ranks=released / "small.tiktoken").tokenizer_json
+    (released / "other.tiktoken").write_bytes(b"")
+    with pytest.raises(TokenizerError, match="other.tiktoken and small.tiktoken are both there: name one by --ranks"):
+        convert(released)
+
+
 def test_two_conversions_give_the_same_bytes(released: Path) -> None:
     first = convert(released, ranks=released / "small.tiktoken")
     assert convert(released, ranks=released / "small.tiktoken") == first
