@@ -223,3 +223,32 @@ def test_a_graph_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
 def test_a_graph_that_is_not_there_is_a_bundle_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="No such file"):
         open_session(tmp_path / "m.onnx", threads=1)
+
+
+def cast(n_scales: int) -> onnx.ModelProto:
+    """The product with scales that are stored as float16 and cast."""
+    made = model()
+    half = numpy_helper.from_array(np.full(n_scales, 0.01, np.float16), "half")
+    made.graph.initializer.append(half)
+    del made.graph.initializer[1]
+    made.graph.node.insert(0, helper.make_node("Cast", ["half"], ["s"], to=TensorProto.FLOAT))
+    return made
+
+
+def test_scales_behind_a_cast_are_counted(tmp_path: Path) -> None:
+    onnx_check.check(written(tmp_path, cast(N * K // BLOCK)))
+    with pytest.raises(BundleError, match=r"expected a tensor of 16 elements, got 's' of \(15,\)"):
+        onnx_check.check(written(tmp_path, cast(N * K // BLOCK - 1)))
+
+
+def test_weights_may_lie_in_the_embedding_table_and_not_beyond_it(tmp_path: Path) -> None:
+    made = model()
+    weights(location="embedding.bin")(made)
+    path = written(tmp_path, made)
+    with pytest.raises(BundleError, match=r"expected its data in 'm\.bin', got 'embedding\.bin'"):
+        onnx_check.check(path)
+    (tmp_path / "embedding.bin").write_bytes(bytes(N * K // 2))
+    onnx_check.check(path)
+    (tmp_path / "embedding.bin").write_bytes(bytes(N * K // 2 - 1))
+    with pytest.raises(BundleError, match=r"expected 256 bytes of embedding\.bin's 255"):
+        onnx_check.check(path)
