@@ -111,7 +111,7 @@ def build(
     prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is;
     calibrate: a .jsonl file of texts in the place of the shipped ones, "off" to round to the nearest; target: what a
     search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported;
-    announce: called with what will be done, before anything is (not for Whisper models).
+    announce: called with what will be done, before anything is.
     Raises: ExportError, of the kind that names the cause; CertificateError, if strict, for a missed threshold.
     """
     out, tell = out.absolute(), progress or _silent
@@ -129,13 +129,15 @@ def build(
     names = _names(name, aliases)
     if evaluate is not None:
         read(evaluate)  # what is wrong with it is said now, not after an hour
+    level = None if certificate == "off" else certificate
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             if prompt_format is not None:
                 raise no_choice(prompt_format, "a Whisper model")
             if evaluate is not None:
                 raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
-            level = None if certificate == "off" else certificate
+            if announce is not None:
+                announce(outline.of_whisper(checkpoint, chosen, name, level, pack.free_bytes(work)))
             speech.write_bundle(
                 work, checkpoint, recipe=chosen, id=name, aliases=names, min_runtime=MIN_RUNTIME, level=level,
                 strict=strict, report=_steps(tell),
@@ -147,7 +149,10 @@ def build(
         n_bytes = export.planned().n_bytes
         if announce is not None:
             size = n_bytes if target is None or target.n_bytes is None else int(target.n_bytes)
-            announce(export.outline(name, certificate, n_bytes=size, scratch=scratch, free=pack.free_bytes(work)))
+            sizes = outline.Sizes(size, scratch, pack.free_bytes(work))
+            announce(
+                outline.of_model(checkpoint, export.config, export.prompt, chosen, name, level, sizes, export.notes)
+            )
         pack.check_space(work, n_bytes + scratch)
         data = export.calibration_data(calibrate, tell) if export.recipe.calibrate else []
         if data and (target is not None or export.recipe.search is not None):
@@ -214,36 +219,6 @@ class _Export:
     def planned(self) -> Plan:
         """How much there is to write. Raises: RecipeError when the recipe leaves a tensor out."""
         return plan(self.config, self.recipe, tokenizer_bytes=len(self.tokenizer.tokenizer_json))
-
-    def outline(self, name: str, certificate: CertificateLevel, *, n_bytes: int, scratch: int, free: int) -> Outline:
-        """What is about to be done. n_bytes: of the bundle; scratch: beside it; free: on the disk."""
-        config, text = self.config, self.config.text
-        positions = calibration.n_positions(text.hidden_size) if self.recipe.calibrate else 0
-        return Outline(
-            checkpoint=self.weights.checkpoint.path,
-            architecture=config.architecture,
-            model=outline.model_in_words(config),
-            n_parameters=outline.n_parameters(config),
-            prompt=outline.prompt_in_words(self.prompt),
-            id=name,
-            recipe=self.recipe.name,
-            bundle_bytes=n_bytes,
-            scratch_bytes=scratch,
-            free_bytes=free,
-            memory_bytes=outline.memory_bytes(text, positions=positions),
-            positions=positions,
-            calibration_s=self._calibration_s(positions),
-            level=None if certificate == "off" else certificate,
-            ignored=config.ignored,
-            notes=self.notes,
-        )
-
-    def _calibration_s(self, positions: int) -> float:
-        if positions == 0:
-            return 0
-        searched = self.recipe.search is not None
-        operations = calibration.operations(self.config.text, positions=positions, searched=searched)
-        return operations / calibration.operations_per_s()
 
     def calibration_data(self, calibrate: Path | Literal["off"] | None, tell: Progress) -> list[F32]:
         """The embeddings of calibration texts, the shipped ones unless others are given. Raises: ExportError."""

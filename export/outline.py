@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Final
 
 from edge.bundle.manifest import PromptSpec
+from export import calibrate
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import Family, ModelConfig, TextConfig
 from export.checkpoint.names import expected
+from export.checkpoint.whisper import ARCHITECTURE, WhisperCheckpoint
+from export.plan import tensor_bytes
+from export.recipe import Recipe
 
 # Measured: the libraries take 165 MiB. Without calibration, rows are quantized a few at a time, whatever the model.
 LIBRARIES_BYTES: Final = 300 << 20
 RUN_BYTES: Final = 200 << 20
+TRACING_BYTES: Final = 900 << 20  # what tracing a speech model takes, whatever its size
+COPIES: Final = 4  # of a speech model's weights, in float32
 _HESSIANS: Final = 3  # of the layer that is calibrated: the sums, their factor, and what it is computed in
 
 _FAMILIES: Mapping[Family, str] = {
@@ -23,6 +29,15 @@ _FAMILIES: Mapping[Family, str] = {
 _FORMATS: Mapping[str, str] = {
     "yasa": "Reka Edge", "yasa-timed": "Reka Edge, with times at frames", "flash": "Reka Flash", "chatml": "ChatML",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes: of the bundle, of what the certificate keeps beside it, and free on the disk."""
+
+    bundle: int
+    scratch: int
+    free: int
 
 
 @dataclass(frozen=True)
@@ -41,15 +56,52 @@ class Outline:
     prompt: str
     id: str
     recipe: str
-    bundle_bytes: int
-    scratch_bytes: int
-    free_bytes: int
+    sizes: Sizes
     memory_bytes: int
     positions: int
     calibration_s: float
     level: Level | None
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+
+
+def of_model(
+    checkpoint: Path,
+    config: ModelConfig,
+    prompt: PromptSpec,
+    recipe: Recipe,
+    id: str,  # noqa: A002  (the manifest's own word)
+    level: Level | None,
+    sizes: Sizes,
+    notes: tuple[str, ...],
+) -> Outline:
+    """The outline of a chat model's export."""
+    text = config.text
+    positions = calibrate.n_positions(text.hidden_size) if recipe.calibrate else 0
+    return Outline(
+        checkpoint, config.architecture, model_in_words(config), n_parameters(config), prompt_in_words(prompt), id,
+        recipe.name, sizes, memory_bytes(text, positions=positions), positions, _calibration_s(text, recipe, positions),
+        level, config.ignored, notes,
+    )  # fmt: skip
+
+
+def of_whisper(
+    checkpoint: Path,
+    recipe: Recipe,
+    id: str,  # noqa: A002  (the manifest's own word)
+    level: Level | None,
+    free: int,
+) -> Outline:
+    """The outline of a speech model's export, which transformers loads whole. Raises: as WhisperCheckpoint.open."""
+    source = WhisperCheckpoint.open(checkpoint)
+    scheme = recipe.scheme("encoder.layers.0.fc1", n_layers=source.spec.n_layers)
+    n_bytes = tensor_bytes(source.n_weights // source.spec.hidden_size, source.spec.hidden_size, scheme)
+    sizes = Sizes(n_bytes + len(source.tokenizer_json), 0, free)
+    memory = TRACING_BYTES + COPIES * 4 * source.n_weights
+    return Outline(
+        checkpoint, ARCHITECTURE, "Whisper: audio to text", source.n_weights, "", id, recipe.name, sizes, memory, 0, 0,
+        level, source.ignored, (),
+    )  # fmt: skip
 
 
 def model_in_words(config: ModelConfig) -> str:
@@ -86,23 +138,32 @@ def memory_bytes(text: TextConfig, *, positions: int) -> int:
     return LIBRARIES_BYTES + RUN_BYTES + 4 * largest
 
 
+def _calibration_s(text: TextConfig, recipe: Recipe, positions: int) -> float:
+    if positions == 0:
+        return 0
+    operations = calibrate.operations(text, positions=positions, searched=recipe.search is not None)
+    return operations / calibrate.operations_per_s()
+
+
 def lines(outline: Outline) -> Iterator[tuple[str, str]]:
     """An outline as (heading, text)."""
     billions = outline.n_parameters / 1e9
     count = f"{billions:.2f} billion" if billions >= 1 else f"{outline.n_parameters / 1e6:,.1f} million"
     yield "model", f"{outline.checkpoint}: {outline.architecture}, {count} parameters"
     yield "", outline.model
-    yield "prompt", outline.prompt
-    yield "bundle", f"{outline.id}, recipe {outline.recipe}: about {_size(outline.bundle_bytes)}"
-    beside = f", {_size(outline.scratch_bytes)} beside it for the certificate" if outline.scratch_bytes else ""
-    yield "disk", f"{_size(outline.free_bytes)} free{beside}"
+    if outline.prompt:
+        yield "prompt", outline.prompt
+    yield "bundle", f"{outline.id}, recipe {outline.recipe}: about {_size(outline.sizes.bundle)}"
+    beside = f", {_size(outline.sizes.scratch)} beside it for the certificate" if outline.sizes.scratch else ""
+    yield "disk", f"{_size(outline.sizes.free)} free{beside}"
     calibration = f", calibration with up to {outline.positions:,} positions included" if outline.positions else ""
     yield "memory", f"about {_size(outline.memory_bytes)}{calibration}; files are mapped"
     if outline.positions:
         minutes = max(1, round(outline.calibration_s / 60))
         yield "calibration", f"about {minutes} min or more on this machine; --calibrate off exports without it"
     level = outline.level
-    yield "certificate", "none" if level is None else f"{level}: up to {EXTENTS[level].positions:,} positions compared"
+    compared = f", up to {EXTENTS[level].positions:,} positions compared" if level and outline.prompt else ""
+    yield "certificate", "none" if level is None else f"{level}{compared}"
     if outline.ignored:
         yield "not read", f"keys of the configuration: {', '.join(outline.ignored)}"
     for note in outline.notes:

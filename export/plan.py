@@ -47,7 +47,7 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
         path = recipe_path(role)
         scheme = "fp32" if path is None else recipe.scheme(path, n_layers=config.text.n_layers)
         n_weights += 0 if path is None else rows * columns
-        n_bytes += _tensor_bytes(rows, columns, scheme) + ALIGNMENT
+        n_bytes += tensor_bytes(rows, columns, scheme) + ALIGNMENT
     return Plan(n_weights, n_bytes)
 
 
@@ -57,7 +57,7 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
     for role, shape in expected(config):
         path = recipe_path(role)
         if path is not None and path.startswith("decoder.layers."):
-            total += _tensor_bytes(shape[0], shape[1], recipe.scheme(path, n_layers=config.text.n_layers))
+            total += tensor_bytes(shape[0], shape[1], recipe.scheme(path, n_layers=config.text.n_layers))
     return total
 
 
@@ -78,7 +78,7 @@ def recipe_path(role: str) -> str | None:
     return linear[1] if linear else None
 
 
-def _tensor_bytes(rows: int, columns: int, scheme: str) -> int:
+def tensor_bytes(rows: int, columns: int, scheme: str) -> int:
     """Values, filled up to whole blocks, with their scales and zero points."""
     if scheme == "int8":
         return rows * (columns + 4)

@@ -36,7 +36,7 @@ def test_the_size_is_that_of_the_bundle_or_a_little_more(recipe: str, tiny_check
     said: list[Outline] = []
     out = build(tiny_checkpoint, tmp_path / "out", recipe=recipe, certificate="off", announce=said.append)
     size = sum(path.stat().st_size for path in out.iterdir())
-    assert size <= said[0].bundle_bytes <= size + (6 << 20)
+    assert size <= said[0].sizes.bundle <= size + (6 << 20)
     assert said[0].id == json.loads((out / "manifest.json").read_bytes())["id"]
 
 
@@ -48,7 +48,7 @@ def test_it_is_said_in_plain_words(tiny_checkpoint: Path, tmp_path: Path) -> Non
     assert said["prompt"] == "format of Reka Edge, tools"
     assert said["bundle"].startswith("mine, recipe w8a8: about ")
     assert "free" in said["disk"] and "beside it for the certificate" in said["disk"]
-    assert said["certificate"] == "quick: up to 3,976 positions compared"
+    assert said["certificate"] == "quick, up to 3,976 positions compared"
     assert "initializer_range" in said["not read"]
 
 
@@ -84,6 +84,13 @@ def test_the_command_line_says_it_on_stderr_before_anything_else(tiny_checkpoint
     assert done.exit_code == 0
     assert done.stderr.startswith("model ")
     assert "not read        keys of the configuration: " in done.stdout
+
+
+def test_a_speech_model_is_outlined_too(whisper_checkpoint: Path, tmp_path: Path) -> None:
+    said = dict(lines(outline_of(whisper_checkpoint, tmp_path / "out", recipe="fp32", certificate="off")))
+    assert said["model"].startswith(f"{whisper_checkpoint}: WhisperForConditionalGeneration, ")
+    assert said[""] == "Whisper: audio to text"
+    assert "prompt" not in said and said["certificate"] == "none"
 
 
 def test_heads_that_the_kernel_does_not_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
