@@ -1,7 +1,6 @@
 """From a checkpoint to a bundle, in one page: read, plan, write the graphs, describe them, measure, publish."""
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +52,7 @@ from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
 from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
 from export.memory import PeakMemory
+from export.naming import checked_aliases, default_id
 from export.outline import Outline
 from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
 from export.quantize import carry
@@ -64,9 +64,6 @@ from export.texts.read import read, shipped_calibration
 
 MIN_RUNTIME: Final = "0.2.0"  # the first that reads what is written here
 VIDEO_FRAMES: Final = 6
-FAMILY_ALIASES: Final = ("reka-edge", "reka-flash")  # what a bundle of such a name answers to
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def build(
             raise RecipeError("a search for a size or a divergence needs calibration, got --calibrate off")
         chosen = replace(chosen, calibrate=False, search=None)
     name = id if id is not None else default_id(name_of(checkpoint), chosen.name)
-    names = _names(name, aliases)
+    names = checked_aliases(name, aliases)
     if evaluate is not None:
         read(evaluate)  # what is wrong with it is said now, not after an hour
     level = None if certificate == "off" else certificate
@@ -363,20 +360,6 @@ def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
 def default_recipe(checkpoint: Path) -> str:
     """The recipe for a checkpoint where none is named. Raises: CheckpointError, UnsupportedError."""
     return CARRY if is_gguf(checkpoint) and is_quantized(checkpoint) else RECIPE
-
-
-def default_id(name: str, recipe: str) -> str:
-    """The name of a checkpoint, and the recipe behind it unless it is there already."""
-    return name if name.endswith(f"-{recipe}") else f"{name}-{recipe}"
-
-
-def _names(name: str, aliases: Sequence[str]) -> tuple[str, ...]:
-    """The aliases of a bundle, checked together with its id before anything is read. Raises: OutputError."""
-    aliases = aliases or tuple(alias for alias in FAMILY_ALIASES if name.startswith(alias))
-    for each in (name, *aliases):
-        if not _NAME.fullmatch(each):
-            raise OutputError(f"{each!r} as id or alias: expected letters, digits, dots and dashes, at most 100 (--id)")
-    return tuple(sorted(set(aliases) - {name}))
 
 
 def _steps(tell: Progress) -> Callable[[str, int, int], None]:

@@ -119,8 +119,9 @@ def export(
     started, wanted = time.monotonic(), target(target_size, target_kl)
     with PeakMemory() as memory, _Bars(memory) as bars:
         chosen = source.choose(
-            checkpoint, mmproj=mmproj, recipe=recipe, id=name, out=out, certificate=certificate, ranks=ranks,
-            prompt_format=prompt_format, tell=_tell, progress=lambda *done: bars.step(Step("download", *done)),
+            checkpoint, mmproj=mmproj, recipe=recipe, id=name, aliases=alias or (), out=out, ranks=ranks,
+            certificate=certificate, prompt_format=prompt_format, tell=_tell,
+            progress=lambda *done: bars.step(Step("download", *done)),
         )  # fmt: skip
         out = chosen.out
         build(

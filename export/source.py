@@ -1,15 +1,16 @@
 """From what the command line names to a checkpoint on this disk, and to the recipe, id and folder of its bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from export import pack
-from export.build import default_id, default_recipe, read_small
+from export.build import default_recipe, read_small
 from export.checkpoint import hub
 from export.checkpoint.config import ModelConfig
 from export.checkpoint.hub import Named, Progress, Room, Tell
 from export.choices import RECIPE, CertificateLevel
+from export.naming import checked_aliases, default_id
 from export.plan import plan, scratch_bytes
 from export.recipe import Recipe, load
 
@@ -31,6 +32,7 @@ def choose(
     mmproj: str | None,
     recipe: str | None,
     id: str | None,  # noqa: A002  (the manifest's own word)
+    aliases: Sequence[str],
     out: Path | None,
     certificate: CertificateLevel,
     prompt_format: str | None,
@@ -53,6 +55,7 @@ def choose(
     recipe = recipe or (default_recipe(path) if path is not None else RECIPE)
     chosen = load(recipe)
     id = id or default_id(named.name, chosen.name)  # noqa: A001
+    checked_aliases(id, aliases)
     out = out or Path(id)
     pack.check_out(out)
     if path is None:

@@ -30,7 +30,7 @@ EDGE_ROWS = (
 )
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
-    ("target",),
+    ("naming", "target"),
     ("checkpoint", "graph", "pack", "texts"),
     ("recipe", "reference"),
     ("quantize",),

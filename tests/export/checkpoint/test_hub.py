@@ -244,9 +244,9 @@ def test_what_cannot_fit_is_refused_before_the_weights_with_both_numbers(
 
 
 def chosen(**options: object) -> Source:
-    given = {"mmproj": None, "recipe": None, "id": None, "out": None, "certificate": "off", "ranks": None}
-    options = {**given, "prompt_format": None, "tell": print, "progress": lambda *_: None, **options}
-    return choose(NAME, **options)  # type: ignore[arg-type]
+    none = dict.fromkeys(("mmproj", "recipe", "id", "out", "ranks", "prompt_format"))
+    given = {**none, "aliases": (), "certificate": "off", "tell": print, "progress": lambda *_: None, **options}
+    return choose(NAME, **given)  # type: ignore[arg-type]
 
 
 def test_a_name_chooses_recipe_id_and_folder_of_the_bundle(commit: Commit) -> None:
