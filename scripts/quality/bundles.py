@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -52,14 +53,15 @@ def tensor_bytes(folder: Path) -> int:
     graph = onnx.load(str(folder / "decoder.onnx"), load_external_data=False).graph
     inline, regions = 0, dict[str, list[Region]]()
     for tensor in graph.initializer:
-        if tensor.name.startswith("rotary."):
+        # A single number is a constant of the graph, such as an axis.
+        if tensor.name.startswith("rotary.") or math.prod(tensor.dims) <= 1:
             continue
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             at = {entry.key: entry.value for entry in tensor.external_data}
             start = int(at.get("offset", "0"))
             regions.setdefault(at["location"], []).append((start, start + int(at["length"])))
         else:
-            inline += int(np.prod(tensor.dims)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            inline += math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     table = folder / "embedding.bin"
     if table.exists():
         regions.setdefault(table.name, []).append((0, table.stat().st_size))
