@@ -12,13 +12,12 @@ from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import Family, ModelConfig, TextConfig
 from export.checkpoint.names import expected
 from export.checkpoint.whisper import ARCHITECTURE, WhisperCheckpoint
-from export.plan import tensor_bytes
+from export.plan import GRAPH_BYTES, tensor_bytes
 from export.recipe import Recipe
 
 # Measured: the libraries take 165 MiB. Without calibration, rows are quantized a few at a time, whatever the model.
 LIBRARIES_BYTES: Final = 300 << 20
 RUN_BYTES: Final = 200 << 20
-TRACING_BYTES: Final = 900 << 20  # what tracing a speech model takes, whatever its size
 COPIES: Final = 4  # of a speech model's weights, in float32
 _HESSIANS: Final = 3  # of the layer that is calibrated: the sums, their factor, and what it is computed in
 
@@ -96,8 +95,8 @@ def of_whisper(
     source = WhisperCheckpoint.open(checkpoint)
     scheme = recipe.scheme("encoder.layers.0.fc1", n_layers=source.spec.n_layers)
     n_bytes = tensor_bytes(source.n_weights // source.spec.hidden_size, source.spec.hidden_size, scheme)
-    sizes = Sizes(n_bytes + len(source.tokenizer_json), 0, free)
-    memory = TRACING_BYTES + COPIES * 4 * source.n_weights
+    sizes = Sizes(GRAPH_BYTES + n_bytes + len(source.tokenizer_json), 0, free)
+    memory = LIBRARIES_BYTES + COPIES * 4 * source.n_weights
     return Outline(
         checkpoint, ARCHITECTURE, "Whisper: audio to text", source.n_weights, "", id, recipe.name, sizes, memory, 0, 0,
         level, source.ignored, (),

@@ -11,6 +11,7 @@ from edge.bundle.byte_level import BYTE_OF
 from export.errors import UnsupportedError
 
 _FALLBACK = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_TURNS = ("<|im_start|>", "<|im_end|>")
 _IDLE_DECODERS = ("ByteFallback", "Fuse")
 
 
@@ -29,7 +30,17 @@ def plainly_written(source: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def check_kind(source: Mapping[str, object]) -> None:
-    """Refuse by name what is no byte-level BPE at all. Raises: UnsupportedError."""
+    """Refuse by name what is no byte-level BPE at all, and tokens of turns that swallow white space.
+
+    Raises: UnsupportedError.
+    """
+    added = source.get("added_tokens")
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and token.get("content") in _TURNS:
+            for flag in ("lstrip", "rstrip"):
+                if token.get(flag):
+                    what = f"{token['content']} has {flag}, which takes white space out of prompts"
+                    raise UnsupportedError(f"tokenizer.json: added_tokens: {what} and is not supported")
     model = source.get("model")
     kind = model.get("type") if isinstance(model, dict) else None
     if not isinstance(model, dict) or (kind in (None, "BPE") and not _falls_back(model)):
