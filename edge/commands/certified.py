@@ -111,7 +111,7 @@ def _replay(
 def _tolerated(made: Certificate) -> float | None:
     """Return the mean KL that other kernels may come to, a tenth of what quantization cost; None for the same ones.
 
-    They may round the inputs of layers in another way, where the same ones only add in another order.
+    They add in another order, and may round the inputs of layers in another way; the same ones give the same logits.
     """
     from edge.engine.processor import kernels
 
@@ -127,7 +127,9 @@ def _kernels(made: Certificate) -> "Kernels":
         name=harmless(str(machine.get("processor", "another processor"))[:100]),
         architecture=str(machine.get("architecture")),
         features=tuple(map(str, features)) if isinstance(features, list) else (),
+        cache=str(machine.get("cache")),
         onnxruntime=harmless(str(made.versions.get("onnxruntime"))[:20]),
+        edge=str(made.versions.get("edge")),
     )
 
 

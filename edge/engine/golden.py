@@ -30,7 +30,8 @@ class Replay:
 
     first_other: the number of the prompt and of the step, from 1, whose most likely token is another first; texts:
     the numbers of the prompts whose text has other ids now, which are not computed; rounding: the mean KL that rounding
-    explains; tolerated: what other kernels may come to beside it, None where the same ones compute.
+    explains; tolerated: what other kernels may come to beside it, None where the same ones compute: they give the same
+    logits.
     """
 
     n_prompts: int
@@ -68,13 +69,14 @@ class Replay:
         return f"{self.n_same_tokens} the same, the first other one is token {step} of prompt {prompt}"
 
     def _reason(self) -> str:
-        if self.kl_mean <= self.rounding:
-            return f"no more than rounding does in this bundle (KL up to {self.rounding:.2g})"
-        reason = f"more than rounding does in this bundle (KL up to {self.rounding:.2g})"
         if self.tolerated is None:
-            return f"{reason}, though the same kernels compute here"
+            least = "only the last digits differ" if self.is_certified else "something is wrong"
+            return f"the same kernels compute here, and should give the same logits: {least}"
+        if self.kl_mean <= self.rounding:
+            return f"other kernels compute here; rounding does as much in this bundle (KL up to {self.rounding:.2g})"
         than = "less" if self.is_certified else "more"
-        return f"{reason}; other kernels compute here, and it is {than} than a tenth of what quantization cost"
+        reason = f"more than rounding does in this bundle (KL up to {self.rounding:.2g})"
+        return f"other kernels compute here; it is {reason}, and {than} than a tenth of what quantization cost"
 
 
 def test_image(width_px: int, height_px: int) -> U8:
@@ -151,7 +153,8 @@ def compare(golden: Golden, rows: Sequence[Sequence[F32] | None], *, tolerated: 
         elif first_other is None:
             first_other = (number, at)
     done = sum(found is not None for found in rows)
-    spread = golden.noise.golden if tolerated is None else golden.noise.all
+    spreads = (golden.noise.golden, golden.noise.all)
+    explained = max(rounding(spread, n_answers=max(1, done)) for spread in spreads)
     return Replay(
         n_prompts=done,
         n_steps=len(kls),
@@ -161,17 +164,16 @@ def compare(golden: Golden, rows: Sequence[Sequence[F32] | None], *, tolerated: 
         largest_difference=largest,
         first_other=first_other,
         texts=tuple(n for n, found in enumerate(rows, 1) if found is None),
-        rounding=rounding(spread, n_answers=max(1, done)),
+        rounding=DUST if tolerated is None else explained,
         tolerated=tolerated,
     )
 
 
 def rounding(spread: Spread, *, n_answers: int) -> float:
-    """The mean KL that rounding alone explains.
+    """The mean KL that rounding alone explains, where other kernels compute.
 
     Another order of additions changes the last digits, as steps do against reading; what is rounded to 8 bits behind
-    them then falls to the other side here and there. How much that does was measured when the bundle was certified: to
-    the golden tokens, which bind the same kernels, and to everything, where other kernels may round other values.
+    them then falls to the other side here and there. How much that does was measured when the bundle was certified.
     Steps of one answer share their past, so an answer counts as one.
     """
     return max(DUST, spread.kl_mean + SIGMAS * spread.kl_std / math.sqrt(n_answers))

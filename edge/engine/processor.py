@@ -1,12 +1,16 @@
-"""Which kernels compute here: the processor, those of its features that decide between them, onnxruntime's version."""
+"""Which kernels compute here: the processor and what of it decides between them, the versions of the software."""
 
+import contextlib
 import importlib.metadata
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge.version import RUNTIME_VERSION
+
 _CPUS: Final = Path("/proc/cpuinfo")
+_CACHE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")  # attention is computed in pieces that fit in it
 # x86, then ARM: what onnxruntime's kernels for integers and floats are chosen by.
 _FEATURES: Final = (
     "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
@@ -21,7 +25,9 @@ class Kernels:
     name: str
     architecture: str
     features: tuple[str, ...]
+    cache: str
     onnxruntime: str
+    edge: str
 
 
 def kernels() -> Kernels:
@@ -33,4 +39,8 @@ def kernels() -> Kernels:
         name = first.get("model name", name)
         flags = (first.get("flags") or first.get("Features") or "").split()
     found = tuple(feature for feature in _FEATURES if feature in flags)
-    return Kernels(name, platform.machine(), found, importlib.metadata.version("onnxruntime"))
+    cache = ""
+    with contextlib.suppress(OSError):
+        cache = _CACHE.read_text("ascii", "replace").strip()
+    library = importlib.metadata.version("onnxruntime")
+    return Kernels(name, platform.machine(), found, cache, library, RUNTIME_VERSION)

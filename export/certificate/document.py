@@ -164,7 +164,7 @@ def machine() -> dict[str, object]:
     here = kernels()
     return {
         "architecture": here.architecture, "processor": here.name, "system": platform.system(),
-        "features": list(here.features), "cores": thread_count(None),
+        "features": list(here.features), "cache": here.cache, "cores": thread_count(None),
     }  # fmt: skip
 
 
