@@ -255,7 +255,7 @@ class AsyncChatClient:
         self._starters.shutdown(wait=False)
 
     async def _start(self, request: Fields) -> Reply:
-        """Begin a reply on a thread: opening an engine or pictures takes longer than a loop may wait."""
+        """Begin a reply on a thread: opening an engine or images takes longer than a loop may wait."""
         given_up, access = threading.Event(), self._door.access.shared(None)
 
         def start() -> Reply:

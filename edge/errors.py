@@ -7,7 +7,7 @@ EdgeError
 ├── UnknownModelError    no bundle answers to this name
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
-├── MediaError           a picture, video, sound or PDF cannot be taken
+├── MediaError           an image, video, audio or PDF cannot be taken
 ├── DeviceError          a camera or microphone is not there, stopped, or delivers nothing new
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have

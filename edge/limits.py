@@ -15,7 +15,7 @@ _AUDIO = "audio_"
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """What a sound may hold: seconds, bytes of PCM (16 bits) before it is resampled, channels. Source: limits.md."""
+    """What audio may hold: seconds, bytes of PCM (16 bits) before it is resampled, channels. Source: limits.md."""
 
     seconds: int = 600
     pcm_bytes: int = 64 << 20

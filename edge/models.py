@@ -14,7 +14,7 @@ from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Stored
 from edge.engine.engine import Engine
 from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
-from edge.speech.companion import SpeechCompanion
+from edge.speech.speech_to_text import SpeechToText
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
@@ -177,7 +177,7 @@ class Models:
         naming.of_environment()  # one that is wrong is told now, and not to every request
         self._aliases = dict(aliases)
         self._speech = None if speech is None else _speech_bundle(speech)
-        self._listeners: dict[Path, SpeechCompanion] = {}
+        self._speech_models: dict[Path, SpeechToText] = {}
         self._threads = threads
         self._context = context
         self._slots = slots
@@ -218,16 +218,16 @@ class Models:
         stored = store.resolve(name, aliases=self._aliases, first=self._first)
         return self._hold(stored).engine()
 
-    def listener(self, name: str) -> SpeechCompanion | None:
+    def speech_model(self, name: str) -> SpeechToText | None:
         """Return the speech-to-text model of a chat bundle, by the bundle's id; None without one."""
-        companion = None if self._speech else store.companion(name)
-        stored = self._speech or next((s for s in store.bundles("speech") if s.id == companion), None)
+        speech_model = None if self._speech else store.speech_model(name)
+        stored = self._speech or next((s for s in store.bundles("speech") if s.id == speech_model), None)
         if stored is None:
             return None
-        if self._verify and stored.path not in self._listeners:
+        if self._verify and stored.path not in self._speech_models:
             store.check(stored.path)
         with _LOCK:
-            return self._listeners.setdefault(stored.path, SpeechCompanion(stored.path, threads=self._threads))
+            return self._speech_models.setdefault(stored.path, SpeechToText(stored.path, threads=self._threads))
 
     def changed(self) -> str | None:
         """Return what has changed on disk of a bundle that is loaded, so that it is not used; None for nothing."""

@@ -35,7 +35,7 @@ TERMS = (
 )
 FORBIDDEN = re.compile(rf"\b(?:{'|'.join(TERMS)})\b", re.IGNORECASE)
 # Names of tensors, files and parameters are not prose. Borders of rich's boxes are not words.
-NAMES = re.compile(r"`embeds`|\bembeds:|\bcompanion\.py\b|[│╭╮╰╯─]+")
+NAMES = re.compile(r"`embeds`|\bembeds:|[│╭╮╰╯─]+")
 FOLDERS = ("docs", "examples", "models")
 WIDE = {"COLUMNS": "400", "TERMINAL_WIDTH": "400"}
 Source = Iterator[tuple[str, str]]  # where, text

@@ -12,7 +12,7 @@ from edge.bundle import aliases as naming
 from edge.errors import BundleError
 
 _DEFAULT = ".default"
-_COMPANIONS = ".companions"
+_SPEECH_MODELS = ".companions"
 _ALIASES = ".aliases"
 _MAX_BYTES = 8 << 20  # of each file
 
@@ -47,19 +47,19 @@ def forget_default() -> None:
     (models_folder() / _DEFAULT).unlink()
 
 
-def companions() -> dict[str, str]:
+def speech_models() -> dict[str, str]:
     """Return speech ids by chat ids; a file that cannot be read names none."""
     try:
-        found = json.loads((models_folder() / _COMPANIONS).read_bytes()[:_MAX_BYTES])
+        found = json.loads((models_folder() / _SPEECH_MODELS).read_bytes()[:_MAX_BYTES])
     except (OSError, BundleError, ValueError, RecursionError):
         return {}
     return {str(chat): str(speech) for chat, speech in found.items()} if isinstance(found, dict) else {}
 
 
-def set_companions(companions: Mapping[str, str]) -> None:
+def set_speech_models(speech_models: Mapping[str, str]) -> None:
     """Remember speech ids by chat ids. Raises: BundleError."""
-    text = json.dumps(companions, sort_keys=True, indent=1)
-    _write(_COMPANIONS, lambda: text, "the speech-to-text model cannot be set")
+    text = json.dumps(speech_models, sort_keys=True, indent=1)
+    _write(_SPEECH_MODELS, lambda: text, "the speech-to-text model cannot be set")
 
 
 def aliases() -> dict[str, str]:

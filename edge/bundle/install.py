@@ -13,7 +13,7 @@ from pathlib import Path
 from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, index
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
-from edge.bundle.choices import companions, default_id, locked, models_folder, set_companions, settle, sync_folder
+from edge.bundle.choices import default_id, locked, models_folder, set_speech_models, settle, speech_models, sync_folder
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, dump_manifest
 from edge.bundle.store import Stored, at, installed_folders, named, read_manifest, refuse_checkpoint
 from edge.bundle.swap import exchange
@@ -126,10 +126,10 @@ def remove(name: str) -> None:
             settle(folder, f"{name} is removed")
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error
-    known = companions()
+    known = speech_models()
     left = {chat: speech for chat, speech in known.items() if name not in (chat, speech)}
     if left != known:
-        set_companions(left)
+        set_speech_models(left)
 
 
 def renamed(manifest: AnyManifest, bundle_id: str | None) -> AnyManifest:

@@ -89,7 +89,7 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """How a picture becomes tiles and a tile embeddings; crop_share None: small tiles are warped like large ones."""
+    """How an image becomes tiles and a tile embeddings; crop_share None: small tiles are warped like large ones."""
 
     tile_px: int
     patch_px: int
@@ -188,7 +188,7 @@ class SpeechSpec:
 
 @dataclass(frozen=True)
 class SpeechManifest:
-    """The only truth about a speech bundle: one that turns sound into text and does not chat."""
+    """The only truth about a speech bundle: one that turns audio into text and does not chat."""
 
     format: int
     id: str

@@ -13,7 +13,7 @@ from edge.bundle import aliases as naming
 from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, hub, index
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
-from edge.bundle.choices import aliases, change_aliases, companions, set_companions
+from edge.bundle.choices import aliases, change_aliases, set_speech_models, speech_models
 from edge.bundle.choices import default_id as default_id
 from edge.bundle.choices import models_folder as models_folder
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
@@ -175,18 +175,18 @@ def set_default(name: str) -> Stored:
     return stored
 
 
-def companion(name: str) -> str | None:
+def speech_model(name: str) -> str | None:
     """Return the id of a chat bundle's speech-to-text model, by the chat bundle's id; None without one."""
-    return companions().get(name)
+    return speech_models().get(name)
 
 
-def set_companion(name: str, speech: str | None) -> tuple[Stored, Stored | None]:
+def set_speech_model(name: str, speech: str | None) -> tuple[Stored, Stored | None]:
     """Set the speech-to-text model of a chat bundle, or none; returns both. Raises: UnknownModelError, BundleError."""
     stored, listening = named(name), None if speech is None else named(speech, "speech")
-    known = {chat: used for chat, used in companions().items() if chat != stored.id}
+    known = {chat: used for chat, used in speech_models().items() if chat != stored.id}
     if listening is not None:
         known[stored.id] = listening.id
-    set_companions(known)
+    set_speech_models(known)
     return stored, listening
 
 

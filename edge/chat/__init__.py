@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.arrays import F32
-from edge.chat.attachments import Access, AudioAccess, decode_media, heard, turns
+from edge.chat.attachments import Access, AudioAccess, decode_media, transcribed, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
 from edge.chat.prompt import Turn, pieces
@@ -15,7 +15,7 @@ from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_request
 from edge.engine.engine import Engine
 from edge.limits import Limits
-from edge.speech.companion import SpeechCompanion
+from edge.speech.speech_to_text import SpeechToText
 
 
 class Engines(Protocol):
@@ -33,7 +33,7 @@ class Engines(Protocol):
     def changed(self) -> str | None:
         """Return why a loaded bundle cannot be used any more, None while all can."""
 
-    def listener(self, name: str) -> SpeechCompanion | None:
+    def speech_model(self, name: str) -> SpeechToText | None:
         """Return the speech-to-text model of a chat bundle, by the bundle's id."""
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Engines(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A request's media, decoded; sounds are not turned into text yet. budget: what became of the text of PDFs."""
+    """A request's media, decoded; audio is not turned into text yet. budget: what became of the text of PDFs."""
 
     turns: Sequence[Turn]
     budget: TextBudget
@@ -84,7 +84,7 @@ class Chat:
                 budget=budget,
                 limits=self.limits,
                 frames=request.video_frames,
-                hearing=AudioAccess(self.models.listener(engine.manifest.id), request.video_sound),
+                audio_access=AudioAccess(self.models.speech_model(engine.manifest.id), request.video_sound),
             )
             return Opened(opened, budget)
 
@@ -105,8 +105,8 @@ class Chat:
         with api_errors():
             engine = self.models.engine(request.model)
             manifest = engine.manifest
-            hearing = AudioAccess(self.models.listener(manifest.id), request.video_sound, stopped)
-            conversation = heard(media.turns, spec=manifest, hearing=hearing)
+            audio_access = AudioAccess(self.models.speech_model(manifest.id), request.video_sound, stopped)
+            conversation = transcribed(media.turns, spec=manifest, audio_access=audio_access)
             handle = engine.stream(pieces(conversation, manifest, tools=request.tools), request.options)
             return Reply(
                 str(uuid.uuid4()),

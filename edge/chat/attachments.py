@@ -25,8 +25,8 @@ from edge.media.image import digest, from_array, received, reduced, tower_option
 from edge.media.pool import Client, Decoder, Pool, Share
 from edge.media.resized import size_of
 from edge.media.sandbox import Worker
-from edge.media.windows import digest as sound_digest
-from edge.speech.companion import SpeechCompanion
+from edge.media.windows import digest as audio_digest
+from edge.speech.speech_to_text import SpeechToText
 
 if TYPE_CHECKING:
     from edge.media.remote import Remote
@@ -38,13 +38,13 @@ _DECODER_BYTES = 64 << 20  # what a decoder needs beside the pixels of an image
 
 @dataclass(frozen=True)
 class AudioAccess:
-    """Who hears sounds, and which.
+    """What turns audio into text, and which audio.
 
-    listener: for bundles without an audio tower; tracks: whether the sound tracks of videos are heard, too; stopped:
+    listener: for bundles without an audio tower; tracks: whether the audio tracks of videos are used, too; stopped:
     asked while the listener works.
     """
 
-    listener: SpeechCompanion | None = None
+    speech_model: SpeechToText | None = None
     tracks: bool = False
     stopped: Callable[[], bool] | None = None
 
@@ -137,17 +137,17 @@ def open_media(
     budget: TextBudget,
     limits: Limits,
     frames: int | None = None,
-    hearing: AudioAccess | None = None,
+    audio_access: AudioAccess | None = None,
 ) -> list[Turn]:
-    """Open every media part, in order, and turn sounds into text where the bundle has no audio tower.
+    """Open every media part, in order, and turn audio into text where the bundle has no audio tower.
 
     frames: how many of each video, the bundle's number unless given.
-    Raises: MediaError naming the part and what is taken; as Listener.hear.
+    Raises: MediaError naming the part and what is taken; as SpeechToText.transcribe.
     """
     opened = decode_media(
-        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, hearing=hearing
+        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, audio_access=audio_access
     )
-    return heard(opened, spec=spec, hearing=hearing)
+    return transcribed(opened, spec=spec, audio_access=audio_access)
 
 
 def decode_media(
@@ -158,23 +158,23 @@ def decode_media(
     budget: TextBudget,
     limits: Limits,
     frames: int | None = None,
-    hearing: AudioAccess | None = None,
+    audio_access: AudioAccess | None = None,
 ) -> list[Turn]:
-    """Open every media part, in order, and leave sounds as samples. Raises: MediaError naming the part."""
-    opener = _Opener(spec, access, limits, frames, budget, hearing or AudioAccess())
+    """Open every media part, in order, and leave audio as samples. Raises: MediaError naming the part."""
+    opener = _Opener(spec, access, limits, frames, budget, audio_access or AudioAccess())
     return [opener.turn(message) for message in messages]
 
 
-def heard(opened: Sequence[Turn], *, spec: Manifest, hearing: AudioAccess | None) -> list[Turn]:
-    """Return turns with their sounds as text where the bundle has no audio tower. Raises: as Listener.hear."""
-    listener = None if hearing is None or spec.audio is not None else hearing.listener
-    if hearing is None or listener is None:
+def transcribed(opened: Sequence[Turn], *, spec: Manifest, audio_access: AudioAccess | None) -> list[Turn]:
+    """Return turns with their audio as text where the bundle has no audio tower. Raises: as SpeechToText.transcribe."""
+    speech_model = None if audio_access is None or spec.audio is not None else audio_access.speech_model
+    if audio_access is None or speech_model is None:
         return list(opened)
 
     def said(part: Part) -> Part:
         if not isinstance(part, DecodedAudio):
             return part
-        return Transcript(listener.hear(part.samples, part.digest, stopped=hearing.stopped))
+        return Transcript(speech_model.transcribe(part.samples, part.digest, stopped=audio_access.stopped))
 
     return [replace(turn, parts=tuple(map(said, turn.parts))) for turn in opened]
 
@@ -189,14 +189,14 @@ class _Opener:
         limits: Limits,
         frames: int | None,
         budget: TextBudget,
-        hearing: AudioAccess,
+        audio_access: AudioAccess,
     ) -> None:
         self._spec = spec
         self._access = access
         self._limits = limits
         self._frames = frames
         self._budget = budget
-        self._hearing = hearing
+        self._audio_access = audio_access
         self._left_bytes = limits.decoded_bytes
         self._left_pages = limits.pages
         self._left_pages_here = 0
@@ -218,7 +218,7 @@ class _Opener:
         vision = self._spec.vision
         try:
             if part.kind == "audio":
-                return [self._sound(part)]
+                return [self._audio(part)]
             if vision is None:
                 raise MediaError(f"{part.kind}: {self._spec.id} accepts {self._taken()}")
             if part.kind == "image":
@@ -248,18 +248,18 @@ class _Opener:
         return DecodedImage(image, digest(image))
 
     def _video(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
-        """Open a video, and its sound track where that is asked for."""
+        """Open a video, and its audio track where that is asked for."""
         wanted = self._frames or spec.frames
         if not part.is_url:
             return [self._frames_of(part.source, wanted, spec)]
-        if not self._hearing.tracks:
+        if not self._audio_access.tracks:
             return [self._clip(self._read(part), spec, wanted)]
-        self._check_hearing()
+        self._check_audio()
         data = self._read(part)
         clip = self._clip(data, spec, wanted)
         decoded = self._access.decode("audio", data, {**asdict(self._limits.audio), "track": True})
         _tell_lost("audio", decoded)
-        return [clip, *(self._heard(cast(F32, samples)) for samples in decoded.arrays)]
+        return [clip, *(self._decoded_audio(cast(F32, samples)) for samples in decoded.arrays)]
 
     def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> DecodedVideo:
         decoded = self._access.decode("video", data, video_options(spec, self._limits, wanted))
@@ -271,7 +271,7 @@ class _Opener:
         return DecodedVideo(tuple(DecodedImage(rgb, digest(rgb)) for rgb in frames), tuple(map(int, seconds)))
 
     def _frames_of(self, source: object, wanted: int, spec: VisionSpec) -> DecodedVideo:
-        """Take a video that is decoded already: a list of pictures, one second apart."""
+        """Take a video that is decoded already: a list of images, one second apart."""
         if not isinstance(source, list | tuple | np.ndarray) or not len(source):
             raise MediaError(f"video: expected a list of frames, got {shown(source)}")
         if len(source) > self._limits.video_decoded_frames:
@@ -285,8 +285,8 @@ class _Opener:
         self._hold(frames)
         return DecodedVideo(tuple(DecodedImage(rgb, digest(rgb)) for rgb in frames), tuple(indices))
 
-    def _sound(self, part: MediaPart) -> DecodedAudio:
-        self._check_hearing()
+    def _audio(self, part: MediaPart) -> DecodedAudio:
+        self._check_audio()
         limits = self._limits.audio
         if part.is_url:
             decoded = self._access.decode("audio", self._read(part), asdict(limits))
@@ -296,22 +296,22 @@ class _Opener:
             if not isinstance(part.source, tuple | list) or len(part.source) != 2:
                 raise MediaError(f"audio: expected samples and their rate in Hz, got {shown(part.source)}")
             samples = from_samples(part.source[0], part.source[1], limits)
-        return self._heard(samples)
+        return self._decoded_audio(samples)
 
-    def _heard(self, samples: F32) -> DecodedAudio:
+    def _decoded_audio(self, samples: F32) -> DecodedAudio:
         self._hold([samples])
-        return DecodedAudio(samples, sound_digest(samples))
+        return DecodedAudio(samples, audio_digest(samples))
 
-    def _check_hearing(self) -> None:
-        """Refuse a sound before it is read where nothing hears it. Raises: MediaError with the way out."""
+    def _check_audio(self) -> None:
+        """Refuse audio before it is read where no model accepts it. Raises: MediaError with the way out."""
         name = self._spec.id
-        if self._spec.audio is None and self._hearing.listener is None:
+        if self._spec.audio is None and self._audio_access.speech_model is None:
             found = "it has no audio tower, and no speech-to-text model is set"
             raise MediaError(f"audio: {name} accepts {self._taken()}; {found}: edge models speech {name} SPEECH-BUNDLE")
 
     def _taken(self) -> str:
         kinds = ["text"] if self._spec.vision is None else ["text", "images", "videos", "PDFs"]
-        if self._spec.audio is not None or self._hearing.listener is not None:
+        if self._spec.audio is not None or self._audio_access.speech_model is not None:
             kinds.append("audio")
         return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else "text only"
 

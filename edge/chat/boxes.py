@@ -1,4 +1,4 @@
-"""Boxes of things found in a picture: read from an answer, however its tags came out, and drawn."""
+"""Boxes of things found in an image: read from an answer, however its tags came out, and drawn."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#
 
 @dataclass(frozen=True)
 class Box:
-    """Where something is, in percent of a picture's width (x) and height (y): 0 <= x1 < x2 <= 100, y alike."""
+    """Where something is, in percent of an image's width (x) and height (y): 0 <= x1 < x2 <= 100, y alike."""
 
     label: str
     x1: float
@@ -28,7 +28,7 @@ class Box:
     y2: float
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return (left, top, right, bottom) in a picture of this size."""
+        """Return (left, top, right, bottom) in an image of this size."""
         return (
             round(self.x1 * width / 100),
             round(self.y1 * height / 100),
@@ -41,7 +41,7 @@ def parse_boxes(text: str) -> list[Box]:
     """Return the boxes an answer names, in its order: `<ref>cat</ref><bbox>10,20,30.5,40</bbox>`.
 
     Forgiving: tags may be mismatched or missing on one side, a label goes for all boxes until the next one, corners may
-    be swapped, what lies outside of the picture is cut off. What is no box is passed over, and so is one without area.
+    be swapped, what lies outside of the image is cut off. What is no box is passed over, and so is one without area.
     Source: model-family.md, 4.
     """
     text = _CUT_TAG.sub("", text[:_MAX_CHARS])
@@ -61,7 +61,7 @@ def parse_boxes(text: str) -> list[Box]:
 
 
 def drawn(image: "Image.Image", boxes: Sequence[Box]) -> "Image.Image":
-    """Return a copy of an RGB picture with boxes and their labels on it, one colour a label."""
+    """Return a copy of an RGB image with boxes and their labels on it, one colour a label."""
     from PIL import ImageDraw, ImageFont
 
     copy = image.copy()
@@ -99,7 +99,7 @@ def _closes_label(tag: re.Match[str] | None) -> bool:
 
 
 def _box(label: str, numbers: Sequence[float]) -> list[Box]:
-    """Return a box of four percentages, none where it has no area inside of the picture."""
+    """Return a box of four percentages, none where it has no area inside of the image."""
     a, b, c, d = (min(max(number, 0.0), 100.0) for number in numbers)
     x1, x2, y1, y2 = min(a, c), max(a, c), min(b, d), max(b, d)
     return [Box(label, x1, y1, x2, y2)] if x1 < x2 and y1 < y2 else []

@@ -1,4 +1,4 @@
-"""PDFs in a prompt: page by page a picture, then the page's text, within a budget of tokens that is reported."""
+"""PDFs in a prompt: page by page an image, then the page's text, within a budget of tokens that is reported."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,7 +44,7 @@ class TextBudget:
 
 
 def pdf_parts(pages: Sequence[U8], texts: Sequence[str], budget: TextBudget) -> list[Part]:
-    """Return a PDF as parts of a message: each page's picture, and its text with its number if it has one."""
+    """Return a PDF as parts of a message: each page's image, and its text with its number if it has one."""
     parts: list[Part] = []
     for number, (rgb, text) in enumerate(zip(pages, budget.share(texts), strict=True), 1):
         parts.append(DecodedImage(rgb, digest(rgb)))

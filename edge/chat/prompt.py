@@ -112,7 +112,7 @@ class _Layout:
         is_timed = self._manifest.prompt.format == "yasa-timed"
         self.control("<video>")
         for frame, second in zip(clip.frames, clip.seconds, strict=True):
-            # A picture of these pixels may be cut into several tiles: its embeddings are others.
+            # An image of these pixels may be cut into several tiles: its embeddings are others.
             media = Media("frame", frame.rgb, spec.tokens_per_tile, f"frame {frame.digest}")
             if not is_timed:
                 self.pieces.append(media)
@@ -124,12 +124,12 @@ class _Layout:
             self.text("\n")
         self.control("</video>")
 
-    def sound(self, sound: DecodedAudio) -> None:
+    def audio(self, audio: DecodedAudio) -> None:
         spec = self._manifest.audio
         if spec is None:
             raise MediaError(f"audio: {self._manifest.id} has no audio tower")
         self.control("<audio>")
-        self.pieces.append(Audio(sound.samples, token_count(len(sound.samples), spec), sound.digest))
+        self.pieces.append(Audio(audio.samples, token_count(len(audio.samples), spec), audio.digest))
         self.control("</audio>")
 
     def transcript(self, transcript: Transcript) -> None:
@@ -146,7 +146,7 @@ class _Layout:
             elif isinstance(part, DecodedVideo):
                 self.clip(part)
             elif isinstance(part, DecodedAudio):
-                self.sound(part)
+                self.audio(part)
             elif isinstance(part, Transcript):
                 self.transcript(part)
             else:

@@ -51,7 +51,7 @@ class Request:
     """A request whose fields are right, defaults filled in.
 
     tools: those that may be called. video_frames: how many of each video are looked at, None: as the bundle has it.
-    video_sound: whether their sound tracks are heard, too.
+    video_sound: whether their audio tracks are used, too.
     """
 
     model: str
@@ -101,7 +101,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         form = replace(form, limit=str(problems.place(("body", "max_tokens"))[-1]))
     top_logprobs = _read_logprobs(body, problems, limits)
     frames = _read_frames(body.get("video_frames"), problems, limits)
-    sound = problems.flag(("body", "video_sound"), body.get("video_sound"))
+    with_audio = problems.flag(("body", "video_sound"), body.get("video_sound"))
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -119,7 +119,7 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         top_logprobs=top_logprobs,
         calls=bool(tools) and choice != "none",
     )
-    return Request(str(model), messages, options, () if choice == "none" else tools, frames, sound)
+    return Request(str(model), messages, options, () if choice == "none" else tools, frames, with_audio)
 
 
 def _read_number(name: str, value: object, problems: Problems) -> float:

@@ -13,7 +13,7 @@ Role = Literal["user", "assistant", "system", "tool_output"]
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A decoded picture. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
+    """A decoded image. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
 
     rgb: U8 | Resized
     digest: str
@@ -29,7 +29,7 @@ class DecodedVideo:
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """A decoded sound. samples: (n,) float32, mono, 16 kHz; digest: `edge.engine.audio_tower.digest` of them."""
+    """Decoded audio. samples: (n,) float32, mono, 16 kHz; digest: `edge.engine.audio_tower.digest` of them."""
 
     samples: F32
     digest: str
@@ -37,7 +37,7 @@ class DecodedAudio:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a speech-to-text model heard in a piece of audio."""
+    """What a speech-to-text model understood in audio."""
 
     text: str
 

@@ -115,13 +115,13 @@ def seen(camera: "Camera") -> Part:
     return {"type": "image", "image": camera.newest().rgb}
 
 
-def heard(utterance: "Utterance") -> Part:
+def audio_part(utterance: "Utterance") -> Part:
     """Return what somebody said as a part."""
     return {"type": "audio", "audio": (utterance.samples, utterance.rate_hz)}
 
 
 def without_frames(messages: Sequence[Message]) -> list[Message]:
-    """Return messages without a camera's pictures: those of earlier questions show what is past."""
+    """Return messages without a camera's images: those of earlier questions show what is past."""
     return [{**message, "content": _without_frames(message["content"])} for message in messages]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.asking import KINDS, Asker, Message, Part, first_model, heard, named, seen, user
+from edge.commands.asking import KINDS, Asker, Message, Part, audio_part, first_model, named, seen, user
 from edge.commands.choosing import chosen, needed
 from edge.commands.console import AsJson, ModelName, Verify, api_failures, camera_of, fail, piped
 from edge.commands.conversation import Conversation
@@ -57,8 +57,8 @@ def chat(
     if as_json and not is_one:
         fail("--json: expected a question beside it")
     with api_failures(), ExitStack() as held:
-        seeing, hearing = ["image"] * (camera is not None), ["audio"] * listens
-        stored = chosen(model, needed([*_kinds(parts), *seeing, *hearing]))
+        seeing, spoken = ["image"] * (camera is not None), ["audio"] * listens
+        stored = chosen(model, needed([*_kinds(parts), *seeing, *spoken]))
         client = held.enter_context(Reka(model=model or stored.id, verify=verify))
         asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
@@ -94,5 +94,5 @@ def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Pa
         utterance = microphone.listen()
         if utterance is None:
             fail("no speech was detected")
-        parts.append(heard(utterance))
+        parts.append(audio_part(utterance))
     return parts

@@ -103,7 +103,7 @@ def _has(stored: "Stored", ability: Ability) -> bool:
     if not isinstance(manifest, Manifest):
         return False
     if ability == "audio":
-        return manifest.audio is not None or store.companion(stored.id) is not None
+        return manifest.audio is not None or store.speech_model(stored.id) is not None
     if ability == "boxes":
         return manifest.vision is not None and not stored.embedded
     return manifest.vision is not None

@@ -1,11 +1,11 @@
-"""A conversation in a terminal, turn by turn: typed or spoken questions, pictures by name or from a camera."""
+"""A conversation in a terminal, turn by turn: typed or spoken questions, images by name or from a camera."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.commands.asking import KINDS, Asker, Message, Part, heard, named, seen, user, without_frames
+from edge.commands.asking import KINDS, Asker, Message, Part, audio_part, named, seen, user, without_frames
 from edge.commands.choosing import accepted, needed, why_not
 from edge.commands.console import reason
 from edge.commands.keyboard import Keyboard
@@ -129,7 +129,7 @@ class Conversation:
         if utterance is None:
             return False
         _say(f"heard {len(utterance.samples) / utterance.rate_hz:.1f} s")
-        self._ask("", [heard(utterance)])
+        self._ask("", [audio_part(utterance)])
         return True
 
     def _ask(self, text: str, parts: list[Part]) -> None:

@@ -1,4 +1,4 @@
-"""edge detect: where things are in a picture, as JSON and drawn."""
+"""edge detect: where things are in an image, as JSON and drawn."""
 
 import json
 import sys

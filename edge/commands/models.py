@@ -187,11 +187,11 @@ def speech(
     if chosen is not None and none:
         fail("SPEECH and --none: expected one of them")
     if chosen is not None or none:
-        chat, bundle = store.set_companion(name, chosen)
+        chat, bundle = store.set_speech_model(name, chosen)
         current = None if bundle is None else bundle.id
     else:
         chat = store.named(name)
-        current = store.companion(chat.id)
+        current = store.speech_model(chat.id)
     print(
         f"{current} is the speech-to-text model of {chat.id}" if current else f"{chat.id} has no speech-to-text model"
     )

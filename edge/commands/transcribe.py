@@ -1,4 +1,4 @@
-"""edge transcribe: what is said in a sound, or in the sound track of a video, as text, subtitles or JSON."""
+"""edge transcribe: what is said in audio, or in the audio track of a video, as text, subtitles or JSON."""
 
 import sys
 from pathlib import Path
@@ -70,7 +70,7 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
         if not installed:
             fail("no speech bundle is installed: edge models install DIR, or --model DIR")
         chat = next(iter(store.bundles()), None)
-        preferred = None if chat is None else store.companion(chat.id)
+        preferred = None if chat is None else store.speech_model(chat.id)
         stored = next((other for other in installed if other.id == preferred), installed[0])
     if _lacks(stored, language, task) is None:
         return stored

@@ -1,4 +1,4 @@
-"""A conversation in a file: JSON that holds its pictures, sounds and videos too, so that it can be moved."""
+"""A conversation in a file: JSON that holds its images, audio and videos too, so that it can be moved."""
 
 import base64
 import contextlib
@@ -118,11 +118,11 @@ def _png(rgb: object) -> bytes:
     return data.getvalue()
 
 
-def _wav(sound: object) -> bytes:
+def _wav(audio: object) -> bytes:
     """Return a (samples, rate) as a WAV of 16 bits."""
-    if not (isinstance(sound, tuple) and len(sound) == 2 and isinstance(sound[0], np.ndarray)):
-        raise MediaError(f"audio: expected samples and their rate, got {type(sound).__name__}")
-    samples, rate_hz = sound
+    if not (isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], np.ndarray)):
+        raise MediaError(f"audio: expected samples and their rate, got {type(audio).__name__}")
+    samples, rate_hz = audio
     data = io.BytesIO()
     with wave.open(data, "wb") as file:
         file.setnchannels(1)

@@ -27,7 +27,7 @@ _SAMPLE_STEP = 8
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture of a camera. rgb: (H, W, 3) uint8; at_s: time.monotonic() when it came; number: counted from 1."""
+    """An image of a camera. rgb: (H, W, 3) uint8; at_s: time.monotonic() when it came; number: counted from 1."""
 
     rgb: U8
     at_s: float
@@ -38,10 +38,10 @@ class Camera:
     """The newest frame of a camera, or of what stands in for one; a context manager.
 
     source: 0 or "/dev/video0" (V4L2), "csi" or "csi:1" (a Jetson's), "pi" (a Raspberry Pi's, by picamera2), a GStreamer
-    pipeline (with `!` in it); in place of a camera the path of a video, of a picture or of a folder of pictures, or "-"
-    for JPEG pictures on standard input; or a function that opens a `Capture`. size: width and height wanted of a
+    pipeline (with `!` in it); in place of a camera the path of a video, of an image or of a folder of images, or "-"
+    for JPEG images on standard input; or a function that opens a `Capture`. size: width and height wanted of a
     device, in pixels; its own unless given. stale_s: a frame older than so many seconds is an error. still: an
-    unchanging picture is no fault (a real camera always has some noise, a screen grabber has none). loop: what ends
+    unchanging image is no fault (a real camera always has some noise, a screen grabber has none). loop: what ends
     begins again.
     The device is opened in the background and again whenever it fails; `newest` tells.
 
@@ -82,14 +82,14 @@ class Camera:
 
     @property
     def ended(self) -> bool:
-        """Whether the video, the pictures or standard input came to their end."""
+        """Whether the video, the images or standard input came to their end."""
         return self._ended
 
     def newest(self, *, wait_s: float = _OPEN_S) -> Frame:
         """Return the newest frame; only the first one is waited for.
 
         Raises: DeviceError when the camera is closed, cannot be opened, vanished, delivers nothing new for stale_s, or
-        delivers the same picture over and over.
+        delivers the same image over and over.
         """
         with self._changed:
             self._revive()
@@ -138,7 +138,7 @@ class Camera:
             self._reader.start()
 
     def _put(self, reader: "_Reader", rgb: U8) -> bool:
-        """Take a frame from its reader; return whether the picture is another than before."""
+        """Take a frame from its reader; return whether the image is another than before."""
         sample = checked(rgb, self.name)[::_SAMPLE_STEP, ::_SAMPLE_STEP].copy()
         with self._changed:
             if reader is not self._reader:

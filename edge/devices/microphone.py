@@ -1,4 +1,4 @@
-"""A microphone, listened to until whoever speaks falls silent; a sound file or standard input may stand in for it."""
+"""A microphone, listened to until whoever speaks falls silent; an audio file or standard input may stand in for it."""
 
 import importlib
 import logging
@@ -23,7 +23,7 @@ from edge.limits import AudioLimits
 from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
 
 _LOG = logging.getLogger("edge")
-_HELD_S = 2.0  # of sound that waits to be heard; older sound is dropped
+_HELD_S = 2.0  # of audio that waits to be read; older audio is dropped
 _MAX_HEADER_BYTES, _MAX_CHUNKS = 1 << 16, 64
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 
@@ -61,7 +61,7 @@ class _Library(Protocol):
 
 
 class Ear(Protocol):
-    """An open source of sound."""
+    """An open source of audio."""
 
     def blocks(self) -> Iterator[F32]:
         """Yield blocks (480,) of what comes from now on, to the end. Raises: DeviceError."""
@@ -74,7 +74,7 @@ class Microphone:
     """A microphone, or what stands in for one; a context manager.
 
     source: None for the system's own, the number or a part of the name of another (by sounddevice, the extra `mic`);
-    the path of a sound file, or "-" for standard input: WAV, or plain 16-bit samples at 16 kHz, mono.
+    the path of an audio file, or "-" for standard input: WAV, or plain 16-bit samples at 16 kHz, mono.
     silence_s: how long a silence ends an utterance; longest_s: of one utterance; stale_s: a microphone that delivers
     nothing for so long is lost; all in seconds. It is opened by the first `listen`, and again by the next one after it
     was lost.
@@ -147,7 +147,7 @@ class Microphone:
 def open_ear(source: int | str | Path | None, *, stale_s: float) -> Ear:
     """Open what a microphone's name stands for. Raises: DeviceError."""
     if str(source) == "-":
-        return _Sound("standard input", _stream(_standard_input()))
+        return _AudioSource("standard input", _stream(_standard_input()))
     name, path = str(source), Path(str(source))
     if source is None or name.isdecimal():
         return _Device(None if source is None else int(name), stale_s)
@@ -160,7 +160,7 @@ def open_ear(source: int | str | Path | None, *, stale_s: float) -> Ear:
     except (MediaError, MemoryExhausted) as error:
         raise DeviceError(f"microphone {str(path)!r:.200}: {error}") from error
     whole = len(samples) // BLOCK_SAMPLES * BLOCK_SAMPLES
-    return _Sound(str(path), iter(samples[:whole].reshape(-1, BLOCK_SAMPLES)))
+    return _AudioSource(str(path), iter(samples[:whole].reshape(-1, BLOCK_SAMPLES)))
 
 
 def _standard_input() -> BinaryIO:
@@ -170,8 +170,8 @@ def _standard_input() -> BinaryIO:
         raise DeviceError(f"standard input: {error.strerror}") from error
 
 
-class _Sound:
-    """A sound that comes by itself, as fast as it is listened to."""
+class _AudioSource:
+    """Audio that comes by itself, as fast as it is listened to."""
 
     def __init__(self, name: str, coming: Iterator[F32]) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""JPEG pictures one after another in a stream of bytes: where each ends, and which break off."""
+"""JPEG images one after another in a stream of bytes: where each ends, and which break off."""
 
 import re
 
@@ -13,21 +13,21 @@ _BEFORE_SCAN = {0xDA, 0xDB, 0xDD, 0xFE, *range(0xC0, 0xD0), *_APPLICATION}
 
 
 class Jpegs:
-    """Cuts a stream into its JPEG pictures. `held`: how many bytes wait for the rest of theirs."""
+    """Cuts a stream into its JPEG images. `held`: how many bytes wait for the rest of theirs."""
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._at = 0  # up to where the picture in front was walked; 0: none begins there yet
-        self._segment = 0  # where its last segment begins: one that broke off may have taken the next picture in
+        self._at = 0  # up to where the image in front was walked; 0: none begins there yet
+        self._segment = 0  # where its last segment begins: one that broke off may have taken the next image in
         self._in_scan = False
 
     @property
     def held(self) -> int:
-        """How many bytes wait for the rest of their picture."""
+        """How many bytes wait for the rest of their image."""
         return len(self._data)
 
     def add(self, data: bytes) -> list[bytes]:
-        """Take what came next; return the pictures that are whole by it. One that breaks off is left out."""
+        """Take what came next; return the images that are whole by it. One that breaks off is left out."""
         self._data += data
         found = []
         while self._begin() and (walked := self._walk()) is not None:
@@ -38,7 +38,7 @@ class Jpegs:
         return found
 
     def _begin(self) -> bool:
-        """Drop what lies in front of the next picture; return whether one is there."""
+        """Drop what lies in front of the next image; return whether one is there."""
         if self._at:
             return True
         start = self._data.find(_START)
@@ -50,9 +50,9 @@ class Jpegs:
         return True
 
     def _walk(self) -> tuple[int, bool] | None:
-        """Return where the picture ends and whether it is whole; None while its end is not there.
+        """Return where the image ends and whether it is whole; None while its end is not there.
 
-        Its segments are walked, as the pictures inside them (thumbnails) have ends of their own.
+        Its segments are walked, as the images inside them (thumbnails) have ends of their own.
         """
         while True:
             found = (_ENTROPY_END if self._in_scan else _MARKER).search(self._data, self._at)

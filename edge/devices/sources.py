@@ -1,4 +1,4 @@
-"""What the name of a camera stands for, all read the same way: a device, a pipeline, a video, pictures, a stream."""
+"""What the name of a camera stands for, all read the same way: a device, a pipeline, a video, images, a stream."""
 
 import contextlib
 import importlib
@@ -29,13 +29,13 @@ Size = tuple[int, int]  # width, height
 
 _LOG = logging.getLogger("edge.capture")
 _MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
-_IMAGE_S = 1.0  # how long a picture of a folder is shown
+_IMAGE_S = 1.0  # how long an image of a folder is shown
 _LONGEST_STILL_S = 60.0  # between two frames of a video; more is no time that a file means
 _MAX_PX = 32_000_000
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _CHUNK_BYTES = 1 << 16
 _LISTEN_S = 0.5  # how long standard input is waited for at a time
-_MAX_BROKEN = 20  # pictures one after another that cannot be decoded: it is no camera then
+_MAX_BROKEN = 20  # images one after another that cannot be decoded: it is no camera then
 _CV2_SILENT = 0  # cv2.utils.logging.LOG_LEVEL_SILENT, which not every 4.x has in Python
 
 
@@ -54,7 +54,7 @@ class Capture(Protocol):
 
 
 def is_live(source: int | str | Path) -> bool:
-    """Return whether a source is a camera, whose pictures never repeat, and nothing that stands in for one."""
+    """Return whether a source is a camera, whose images never repeat, and nothing that stands in for one."""
     name = str(source)
     return name.isdecimal() or name.startswith("/dev/") or "!" in name or name.partition(":")[0] in ("csi", "pi")
 
@@ -63,7 +63,7 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
     """Open a source of frames.
 
     source: 0 or /dev/video0 (V4L2), csi or csi:1 (a Jetson's), pi or pi:1 (a Raspberry Pi's, by picamera2), a GStreamer
-    pipeline (with `!` in it), a video, a folder of pictures, one picture, - for JPEG pictures on standard input.
+    pipeline (with `!` in it), a video, a folder of images, one image, - for JPEG images on standard input.
     size: width and height wanted of a device. Raises: DeviceError.
     """
     name = str(source)
@@ -80,9 +80,9 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
         return _Stream()
     path = Path(name)
     if path.is_dir():
-        return _Pictures(sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES), of=path)
+        return _Images(sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES), of=path)
     if path.suffix.lower() in _SUFFIXES:
-        return _Pictures([path], of=path)
+        return _Images([path], of=path)
     return _Video(path)
 
 
@@ -203,8 +203,8 @@ class _Video:
         self._video.release()
 
 
-class _Pictures:
-    """Pictures, each shown for a second; those that cannot be decoded are passed by."""
+class _Images:
+    """Images, each shown for a second; those that cannot be decoded are passed by."""
 
     def __init__(self, paths: list[Path], *, of: Path) -> None:
         if not paths:
@@ -237,7 +237,7 @@ class _Pictures:
 
 
 class _Stream:
-    """JPEG pictures one after another on standard input: the newest one, those before it are not decoded."""
+    """JPEG images one after another on standard input: the newest one, those before it are not decoded."""
 
     def __init__(self) -> None:
         try:
@@ -248,7 +248,7 @@ class _Stream:
         self._newest: bytes | None = None
         self._due_s = 0.0
         self._begun = self._ended = False
-        self._broken: list[str] = []  # what is wrong with the last pictures
+        self._broken: list[str] = []  # what is wrong with the last images
 
     def read(self) -> U8 | None:
         deadline_s = time.monotonic() + _LISTEN_S
@@ -280,7 +280,7 @@ class _Stream:
             raise DeviceError(f"standard input: expected JPEG images, got {n_bytes} bytes without an end of one")
 
     def _decoded(self, now_s: float) -> U8 | None:
-        """Return the newest picture, None when it cannot be decoded. Raises: DeviceError when none can."""
+        """Return the newest image, None when it cannot be decoded. Raises: DeviceError when none can."""
         data, self._newest = self._newest or b"", None
         try:
             rgb = open_image(data, max_px=_MAX_PX)

@@ -1,4 +1,4 @@
-"""Where somebody speaks in a sound, told by loudness alone: blocks in, utterances out."""
+"""Where somebody speaks in audio, told by loudness alone: blocks in, utterances out."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Patience:
 
 
 class Utterances:
-    """Cuts a sound into what was said. 16 kHz, mono, float32 in -1 to 1, in blocks of 30 ms."""
+    """Cuts audio into what was said. 16 kHz, mono, float32 in -1 to 1, in blocks of 30 ms."""
 
     def __init__(self, patience: Patience) -> None:
         self._silence_blocks = max(1, round(patience.silence_s / BLOCK_S))

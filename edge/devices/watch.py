@@ -112,7 +112,7 @@ def watch(
     """Ask a question of a camera every so many seconds; yield an event when the answer changes, and heartbeats.
 
     source: a `Camera` (or other `FrameSource`), or what one is made of, opened and closed here. Only tiles that
-    changed are encoded (`TileMemory`), a picture in which none did is not asked about again, and frames that come while
+    changed are encoded (`TileMemory`), an image in which none did is not asked about again, and frames that come while
     the model is busy are left out. A camera that freezes or vanishes is an event, and so is its return; videos end.
     Nothing is opened before the first `next`; closing the generator stops everything.
     every_s, heartbeat_s, refresh_s: seconds between questions, between heartbeats, and until a tile is encoded again
@@ -202,7 +202,7 @@ class Looker:
         return self._engine.encode_tile(tile)
 
     def _prompt(self, frame: Frame, glance: TileUpdate) -> list[Piece]:
-        """Lay out the question as any other, its picture given tile by tile: those in front keep their positions."""
+        """Lay out the question as any other, its image given tile by tile: those in front keep their positions."""
         texts = [Turn(message.role, tuple(part for part in message.parts if isinstance(part, str)))
                  for message in self._request.messages]  # fmt: skip
         question = Turn("user", (DecodedImage(frame.rgb, ""), *texts[-1].parts))

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class AudioTower:
-    """audio.onnx: a window at a time to embeddings, and the embeddings of sounds heard lately."""
+    """audio.onnx: a window at a time to embeddings, and the embeddings of audio encoded lately."""
 
     def __init__(self, session: "ort.InferenceSession", spec: AudioSpec, hidden_size: int, *, limit_bytes: int) -> None:
-        mel, embeds = (None, spec.n_mels, spec.window_frames), (None, spec.tokens_per_window, hidden_size)
-        check_shapes(session, inputs={"mel": mel}, outputs={"embeds": embeds}, file="audio.onnx")
+        mel, embeddings = (None, spec.n_mels, spec.window_frames), (None, spec.tokens_per_window, hidden_size)
+        check_shapes(session, inputs={"mel": mel}, outputs={"embeds": embeddings}, file="audio.onnx")
         self.spec = spec
         self.recent = EmbeddingCache(limit_bytes)
         self._session = session
@@ -32,8 +32,8 @@ class AudioTower:
 
         Raises: NonFiniteError.
         """
-        (embeds,) = self._session.run(["embeds"], {"mel": mel[None]}, options)
-        if not np.isfinite(embeds).all():
+        (embeddings,) = self._session.run(["embeds"], {"mel": mel[None]}, options)
+        if not np.isfinite(embeddings).all():
             raise NonFiniteError("a window of audio")
-        rows: F32 = embeds[0]
+        rows: F32 = embeddings[0]
         return rows

@@ -42,7 +42,7 @@ class Decoder:
         self._chunks: dict[int, _Bound] = {}
         self._steps: dict[tuple[int, int], _Step] = {}
 
-    def read(self, slot: int, embeds: F32, *, n_logits: int, options: "ort.RunOptions") -> F32:
+    def read(self, slot: int, embeddings: F32, *, n_logits: int, options: "ort.RunOptions") -> F32:
         """Read the next rows of a conversation; return the logits (K, V) of its last n_logits rows.
 
         embeds: (S, H). The caller notes the new positions in the cache, so that a failed run leaves it as it was.
@@ -50,17 +50,17 @@ class Decoder:
         bound = self._chunks.get(slot)
         if bound is None:
             bound = self._chunks[slot] = _Bound(self._session, self.cache, slot, slot + 1)
-        total = self.cache.length(slot) + len(embeds)
+        total = self.cache.length(slot) + len(embeddings)
         logits = np.empty((1, n_logits, self._spec.vocab_size), np.float32)
         bound.lengths[:] = total - 1
         bound.longest[...] = total
         bound.n_logits[:] = n_logits
-        bound.bind("embeds", np.ascontiguousarray(embeds[None]), "logits", logits)
+        bound.bind("embeds", np.ascontiguousarray(embeddings[None]), "logits", logits)
         bound.run(options)
         scored: F32 = logits[0]
         return scored
 
-    def step(self, slots: Sequence[int], embeds: F32, *, options: "ort.RunOptions") -> F32:
+    def step(self, slots: Sequence[int], embeddings: F32, *, options: "ort.RunOptions") -> F32:
         """Feed one row to each of several conversations; return their logits (len(slots), V).
 
         embeds: (len(slots), H). Slots in between that are not asked for are fed nothing that stays: what is written
@@ -76,8 +76,8 @@ class Decoder:
             step.bound.lengths[slot - first] = self.cache.length(slot)
         step.bound.longest[...] = step.bound.lengths.max() + 1
         rows = [slot - first for slot in slots]
-        step.embeds[:] = 0
-        step.embeds[rows, 0] = embeds
+        step.embeddings[:] = 0
+        step.embeddings[rows, 0] = embeddings
         step.bound.run(options)
         logits: F32 = step.logits[rows, 0]
         return logits
@@ -132,7 +132,7 @@ class _Step:
     """A step's arrays, bound once."""
 
     def __init__(self, session: "ort.InferenceSession", cache: Cache, first: int, last: int, spec: TextSpec) -> None:
-        self.embeds = np.zeros((last - first, 1, spec.hidden_size), np.float32)  # (B, 1, H)
+        self.embeddings = np.zeros((last - first, 1, spec.hidden_size), np.float32)  # (B, 1, H)
         self.logits = np.zeros((last - first, 1, spec.vocab_size), np.float32)  # (B, 1, V)
         self.bound = _Bound(session, cache, first, last)
-        self.bound.bind("embeds", self.embeds, "logits", self.logits)
+        self.bound.bind("embeds", self.embeddings, "logits", self.logits)

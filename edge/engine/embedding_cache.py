@@ -1,4 +1,4 @@
-"""The embeddings of media that were seen or heard lately, kept under a limit in bytes."""
+"""The embeddings of media that were encoded lately, kept under a limit in bytes."""
 
 from collections import OrderedDict
 
@@ -15,19 +15,19 @@ class EmbeddingCache:
 
     def recall(self, digest: str) -> F32 | None:
         """Return the embeddings kept under a digest."""
-        embeds = self._kept.get(digest)
-        if embeds is not None:
+        embeddings = self._kept.get(digest)
+        if embeddings is not None:
             self._kept.move_to_end(digest)
-        return embeds
+        return embeddings
 
-    def remember(self, digest: str, embeds: F32) -> None:
+    def remember(self, digest: str, embeddings: F32) -> None:
         """Keep embeddings, unless they alone are over the limit."""
-        if embeds.nbytes > self._limit_bytes or digest in self._kept:
+        if embeddings.nbytes > self._limit_bytes or digest in self._kept:
             return
-        while self.nbytes + embeds.nbytes > self._limit_bytes:
+        while self.nbytes + embeddings.nbytes > self._limit_bytes:
             self.nbytes -= self._kept.popitem(last=False)[1].nbytes
-        self._kept[digest] = embeds
-        self.nbytes += embeds.nbytes
+        self._kept[digest] = embeddings
+        self.nbytes += embeddings.nbytes
 
     def forget(self) -> None:
         """Drop everything kept."""

@@ -49,7 +49,7 @@ class Stats:
     cache_bytes: int
     cache_used_bytes: int
     images_bytes: int
-    sounds_bytes: int
+    audio_cache_bytes: int
     work: Work
     held: GrammarStats
 
@@ -180,7 +180,7 @@ class Engine:
         return self._score(self._lay_out([*prompt, Control(tuple(answer_ids[:-1]))]), n)
 
     def encode_image(self, rgb: U8) -> F32:
-        """Return a picture's embeddings (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
+        """Return an image's embeddings (n_tokens, H), computed anew. rgb: (H, W, 3) uint8. Raises: MediaError."""
         spec = self.manifest.vision
         if spec is None:
             raise MediaError("image: this bundle accepts text only")
@@ -206,7 +206,7 @@ class Engine:
             cache_bytes=model.cache.nbytes,
             cache_used_bytes=model.cache.used_bytes,
             images_bytes=0 if model.vision is None else model.vision.recent.nbytes,
-            sounds_bytes=0 if model.audio is None else model.audio.recent.nbytes,
+            audio_cache_bytes=0 if model.audio is None else model.audio.recent.nbytes,
             work=replace(model.work),
             held=replace(self._grammars.held),
         )
@@ -291,7 +291,7 @@ class Engine:
 
 def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
     """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
-    text, seeing, hearing = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
+    text, vision_spec, audio_spec = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
     try:
         cache = Cache(text, capacity=context, slots=slots)
         embedding = Embedding(bundle)
@@ -301,10 +301,10 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
     decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.in_blocks)
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
-    if seeing is not None:
+    if vision_spec is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)
-        vision = Vision(session, seeing, text.hidden_size, limit_bytes=limit_bytes)
-    if hearing is not None:
+        vision = Vision(session, vision_spec, text.hidden_size, limit_bytes=limit_bytes)
+    if audio_spec is not None:
         session = open_session(bundle.file("audio.onnx"), threads=threads)
-        audio = AudioTower(session, hearing, text.hidden_size, limit_bytes=limit_bytes)
+        audio = AudioTower(session, audio_spec, text.hidden_size, limit_bytes=limit_bytes)
     return Model(decoder, embedding, vision, audio)

@@ -44,7 +44,7 @@ class Positions:
         """Return the media that stand, in part at least, at the positions start to stop - 1."""
         return [span.content for span, _, _ in self._between(start, stop) if not isinstance(span.content, tuple)]
 
-    def embeds(self, start: int, stop: int, embedding: Embedding, media: Mapping[str, F32]) -> F32:
+    def embeddings(self, start: int, stop: int, embedding: Embedding, media: Mapping[str, F32]) -> F32:
         """Return the rows of the positions start to stop - 1: (n, H) float32. media: (n_tokens, H) by digest."""
         rows = []
         for span, first, last in self._between(start, stop):

@@ -1,4 +1,4 @@
-"""A bundle's graphs and tables as one model: reads prompts unit by unit, steps, looks at pictures; knows no queue."""
+"""A bundle's graphs and tables as one model: reads prompts unit by unit, steps, looks at images; knows no queue."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ class Owner(Protocol):
 
 @dataclass
 class Work:
-    """What was done so far: rows, tokens, tiles and windows of sound, and the seconds they took."""
+    """What was done so far: rows, tokens, tiles and windows of audio, and the seconds they took."""
 
     n_read: int = 0
     read_s: float = 0.0
@@ -107,9 +107,9 @@ class Model:
             for media in positions.media(start, stop):
                 if media.digest not in known:
                     known[media.digest] = yield from self._perceive(media, owner)
-            embeds = positions.embeds(start, stop, self._embedding, known)
+            embeddings = positions.embeddings(start, stop, self._embedding, known)
             n_here = max(0, stop - max(start, first_scored))
-            logits = self._read_chunk(slot, embeds, max(1, n_here), owner)
+            logits = self._read_chunk(slot, embeddings, max(1, n_here), owner)
             self.cache.wrote(slot, positions.keys[start:stop])
             if n_here:
                 scored.append(logits)
@@ -122,9 +122,9 @@ class Model:
     def step(self, slots: Sequence[int], tokens: Sequence[int]) -> F32:
         """Feed each conversation its newest token; return their logits (n, V)."""
         started = time.monotonic()
-        embeds = self._embedding.rows(tokens)
+        embeddings = self._embedding.rows(tokens)
         with self.runs.options(None) as options:
-            logits = self._decoder.step(slots, embeds, options=options)
+            logits = self._decoder.step(slots, embeddings, options=options)
         for slot in slots:
             self.cache.grew(slot)
         self.work.n_generated += len(slots)
@@ -137,7 +137,7 @@ class Model:
         Raises: MediaError when the bundle has no such tower or the media are not of n_tokens.
         """
         if isinstance(media, Audio):
-            return (yield from self._hear(media, owner))
+            return (yield from self._encode_audio(media, owner))
         return (yield from self._look(media, owner))
 
     def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
@@ -146,10 +146,10 @@ class Model:
             raise MediaError("image: this bundle accepts text only")
         started = time.monotonic()
         with self.runs.options(owner) as options:
-            embeds = self.vision.encode(tile, options=options)
+            embeddings = self.vision.encode(tile, options=options)
         self.work.n_tiles += 1
         self.work.tile_s += time.monotonic() - started
-        return embeds
+        return embeddings
 
     def forget(self) -> None:
         """Drop what is only kept to be used again."""
@@ -161,15 +161,15 @@ class Model:
     def _perceive(self, media: Media | Audio | Encoded, owner: Owner | None) -> Units[F32]:
         """Return the embeddings of media, from memory if they came lately."""
         if isinstance(media, Encoded):
-            return media.embeds
+            return media.embeddings
         tower = self.audio if isinstance(media, Audio) else self.vision
         recent = EmbeddingCache(0) if tower is None else tower.recent
         known = recent.recall(media.digest)
         if known is not None and len(known) == media.n_tokens:
             return known
-        embeds = yield from self.encode(media, owner=owner)
-        recent.remember(media.digest, embeds)
-        return embeds
+        embeddings = yield from self.encode(media, owner=owner)
+        recent.remember(media.digest, embeddings)
+        return embeddings
 
     def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
         if self.vision is None:
@@ -179,12 +179,12 @@ class Model:
         for tile in _tiles(media, spec):
             rows.append(self.encode_tile(tile, owner=owner))
             yield
-        embeds = np.concatenate(rows)
-        if len(embeds) != media.n_tokens:
-            raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeds)}")
-        return embeds
+        embeddings = np.concatenate(rows)
+        if len(embeddings) != media.n_tokens:
+            raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeddings)}")
+        return embeddings
 
-    def _hear(self, wave: Audio, owner: Owner | None) -> Units[F32]:
+    def _encode_audio(self, wave: Audio, owner: Owner | None) -> Units[F32]:
         if self.audio is None:
             raise MediaError("audio: this bundle has no audio tower")
         rows: list[F32] = []
@@ -195,19 +195,19 @@ class Model:
             self.work.n_windows += 1
             self.work.window_s += time.monotonic() - started
             yield
-        embeds = np.concatenate(rows)[: wave.n_tokens]
-        if len(embeds) != wave.n_tokens:
-            raise MediaError(f"audio: expected {wave.n_tokens} positions, its windows give {len(embeds)}")
-        return embeds
+        embeddings = np.concatenate(rows)[: wave.n_tokens]
+        if len(embeddings) != wave.n_tokens:
+            raise MediaError(f"audio: expected {wave.n_tokens} positions, its windows give {len(embeddings)}")
+        return embeddings
 
-    def _read_chunk(self, slot: int, embeds: F32, n_logits: int, owner: Owner | None) -> F32:
+    def _read_chunk(self, slot: int, embeddings: F32, n_logits: int, owner: Owner | None) -> F32:
         started = time.monotonic()
         with self.runs.options(owner) as options:
-            logits = self._decoder.read(slot, embeds, n_logits=n_logits, options=options)
-        self.work.n_read += len(embeds)
+            logits = self._decoder.read(slot, embeddings, n_logits=n_logits, options=options)
+        self.work.n_read += len(embeddings)
         self.work.read_s += time.monotonic() - started
         if not np.isfinite(logits).all():
-            raise NonFiniteError(f"position {self.cache.length(slot) + len(embeds)} of the prompt")
+            raise NonFiniteError(f"position {self.cache.length(slot) + len(embeddings)} of the prompt")
         return logits
 
 

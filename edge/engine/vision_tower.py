@@ -1,4 +1,4 @@
-"""vision.onnx: a tile at a time to embeddings, and the embeddings of pictures seen lately."""
+"""vision.onnx: a tile at a time to embeddings, and the embeddings of images seen lately."""
 
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Vision:
-    """The vision tower, and in `recent` the embeddings of whole pictures."""
+    """The vision tower, and in `recent` the embeddings of whole images."""
 
     def __init__(
         self, session: "ort.InferenceSession", spec: VisionSpec, hidden_size: int, *, limit_bytes: int
     ) -> None:
-        tile, embeds = (None, 3, spec.tile_px, spec.tile_px), (None, spec.tokens_per_tile, hidden_size)
-        check_shapes(session, inputs={"tiles": tile}, outputs={"embeds": embeds}, file="vision.onnx")
+        tile, embeddings = (None, 3, spec.tile_px, spec.tile_px), (None, spec.tokens_per_tile, hidden_size)
+        check_shapes(session, inputs={"tiles": tile}, outputs={"embeds": embeddings}, file="vision.onnx")
         self.spec = spec
         self.recent = EmbeddingCache(limit_bytes)
         self._session = session
@@ -31,8 +31,8 @@ class Vision:
 
         Raises: NonFiniteError.
         """
-        (embeds,) = self._session.run(["embeds"], {"tiles": tile[None]}, options)
-        if not np.isfinite(embeds).all():
+        (embeddings,) = self._session.run(["embeds"], {"tiles": tile[None]}, options)
+        if not np.isfinite(embeddings).all():
             raise NonFiniteError("an image tile")
-        rows: F32 = embeds[0]
+        rows: F32 = embeddings[0]
         return rows

@@ -1,4 +1,4 @@
-"""Audio: decoded with limits, block by block, into what every model here hears: mono, 16 kHz, float32."""
+"""Audio: decoded with limits, block by block, into what every model here reads: mono, 16 kHz, float32."""
 
 import contextlib
 import io
@@ -106,7 +106,7 @@ def _audio(data: bytes, limits: AudioLimits, lost: list[str]) -> F32:
 
 def _track(data: bytes, limits: AudioLimits, lost: list[str]) -> F32 | None:
     if expect("video", data).name not in container.DEMUXERS:
-        return None  # GIF, and whatever else has pictures alone
+        return None  # GIF, and whatever else has images alone
     try:
         return _audio(data, limits, lost)
     except container.NoTrack:

@@ -33,7 +33,7 @@ _TICK_S = 0.002
 
 
 class NoTrack(MediaError):
-    """A container in which nothing sounds."""
+    """A container without audio."""
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ class _Decoded:
 
     def frames(self) -> Iterator[tuple["av.AudioFrame", bool]]:
         """Yield each frame, and whether a damaged packet was before it. Raises: MediaError if there is no frame."""
-        is_behind_loss, is_heard, error = False, False, None
+        is_behind_loss, is_decoded, error = False, False, None
         for packet in self._packets():
             self.n_packets += 1
             try:
@@ -92,8 +92,8 @@ class _Decoded:
                 continue
             for frame in frames:
                 yield frame, is_behind_loss
-                is_behind_loss, is_heard = False, True
-        if error is not None and not is_heard:
+                is_behind_loss, is_decoded = False, True
+        if error is not None and not is_decoded:
             raise MediaError("audio: the data is damaged or cut off") from error
 
     def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:

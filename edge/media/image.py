@@ -185,7 +185,7 @@ def _whole(source: Source) -> U8:
 
 
 def _file(name: str, data: bytes) -> ImageFile.ImageFile:
-    """Read a picture's header. The plugins are called by name, so that nothing else Pillow can read is ever tried."""
+    """Read an image's header. The plugins are called by name, so that nothing else Pillow can read is ever tried."""
     if name == "JPEG":
         return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if name == "PNG":
@@ -198,7 +198,7 @@ def _file(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def _plain_png(data: bytes) -> bytes:
-    """Drop the chunks a picture does not need: compressed texts and profiles unpack to many times their size."""
+    """Drop the chunks an image does not need: compressed texts and profiles unpack to many times their size."""
     kept = [_PNG_MAGIC]
     start = len(_PNG_MAGIC)
     while start + 8 <= len(data):

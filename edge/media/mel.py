@@ -1,4 +1,4 @@
-"""The log-mel spectrogram that Whisper reads: 16 kHz sound in frames of 25 ms, one every 10 ms."""
+"""The log-mel spectrogram that Whisper reads: 16 kHz audio in frames of 25 ms, one every 10 ms."""
 
 import functools
 
@@ -19,7 +19,7 @@ _LOG_STEP = np.log(6.4) / 27
 
 
 def log_mel(samples: F32, *, n_mels: int) -> F32:
-    """Return a sound's log-mel frames: (n_mels, n // 160) float32, about -1 to 1.5.
+    """Return the audio's log-mel frames: (n_mels, n // 160) float32, about -1 to 1.5.
 
     samples: (n,) float32, mono, 16 kHz; the loudest frame sets the floor of all of them. The arithmetic is double: what
     lies 80 dB under the loudest still counts. Source: transformers' WhisperFeatureExtractor.

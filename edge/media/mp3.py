@@ -121,7 +121,7 @@ def _behind(data: bytes, at: int) -> int:
 
 
 def _is_info(data: bytes, at: int, frame: _Frame) -> bool:
-    """Return whether a frame is none of sound, but says what follows."""
+    """Return whether a frame is none of audio, but says what follows."""
     return _said(data, at, frame) is not None or data.startswith(b"VBRI", at + _VBRI_AT)
 
 
@@ -181,7 +181,7 @@ def _said(data: bytes, at: int, first: _Frame) -> int | None:
 
 
 def _info(like: _Frame, n_frames: int) -> bytes:
-    """Return a frame without sound that says how many follow."""
+    """Return a frame without audio that says how many follow."""
     head = like.head & ~(15 << 12) & ~(1 << 9) | _INFO_BITRATE << 12 | 1 << 16  # no padding, no checksum
     said = b"Xing" + _HAS_FRAMES.to_bytes(4, "big") + n_frames.to_bytes(4, "big")
     frame = _made(head)

@@ -35,7 +35,7 @@ _CODECS = (
 
 
 def name(data: bytes) -> str:
-    """Return the name of an Ogg stream's format, as `edge.media.formats` lists it; pictures count before audio."""
+    """Return the name of an Ogg stream's format, as `edge.media.formats` lists it; images count before audio."""
     found = set()
     at = 0
     while data[at : at + 4] == b"OggS" and len(data) >= at + _HEAD_BYTES and data[at + 5] & _BEGINS:

@@ -6,7 +6,7 @@ _CODE, _SAME = 3, 0xFC  # bits of the first byte: how many frames there are, and
 
 
 def length_ms(packet: bytes) -> float | None:
-    """Return how long a packet sounds, None for one that is not built as it has to be."""
+    """Return how long a packet plays, None for one that is not built as it has to be."""
     if not packet:
         return None
     frame_ms, code = _FRAME_MS[packet[0] >> 3], packet[0] & _CODE

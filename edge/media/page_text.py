@@ -177,7 +177,7 @@ def _gap(one: Box, other: Box) -> float:
 def _spelt(lines: Sequence[Sequence[_Glyph]], layer: pdfium.PdfTextPage) -> Iterator[Line]:
     """Yield lines with their text; of the spaces that pdfium adds, those that the letters' spacing does not explain.
 
-    The layer that a program for reading scans writes has its letters spread over the width of the picture.
+    The layer that a program for reading scans writes has its letters spread over the width of the image.
     """
     spacings = [_spacing(line, layer) if _GAP in line else _Spacing([], [], {}) for line in lines]
     usual = _own(spacings) or 0.0

@@ -38,7 +38,7 @@ Block = tuple[Form, F32]  # samples: (frames, channels)
 
 
 def silence(form: Form, n_frames: int) -> Iterator[Block]:
-    """Yield blocks without sound, each no longer than others."""
+    """Yield blocks without audio, each no longer than others."""
     while n_frames > 0:
         n_here = min(n_frames, BLOCK_FRAMES)
         yield form, np.zeros((n_here, form.n_channels), np.float32)

@@ -83,7 +83,7 @@ class Worker:
                 raise MemoryExhausted(f"{kind}: the decoder was closed")
             try:
                 for _ in range(_TRIES):
-                    with contextlib.suppress(_Unheard):
+                    with contextlib.suppress(_NotStarted):
                         child = self._ready()
                         if stopped():
                             raise MediaError(f"{kind}: decoding it was stopped")
@@ -136,7 +136,7 @@ class Worker:
             self._child = None
 
 
-class _Unheard(Exception):
+class _NotStarted(Exception):
     """A process ended before it had heard what its job is."""
 
 
@@ -172,19 +172,19 @@ class _Child:
         """Do one job. Raises: MediaError, and is not usable after a crash or at the limit."""
         self.n_jobs += 1
         self.usable = False
-        decoded, heard = None, {}
+        decoded, begun = None, {}
         head = {"kind": kind, "options": dict(options), "n_bytes": len(data), "memory_bytes": memory_bytes}
         try:
             with self._deadline(limit_s):
-                heard = self._ask({**head, "limit_s": limit_s}, data)
-                answer = heard if "failed" in heard else wire.receive(self._from)
+                begun = self._ask({**head, "limit_s": limit_s}, data)
+                answer = begun if "failed" in begun else wire.receive(self._from)
                 if "error" not in answer and "failed" not in answer:
                     decoded = wire.receive_decoded(self._from, answer, max_bytes=memory_bytes)
         except (wire.WireError, OSError) as error:
-            raise self._ended(kind, limit_s, heard) from error
+            raise self._ended(kind, limit_s, begun) from error
         except MemoryError as error:
             raise MemoryExhausted(f"{kind}: no memory left to hold it") from error
-        self.usable = not (self._late or answer.get("last") or "failed" in heard)
+        self.usable = not (self._late or answer.get("last") or "failed" in begun)
         if "failed" in answer:
             raise MemoryExhausted(_said(answer, "failed"))
         if decoded is None:
@@ -202,7 +202,7 @@ class _Child:
         except (wire.WireError, OSError) as error:
             if self._late:
                 raise
-            raise _Unheard from error
+            raise _NotStarted from error
 
     def kill(self) -> None:
         self._process.kill()
@@ -240,17 +240,17 @@ class _Child:
         self._late = True
         self._process.kill()
 
-    def _ended(self, kind: str, limit_s: float, heard: Mapping[str, Json]) -> MediaError | MemoryExhausted:
+    def _ended(self, kind: str, limit_s: float, begun: Mapping[str, Json]) -> MediaError | MemoryExhausted:
         """Say why there is no answer; what ended the process stays in the log."""
         if self._late:
             return MediaError(f"{kind}: decoding it exceeds {limit_s:g} s")
         self._process.kill()
         status = self._process.wait()
         _LOG.warning("%s: the decoding process ended with status %d", kind, status)
-        short = " ".join(str(heard.get("short") or "")[:_MAX_MESSAGE_CHARS].split())
+        short = " ".join(str(begun.get("short") or "")[:_MAX_MESSAGE_CHARS].split())
         if -status == signal.SIGXCPU and "RLIMIT_CPU" not in short:
             return MediaError(f"{kind}: decoding it exceeds {limit_s:g} s")
-        if -status == signal.SIGXCPU or heard.get("tight"):
+        if -status == signal.SIGXCPU or begun.get("tight"):
             return MemoryExhausted(f"{kind}: the decoder was ended by the resource limits of this process: {short}")
         return MediaError(f"{kind}: the data is damaged: decoding it failed")
 

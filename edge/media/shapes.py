@@ -103,7 +103,7 @@ def _jpeg(packet: bytes) -> Shape | None:
             height, width = (int.from_bytes(packet[at + n : at + n + 2], "big") for n in (5, 7))
             factors = tuple(packet[at + 11 + 3 * i] for i in range(packet[at + 9]))
             return Shape((width, height), (packet[at + 4], factors))
-        if marker == 0xDA:  # what follows is the picture itself
+        if marker == 0xDA:  # what follows is the image itself
             return None
         has_length = marker not in (0xFF, 0xD8)
         at = packet.find(b"\xff", at + (2 + int.from_bytes(packet[at + 2 : at + 4], "big") if has_length else 1))

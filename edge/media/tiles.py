@@ -52,7 +52,7 @@ class TowerShape:
 
 
 def tile_count(width: int, height: int, spec: VisionSpec) -> int:
-    """Return how many tiles a picture of this size makes. Source: model-family.md, 4."""
+    """Return how many tiles an image of this size makes. Source: model-family.md, 4."""
     grid = _grid(width, height, spec)
     return 1 if grid is None else grid[0] * grid[1] + 1
 
@@ -110,7 +110,7 @@ def targets(width: int, height: int, tower: Tower) -> list[Target]:
 
 
 def fit(image: Image.Image, *, side: int, crop_share: float | None, resample: str) -> Image.Image:
-    """Resize a picture as a tile of side x side needs it, once: doing it again changes nothing.
+    """Resize an image as a tile of side x side needs it, once: doing it again changes nothing.
 
     Tiles of less than 384 px that have a crop_share keep the proportions: the shortest edge becomes side / crop_share.
     """
@@ -127,7 +127,7 @@ def _fitted(width: int, height: int, side: int, crop_share: float | None) -> tup
 
 
 def _tile(image: Image.Image, spec: VisionSpec) -> F32:
-    """Bring a picture to T x T, normalised: (3, T, T)."""
+    """Bring an image to T x T, normalised: (3, T, T)."""
     fitted = fit(image, side=spec.tile_px, crop_share=spec.crop_share, resample=spec.resample)
     return _normalised(np.asarray(fitted), spec)
 
@@ -144,7 +144,7 @@ def _normalised(fitted: U8, spec: VisionSpec) -> F32:
 
 
 def _grid(width: int, height: int, spec: Tower) -> tuple[int, int] | None:
-    """Return the grid (columns, rows) a picture is cut into, None when it stays whole."""
+    """Return the grid (columns, rows) an image is cut into, None when it stays whole."""
     n = min(-(-width * height // spec.tile_px**2), spec.max_tiles)
     if n <= 1:
         return None
@@ -155,7 +155,7 @@ def _grid(width: int, height: int, spec: Tower) -> tuple[int, int] | None:
 
 
 def _best(width: int, height: int, spec: Tower) -> tuple[int, int]:
-    """Return the size of about T x T pixels that keeps a picture's proportions, in multiples of the patch."""
+    """Return the size of about T x T pixels that keeps an image's proportions, in multiples of the patch."""
     ratio = width / height
     best_height = int(spec.tile_px / math.sqrt(ratio))
     best_width = int(best_height * ratio)

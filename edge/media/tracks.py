@@ -1,4 +1,4 @@
-"""What MP4 and Matroska say of their tracks: kind, codec, and how pictures are turned and mirrored to be shown.
+"""What MP4 and Matroska say of their tracks: kind, codec, and how images are turned and mirrored to be shown.
 
 Sources: ISO 14496-12, 8.2.2, 8.3.2, 8.4.3 and 8.5.2; RFC 9559, 5.1.4.
 """
@@ -33,7 +33,7 @@ _CLUSTER, _EBML = 0x1F43B675, b"\x1a\x45\xdf\xa3"
 
 @dataclass(frozen=True)
 class Turn:
-    """How a decoded picture becomes the one that is shown: rows and columns swapped first, then flipped."""
+    """How a decoded image becomes the one that is shown: rows and columns swapped first, then flipped."""
 
     is_transposed: bool = False
     flips_x: bool = False
@@ -72,7 +72,7 @@ def is_fragmented(data: Data) -> bool:
 
 
 def turn_of(capture: "cv2.VideoCapture", data: Data) -> Turn:
-    """Return how the pictures of an open video are shown: by the container's own word, else by OpenCV's."""
+    """Return how the images of an open video are shown: by the container's own word, else by OpenCV's."""
     import cv2
 
     found, index = tracks(data), int(capture.get(cv2.CAP_PROP_VIDEO_STREAM))
@@ -205,7 +205,7 @@ def _entry(data: Data, start: int, end: int) -> Track:
 
 
 def _projected(data: Data, start: int, end: int) -> Turn | None:
-    """Return the turn of a flat picture: a yaw of 180 degrees mirrors it, then a roll turns it counterclockwise."""
+    """Return the turn of a flat image: a yaw of 180 degrees mirrors it, then a roll turns it counterclockwise."""
     fields = {name: data[at:stop] for name, at, stop in _elements(data, start, end)}
     yaw, pitch, roll = (_float(fields.get(name, b"")) for name in (_YAW, _PITCH, _ROLL))
     if any(fields.get(_PROJECTION_TYPE, b"")) or not all(map(math.isfinite, (yaw, pitch, roll))):

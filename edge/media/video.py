@@ -312,7 +312,7 @@ def _codec(capture: cv2.VideoCapture) -> str:
 
 
 def _refusal(data: bytes) -> MediaError:
-    """Say why a video cannot be opened: without pictures, of another codec, or damaged."""
+    """Say why a video cannot be opened: without images, of another codec, or damaged."""
     found = tracks(data)
     codecs = [track.codec.upper() for track in found if track.kind == "video"]
     if not codecs and any(track.kind == "audio" for track in found):

@@ -16,9 +16,9 @@ from edge.media.mel import FRAME_SAMPLES, log_mel
 
 
 def token_count(n_samples: int, spec: AudioSpec) -> int:
-    """Return how many embeddings a sound takes: those that any of its samples reach, the silence behind it left out.
+    """Return how many embeddings audio takes: those that any of its samples reach, the silence behind it left out.
 
-    Raises: MediaError for a sound without a sample.
+    Raises: MediaError for audio without a sample.
     """
     if n_samples < 1:
         raise MediaError("audio: expected at least one sample, got none")
@@ -37,7 +37,7 @@ def windows(samples: F32, spec: AudioSpec) -> Iterator[F32]:
 
 
 def digest(samples: F32) -> str:
-    """Return a sha256 (hex) of a sound: what a cache of embeddings is keyed by."""
+    """Return a sha256 (hex) of audio: what a cache of embeddings is keyed by."""
     state = hashlib.sha256(b"sound" + struct.pack("<q", len(samples)))
     state.update(np.ascontiguousarray(samples).data)
     return state.hexdigest()

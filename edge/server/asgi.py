@@ -47,7 +47,7 @@ class Server:
         limits, n_openings = app.chat.limits, _N_OPENINGS // 2 if is_small_board() else _N_OPENINGS
         waiting = {"max_waiting": limits.waiting, "max_wait_s": limits.wait_s}
         self.openings = Queue(n_openings, most=n_openings // 2, **waiting)  # type: ignore[arg-type]
-        # Each place may be held by sounds that are turned into text: what is quick has threads besides.
+        # Each place may be held by audio that is turned into text: what is quick has threads besides.
         self._threads = _threads(_N_THREADS + queue.n_places)
         self._openers = _threads(n_openings)
         app.metrics.gauge("edge_running", lambda: queue.n_running)

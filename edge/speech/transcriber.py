@@ -1,4 +1,4 @@
-"""A speech bundle at work: sound in, text with times out, window by window, always the most likely token.
+"""A speech bundle at work: audio in, text with times out, window by window, always the most likely token.
 
 Source: transformers' Whisper `generate` at temperature 0, without fallback and without the text of earlier windows.
 """
@@ -28,13 +28,13 @@ Values = dict[str, F32]
 
 ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
-_PATIENCE_S = 0.2  # between two looks whether a sound that waits its turn is still wanted
+_PATIENCE_S = 0.2  # between two looks whether audio that waits its turn is still wanted
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _FRAMES_PER_STEP = round(STEP_S / _FRAME_S)
 
 
 class Speech:
-    """An open speech bundle. Any thread may ask it; one sound is heard at a time."""
+    """An open speech bundle. Any thread may ask it; one recording is transcribed at a time."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Speech:
         """Return what is said. samples: (n,) float32, mono, 16 kHz.
 
         language: a code such as "en", None to have it told by the first window; task: transcribe, or translate into
-        English; stopped: asked between tokens; progress: called with seconds heard and seconds in all.
+        English; stopped: asked between tokens; progress: called with seconds done and seconds in all.
         Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted,
         BundleChanged.
         """
@@ -96,14 +96,14 @@ class Speech:
             self._lock.release()
 
     def encode(self, mel: F32) -> Values:
-        """Run the encoder. mel: (M, F) -> hidden: (1, T, H), and the sound's keys and values by layer, (1, A, T, d)."""
+        """Run the encoder. mel: (M, F) -> hidden: (1, T, H), and the audio's keys and values by layer, (1, A, T, d)."""
         self._files.check()
         names = ["hidden", *_values("cross", self.spec)]
         return dict(zip(names, self._encoder.run(names, {"mel": mel[None]}, run_options()), strict=True))
 
-    def logits(self, tokens: Sequence[int], past: Values, sound: Values) -> tuple[F32, Values]:
+    def logits(self, tokens: Sequence[int], past: Values, encoded: Values) -> tuple[F32, Values]:
         """Feed tokens; returns logits (S, V) and the longer past. past: of what was fed, at first `empty_past()`."""
-        cross = {name: sound[name] for name in _values("cross", self.spec)}
+        cross = {name: encoded[name] for name in _values("cross", self.spec)}
         self._files.check()
         names = ["logits", *_values("present", self.spec)]
         feeds = {"tokens": np.array([tokens], np.int64), **past, **cross}
@@ -129,11 +129,11 @@ class Speech:
         token = spec.languages.get(language) if language is not None else None
         segments: list[Segment] = []
         while seek < n_frames:
-            sound = self.encode(_window(mel, seek, spec.n_frames))
+            encoded = self.encode(_window(mel, seek, spec.n_frames))
             if seek == 0 and token is None and spec.languages:
-                token = self._rules.language(self.logits([spec.start], self.empty_past(), sound)[0][-1])
+                token = self._rules.language(self.logits([spec.start], self.empty_past(), encoded)[0][-1])
             prompt = [spec.start] if token is None else [spec.start, token, spec.tasks[task]]
-            spoken = self._speak(prompt, sound, stopped)
+            spoken = self._speak(prompt, encoded, stopped)
             n_seen = min(spec.n_frames, n_frames - seek)
             found, n_done = self._cut(spoken, seek * _FRAME_S, n_seen)
             segments += found
@@ -145,16 +145,16 @@ class Speech:
         return Transcript(text, tuple(segments), told, len(samples) / SAMPLE_RATE_HZ)
 
     def _frames(self, samples: F32) -> F32:
-        """Return the log-mel frames of a sound, at least a window of them: silence fills it up."""
+        """Return the log-mel frames of audio, at least a window of them: silence fills it up."""
         n_least = self.spec.n_frames * FRAME_SAMPLES
         if len(samples) < n_least:
             samples = np.pad(samples, (0, n_least - len(samples)))
         return log_mel(samples, n_mels=self.spec.n_mels)
 
-    def _speak(self, prompt: Sequence[int], sound: Values, stopped: Callable[[], bool]) -> list[int]:
+    def _speak(self, prompt: Sequence[int], encoded: Values, stopped: Callable[[], bool]) -> list[int]:
         """Choose a window's tokens, without the one that ends it."""
         spoken: list[int] = []
-        logits, past = self.logits(prompt, self.empty_past(), sound)
+        logits, past = self.logits(prompt, self.empty_past(), encoded)
         while True:
             _check_wanted(stopped)
             if not np.isfinite(logits[-1]).all():
@@ -165,7 +165,7 @@ class Speech:
             spoken.append(token)
             if len(prompt) + len(spoken) >= self.spec.context:
                 return spoken
-            logits, past = self.logits([token], past, sound)
+            logits, past = self.logits([token], past, encoded)
 
     def _cut(self, spoken: Sequence[int], offset_s: float, n_frames: int) -> tuple[list[Segment], int]:
         """Cut a window's tokens at its pairs of timestamps; returns the stretches, and how many frames are done with.
@@ -203,7 +203,7 @@ class Speech:
 
 
 def check(spec: SpeechSpec, *, language: str | None, task: str) -> None:
-    """Check what is asked of a model besides a sound. Raises: ParameterError saying what there is."""
+    """Check what is asked of a model besides audio. Raises: ParameterError saying what there is."""
     languages, tasks = spec.languages, spec.tasks or {"transcribe": 0}
     if language is not None and language not in languages:
         known = ", ".join(languages) or "none, as this model knows one language only"
@@ -213,7 +213,7 @@ def check(spec: SpeechSpec, *, language: str | None, task: str) -> None:
 
 
 def _values(whose: str, spec: SpeechSpec) -> list[str]:
-    """Name the keys and values of every layer: cross (of the sound), past or present."""
+    """Name the keys and values of every layer: cross (of the audio), past or present."""
     return [f"{whose}.{layer}.{part}" for layer in range(spec.n_layers) for part in ("key", "value")]
 
 

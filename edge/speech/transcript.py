@@ -9,7 +9,7 @@ Format = Literal["text", "srt", "json"]
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of text; seconds from the start of the sound. tokens: as they were chosen, timestamps included."""
+    """A stretch of text; seconds from the start of the audio. tokens: as they were chosen, timestamps included."""
 
     start_s: float
     end_s: float
@@ -19,7 +19,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """Everything said in a sound. language: its code ("en"), None from a model of one language."""
+    """Everything said in audio. language: its code ("en"), None from a model of one language."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -35,7 +35,7 @@ class Transcript:
         return self.text
 
     def _spans(self) -> list[tuple[float, float, str]]:
-        """The stretches that have words, their times inside the sound: the last window is filled up with silence."""
+        """The stretches that have words, their times inside the audio: the last window is filled up with silence."""
         spans = []
         for segment in self.segments:
             start_s, end_s = min(segment.start_s, self.duration_s), min(segment.end_s, self.duration_s)

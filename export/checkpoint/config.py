@@ -156,7 +156,7 @@ def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | 
     top.skip("architectures", "model_type")
     _refuse(top)
     if family not in _COMPOSED:
-        _refuse_sound(top, shapes)
+        _refuse_audio(top, shapes)
         if family == "llama":
             top.skip("eos_token_id")  # `export.checkpoint.prompt_format` reads it; in yasa models it is no end
         text = _text(top, top, family, shapes, notes)
@@ -173,7 +173,7 @@ def parse(config: Mapping[str, object], *, preprocessor: Mapping[str, object] | 
         vision = _vision(vision_fields, top, image, notes)
     read = [text_fields, top, vision_fields, image]
     audio = None
-    if _has_sound(shapes) and top.get("audio_config") is not None:
+    if _has_audio(shapes) and top.get("audio_config") is not None:
         read.append(top.child("audio_config"))
         audio = parse_audio(read[-1], top)
     ignored = tuple(sorted(key for fields in read for key in fields.unread()))
@@ -192,15 +192,15 @@ def _refuse(fields: Fields) -> None:
             raise _unsupported(fields, key, "null")
 
 
-def _refuse_sound(top: Fields, shapes: Shapes) -> None:
-    if _has_sound(shapes) and top.get("audio_config") is not None:
+def _refuse_audio(top: Fields, shapes: Shapes) -> None:
+    if _has_audio(shapes) and top.get("audio_config") is not None:
         raise UnsupportedError(
             f"{top.path('audio_config')} is {str(top.get('audio_config'))[:60]}: an audio tower beside a model of text"
             " only is not implemented by this version"
         )
 
 
-def _has_sound(shapes: Shapes) -> bool:
+def _has_audio(shapes: Shapes) -> bool:
     """Whether an audio tower is stored: real configurations keep its keys without it."""
     return any(name.removeprefix("model.").startswith("audio_model.") for name in shapes)
 

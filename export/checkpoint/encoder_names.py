@@ -1,6 +1,6 @@
 """Roles of the towers that are stacks of transformer layers: SigLIP's under `vision`, Whisper's under `audio`.
 
-Legend: C width, F width of an MLP's middle, g cells a side of a tile, P positions of a window of sound.
+Legend: C width, F width of an MLP's middle, g cells a side of a tile, P positions of a window of audio.
 """
 
 import re
@@ -36,8 +36,8 @@ def siglip_role(bare: str) -> str | None:
     return _role(bare.removeprefix(prefix).removeprefix("encoder."), "vision", _SIGLIP_TOP, _SIGLIP_LAYER)
 
 
-def sound_role(bare: str) -> str | None:
-    """The role of a stored tensor of the sound tower or its projection, None for any other."""
+def audio_role(bare: str) -> str | None:
+    """The role of a stored tensor of the audio tower or its projection, None for any other."""
     match = re.fullmatch(r"audio_language_projection\.([02])\.(weight|bias)", bare)
     if match is not None:
         return f"audio.projection.{match[1]}.{match[2]}"
@@ -52,8 +52,8 @@ def stored_siglip(role: str) -> str:
     return f"vision_model.vision_model.{inner}{_stored(role, _SIGLIP_TOP, _SIGLIP_LAYER)}"
 
 
-def stored_sound(role: str) -> str:
-    """The stored name, without `model.`, of a role of the sound tower: the inverse of `sound_role`."""
+def stored_audio(role: str) -> str:
+    """The stored name, without `model.`, of a role of the audio tower: the inverse of `audio_role`."""
     if role.startswith("audio.projection."):
         return role.replace("audio.projection.", "audio_language_projection.")
     return f"audio_model.{_stored(role, _WHISPER_TOP, _WHISPER_LAYER)}"
@@ -68,7 +68,7 @@ def siglip_roles(config: SiglipConfig) -> Roles:
     yield from _layers("vision", config.encoder)
 
 
-def sound_roles(config: AudioConfig, hidden_size: int) -> Roles:
+def audio_roles(config: AudioConfig, hidden_size: int) -> Roles:
     """Every role of the tower and its projection, with its shape. hidden_size: the decoder's."""
     width = config.encoder.width
     for name, n_in in (("conv1", config.n_mels), ("conv2", width)):

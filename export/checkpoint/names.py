@@ -16,7 +16,7 @@ import numpy.typing as npt
 from export.arrays import F32, U8
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.config import ModelConfig, TextConfig, VisionConfig
-from export.checkpoint.encoder_names import siglip_role, siglip_roles, sound_role, sound_roles
+from export.checkpoint.encoder_names import audio_role, audio_roles, siglip_role, siglip_roles
 from export.checkpoint.towers import SiglipConfig
 from export.errors import CheckpointError, UnsupportedError
 
@@ -154,9 +154,9 @@ class Weights:
 def _role(name: str, config: ModelConfig) -> str | None:
     """The role of a stored tensor, None if it is known and not needed."""
     bare = name.removeprefix("model.")
-    heard = sound_role(bare) if config.audio is not None else None
-    if heard is not None:
-        return heard
+    audio = audio_role(bare) if config.audio is not None else None
+    if audio is not None:
+        return audio
     if any(fnmatchcase(name, pattern) or fnmatchcase(bare, pattern) for pattern in _DROPPED):
         return None
     role = _text_role(name)
@@ -235,7 +235,7 @@ def expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from _linear("projection.0", hidden, vision.width, bias=True)
         yield from _linear("projection.2", hidden, hidden, bias=True)
     if config.audio is not None:
-        yield from sound_roles(config.audio, hidden)
+        yield from audio_roles(config.audio, hidden)
 
 
 def _text_roles(text: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

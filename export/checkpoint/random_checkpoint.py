@@ -20,7 +20,7 @@ from export.arrays import F32
 from export.checkpoint import config as configuration
 from export.checkpoint.checkpoint import CONFIG, INDEX, PREPROCESSOR
 from export.checkpoint.config import ModelConfig, TextConfig
-from export.checkpoint.encoder_names import stored_siglip, stored_sound
+from export.checkpoint.encoder_names import stored_audio, stored_siglip
 from export.checkpoint.names import expected, qkv_rows
 from export.checkpoint.random_shapes import Shape, SiglipShape, TowerShape, config_of
 from export.checkpoint.tokenizer import N_CONTROL, TOKENIZER, TOKENIZER_CONFIG, build, byte_alphabet, control_tokens
@@ -63,8 +63,8 @@ def write_checkpoint(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
         _write_json(folder / PREPROCESSOR, {"resample": 2, "image_mean": mean, "image_std": std})
     _write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "YasaTokenizer"})
     (folder / TOKENIZER).write_bytes(random_tokenizer(shape.n_mergeable, plain=shape.is_llama))
-    sound = {} if shape.sound is None else {"audio_model.": ()}  # a stored tensor is what makes the tower count
-    model = configuration.parse(config_of(replace(shape, extra={})), preprocessor=None, shapes=sound)
+    audio = {} if shape.audio is None else {"audio_model.": ()}  # a stored tensor is what makes the tower count
+    model = configuration.parse(config_of(replace(shape, extra={})), preprocessor=None, shapes=audio)
     _write_shards(folder, _stored(model, shape), model.text, shape.shard_bytes, seed)
     return folder
 
@@ -144,7 +144,7 @@ def _text_name(role: str, shape: Shape, *, fused: bool) -> str:
 def _tower_name(role: str, shape: Shape) -> str:
     """The released form: SigLIP's names have no `model.` in front."""
     if role.startswith("audio."):
-        return f"model.{stored_sound(role)}"
+        return f"model.{stored_audio(role)}"
     is_siglip = isinstance(shape.tower, SiglipShape)
     if role.startswith("projection."):
         return f"language_{role}" if is_siglip else f"model.language_{role}"

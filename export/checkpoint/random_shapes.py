@@ -35,8 +35,8 @@ class SiglipShape:
 
 
 @dataclass(frozen=True)
-class SoundShape:
-    """A sound tower: n_positions rows of a window, `pool` of them to one; the rest as in SiglipShape."""
+class AudioShape:
+    """An audio tower: n_positions rows of a window, `pool` of them to one; the rest as in SiglipShape."""
 
     n_mels: int
     n_positions: int
@@ -65,7 +65,7 @@ class Shape:
     context: int
     shard_bytes: int
     tower: TowerShape | SiglipShape | None
-    sound: SoundShape | None = None
+    audio: AudioShape | None = None
     is_llama: bool = False
     rotary_share: float | None = None
     attention_bias: bool = False
@@ -97,12 +97,12 @@ TINY_SIGLIP: Final = replace(
     TINY, prefix="language_model.model.", head_prefix="language_model.", rotary_share=1.0,
     tower=SiglipShape(56, 14, width=32, n_layers=2, n_heads=2, intermediate_size=48, max_tiles=4, tokens_per_tile=4),
 )  # fmt: skip
-TINY_SOUND: Final = replace(
-    TINY, sound=SoundShape(80, 100, pool=4, width=32, n_layers=2, n_heads=2, intermediate_size=48)
+TINY_AUDIO: Final = replace(
+    TINY, audio=AudioShape(80, 100, pool=4, width=32, n_layers=2, n_heads=2, intermediate_size=48)
 )  # fmt: skip
 TINY_FLASH: Final = replace(TINY, tower=None, prefix="model.", is_llama=True)
 SHAPES: Final[Mapping[str, Shape]] = {
-    "tiny": TINY, "tiny-text": TINY_TEXT, "tiny-siglip": TINY_SIGLIP, "tiny-sound": TINY_SOUND,
+    "tiny": TINY, "tiny-text": TINY_TEXT, "tiny-siglip": TINY_SIGLIP, "tiny-sound": TINY_AUDIO,
     "tiny-flash": TINY_FLASH, "1b": ONE_B,
 }  # fmt: skip
 
@@ -127,7 +127,7 @@ def config_of(shape: Shape) -> dict[str, object]:
         "vision_max_tiles_num": tower.max_tiles, "audio_config": None,
     }  # fmt: skip
     whole |= _siglip(tower) if isinstance(tower, SiglipShape) else _convnext(tower)
-    return whole if shape.sound is None else whole | _sound(shape.sound)
+    return whole if shape.audio is None else whole | _audio(shape.audio)
 
 
 def _text(shape: Shape) -> dict[str, object]:
@@ -165,7 +165,7 @@ def _siglip(tower: SiglipShape) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _sound(tower: SoundShape) -> dict[str, object]:
+def _audio(tower: AudioShape) -> dict[str, object]:
     return {
         "audio_pool": tower.pool,
         "audio_config": {

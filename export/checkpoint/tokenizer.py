@@ -70,7 +70,7 @@ class TokenizerFiles:
 
 
 def control_of(family: Family, *, sound: bool = False) -> tuple[str, ...]:
-    """The control tokens that a family's prompts are made of, sound: those around sounds too.
+    """The control tokens that a family's prompts are made of, audio: those around audio too.
 
     Those of `llama` depend on the prompt format: `export.checkpoint.prompt_format`.
     """

@@ -10,7 +10,7 @@ from typing import Literal
 from export.checkpoint.fields import Fields
 from export.errors import ConfigError, UnsupportedError
 
-HALF = (0.5, 0.5, 0.5)  # mean and std of SigLIP's pictures
+HALF = (0.5, 0.5, 0.5)  # mean and std of SigLIP's images
 WHISPER_EPS = 1e-5  # of its layer norms; no key of its configuration says it
 
 Activation = Literal["gelu", "gelu_tanh"]
@@ -65,7 +65,7 @@ class SiglipConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """The sound tower: n_positions rows of a window of sound (20 ms each), each `pool` of them averaged to one."""
+    """The audio tower: n_positions rows of a window of audio (20 ms each), each `pool` of them averaged to one."""
 
     n_mels: int
     n_positions: int
@@ -153,7 +153,7 @@ def only(fields: Fields, key: str, value: str) -> None:
 
 
 def max_tiles(top: Fields) -> int:
-    """Most tiles a picture is cut into, the whole one not counted."""
+    """Most tiles an image is cut into, the whole one not counted."""
     n_tiles = top.integer("vision_max_tiles_num", default=0) or top.integer("max_tiles_num", default=4)
     top.skip("max_tiles_num")
     return n_tiles

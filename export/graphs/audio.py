@@ -1,4 +1,4 @@
-"""The sound graph: Whisper's encoder, pooling over time and projection, from log-mel frames to embeddings."""
+"""The audio graph: Whisper's encoder, pooling over time and projection, from log-mel frames to embeddings."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """The graphs of a speech bundle: optimum's export of a Whisper model, brought into two files and quantized.
 
 optimum writes an encoder, a decoder that starts a text and one that continues it. The first decoder differs only in
-that it makes the keys and values of the sound: that part is cut out of it and joined to the encoder, so that one
+that it makes the keys and values of the audio: that part is cut out of it and joined to the encoder, so that one
 decoder is left, which starts from an empty past.
 """
 
@@ -88,7 +88,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _with_cross(encoder: onnx.ModelProto, starting: onnx.ModelProto, spec: SpeechSpec) -> "_Traced":
-    """The encoder, and behind it what makes the keys and values that the decoder looks the sound up in."""
+    """The encoder, and behind it what makes the keys and values that the decoder looks the audio up in."""
     made = [f"present.{layer}.encoder.{part}" for layer in range(spec.n_layers) for part in ("key", "value")]
     cross = onnx.utils.Extractor(starting).extract_model(["encoder_hidden_states"], made)
     # The tokens' shape tells the traced graph how many texts there are. One, here.

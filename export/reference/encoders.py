@@ -34,8 +34,8 @@ def whisper(weights: Weights, config: AudioConfig, windows: list[Tensor]) -> lis
             kernel, bias = _read(weights, f"audio.{name}.weight"), _read(weights, f"audio.{name}.bias")
             x = functional.gelu(functional.conv1d(x, kernel, bias, stride=stride, padding=1))
         rows.append(x[0].T + places)
-    heard = _layers(weights, config.encoder, "audio", rows)
-    return [functional.avg_pool1d(each.T[None], config.pool)[0].T for each in heard]
+    encoded = _layers(weights, config.encoder, "audio", rows)
+    return [functional.avg_pool1d(each.T[None], config.pool)[0].T for each in encoded]
 
 
 def _layers(weights: Weights, config: EncoderConfig, at: str, rows: list[Tensor]) -> list[Tensor]:

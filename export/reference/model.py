@@ -63,7 +63,7 @@ def logits(weights: Weights, text: TextConfig, states: F32) -> Iterator[tuple[sl
 def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> Iterator[F32]:
     """The embeddings of normalised tiles, a group at a time. tiles: (3, T, T) each -> (tokens per tile, H) each.
 
-    Give it the tiles of all pictures together: the tower's weights are read once for each group.
+    Give it the tiles of all images together: the tower's weights are read once for each group.
     Raises: ValueError when the model has no vision tower.
     """
     vision = config.vision
@@ -81,16 +81,16 @@ def tile_embeds(weights: Weights, config: ModelConfig, tiles: Iterable[F32]) -> 
         yield from done
 
 
-def window_embeds(weights: Weights, config: ModelConfig, windows: Sequence[F32]) -> list[F32]:
-    """The embeddings of windows of sound. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
+def window_embeddings(weights: Weights, config: ModelConfig, windows: Sequence[F32]) -> list[F32]:
+    """The embeddings of windows of audio. windows: log-mel frames (n_mels, n_frames) each -> (tokens, H) each.
 
     Raises: ValueError when the model has no audio tower.
     """
     if config.audio is None:
-        raise ValueError("window_embeds: expected a model with an audio tower")
+        raise ValueError("window_embeddings: expected a model with an audio tower")
     with torch.inference_mode():
-        heard = encoders.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
-        return [each.numpy() for each in _project(weights, "audio.projection", heard)]
+        encoded = encoders.whisper(weights, config.audio, [torch.from_numpy(mel) for mel in windows])
+        return [each.numpy() for each in _project(weights, "audio.projection", encoded)]
 
 
 def _attention_step(weights: Weights, text: TextConfig, at: str, streams: list[Tensor], angles: Tensor) -> None:

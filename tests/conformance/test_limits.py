@@ -171,11 +171,11 @@ def png(width: int) -> Part:
     return part("image", data.getvalue())
 
 
-def sound(n_frames: int, n_channels: int = 1) -> Part:
+def audio(n_frames: int, n_channels: int = 1) -> Part:
     return part("audio", file(np.zeros((n_frames, n_channels), np.float32), rate_hz=1000))
 
 
-IMAGE, VIDEO, SOUND, PAGE = png(2), part("video", gif(1)), sound(10), part("pdf", made_pdf([]))
+IMAGE, VIDEO, AUDIO, PAGE = png(2), part("video", gif(1)), audio(10), part("pdf", made_pdf([]))
 
 
 def spread(item: Part, n: int, per_message: int) -> Fields:
@@ -206,8 +206,8 @@ ROWS = {
     "images": Row(32, lambda n: spread(IMAGE, n, 6), "expected at most 32 images in all messages, got 33"),
     "videos here": Row(3, lambda n: spread(VIDEO, n, n), "expected at most 3 videos in a message, got 4"),
     "videos": Row(6, lambda n: spread(VIDEO, n, 3), "expected at most 6 videos in all messages, got 7"),
-    "sounds here": Row(2, lambda n: spread(SOUND, n, n), "expected at most 2 audio parts in a message, got 3"),
-    "audios": Row(6, lambda n: spread(SOUND, n, 2), "expected at most 6 audio parts in all messages, got 7"),
+    "sounds here": Row(2, lambda n: spread(AUDIO, n, n), "expected at most 2 audio parts in a message, got 3"),
+    "audios": Row(6, lambda n: spread(AUDIO, n, 2), "expected at most 6 audio parts in all messages, got 7"),
     "PDFs here": Row(20, lambda n: spread(PAGE, n, n), "expected at most 20 PDFs in a message, got 21"),
     "PDFs": Row(40, lambda n: spread(PAGE, n, 20), "expected at most 40 PDFs in all messages, got 41"),
     "pages here": Row(20, pages, "content.0.pdf_url: pdf: expected 1 to 20 pages, got 21", 400),
@@ -251,21 +251,21 @@ ROWS = {
     ),
     "seconds of a sound": Row(
         1000,
-        lambda n: spoken(user(sound(n))),
+        lambda n: spoken(user(audio(n))),
         "content.0.audio_url: audio: expected at most 1 s, got 1.001 s or more",
         400,
         Limits(audio=AudioLimits(seconds=1)),
     ),
     "bytes of PCM": Row(
         100,
-        lambda n: spoken(user(sound(n))),
+        lambda n: spoken(user(audio(n))),
         "content.0.audio_url: audio: expected at most 200 bytes of PCM, got 202 or more",
         400,
         Limits(audio=AudioLimits(pcm_bytes=200)),
     ),
     "channels": Row(
         8,
-        lambda n: spoken(user(sound(10, n))),
+        lambda n: spoken(user(audio(10, n))),
         "content.0.audio_url: audio: expected 1 to 8 channels, got 9",
         400,
     ),
@@ -301,7 +301,7 @@ def test_the_least_of_what_has_one(way: Way) -> None:
     assert way.ask({**spoken(user(VIDEO)), "video_frames": 1}, LIMITS) == (200, "")
 
 
-DECODED = {"image": (IMAGE, 6), "video": (VIDEO, 73 * 109 * 3), "audio": (sound(1000), 64_000)}
+DECODED = {"image": (IMAGE, 6), "video": (VIDEO, 73 * 109 * 3), "audio": (audio(1000), 64_000)}
 
 
 @pytest.mark.parametrize("kind", DECODED)

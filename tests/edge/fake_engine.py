@@ -122,7 +122,7 @@ class OneEngine:
     def id_of(self, name: str) -> str:
         return self._engine.manifest.id
 
-    def listener(self, name: str) -> None:
+    def speech_model(self, name: str) -> None:
         return None
 
     def changed(self) -> None:

@@ -89,7 +89,7 @@ def test_the_transport_names_its_extra() -> None:
 
 def test_the_microphone_names_its_extra_before_anything_is_loaded() -> None:
     code = "sys.argv = ['edge', 'chat', '--mic', 'x']\nfrom edge.bundle import store\n"
-    code += "store.companion = lambda _: 'speech'\n"
+    code += "store.speech_model = lambda _: 'speech'\n"
     code += "from edge.cli import main; main()"
     done = without("sounddevice", code=code)
     assert (done.returncode, done.stderr) == (1, f"edge: {missing('sounddevice', need='a microphone')}\n")

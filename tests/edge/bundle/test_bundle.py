@@ -93,7 +93,7 @@ def test_a_bundle_may_want_as_many_frames_of_a_video_as_a_request(frames: int) -
             parse_manifest(data, file="m")
 
 
-def test_sound_bundle_opens_and_verifies(bundle_path: Path) -> None:
+def test_audio_bundle_opens_and_verifies(bundle_path: Path) -> None:
     bundle = Bundle.open(bundle_path)
     assert bundle.manifest == manifest() and bundle.file("decoder.bin") == bundle_path / "decoder.bin"
     assert verify(bundle_path) == []
@@ -308,12 +308,12 @@ def test_control_tokens_are_needed_for_what_a_bundle_takes_alone() -> None:
         name: entry for name, entry in manifest().files.items() if not name.startswith("vision")
     })  # fmt: skip
     tools = {tag: CONTROL[tag] for tag in ("<sep>", *TAGS[4:])}
-    hearing = replace(plain, audio=AudioSpec(128, 3000, 100), files={
+    audio_access = replace(plain, audio=AudioSpec(128, 3000, 100), files={
         **plain.files, **{name: manifest().files["vision.bin"] for name in ("audio.onnx", "audio.bin")}
     })  # fmt: skip
     assert dump_manifest(replace(plain, prompt=replace(plain.prompt, control=tools)))
     with pytest.raises(BundleError, match=r"prompt\.control\.</audio>"):
-        dump_manifest(replace(hearing, prompt=replace(plain.prompt, control=tools)))
+        dump_manifest(replace(audio_access, prompt=replace(plain.prompt, control=tools)))
     flash = PromptSpec("flash", None, {}, (30,), ("<sep>",))
     assert dump_manifest(replace(plain, family="llama", prompt=flash))
 

@@ -142,7 +142,7 @@ def test_verify_finds_before_loading_what_opening_does_not(own: Path) -> None:
     assert "decoder.bin: its sha256" in str(caught.value.__cause__)
 
 
-def test_verify_of_a_sound_bundle_answers(own: Path) -> None:
+def test_verify_of_an_audio_bundle_answers(own: Path) -> None:
     with edge.Reka(model=own, verify=True, threads=1, context=256) as client:
         assert client.chat.create(messages=QUESTION, model="reka-edge-tiny", max_tokens=2).responses
 

@@ -22,7 +22,7 @@ SPELLING = {token: spelling for spelling, token in PROMPT.control.items()}
 CLIP = DecodedVideo((image(30), image(40), image(50)), (0, 2, 13))
 
 
-def sound(n_samples: int) -> DecodedAudio:
+def audio(n_samples: int) -> DecodedAudio:
     samples = np.linspace(-1, 1, n_samples, dtype=np.float32)
     return DecodedAudio(samples, digest(samples))
 
@@ -58,8 +58,8 @@ def test_a_frame_is_one_tile_whatever_its_size_and_no_image_of_the_same_pixels()
     assert frame.digest != whole.digest
 
 
-def test_a_sound_takes_as_many_positions_as_it_is_long() -> None:
-    assert laid_out(JOINED, sound(16_000), "What is that?") == (
+def test_audio_takes_as_many_positions_as_it_is_long() -> None:
+    assert laid_out(JOINED, audio(16_000), "What is that?") == (
         "human: [<audio>]{13}[</audio>]What is that?[<sep>]assistant:"
     )
 
@@ -68,25 +68,25 @@ def test_a_sound_takes_as_many_positions_as_it_is_long() -> None:
     ("n_samples", "n_tokens"),
     [(1, 1), (1280, 1), (1281, 2), (480_000 - 1280, 374), (480_000, 375), (480_001, 376), (1_200_000, 938)],
 )
-def test_embeds_reach_to_the_end_of_the_sound_and_no_further(n_samples: int, n_tokens: int) -> None:
+def test_embeddings_reach_to_the_end_of_the_audio_and_no_further(n_samples: int, n_tokens: int) -> None:
     assert token_count(n_samples, AUDIO) == n_tokens
     assert AUDIO.window_frames * FRAME_SAMPLES == 480_000
 
 
-def test_a_sound_of_nothing_is_refused() -> None:
+def test_audio_of_nothing_is_refused() -> None:
     with pytest.raises(MediaError, match="audio: expected at least one sample, got none"):
-        pieces([user(sound(0))], JOINED)
+        pieces([user(audio(0))], JOINED)
 
 
 def test_what_a_bundle_cannot_take_is_named() -> None:
     with pytest.raises(MediaError, match="audio: test has no audio tower"):
-        pieces([user(sound(5))], replace(JOINED, audio=None))
+        pieces([user(audio(5))], replace(JOINED, audio=None))
     with pytest.raises(MediaError, match="video: test accepts text only"):
         pieces([user(CLIP)], replace(JOINED, vision=None))
     with pytest.raises(BundleError, match="prompt.control: expected '<video>'"):
         pieces([user(CLIP)], MANIFEST)
 
 
-def test_sounds_of_other_samples_have_other_digests() -> None:
+def test_audio_of_other_samples_have_other_digests() -> None:
     digests = {digest(np.array(samples, np.float32)) for samples in ([0], [0, 0], [0, 1], [1, 0], [1])}
     assert len(digests) == 5

@@ -24,11 +24,11 @@ def stored(name: str, *, vision: bool = True, embedded: bool = False) -> Stored:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Stored]]:
-    """What is installed by kind; companions are those of a bundle named listening."""
+    """What is installed by kind; a bundle named listening has a speech-to-text model."""
     there: dict[str, list[Stored]] = {"chat": [], "speech": []}
     monkeypatch.setattr(store, "bundles", lambda kind="chat": there[kind or "chat"])
     monkeypatch.setattr(store, "broken", list)
-    monkeypatch.setattr(store, "companion", lambda name: "whisper" if name == "listening" else None)
+    monkeypatch.setattr(store, "speech_model", lambda name: "whisper" if name == "listening" else None)
     return there
 
 

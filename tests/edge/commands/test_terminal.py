@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.edge.commands.terminals import FAKE, RUN, Terminal
-from tests.edge.devices.test_microphone import sound, wav
+from tests.edge.devices.test_microphone import audio, wav
 
 COUNTS = (
     "engine = FakeEngine.opened[0]\n"
@@ -21,14 +21,14 @@ COUNTS = (
     "    text = ''.join(p.text for p in prompt if hasattr(p, 'text'))\n"
     "    print('ASKED', text.count('human:'), sum(hasattr(p, 'rgb') for p in prompt), text.count('system:'))\n"
 )
-HEARS = "store.companion = lambda _: 'speech'\n"
+ACCEPTS_AUDIO = "store.speech_model = lambda _: 'speech'\n"
 RECORD = (
     "from edge.commands import asking\n"
     "def ask(self, messages):\n"
     "    kinds = [[part['type'] for part in m['content']] for m in messages if m['role'] == 'user']\n"
     "    print('ASKED', kinds, flush=True)\n"
     "    return 'answer', True\n"
-    f"asking.Asker.ask = ask\n{HEARS}"
+    f"asking.Asker.ask = ask\n{ACCEPTS_AUDIO}"
 )
 
 
@@ -58,7 +58,7 @@ def test_a_conversation_begins_with_the_model_and_what_it_accepts() -> None:
         terminal.enter("/quit")
         assert terminal.end() == 0
         assert terminal.says("m accepts text, images, videos, PDFs")
-    with Terminal(program(before=HEARS)) as terminal:
+    with Terminal(program(before=ACCEPTS_AUDIO)) as terminal:
         terminal.enter("/quit")
         assert terminal.end() == 0
         assert terminal.says("m accepts text, images, videos, PDFs, audio")
@@ -154,7 +154,7 @@ def test_a_broken_image_of_the_camera_is_named_and_passed_by(tmp_path: Path) -> 
 
 
 def test_what_is_spoken_is_asked_and_a_file_ends(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(wav(sound((0.5, 0), (1.0, 0.3), (1.5, 0), (1.0, 0.3), (1.5, 0))))
+    (tmp_path / "a.wav").write_bytes(wav(audio((0.5, 0), (1.0, 0.3), (1.5, 0), (1.0, 0.3), (1.5, 0))))
     with Terminal(program("--mic-source", str(tmp_path / "a.wav"), before=RECORD)) as terminal:
         assert terminal.end() == 0
         assert terminal.shown().count("listening") == 3
@@ -176,7 +176,7 @@ def test_control_c_while_listening_lets_the_question_be_typed(tmp_path: Path) ->
 
 
 def test_without_a_microphone_the_conversation_goes_on() -> None:
-    before = f"{HEARS}sys.modules['sounddevice'] = None\n"
+    before = f"{ACCEPTS_AUDIO}sys.modules['sounddevice'] = None\n"
     with Terminal(program("--mic", before=before)) as terminal:
         terminal.expect("edge: continuing without a microphone")
         terminal.enter("How many?", "/quit")
@@ -251,7 +251,7 @@ def written_to(file: str | int, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def test_what_is_said_into_a_pipe_is_asked_hands_free() -> None:
-    data = wav(sound((0.5, 0), (1.0, 0.3), (1.5, 0)))
+    data = wav(audio((0.5, 0), (1.0, 0.3), (1.5, 0)))
     done = piped(data, "--mic-source", "-", before=RECORD)
     assert done.returncode == 0
     assert done.stdout == b"ASKED [['audio']]\n"
@@ -265,7 +265,7 @@ def test_a_saved_conversation_holds_its_media(tmp_path: Path) -> None:
 
     rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "a.png")
-    samples = sound((0.1, 0.3))
+    samples = audio((0.1, 0.3))
     parts = [named("image", str(tmp_path / "a.png")), {"type": "image", "image": rgb}]
     said = [
         user("What?", [*parts, {"type": "audio", "audio": (samples, 16_000)}]),

@@ -40,7 +40,7 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
-def test_prints_what_the_bundle_hears(
+def test_prints_what_the_bundle_encodes(
     speech_bundle: Path, recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = Speech.open(speech_bundle).transcribe(open_audio(recording.read_bytes(), AudioLimits()))
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_one_line(
     assert captured.out == ""
 
 
-def test_file_that_is_no_sound_is_told(
+def test_file_that_is_no_audio_is_told(
     speech_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("no sound")
@@ -94,7 +94,7 @@ def test_file_that_is_no_sound_is_told(
     assert "expected WAV, FLAC, OGG" in capsys.readouterr().err
 
 
-def test_long_sounds_are_taken_when_that_is_asked_for(
+def test_long_audio_are_taken_when_that_is_asked_for(
     speech_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "long.flac"
@@ -146,15 +146,15 @@ def test_speech_bundle_is_installed_listed_and_named_like_any_other(
     assert capsys.readouterr().out == f"{chat} has no speech-to-text model\n"
     assert typed(monkeypatch, "models", "speech", chat, ears) == 0
     assert capsys.readouterr().out == f"{ears} is the speech-to-text model of {chat}\n"
-    assert store.companion(chat) == ears
+    assert store.speech_model(chat) == ears
     assert typed(monkeypatch, "models", "speech", chat, chat) == 1
     assert "is not installed" in capsys.readouterr().err
     assert typed(monkeypatch, "models", "companion", chat, ears) == 0  # the former name, hidden in the help
     assert typed(monkeypatch, "models", "speech", chat, "--none") == 0
-    assert store.companion(chat) is None
-    store.set_companion(chat, ears)
+    assert store.speech_model(chat) is None
+    store.set_speech_model(chat, ears)
     remove(ears)
-    assert store.companion(chat) is None
+    assert store.speech_model(chat) is None
     assert typed(monkeypatch, "models", "speech", chat, ears) == 1
 
 

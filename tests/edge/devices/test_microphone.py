@@ -22,7 +22,7 @@ from edge.errors import DeviceError
 F32 = npt.NDArray[np.float32]
 
 
-def sound(*parts: tuple[float, float], rate_hz: int = RATE_HZ) -> F32:
+def audio(*parts: tuple[float, float], rate_hz: int = RATE_HZ) -> F32:
     """Return seconds of a voice of some loudness over a soft hiss: words of 0.2 s with short pauses between them."""
     rng = np.random.default_rng(0)
     made = []
@@ -33,7 +33,7 @@ def sound(*parts: tuple[float, float], rate_hz: int = RATE_HZ) -> F32:
     return np.concatenate(made).astype(np.float32)
 
 
-def heard(samples: F32, patience: Patience = Patience()) -> list[F32]:  # noqa: B008
+def decoded(samples: F32, patience: Patience = Patience()) -> list[F32]:  # noqa: B008
     utterances = Utterances(patience)
     blocks = samples[: len(samples) // BLOCK_SAMPLES * BLOCK_SAMPLES].reshape(-1, BLOCK_SAMPLES)
     found = [said for block in blocks if (said := utterances.add(block)) is not None]
@@ -52,44 +52,44 @@ def wav(samples: F32, rate_hz: int = RATE_HZ, channels: int = 1) -> bytes:
 
 
 def test_each_utterance_is_cut_out_with_a_little_silence_around_it() -> None:
-    found = heard(sound((1.0, 0), (2.0, 0.3), (1.5, 0), (1.0, 0.1), (1.5, 0)))
+    found = decoded(audio((1.0, 0), (2.0, 0.3), (1.5, 0), (1.0, 0.1), (1.5, 0)))
     assert [len(said) / RATE_HZ for said in found] == pytest.approx([2.6, 1.6], abs=0.2)
     assert np.abs(found[0]).max() > 0.25
 
 
 def test_a_short_pause_ends_nothing() -> None:
-    assert len(heard(sound((0.5, 0), (1.0, 0.3), (0.6, 0), (1.0, 0.3), (1.5, 0)))) == 1
-    assert len(heard(sound((0.5, 0), (1.0, 0.3), (0.6, 0), (1.0, 0.3), (1.5, 0)), Patience(silence_s=0.4))) == 2
+    assert len(decoded(audio((0.5, 0), (1.0, 0.3), (0.6, 0), (1.0, 0.3), (1.5, 0)))) == 1
+    assert len(decoded(audio((0.5, 0), (1.0, 0.3), (0.6, 0), (1.0, 0.3), (1.5, 0)), Patience(silence_s=0.4))) == 2
 
 
-def test_whoever_speaks_at_once_is_heard() -> None:
-    assert len(heard(sound((1.0, 0.2), (1.0, 0)))) == 1
+def test_whoever_speaks_at_once_is_decoded() -> None:
+    assert len(decoded(audio((1.0, 0.2), (1.0, 0)))) == 1
 
 
 def test_a_soft_hiss_and_a_click_are_no_speech() -> None:
-    samples = sound((3.0, 0))
+    samples = audio((3.0, 0))
     samples[20_000:20_200] = 0.8
-    assert heard(samples) == []
+    assert decoded(samples) == []
 
 
 def test_a_fan_is_taken_for_the_room_after_a_while() -> None:
     rng = np.random.default_rng(2)
-    fan = sound((10.0, 0)) + rng.normal(0, 0.03, 160_000).astype(np.float32)
-    fan[96_000:120_000] += sound((1.5, 0.5))
-    found = heard(fan)
+    fan = audio((10.0, 0)) + rng.normal(0, 0.03, 160_000).astype(np.float32)
+    fan[96_000:120_000] += audio((1.5, 0.5))
+    found = decoded(fan)
     assert 1.2 < len(found[-1]) / RATE_HZ < 2.3
 
 
 def test_an_utterance_has_an_end() -> None:
-    found = heard(sound((0.5, 0), (8.0, 0.3)), Patience(longest_s=3.0))
+    found = decoded(audio((0.5, 0), (8.0, 0.3)), Patience(longest_s=3.0))
     assert len(found) == 3
     assert all(len(said) / RATE_HZ <= 3.01 for said in found)
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (48_000, 2)])
-def test_a_sound_file_stands_in_for_a_microphone(tmp_path: Path, rate_hz: int, channels: int) -> None:
+def test_an_audio_file_stands_in_for_a_microphone(tmp_path: Path, rate_hz: int, channels: int) -> None:
     parts = ((0.5, 0.0), (1.0, 0.3), (1.5, 0.0), (1.0, 0.3), (0.2, 0.0))
-    (tmp_path / "a.wav").write_bytes(wav(sound(*parts, rate_hz=rate_hz), rate_hz, channels))
+    (tmp_path / "a.wav").write_bytes(wav(audio(*parts, rate_hz=rate_hz), rate_hz, channels))
     with Microphone(tmp_path / "a.wav") as microphone:
         said = [microphone.listen(), microphone.listen()]
         lengths_s = [0.0 if one is None else len(one.samples) / one.rate_hz for one in said]
@@ -100,7 +100,7 @@ def test_a_sound_file_stands_in_for_a_microphone(tmp_path: Path, rate_hz: int, c
 
 @pytest.mark.parametrize("form", ["wav", "endless wav", "samples"])
 def test_standard_input_stands_in_for_a_microphone(form: str) -> None:
-    samples = sound((0.5, 0), (1.0, 0.3), (1.5, 0))
+    samples = audio((0.5, 0), (1.0, 0.3), (1.5, 0))
     data = wav(samples)
     if form == "endless wav":  # as arecord pipes it
         data = data[:4] + b"\xff\xff\xff\xff" + data[8:40] + b"\xff\xff\xff\xff" + data[44:]
@@ -117,19 +117,19 @@ def test_standard_input_stands_in_for_a_microphone(form: str) -> None:
     assert 1.3 <= float(seconds) <= 1.8 and rest == "None"
 
 
-def test_each_utterance_on_standard_input_is_heard() -> None:
-    data = wav(sound(*3 * ((0.5, 0), (1.0, 0.3), (1.5, 0))))
-    done = subprocess.run([sys.executable, "-c", HEARD], input=data, capture_output=True, check=True)
+def test_each_utterance_on_standard_input_is_decoded() -> None:
+    data = wav(audio(*3 * ((0.5, 0), (1.0, 0.3), (1.5, 0))))
+    done = subprocess.run([sys.executable, "-c", DECODED], input=data, capture_output=True, check=True)
     assert done.stdout.split() == [b"heard"] * 3
 
 
 def test_a_closed_standard_input_is_no_microphone() -> None:
-    code = f"import os; os.close(0)\n{HEARD}"
+    code = f"import os; os.close(0)\n{DECODED}"
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.PIPE, capture_output=True, check=False)
     assert done.stderr.endswith(b"edge.errors.DeviceError: standard input: Bad file descriptor\n")
 
 
-HEARD = (
+DECODED = (
     "from edge.devices.microphone import Microphone\n"
     "with Microphone('-') as microphone:\n"
     "    while microphone.listen(): print('heard')\n"
@@ -137,14 +137,14 @@ HEARD = (
 
 
 def test_a_wav_of_another_kind_on_standard_input_is_refused() -> None:
-    header = wav(sound((0.1, 0)))
+    header = wav(audio((0.1, 0)))
     eight_bits = header[:34] + b"\x08\x00" + header[36:]
     for data, words in ((eight_bits, "got format 1, 8 bits"), (b"RIFF\0\0\0\0WAVE", "expected a WAV with a header")):
         with pytest.raises(DeviceError, match=words):
             list(edge.devices.microphone._stream(io.BytesIO(data)))
 
 
-def test_a_file_that_is_no_sound_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no sound")
     for name, words in ((tmp_path / "a.wav", "expected WAV"), ("nowhere.wav", "No such file")):
         with pytest.raises(DeviceError, match=words):
@@ -195,7 +195,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[F32 | Exception]:
 
 
 def test_a_microphone_is_listened_to_until_silence(played: list[F32 | Exception]) -> None:
-    played.append(sound((0.3, 0), (1.0, 0.3), (9.0, 0)))
+    played.append(audio((0.3, 0), (1.0, 0.3), (9.0, 0)))
     with Microphone() as microphone:
         said = microphone.listen()
     assert said is not None and 1.2 < len(said.samples) / said.rate_hz < 1.8
@@ -204,14 +204,14 @@ def test_a_microphone_is_listened_to_until_silence(played: list[F32 | Exception]
 
 
 def test_nobody_speaking_is_no_error(played: list[F32 | Exception]) -> None:
-    played.append(sound((60.0, 0)))
+    played.append(audio((60.0, 0)))
     with Microphone() as microphone:
         assert microphone.listen(timeout_s=0.1) is None
         assert not microphone.ended
 
 
 def test_a_microphone_that_went_away_is_an_error_and_is_opened_again(played: list[F32 | Exception]) -> None:
-    played.extend([sound((0.3, 0)), OSError("no device"), sound((0.3, 0), (1.0, 0.3), (9.0, 0))])
+    played.extend([audio((0.3, 0)), OSError("no device"), audio((0.3, 0), (1.0, 0.3), (9.0, 0))])
     with Microphone(stale_s=0.3) as microphone:
         with pytest.raises(DeviceError, match=r"microphone: no samples for 0\.3 s"):
             microphone.listen()

@@ -96,8 +96,8 @@ def test_mate_of_a_failed_conversation_goes_on(own_engine: Engine, monkeypatch: 
     slow(monkeypatch, 0.01)
     step = Decoder.step
 
-    def spoil_two(self: Decoder, slots: Sequence[int], embeds: F32, **named: object) -> F32:
-        logits = step(self, slots, embeds, **named)  # type: ignore[arg-type]
+    def spoil_two(self: Decoder, slots: Sequence[int], embeddings: F32, **named: object) -> F32:
+        logits = step(self, slots, embeddings, **named)  # type: ignore[arg-type]
         if len(slots) == 2:
             logits[1] = np.nan
         return logits
@@ -111,16 +111,18 @@ def test_mate_of_a_failed_conversation_goes_on(own_engine: Engine, monkeypatch: 
     assert steady.result() == wanted
 
 
-def test_embeds_that_are_not_finite_name_what_they_are_of(own_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_that_are_not_finite_name_what_they_are_of(
+    own_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision = own_engine._worker.model.vision
     assert vision is not None
     session = vision._session
 
     class Spoilt:
         def run(self, *arguments: object) -> list[F32]:
-            (embeds,) = session.run(*arguments)
-            embeds[0, 0, 0] = np.nan
-            return [embeds]
+            (embeddings,) = session.run(*arguments)
+            embeddings[0, 0, 0] = np.nan
+            return [embeddings]
 
     def check() -> None:
         with monkeypatch.context() as patch:

@@ -24,7 +24,7 @@ F32 = npt.NDArray[np.float32]
 LIMITS = AudioLimits()
 
 
-def heard_hz(samples: F32) -> float:
+def decoded_hz(samples: F32) -> float:
     """The frequency that is loudest."""
     return float(np.abs(np.fft.rfft(samples)).argmax()) * RATE_HZ / len(samples)
 
@@ -48,7 +48,7 @@ def test_format_of_libsndfile_becomes_16_khz(name: str, rate_hz: int) -> None:
     samples = open_audio(file(tone(1.2, rate_hz=rate_hz), name, rate_hz=rate_hz), LIMITS)
     assert samples.dtype == np.float32 and samples.ndim == 1
     assert abs(len(samples) - 1.2 * RATE_HZ) < 0.1 * RATE_HZ
-    assert heard_hz(samples) == pytest.approx(440, abs=2)
+    assert decoded_hz(samples) == pytest.approx(440, abs=2)
     assert np.abs(samples[2000:-2000]).max() == pytest.approx(0.5, abs=0.05)
 
 
@@ -56,7 +56,7 @@ def test_format_of_libsndfile_becomes_16_khz(name: str, rate_hz: int) -> None:
 def test_container_is_decoded_with_the_extra(name: str) -> None:
     samples = open_audio(contained(tone(1.2, rate_hz=48_000), name), LIMITS)
     assert abs(len(samples) - 1.2 * RATE_HZ) < 0.1 * RATE_HZ
-    assert heard_hz(samples) == pytest.approx(440, abs=2)
+    assert decoded_hz(samples) == pytest.approx(440, abs=2)
 
 
 @pytest.mark.parametrize(("name", "called"), [("m4a", "M4A"), ("aac", "AAC"), ("webm", "WebM")])
@@ -73,9 +73,9 @@ def test_container_names_the_extra_where_it_is_missing(name: str, called: str, m
     assert called in message and "extra `av`" in message
 
 
-def test_sound_track_of_a_video_is_heard() -> None:
+def test_audio_track_of_a_video_is_decoded() -> None:
     samples = open_audio(contained(tone(1, rate_hz=48_000), "mkv", image=True), LIMITS)
-    assert heard_hz(samples) == pytest.approx(440, abs=2)
+    assert decoded_hz(samples) == pytest.approx(440, abs=2)
 
 
 def test_sixteen_khz_comes_through_untouched() -> None:
@@ -142,7 +142,7 @@ def of_samples(n_frames: int, limits: AudioLimits) -> F32:
 
 
 @pytest.mark.parametrize("take", [of_container, of_samples])
-def test_sounds_of_other_ways_at_their_limits(take: Callable[[int, AudioLimits], F32]) -> None:
+def test_audio_of_other_ways_at_their_limits(take: Callable[[int, AudioLimits], F32]) -> None:
     for limits, words in (
         (AudioLimits(seconds=1), "at most 1 s, got 1.00002083 s or more"),
         (AudioLimits(pcm_bytes=96_000), "at most 96000 bytes of PCM, got 96002 or more"),
@@ -168,7 +168,7 @@ def test_default_limits_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["flac", "opus", "mp3"])
-def test_small_file_of_a_long_sound_is_refused(name: str) -> None:
+def test_small_file_of_a_long_audio_is_refused(name: str) -> None:
     data = file(np.zeros(20 * RATE_HZ, np.float32), name)
     assert "at most 5 s" in refused(data, AudioLimits(seconds=5))
     assert "bytes of PCM" in refused(data, AudioLimits(pcm_bytes=1 << 16))
@@ -190,7 +190,7 @@ def test_header_that_promises_more_than_there_is_gives_what_there_is() -> None:
     assert len(open_audio(data, LIMITS)) == 1600
 
 
-def test_flac_that_does_not_know_its_length_is_heard() -> None:
+def test_flac_that_does_not_know_its_length_is_decoded() -> None:
     data = bytearray(file(tone(2), "flac"))
     data[21] &= 0xF0  # the 36 bits of samples, as an encoder leaves them that writes into a pipe
     data[22:26] = bytes(4)
@@ -217,16 +217,16 @@ def test_format_that_is_not_listed_is_refused_behind_a_listed_head() -> None:
     refused(b"ID3\x03\0\0\0\0\0\0" + buffer.getvalue())
 
 
-def test_sound_without_samples_is_refused() -> None:
+def test_audio_without_samples_is_refused() -> None:
     assert "at least one sample" in refused(file(np.zeros(0, np.float32)))
 
 
-def test_sound_too_short_for_a_sample_is_refused() -> None:
+def test_audio_too_short_for_a_sample_is_refused() -> None:
     assert "at least one sample" in refused(file(np.ones(1, np.float32), rate_hz=48_000))
 
 
 @pytest.mark.parametrize("name", ["mp3", "aac"])
-def test_tag_before_a_sound_is_passed_over(name: str) -> None:
+def test_tag_before_audio_is_passed_over(name: str) -> None:
     data = file(tone(1), name) if name == "mp3" else contained(tone(1, rate_hz=48_000), name)
     tag = b"ID3\x04\0\0" + bytes([0, 0, 3, 5]) + bytes(3 * 128 + 5)
     assert np.array_equal(open_audio(tag + data, AudioLimits()), open_audio(data, AudioLimits()))
@@ -249,7 +249,7 @@ def test_file_that_is_cut_off_is_an_error_or_what_is_left(name: str, kept: float
     assert not message or message.startswith("audio: ")
 
 
-def test_file_with_flipped_bytes_is_an_error_or_a_sound() -> None:
+def test_file_with_flipped_bytes_is_an_error_or_audio() -> None:
     random = np.random.default_rng(0)
     for name in SUBTYPES:
         data = np.frombuffer(file(tone(0.2), name), np.uint8)

@@ -43,13 +43,13 @@ def spoiled(data: bytes, at: int, n_bytes: int = 40) -> bytes:
     return data[:at] + b"\x5a" * n_bytes + data[at + n_bytes :]
 
 
-def heard(data: bytes, *, is_lossless: bool = False) -> tuple[F32, str]:
+def decoded(data: bytes, *, is_lossless: bool = False) -> tuple[F32, str]:
     """What is heard, and what is said to be lost."""
     found = audio.decode(data, OPTIONS)
     return np.asarray(found.arrays[0], np.float32), str(found.info.get("lost", ""))
 
 
-def sounding(samples: F32, *, window_s: float = 0.25) -> list[bool]:
+def tones(samples: F32, *, window_s: float = 0.25) -> list[bool]:
     """Whether anything sounds, window by window."""
     size = round(window_s * RATE_HZ)
     return [bool(np.sqrt(np.mean(samples[i : i + size] ** 2)) > 0.01) for i in range(0, len(samples) - size // 2, size)]
@@ -62,24 +62,26 @@ def sounding(samples: F32, *, window_s: float = 0.25) -> list[bool]:
 def test_a_damaged_packet_costs_that_packet_and_is_told(name: str) -> None:
     data = made(name)
     at = data.index(b"mdat") + len(data) // 2 if name == "m4a" else len(data) * 2 // 3
-    samples, lost = heard(spoiled(data, at, 300 if name == "m4a" else 40))
+    samples, lost = decoded(spoiled(data, at, 300 if name == "m4a" else 40))
     assert len(samples) / RATE_HZ == pytest.approx(3, abs=0.15)
-    assert sum(not sounds for sounds in sounding(samples)) <= (2 if name == "flac" else 1)  # of FLAC: 4 096 samples
+    assert sum(not audio_files for audio_files in tones(samples)) <= (
+        2 if name == "flac" else 1
+    )  # of FLAC: 4 096 samples
     # libmpg123 decodes whatever has the head of a frame, and the bytes after it until there is the next head.
     assert lost or name == "mp3"
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
-def test_what_is_cut_off_is_heard_to_where_it_was_cut(name: str) -> None:
+def test_what_is_cut_off_is_decoded_to_where_it_was_cut(name: str) -> None:
     data = made(name, 6)
-    samples, lost = heard(data[: len(data) * 3 // 4])
-    assert 4.0 < len(samples) / RATE_HZ < 4.8 and all(sounding(samples)[:-1])
+    samples, lost = decoded(data[: len(data) * 3 // 4])
+    assert 4.0 < len(samples) / RATE_HZ < 4.8 and all(tones(samples)[:-1])
     assert lost
 
 
 @pytest.mark.parametrize("name", [*SUBTYPES, *CONTAINERS])
 def test_nothing_is_said_to_be_lost_of_what_is_whole(name: str) -> None:
-    samples, lost = heard(made(name))
+    samples, lost = decoded(made(name))
     assert not lost and len(samples) / RATE_HZ == pytest.approx(3, abs=0.15)
 
 
@@ -94,7 +96,7 @@ def test_flac_with_many_damaged_frames_keeps_its_time() -> None:
     data = made("flac", 8)
     for tenth in (2, 4, 6, 8):
         data = spoiled(data, len(data) * tenth // 10)
-    samples, lost = heard(data)
+    samples, lost = decoded(data)
     assert len(samples) == 8 * RATE_HZ
     assert re.fullmatch(r"(16384|20480|24576|28672|32768) samples of FLAC cannot be decoded", lost)
     whole = open_audio(made("flac", 8), LIMITS)
@@ -112,9 +114,9 @@ def test_a_stream_of_which_nothing_can_be_decoded_is_damaged() -> None:
 
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "ogg", "aac"])
-def test_files_that_are_joined_are_heard_one_after_the_other(name: str) -> None:
-    samples, lost = heard(made(name, 2) + made(name, 1) + made(name, 1))
-    assert len(samples) / RATE_HZ == pytest.approx(4, abs=0.2) and all(sounding(samples)[:-1])
+def test_files_that_are_joined_are_decoded_one_after_the_other(name: str) -> None:
+    samples, lost = decoded(made(name, 2) + made(name, 1) + made(name, 1))
+    assert len(samples) / RATE_HZ == pytest.approx(4, abs=0.2) and all(tones(samples)[:-1])
     assert not lost
 
 
@@ -122,8 +124,8 @@ def test_files_that_are_joined_are_heard_one_after_the_other(name: str) -> None:
 def test_joined_files_may_differ_in_rate_and_channels(name: str) -> None:
     wide = np.repeat(tone(1, rate_hz=44_100)[:, None], 2, axis=1)
     data = file(tone(1), name) + file(wide, name, rate_hz=44_100) + file(tone(1), name)
-    samples, _ = heard(data)
-    assert len(samples) / RATE_HZ == pytest.approx(3, abs=0.15) and all(sounding(samples)[:-1])
+    samples, _ = decoded(data)
+    assert len(samples) / RATE_HZ == pytest.approx(3, abs=0.15) and all(tones(samples)[:-1])
 
 
 @pytest.mark.parametrize("name", ["mp3", "opus"])
@@ -140,8 +142,8 @@ def test_joined_files_are_counted_together(name: str) -> None:
 )  # fmt: skip
 def test_anything_may_be_before_between_and_after_mp3s(between: bytes, is_lost: bool) -> None:
     one = made("mp3", 1)
-    samples, lost = heard((between if len(between) != len(JUNK) else b"") + one + between + one + between)
-    assert len(samples) / RATE_HZ == pytest.approx(2, abs=0.1) and all(sounding(samples)[:-1])
+    samples, lost = decoded((between if len(between) != len(JUNK) else b"") + one + between + one + between)
+    assert len(samples) / RATE_HZ == pytest.approx(2, abs=0.1) and all(tones(samples)[:-1])
     assert bool(lost) == is_lost
 
 
@@ -149,14 +151,14 @@ def test_junk_within_an_mp3_is_passed_over() -> None:
     data = made("mp3", 4)
     ends = [match.start() for match in re.finditer(re.escape(data[:2]), data)]
     at = ends[len(ends) // 2]
-    samples, lost = heard(data[:at] + JUNK + data[at:])
+    samples, lost = decoded(data[:at] + JUNK + data[at:])
     assert len(samples) / RATE_HZ == pytest.approx(4, abs=0.15)
     assert lost == f"{len(JUNK)} bytes are no frames of MP3"
 
 
 @pytest.mark.parametrize("n_bytes", [1, 13, 100, 300])
-def test_mp3_that_begins_within_a_frame_is_heard(n_bytes: int) -> None:
-    samples, _ = heard(made("mp3", 3)[n_bytes:])
+def test_mp3_that_begins_within_a_frame_is_decoded(n_bytes: int) -> None:
+    samples, _ = decoded(made("mp3", 3)[n_bytes:])
     assert len(samples) / RATE_HZ == pytest.approx(3, abs=0.15)
 
 
@@ -193,9 +195,9 @@ def flac_in_ogg(data: bytes) -> bytes:
     return b"".join(pages)
 
 
-def test_flac_in_ogg_is_heard() -> None:
+def test_flac_in_ogg_is_decoded() -> None:
     native = made("flac", 2)
-    samples, lost = heard(flac_in_ogg(native))
+    samples, lost = decoded(flac_in_ogg(native))
     assert np.array_equal(samples, open_audio(native, LIMITS)) and not lost
 
 
@@ -221,17 +223,17 @@ def test_packets_of_opus_are_as_long_as_their_first_byte_says() -> None:
 
 @pytest.mark.parametrize("name", ["webm", "mkv", "m4a"])
 def test_a_pause_is_silence(name: str) -> None:
-    samples, lost = heard(contained(tone(2, rate_hz=48_000), name, pause=(1.0, 3.0)))
+    samples, lost = decoded(contained(tone(2, rate_hz=48_000), name, pause=(1.0, 3.0)))
     assert len(samples) / RATE_HZ == pytest.approx(5, abs=0.1) and not lost
-    found = sounding(samples, window_s=0.5)
+    found = tones(samples, window_s=0.5)
     assert all(found[:2]) and not any(found[3:7]) and all(found[8:10])
 
 
 @pytest.mark.parametrize("name", ["mkv", "m4a"])
 def test_a_track_that_begins_late_begins_late(name: str) -> None:
-    samples, _ = heard(contained(tone(2, rate_hz=48_000), name, start_s=3.0, image=True))
+    samples, _ = decoded(contained(tone(2, rate_hz=48_000), name, start_s=3.0, image=True))
     assert len(samples) / RATE_HZ == pytest.approx(5, abs=0.1)
-    found = sounding(samples, window_s=0.5)
+    found = tones(samples, window_s=0.5)
     assert not any(found[:5]) and all(found[6:10])
 
 
@@ -250,11 +252,11 @@ def test_an_inverted_channel_does_not_silence_the_other() -> None:
     assert np.abs(samples - left).max() < 1e-6
 
 
-def test_a_channel_that_is_inverted_for_a_while_is_heard_all_the_while() -> None:
+def test_a_channel_that_is_inverted_for_a_while_is_decoded_all_the_while() -> None:
     left = tone(4)
     right = np.concatenate([left[: 2 * RATE_HZ], -left[2 * RATE_HZ :]])
     samples = from_samples(np.stack([left, right], axis=1), RATE_HZ, LIMITS)
-    assert all(sounding(samples)) and np.abs(samples).max() < 0.6
+    assert all(tones(samples)) and np.abs(samples).max() < 0.6
 
 
 @pytest.mark.parametrize("other", [np.zeros(2 * RATE_HZ, np.float32), noise(2, seed=3), tone(2, hz=700), tone(2)])
@@ -274,7 +276,7 @@ def written(form: str, subtype: str = "PCM_16", *, samples: F32 | None = None) -
 
 @pytest.mark.parametrize("form", ["WAV", "RF64", "AIFF"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
-def test_wav_rf64_and_aiff_are_heard(form: str, subtype: str) -> None:
+def test_wav_rf64_and_aiff_are_decoded(form: str, subtype: str) -> None:
     assert np.abs(open_audio(written(form, subtype), LIMITS) - tone(1)).max() < 1e-4
 
 

@@ -27,7 +27,7 @@ def expected(samples: F32, n_mels: int) -> F32:
     return frames
 
 
-def sound(name: str, seconds: float) -> F32:
+def audio(name: str, seconds: float) -> F32:
     t = np.arange(int(seconds * RATE)) / RATE
     noise = np.random.default_rng(0).standard_normal(len(t))
     made = {
@@ -46,27 +46,27 @@ def sound(name: str, seconds: float) -> F32:
 @pytest.mark.parametrize("n_mels", [80, 128])
 @pytest.mark.parametrize("name", ["noise", "loud", "tone", "sweep", "faint", "silence", "click", "steps"])
 def test_frames_are_those_of_the_feature_extractor(name: str, n_mels: int) -> None:
-    samples = sound(name, 3.3)
+    samples = audio(name, 3.3)
     assert np.abs(log_mel(samples, n_mels=n_mels) - expected(samples, n_mels)).max() < 1e-4
 
 
 @pytest.mark.parametrize("n_samples", [201, 400, 16_000, 16_001, 16_159, 81_920 + 7])
 def test_every_length_has_a_frame_for_each_ten_milliseconds(n_samples: int) -> None:
-    samples = sound("noise", 6)[:n_samples]
+    samples = audio("noise", 6)[:n_samples]
     frames = log_mel(samples, n_mels=80)
     assert frames.shape == (80, n_samples // 160)
     assert np.abs(frames - expected(samples, 80)).max() < 1e-4
 
 
 def test_window_filled_with_silence_is_the_extractors_default() -> None:
-    samples = sound("sweep", 5)
+    samples = audio("sweep", 5)
     padded = np.pad(samples, (0, 30 * RATE - len(samples)))
     theirs = reference(80)(samples, sampling_rate=RATE, return_tensors="np")["input_features"][0]
     assert np.abs(log_mel(padded, n_mels=80) - theirs).max() < 1e-4
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 159, 160, 200])
-def test_sounds_shorter_than_a_window_have_frames_too(n_samples: int) -> None:
+def test_audio_shorter_than_a_window_have_frames_too(n_samples: int) -> None:
     frames = log_mel(np.full(n_samples, 0.5, np.float32), n_mels=80)
     assert frames.shape == (80, n_samples // 160)
     assert np.isfinite(frames).all()

@@ -35,16 +35,16 @@ def saying(data: bytes, n_frames: int | None) -> bytes:
     return data[:at] + middle + data[at + 12 :]
 
 
-def heard_s(data: bytes, limits: AudioLimits | None = None) -> float:
+def decoded_s(data: bytes, limits: AudioLimits | None = None) -> float:
     return len(open_audio(data, limits or AudioLimits())) / 16_000
 
 
 @pytest.mark.parametrize(("rate_hz", "n_channels"), FORMS)
 @pytest.mark.parametrize("n_frames", [None, 0, 40])
-def test_all_is_heard_though_the_first_frame_says_less(rate_hz: int, n_channels: int, n_frames: int | None) -> None:
+def test_all_is_decoded_though_the_first_frame_says_less(rate_hz: int, n_channels: int, n_frames: int | None) -> None:
     data = saying(mp3(rate_hz, n_channels), n_frames)
     assert soundfile.info(io.BytesIO(data)).duration != pytest.approx(SECONDS, abs=0.5), "or there is nothing to mend"
-    assert heard_s(data) == pytest.approx(SECONDS, abs=0.15)
+    assert decoded_s(data) == pytest.approx(SECONDS, abs=0.15)
 
 
 @pytest.mark.parametrize(("rate_hz", "n_channels"), FORMS)
@@ -52,28 +52,28 @@ def test_all_is_heard_though_the_first_frame_says_less(rate_hz: int, n_channels:
 def test_what_says_its_length_rightly_stays_as_it_is(rate_hz: int, n_channels: int, mode: str) -> None:
     data = mp3(rate_hz, n_channels, mode)
     assert with_length(data, 0, 600) is data
-    assert heard_s(data) == pytest.approx(SECONDS, abs=0.01)
+    assert decoded_s(data) == pytest.approx(SECONDS, abs=0.01)
 
 
 def test_a_constant_bitrate_needs_no_word_of_its_length() -> None:
     data = mp3(44_100, 1, "CONSTANT")
     data = data[data.find(data[:2], 1) :]  # without the frame that says it
     assert with_length(data, 0, 600) is data
-    assert heard_s(data) == pytest.approx(SECONDS, abs=0.15)
+    assert decoded_s(data) == pytest.approx(SECONDS, abs=0.15)
 
 
 def test_what_is_too_long_is_refused_whatever_it_says() -> None:
     data = saying(mp3(44_100, 1), 40)
     with pytest.raises(MediaError, match="expected at most 11 s, got 11"):
-        heard_s(data, AudioLimits(seconds=11))
-    assert heard_s(data, AudioLimits(seconds=13)) == pytest.approx(SECONDS, abs=0.15)
+        decoded_s(data, AudioLimits(seconds=11))
+    assert decoded_s(data, AudioLimits(seconds=13)) == pytest.approx(SECONDS, abs=0.15)
 
 
 def test_a_tag_before_it_stays() -> None:
     tag = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
     data = tag + saying(mp3(44_100, 1), None)
     assert with_length(data, len(tag), 600)[: len(tag)] == tag
-    assert heard_s(data) == pytest.approx(SECONDS, abs=0.15)
+    assert decoded_s(data) == pytest.approx(SECONDS, abs=0.15)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xfb\x90", b"\xff\xfb\xf0\x00", b"\xff\xfb\x90\x00", bytes(100)])

@@ -101,27 +101,27 @@ def test_int8_encoder_says_nearly_the_same(speech: Speech, int8_speech_bundle: P
 
 
 def test_decoding_with_a_past_is_decoding_at_once(speech: Speech) -> None:
-    sound = speech.encode(log_mel(clip(11), n_mels=80))
+    audio = speech.encode(log_mel(clip(11), n_mels=80))
     tokens = [START, LANGUAGES["<|en|>"], TASKS["transcribe"], FIRST, 65, 66, FIRST + 20]
-    whole, _ = speech.logits(tokens, speech.empty_past(), sound)
+    whole, _ = speech.logits(tokens, speech.empty_past(), audio)
     past, rows = speech.empty_past(), []
     for token in tokens:
-        row, past = speech.logits([token], past, sound)
+        row, past = speech.logits([token], past, audio)
         rows.append(row)
     assert np.abs(np.concatenate(rows) - whole).max() < 1e-4
 
 
-def test_same_sound_gives_the_same_text(int8_speech_bundle: Path) -> None:
+def test_same_audio_gives_the_same_text(int8_speech_bundle: Path) -> None:
     texts = {Speech.open(int8_speech_bundle, threads=threads).transcribe(clip(3)).text for threads in (1, 2)}
     assert len(texts) == 1
 
 
-def test_empty_sound_is_silence(speech: Speech) -> None:
+def test_empty_audio_is_silence(speech: Speech) -> None:
     transcript = speech.transcribe(np.zeros(0, np.float32))
     assert transcript.duration_s == 0
 
 
-def test_progress_ends_with_the_sound(speech: Speech) -> None:
+def test_progress_ends_with_the_audio(speech: Speech) -> None:
     told: list[tuple[float, float]] = []
     speech.transcribe(clip(17), progress=lambda done, total: told.append((done, total)))
     assert told == sorted(told)
@@ -172,7 +172,7 @@ def test_window_of_any_tokens_moves_on(spoken: list[int], speech: Speech) -> Non
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts what this system tells")
-def test_nothing_is_kept_of_a_sound(speech: Speech) -> None:
+def test_nothing_is_kept_of_audio(speech: Speech) -> None:
     def anonymous_kb() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])

@@ -35,7 +35,7 @@ def test_subtitles_are_a_line_each_whatever_is_said() -> None:
     ]  # fmt: skip
 
 
-def test_times_end_with_the_sound() -> None:
+def test_times_end_with_the_audio() -> None:
     written = transcript((0, 29.98, " a"), (12, 13, " b"), duration_s=4.2).written("json")
     assert [(s["start"], s["end"]) for s in json.loads(written)["segments"]] == [(0, 4.2), (4.2, 4.2)]
 

@@ -234,7 +234,7 @@ def inner_made(folder: Path) -> Path:
 class watching:  # noqa: N801 - reads as a statement
     """Notes every file opened inside pytest's folders."""
 
-    listeners: list[list[str]] = []  # noqa: RUF012 - audit hooks cannot be removed, so one serves all
+    speech_models: list[list[str]] = []  # noqa: RUF012 - audit hooks cannot be removed, so one serves all
     hooked = False
 
     def __init__(self, opened: list[str]) -> None:
@@ -244,14 +244,14 @@ class watching:  # noqa: N801 - reads as a statement
         if not watching.hooked:
             watching.hooked = True
             sys.addaudithook(watching.note)
-        watching.listeners.append(self.opened)
+        watching.speech_models.append(self.opened)
 
     def __exit__(self, *_: object) -> None:
-        watching.listeners.remove(self.opened)
+        watching.speech_models.remove(self.opened)
 
     @staticmethod
     def note(event: str, arguments: tuple[object, ...]) -> None:
-        for listener in watching.listeners:
+        for listener in watching.speech_models:
             if event == "open" and "pytest" in str(arguments[0]):
                 listener.append(str(arguments[0]))
             if event == "pickle.find_class":

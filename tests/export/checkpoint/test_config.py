@@ -269,7 +269,7 @@ def test_the_same_keys_with_inert_values_pass(key: str, value: object) -> None:
     assert yasa({key: value}).text == yasa().text
 
 
-def test_a_sound_tower_beside_text_alone_is_refused_only_with_its_weights() -> None:
+def test_an_audio_tower_beside_text_alone_is_refused_only_with_its_weights() -> None:
     config = changed(YASA, {"audio_config": {"d_model": 8}})
     assert "audio_config" in parse(config, preprocessor=None, shapes={}).ignored
     with pytest.raises(UnsupportedError, match="audio_config is {'d_model': 8}: an audio tower"):

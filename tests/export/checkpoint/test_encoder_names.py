@@ -10,22 +10,22 @@ from safetensors.numpy import load_file, save_file
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.encoder_names import (
+    audio_role,
+    audio_roles,
     siglip_role,
     siglip_roles,
-    sound_role,
-    sound_roles,
+    stored_audio,
     stored_siglip,
-    stored_sound,
 )
 from export.checkpoint.names import Weights
-from export.checkpoint.random_shapes import TINY_SIGLIP, TINY_SOUND
+from export.checkpoint.random_shapes import TINY_AUDIO, TINY_SIGLIP
 from export.checkpoint.towers import AudioConfig, EncoderConfig, SiglipConfig
 from export.errors import CheckpointError
 from tests.conftest import CheckpointOf
 
 ENCODER = EncoderConfig(8, 2, 2, 12, 1e-6, "gelu_tanh", key_bias=True)
 SIGLIP = SiglipConfig(28, 14, ENCODER, 4, 1, "bicubic", (0.5,) * 3, (0.5,) * 3)
-SOUND = AudioConfig(80, 1500, 4, replace(ENCODER, activation="gelu", key_bias=False))
+AUDIO = AudioConfig(80, 1500, 4, replace(ENCODER, activation="gelu", key_bias=False))
 
 
 def test_every_siglip_role_has_a_stored_name_and_back() -> None:
@@ -34,16 +34,16 @@ def test_every_siglip_role_has_a_stored_name_and_back() -> None:
     assert stored_siglip("vision.layers.1.fc2.bias") == "vision_model.vision_model.encoder.layers.1.mlp.fc2.bias"
 
 
-def test_every_sound_role_has_a_stored_name_and_back() -> None:
-    roles = [role for role, _ in sound_roles(SOUND, 16)]
-    assert [sound_role(stored_sound(role)) for role in roles] == roles
-    assert stored_sound("audio.layers.0.norm2.weight") == "audio_model.layers.0.final_layer_norm.weight"
+def test_every_audio_role_has_a_stored_name_and_back() -> None:
+    roles = [role for role, _ in audio_roles(AUDIO, 16)]
+    assert [audio_role(stored_audio(role)) for role in roles] == roles
+    assert stored_audio("audio.layers.0.norm2.weight") == "audio_model.layers.0.final_layer_norm.weight"
     assert "audio.layers.0.k.bias" not in roles
 
 
 @pytest.mark.parametrize("name", ["vision_model.vision_model.encoder.layers.00.mlp.fc1.weight", "x.y", "layers.0"])
 def test_other_names_have_no_role(name: str) -> None:
-    assert siglip_role(name) is None and sound_role(name) is None
+    assert siglip_role(name) is None and audio_role(name) is None
 
 
 def altered(source: Path, folder: Path, drop: str, add: dict[str, np.ndarray]) -> Weights:
@@ -87,9 +87,9 @@ def test_a_missing_tensor_is_named(checkpoint_of: CheckpointOf, tmp_path: Path, 
         (TINY_SIGLIP, "vision_model.vision_model.encoder.layers.2.mlp.fc1.bias"),
         (TINY_SIGLIP, "vision_model.vision_model.encoder.layers.0.mlp.fc3.bias"),
         (TINY_SIGLIP, "vision_model.backbone.embeddings.layernorm.weight"),
-        (TINY_SOUND, "model.audio_model.layers.2.fc1.bias"),
-        (TINY_SOUND, "model.audio_model.layers.0.self_attn.k_proj.bias"),
-        (TINY_SOUND, "model.vision_model.vision_model.post_layernorm.bias"),
+        (TINY_AUDIO, "model.audio_model.layers.2.fc1.bias"),
+        (TINY_AUDIO, "model.audio_model.layers.0.self_attn.k_proj.bias"),
+        (TINY_AUDIO, "model.vision_model.vision_model.post_layernorm.bias"),
     ],
 )
 def test_a_tensor_out_of_place_is_named(checkpoint_of: CheckpointOf, tmp_path: Path, shape: object, name: str) -> None:
@@ -100,4 +100,4 @@ def test_a_tensor_out_of_place_is_named(checkpoint_of: CheckpointOf, tmp_path: P
 def test_a_misshapen_tensor_is_named(checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
     name = "model.audio_model.embed_positions.weight"
     with pytest.raises(CheckpointError, match=r"shape \(99, 32\), expected \(100, 32\) \(audio\.positions\.weight\)"):
-        altered(checkpoint_of(TINY_SOUND), tmp_path / "c", "", {name: np.zeros((99, 32), np.float32)})
+        altered(checkpoint_of(TINY_AUDIO), tmp_path / "c", "", {name: np.zeros((99, 32), np.float32)})

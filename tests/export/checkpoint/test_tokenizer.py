@@ -55,7 +55,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
     return json.dumps(value).encode()
 
 
-def test_a_sound_tokenizer_is_taken_byte_for_byte(tmp_path: Path) -> None:
+def test_an_audio_tokenizer_is_taken_byte_for_byte(tmp_path: Path) -> None:
     found = convert(folder_with(tmp_path, GOOD))
     assert found.tokenizer_json == GOOD
     assert found.files == ("tokenizer.json",)

@@ -20,8 +20,8 @@ SIGLIP: Mapping[str, object] = {
     "num_query_tokens": 4,
 }  # fmt: skip
 FLASH: Mapping[str, object] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **TEXT}
-SOUND = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
-HEARD = {"model.audio_model.conv1.weight": (1,)}
+AUDIO = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
+DECODED = {"model.audio_model.conv1.weight": (1,)}
 
 
 def siglip(changes: Mapping[str, object] | None = None, image: Mapping[str, object] | None = None) -> ModelConfig:
@@ -32,9 +32,9 @@ def flash(changes: Mapping[str, object] | None = None) -> ModelConfig:
     return parse(changed(FLASH, changes or {}), preprocessor=None, shapes={})
 
 
-def sound(changes: Mapping[str, object] | None = None) -> ModelConfig:
-    config = {**YASA2, "audio_config": SOUND, "audio_pool": 4}
-    return parse(changed(config, changes or {}), preprocessor=None, shapes=HEARD)
+def audio(changes: Mapping[str, object] | None = None) -> ModelConfig:
+    config = {**YASA2, "audio_config": AUDIO, "audio_pool": 4}
+    return parse(changed(config, changes or {}), preprocessor=None, shapes=DECODED)
 
 
 def tower(config: ModelConfig) -> SiglipConfig:
@@ -131,8 +131,8 @@ def test_what_flash_cannot_be_is_named(change: dict[str, object], error: type[Ex
         flash(change)
 
 
-def test_a_sound_tower_is_read_in_whispers_keys() -> None:
-    config = sound()
+def test_an_audio_tower_is_read_in_whispers_keys() -> None:
+    config = audio()
     assert config.audio is not None
     assert (config.audio.n_mels, config.audio.n_frames, config.audio.tokens) == (80, 3000, 375)
     assert (config.audio.encoder.width, config.audio.encoder.norm_eps) == (32, 1e-5)
@@ -141,12 +141,12 @@ def test_a_sound_tower_is_read_in_whispers_keys() -> None:
 
 
 @pytest.mark.parametrize("change", [{"audio_config": None}, {"audio_config": GONE}])
-def test_stored_sound_counts_only_with_its_configuration(change: dict[str, object]) -> None:
-    assert sound(change).audio is None
+def test_stored_audio_counts_only_with_its_configuration(change: dict[str, object]) -> None:
+    assert audio(change).audio is None
 
 
-def test_a_sound_configuration_without_weights_is_ignored_and_listed() -> None:
-    config = parse({**YASA2, "audio_config": SOUND, "audio_pool": 4}, preprocessor=None, shapes={})
+def test_an_audio_configuration_without_weights_is_ignored_and_listed() -> None:
+    config = parse({**YASA2, "audio_config": AUDIO, "audio_pool": 4}, preprocessor=None, shapes={})
     assert config.audio is None
     assert {"audio_config", "audio_pool"} <= set(config.ignored)
 
@@ -156,13 +156,13 @@ def test_a_sound_configuration_without_weights_is_ignored_and_listed() -> None:
     [
         ({"audio_pool": GONE}, ConfigError, "config.json: audio_pool is missing: expected an integer"),
         ({"audio_pool": 7}, ConfigError, "audio_pool is 7: expected a divisor of 1500 positions"),
-        ({"audio_config": {**SOUND, "model_type": "clap"}}, UnsupportedError, "model_type is 'clap': only whisper"),
-        ({"audio_config": {**SOUND, "activation_function": "relu"}}, UnsupportedError, "activation_function is 'relu'"),
-        ({"audio_config": {**SOUND, "encoder_attention_heads": 5}}, ConfigError, "d_model is 32: expected a multiple"),
+        ({"audio_config": {**AUDIO, "model_type": "clap"}}, UnsupportedError, "model_type is 'clap': only whisper"),
+        ({"audio_config": {**AUDIO, "activation_function": "relu"}}, UnsupportedError, "activation_function is 'relu'"),
+        ({"audio_config": {**AUDIO, "encoder_attention_heads": 5}}, ConfigError, "d_model is 32: expected a multiple"),
         ({"audio_config": {}}, ConfigError, r"audio_config\.d_model is missing"),
         ({"audio_config": 5}, ConfigError, "audio_config is '5': expected an object"),
     ],
 )
-def test_what_a_sound_tower_cannot_be_is_named(change: dict[str, object], error: type[Exception], reason: str) -> None:
+def test_what_an_audio_tower_cannot_be_is_named(change: dict[str, object], error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
-        sound(change)
+        audio(change)

@@ -26,7 +26,7 @@ from edge.media.mel import SAMPLE_RATE_HZ
 from edge.media.windows import digest, token_count, windows
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
-from export.checkpoint.random_shapes import TINY_SIGLIP, TINY_SOUND
+from export.checkpoint.random_shapes import TINY_AUDIO, TINY_SIGLIP
 from export.checkpoint.tokenizer import control_of, convert
 from export.errors import GraphError, TokenizerError
 from export.graphs.audio import write_audio
@@ -38,7 +38,7 @@ from tests.export.graphs import llama
 TOLERANCE = 1e-3
 WINDOW_S = 2
 LENGTHS_S = (0.3, 2.0, 4.7)  # part of a window, just one, and parts of three
-Hear = Callable[[np.ndarray], np.ndarray]
+Encode = Callable[[np.ndarray], np.ndarray]
 
 
 def noise(seconds: float) -> np.ndarray:
@@ -50,7 +50,7 @@ def noise(seconds: float) -> np.ndarray:
 @pytest.fixture(scope="module")
 def checkpoint(checkpoint_of: CheckpointOf) -> Path:
     torch.set_num_threads(1)
-    return checkpoint_of(TINY_SOUND)
+    return checkpoint_of(TINY_AUDIO)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def bundle(checkpoint: Path, bundle_of: BundleOf) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def hear(checkpoint: Path) -> Hear:
+def encode(checkpoint: Path) -> Encode:
     """transformers' features and encoder, pooled and projected: samples (n,) -> (tokens, H), all windows whole."""
     stored = json.loads((checkpoint / "config.json").read_text())
     state = {}
@@ -86,22 +86,22 @@ def hear(checkpoint: Path) -> Hear:
     return run
 
 
-def sounds() -> list[DecodedAudio]:
+def recordings() -> list[DecodedAudio]:
     return [DecodedAudio(samples, digest(samples)) for samples in map(noise, LENGTHS_S)]
 
 
 def prompt_of(bundle: Bundle) -> list[Piece]:
-    return pieces([Turn("user", ("Listen:", *sounds(), "What is that?"))], bundle.manifest)
+    return pieces([Turn("user", ("Listen:", *recordings(), "What is that?"))], bundle.manifest)
 
 
-def test_manifest_says_how_sound_is_heard(bundle: Bundle) -> None:
+def test_manifest_says_how_audio_is_decoded(bundle: Bundle) -> None:
     audio = bundle.manifest.audio
     assert audio is not None
     assert (audio.n_mels, audio.window_frames, audio.tokens_per_window) == (80, 200, 25)
     assert {"audio.onnx", "audio.bin"} <= set(bundle.manifest.files)
 
 
-def test_logits_after_sounds_are_those_of_transformers(checkpoint: Path, bundle: Bundle, hear: Hear) -> None:
+def test_logits_after_audio_are_those_of_transformers(checkpoint: Path, bundle: Bundle, encode: Encode) -> None:
     prompt, answer = prompt_of(bundle), [5, 6, 7]
     waves = [piece for piece in prompt if isinstance(piece, Audio)]
     assert [wave.n_tokens for wave in waves] == [4, 25, 59]
@@ -110,56 +110,58 @@ def test_logits_after_sounds_are_those_of_transformers(checkpoint: Path, bundle:
     weights = Weights(Checkpoint.open(checkpoint))
     decoder = llama.llama(weights, weights.checkpoint.config.text)
     table = decoder.get_input_embeddings().weight.detach().numpy()
-    heard = {wave.digest: hear(wave.samples) for wave in waves}
+    encoded = {wave.digest: encode(wave.samples) for wave in waves}
     keys = [*lay_out(prompt, Tokenizer.open(bundle), limit=1024).keys, *answer[:-1]]
-    rows = np.stack([heard[key[0]][key[1]] if isinstance(key, tuple) else table[key] for key in keys])
+    rows = np.stack([encoded[key[0]][key[1]] if isinstance(key, tuple) else table[key] for key in keys])
     np.testing.assert_allclose(found, llama.logits(decoder, rows[None])[0, -len(answer) :], atol=TOLERANCE)
 
 
-def test_a_sound_heard_lately_is_not_encoded_again(bundle: Bundle) -> None:
+def test_audio_decoded_lately_is_not_encoded_again(bundle: Bundle) -> None:
     with Engine.open(bundle.path) as engine:
         first = engine.score(prompt_of(bundle), [5])
         n_windows = engine.stats().work.n_windows
         assert engine.score([*prompt_of(bundle)[1:]], [5]).shape == first.shape
         assert engine.stats().work.n_windows == n_windows == 5
-        assert engine.stats().sounds_bytes == (25 + 4 + 59) * engine.manifest.text.hidden_size * 4
+        assert engine.stats().audio_cache_bytes == (25 + 4 + 59) * engine.manifest.text.hidden_size * 4
 
 
-def test_int8_hears_nearly_the_same_and_to_the_last_bit_whatever_stands_beside_it(
-    checkpoint: Path, bundle_of: BundleOf, hear: Hear
+def test_int8_encodes_nearly_the_same_and_to_the_last_bit_whatever_stands_beside_it(
+    checkpoint: Path, bundle_of: BundleOf, encode: Encode
 ) -> None:
     path = bundle_of(checkpoint, "int8")
-    (_, whole, _) = sounds()
+    (_, whole, _) = recordings()
     spec = Bundle.open(path).manifest.audio
     assert spec is not None and token_count(len(whole.samples), spec) == 25
     session = _session(path)
-    mels = np.stack([next(windows(sound.samples, spec)) for sound in sounds()])
+    mels = np.stack([next(windows(audio.samples, spec)) for audio in recordings()])
     alone = session(mels[1:2])[0]
     assert np.array_equal(session(mels)[1], alone)
-    expected = hear(whole.samples)
+    expected = encode(whole.samples)
     cosine = (alone * expected).sum() / np.linalg.norm(alone) / np.linalg.norm(expected)
     assert 0.999 < cosine < 1
 
 
-def _session(path: Path) -> Hear:
+def _session(path: Path) -> Encode:
     session = open_session(path / "audio.onnx", threads=1)
     return lambda mel: session.run(["embeds"], {"mel": mel})[0]
 
 
-def test_certificate_reference_hears_like_transformers(checkpoint: Path, bundle: Bundle, hear: Hear) -> None:
+def test_certificate_reference_encodes_like_transformers(checkpoint: Path, bundle: Bundle, encode: Encode) -> None:
     weights = Weights(Checkpoint.open(checkpoint))
     samples = noise(4.7)
-    found = reference.window_embeds(weights, weights.checkpoint.config, list(windows(samples, bundle.manifest.audio)))
-    np.testing.assert_allclose(np.concatenate(found), hear(samples), atol=1e-5)
+    found = reference.window_embeddings(
+        weights, weights.checkpoint.config, list(windows(samples, bundle.manifest.audio))
+    )
+    np.testing.assert_allclose(np.concatenate(found), encode(samples), atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", [1, 2, 100])
 def test_rows_are_pooled_by_any_divisor(pool: int, checkpoint_of: CheckpointOf, bundle_of: BundleOf) -> None:
-    shape = replace(TINY_SOUND, sound=replace(TINY_SOUND.sound, pool=pool))
+    shape = replace(TINY_AUDIO, audio=replace(TINY_AUDIO.audio, pool=pool))
     path = bundle_of(checkpoint_of(shape), "fp32")
     weights = Weights(Checkpoint.open(checkpoint_of(shape)))
     mels = list(windows(noise(2.0), Bundle.open(path).manifest.audio))
-    expected = reference.window_embeds(weights, weights.checkpoint.config, mels)
+    expected = reference.window_embeddings(weights, weights.checkpoint.config, mels)
     np.testing.assert_allclose(_session(path)(np.stack(mels)), np.stack(expected), atol=1e-4)
 
 
@@ -168,15 +170,15 @@ def test_slow_reductions_stay_out_of_the_graph(bundle: Bundle) -> None:
     assert not {node.op_type for node in nodes} & {"ReduceMean", "ReduceSum", "AveragePool"}
 
 
-def test_siglip_may_hear_too(checkpoint_of: CheckpointOf, bundle_of: BundleOf) -> None:
-    path = bundle_of(checkpoint_of(replace(TINY_SIGLIP, sound=TINY_SOUND.sound)), "fp32")
+def test_siglip_may_have_audio_too(checkpoint_of: CheckpointOf, bundle_of: BundleOf) -> None:
+    path = bundle_of(checkpoint_of(replace(TINY_SIGLIP, audio=TINY_AUDIO.audio)), "fp32")
     manifest = Bundle.open(path).manifest
     assert (manifest.family, manifest.audio is None, manifest.vision is None) == ("siglip", False, False)
     with Engine.open(path) as engine:
         assert np.isfinite(engine.score(prompt_of(Bundle.open(path)), [5])).all()
 
 
-def test_a_sound_of_no_numbers_is_an_error_that_says_so(bundle: Bundle) -> None:
+def test_audio_of_no_numbers_is_an_error_that_says_so(bundle: Bundle) -> None:
     samples = np.full(1600, np.nan, np.float32)
     prompt = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], bundle.manifest)
     with Engine.open(bundle.path) as engine:
@@ -185,13 +187,13 @@ def test_a_sound_of_no_numbers_is_an_error_that_says_so(bundle: Bundle) -> None:
         assert engine.score(prompt_of(bundle), [5]).shape == (1, 512)
 
 
-def test_a_tokenizer_must_have_the_tokens_around_a_sound(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_must_have_the_tokens_around_audio(checkpoint: Path, tmp_path: Path) -> None:
     text = (checkpoint / "tokenizer.json").read_text().replace('"<audio>"', '"<sound>"')
     for name, data in (("tokenizer.json", text), ("config.json", (checkpoint / "config.json").read_text())):
         (tmp_path / name).write_text(data)
     convert(tmp_path, needed=control_of("yasa2"))
     with pytest.raises(TokenizerError, match="added_tokens lack <audio>"):
-        convert(tmp_path, needed=control_of("yasa2", sound=True))
+        convert(tmp_path, needed=control_of("yasa2", audio=True))
 
 
 def test_a_checkpoint_without_a_tower_is_refused(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def cosine(a: F32, b: F32) -> float:
     ],
     ids=lambda changes: "-".join(f"{key}={value}" for key, value in changes.items()) or "plain",
 )
-def test_embeds_equal_those_of_transformers(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_embeddings_equal_those_of_transformers(tmp_path: Path, changes: dict[str, object]) -> None:
     vision = dataclasses.replace(VISION, **changes)
     weights, _ = written(tmp_path, vision, "fp32")
     tiles = tiles_of(vision, 2)
@@ -133,7 +133,7 @@ def test_pooling_matrix_is_adaptive_average_pooling(cells: int, side: int) -> No
 
 
 @pytest.mark.slow
-def test_embeds_equal_those_of_optimum(tmp_path: Path) -> None:
+def test_embeddings_equal_those_of_optimum(tmp_path: Path) -> None:
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from edge.arrays import F32
 from edge.speech.transcriber import Speech
 
-_N_KEPT = 64  # texts: a conversation sends its sounds again with every turn
+_N_KEPT = 64  # texts: a conversation sends its audio again with every turn
 
 _OPEN: "weakref.WeakValueDictionary[Path, Speech]" = weakref.WeakValueDictionary()
 _OPENING = threading.Lock()
 
 
-class SpeechCompanion:
+class SpeechToText:
     """Transcribes audio, and keeps the latest transcripts. Safe to call from any thread.
 
     Instances on one bundle share the loaded model; it is freed with the last of them.
@@ -25,24 +25,24 @@ class SpeechCompanion:
         self._path = path.resolve()
         self._threads = threads
         self._speech: Speech | None = None
-        self._heard: OrderedDict[str, str] = OrderedDict()
+        self._texts: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def hear(self, samples: F32, digest: str, *, stopped: Callable[[], bool] | None = None) -> str:
-        """Return what is said in a sound. samples: (n,) float32, mono, 16 kHz; digest: of them.
+    def transcribe(self, samples: F32, digest: str, *, stopped: Callable[[], bool] | None = None) -> str:
+        """Return what is said in audio. samples: (n,) float32, mono, 16 kHz; digest: of them.
 
         Raises: BundleError, MemoryExhausted, RuntimeFailure, NonFiniteError; EngineClosed when stopped.
         """
         with self._lock:
-            known = self._heard.get(digest)
+            known = self._texts.get(digest)
             if known is not None:
-                self._heard.move_to_end(digest)
+                self._texts.move_to_end(digest)
                 return known
         text = self._opened().transcribe(samples, stopped=stopped).text
         with self._lock:
-            self._heard[digest] = text
-            while len(self._heard) > _N_KEPT:
-                self._heard.popitem(last=False)
+            self._texts[digest] = text
+            while len(self._texts) > _N_KEPT:
+                self._texts.popitem(last=False)
         return text
 
     def _opened(self) -> Speech:

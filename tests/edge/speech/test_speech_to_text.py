@@ -23,7 +23,7 @@ from edge.engine.pieces import Control, Text
 from edge.errors import BundleError, EngineClosed
 from edge.limits import AudioLimits
 from edge.media.audio import open_audio
-from edge.speech.companion import SpeechCompanion
+from edge.speech.speech_to_text import SpeechToText
 from edge.speech.transcriber import Speech
 from tests.edge.media.tones import contained, file, noise, tone
 
@@ -66,7 +66,7 @@ def test_transcript_stands_between_its_tokens(text_bundle: Path) -> None:
     assert laid_out[at + 3] == Text("What is said?")
 
 
-def test_companion_is_asked_for_the_bundle_it_is_named_for(
+def test_speech_model_is_asked_for_the_bundle_it_is_named_for(
     models: Path, int8_bundle: Path, speech_bundle: Path
 ) -> None:
     chat, ears = install(int8_bundle), install(speech_bundle)
@@ -78,10 +78,10 @@ def test_companion_is_asked_for_the_bundle_it_is_named_for(
             asked(client, {"type": "audio", "audio": (samples, 16_000)})
         assert "no speech-to-text model is set" in detail(caught.value)
         assert f"edge models speech {chat.id}" in detail(caught.value)
-        store.set_companion(chat.id, ears.id)
-        heard = asked(client, {"type": "audio", "audio": (samples, 16_000)})
+        store.set_speech_model(chat.id, ears.id)
+        texts = asked(client, {"type": "audio", "audio": (samples, 16_000)})
         written = asked(client, {"type": "text", "text": text})
-        assert abs(heard - written - 2) <= 3  # the two tokens around it; words join otherwise
+        assert abs(texts - written - 2) <= 3  # the two tokens around it; words join otherwise
 
 
 def test_speech_bundle_may_be_named_by_folder(text_bundle: Path, speech_bundle: Path) -> None:
@@ -104,20 +104,20 @@ def test_bundle_that_can_do_neither_says_so(text_bundle: Path) -> None:
     assert "accepts text only; it has no audio tower" in message
 
 
-def test_openai_sounds_are_heard_over_http(text_bundle: Path, speech_bundle: Path) -> None:
-    sound = {"data": base64.b64encode(file(tone(1), "mp3")).decode(), "format": "mp3"}
-    content = [{"type": "input_audio", "input_audio": sound}, QUESTION]
+def test_openai_audio_are_decoded_over_http(text_bundle: Path, speech_bundle: Path) -> None:
+    audio = {"data": base64.b64encode(file(tone(1), "mp3")).decode(), "format": "mp3"}
+    content = [{"type": "input_audio", "input_audio": audio}, QUESTION]
     body = {"model": store.at(text_bundle).id, "messages": [{"role": "user", "content": content}], "max_tokens": 2}
     with httpx.Client(transport=edge.Transport(model=text_bundle, speech=speech_bundle)) as client:
         answer = client.post("http://edge/v1/chat/completions", json=body).json()
         assert answer["usage"]["prompt_tokens"] > 10
-        sound["data"] = base64.b64encode(b"ID3 is not enough").decode()
+        audio["data"] = base64.b64encode(b"ID3 is not enough").decode()
         refused = client.post("http://edge/v1/chat/completions", json=body)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"].endswith("audio: the MP3 data is damaged or cut off")
 
 
-def test_cancelling_a_task_stops_the_listener_through_a_transport(
+def test_cancelling_a_task_stops_the_speech_model_through_a_transport(
     text_bundle: Path, speech_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listening, ended = threading.Event(), threading.Event()
@@ -148,33 +148,33 @@ def test_cancelling_a_task_stops_the_listener_through_a_transport(
     assert asyncio.run(cancelled())
 
 
-def test_damaged_sound_names_its_part(text_bundle: Path, speech_bundle: Path) -> None:
+def test_damaged_audio_names_its_part(text_bundle: Path, speech_bundle: Path) -> None:
     with Reka(model=text_bundle, speech=speech_bundle) as client, pytest.raises(ApiError) as caught:
         asked(client, {"type": "audio_url", "audio_url": data_url(b"fLaC" + bytes(40))})
     assert detail(caught.value) == "messages.0.content.0.audio_url: audio: the FLAC data is damaged or cut off"
 
 
-def test_sound_track_of_a_video_is_heard_when_asked(int8_bundle: Path, speech_bundle: Path) -> None:
+def test_audio_track_of_a_video_is_decoded_when_asked(int8_bundle: Path, speech_bundle: Path) -> None:
     video = contained(tone(1, rate_hz=48_000), "mkv", image=True)
     part: Part = {"type": "video_url", "video_url": data_url(video, "video/x-matroska")}
     text = Speech.open(speech_bundle).transcribe(open_audio(video, AudioLimits())).text
     with Reka(model=int8_bundle, speech=speech_bundle) as client:
-        silent, heard = asked(client, part), asked(client, part, video_sound=True)
-        assert silent + 2 <= heard <= silent + 2 + len(text.encode())
+        silent, texts = asked(client, part), asked(client, part, video_sound=True)
+        assert silent + 2 <= texts <= silent + 2 + len(text.encode())
         with pytest.raises(ApiError) as caught:
             asked(client, part, video_sound="yes")
         assert caught.value.status_code == 422
 
 
-def test_what_was_heard_is_remembered(speech_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = SpeechCompanion(speech_bundle, threads=1)
-    first = listener.hear(tone(1), "one")
+def test_what_was_decoded_is_remembered(speech_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = SpeechToText(speech_bundle, threads=1)
+    first = speech.transcribe(tone(1), "one")
     monkeypatch.setattr(Speech, "transcribe", lambda *_, **__: pytest.fail("it was heard before"))
-    assert listener.hear(tone(1), "one") == first
+    assert speech.transcribe(tone(1), "one") == first
 
 
-def test_listeners_on_one_bundle_share_it(speech_bundle: Path) -> None:
-    one, two = SpeechCompanion(speech_bundle, threads=1), SpeechCompanion(speech_bundle, threads=1)
-    one.hear(tone(1), "one")
-    two.hear(tone(1), "one")
+def test_speech_models_on_one_bundle_share_it(speech_bundle: Path) -> None:
+    one, two = SpeechToText(speech_bundle, threads=1), SpeechToText(speech_bundle, threads=1)
+    one.transcribe(tone(1), "one")
+    two.transcribe(tone(1), "one")
     assert one._speech is two._speech
