@@ -81,19 +81,24 @@ def _write(name: str, text: Callable[[], str], failure: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            fresh = folder / f"{name}-{secrets.token_hex(4)}"
-            try:
-                with fresh.open("x", encoding="utf-8") as file:
-                    file.write(f"{text()}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.replace(folder / name)
-            finally:
-                fresh.unlink(missing_ok=True)
+            replace_file(folder / name, text())
             settle(folder, f"{folder / name} is written")
     except OSError as error:
         way = "EDGE_MODELS names another folder: export EDGE_MODELS=DIR"
         raise BundleError(f"{failure} in {folder}: {error.strerror}; {way}") from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace a file by a rename, once its text is on the disk. Raises: OSError."""
+    fresh = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
+    try:
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

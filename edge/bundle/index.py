@@ -5,12 +5,11 @@ The manifest has a sha256 of every other file, so that with this digest no byte 
 
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge.bundle.bundle import read_small
+from edge.bundle.choices import replace_file
 from edge.bundle.manifest import CERTIFICATE, MANIFEST
 from edge.bundle.strict_json import load, read
 from edge.errors import BundleError
@@ -63,15 +62,7 @@ def record(folder: Path, bundle_id: str, entry: Entry | None) -> None:
     if entry is not None:
         entries[bundle_id] = entry
     text = json.dumps({name: asdict(each) for name, each in entries.items()}, sort_keys=True, indent=1)
-    fresh = folder / f"{_INDEX}-{secrets.token_hex(4)}"
-    try:
-        with fresh.open("x", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / _INDEX)
-    finally:
-        fresh.unlink(missing_ok=True)
+    replace_file(folder / _INDEX, text)
 
 
 def _entries(folder: Path) -> dict[str, Entry]:
