@@ -193,7 +193,7 @@ def test_a_tokenizer_must_have_the_tokens_around_audio(checkpoint: Path, tmp_pat
         (tmp_path / name).write_text(data)
     convert(tmp_path, needed=control_of("yasa2"))
     with pytest.raises(TokenizerError, match="added_tokens lack <audio>"):
-        convert(tmp_path, needed=control_of("yasa2", audio=True))
+        convert(tmp_path, needed=control_of("yasa2", sound=True))
 
 
 def test_a_checkpoint_without_a_tower_is_refused(tmp_path: Path) -> None:
