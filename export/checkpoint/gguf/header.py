@@ -61,11 +61,16 @@ class Header:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether the path is a file that is, or calls itself, GGUF (an empty or torn one included)."""
+    """Whether the path is a file that is, or calls itself, GGUF (an empty, torn or unreadable one included)."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC or path.suffix.lower() == SUFFIX
+    if path.suffix.lower() == SUFFIX:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def read_header(path: Path) -> Header:

@@ -161,6 +161,15 @@ def test_a_yasa2_pair_keeps_its_text_and_has_vision_in_8_bits(tiny_checkpoint: P
     assert set(source.files) == {"m.gguf", "v.gguf"}
 
 
+def test_the_certificate_of_a_pair_compares_with_the_files_themselves(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    text = write_text(tiny_checkpoint, tmp_path / "m.gguf", kind=Q4_0)
+    vision = write_mmproj(tiny_checkpoint, tmp_path / "v.gguf", kind=F16)
+    measured = json.loads((build(text, tmp_path / "b", mmproj=vision) / "certificate.json").read_bytes())
+    assert measured["recipe"] == "carry"
+    assert measured["kl"]["mean"] < 0.01
+    assert measured["image_cosine"]["mean"] > 0.999
+
+
 @pytest.mark.parametrize(("kind", "recipe"), [(Q8_0, "carry"), (Q4_1, "carry"), (F16, "int8"), (F32, "int8")])
 def test_quantized_files_are_carried_unless_another_recipe_is_named(
     kind: GGMLQuantizationType, recipe: str, checkpoint_of: CheckpointOf, tmp_path: Path

@@ -26,7 +26,7 @@ def random(*shape: int, seed: int = 0) -> F32:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def session(folder: Path, weight: F32, *, rank: int) -> Callable[[F32], F32]:
+def session(folder: Path, weight: F32, *, rank: int, threads: int = 1) -> Callable[[F32], F32]:
     """One linear layer in this scheme, of inputs of some rank."""
     with DataFile(folder / "layer.bin") as data:
         graph = Graph("layer", data)
@@ -37,7 +37,7 @@ def session(folder: Path, weight: F32, *, rank: int) -> Callable[[F32], F32]:
         out = linears.add("x", "layer", np.array_split(weight, 3), shape=weight.shape, bias=None)
         graph.node("Identity", [out], "y")
         graph.save(folder / "layer.onnx")
-    opened = open_session(folder / "layer.onnx", threads=1)
+    opened = open_session(folder / "layer.onnx", threads=threads)
     return lambda x: opened.run(None, {"x": x})[0]
 
 
@@ -81,6 +81,15 @@ def test_products_are_those_of_the_stored_weights(tmp_path: Path) -> None:
     stored = minimums.dequantize(minimums.quantize(weight), columns=256)
     off = np.linalg.norm(run(x) - x @ stored.T) / np.linalg.norm(x @ stored.T)
     assert off < 0.005  # activations in 8 bits
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_are_the_same_bits_in_any_chunks(threads: int, tmp_path: Path) -> None:
+    run, x = session(tmp_path, random(320, 576), rank=2, threads=threads), random(40, 576, seed=1)
+    whole = run(x)
+    for size in (1, 2, 3, 7, 16):
+        parts = [run(x[first : first + size]) for first in range(0, 40, size)]
+        assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_the_error_is_recorded(tmp_path: Path) -> None:
