@@ -257,7 +257,7 @@ def test_a_broken_bundle_is_listed_on_stderr(run: Run, tmp_path: Path) -> None:
 
 def test_doctor_names_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "_probe", lambda library: checkup.Check("import", f"{library} loads"))
-    monkeypatch.setattr(checkup, "_first_token", lambda stored: checkup.Check("answer", "none", good=False))
+    monkeypatch.setattr(checkup, "_answers", lambda stored: [checkup.Check("answer", "none", good=False)])
     status, out, _ = run("doctor")
     assert status == 1
     assert "ok   bundle:      reka-edge-tiny: 6136 bytes verified" in out
