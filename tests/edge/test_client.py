@@ -186,6 +186,8 @@ def test_the_chosen_bundle_wins_shared_names_and_the_request_still_decides() -> 
 def test_an_unknown_model_is_refused_at_once() -> None:
     with pytest.raises(UnknownModelError):
         edge.Reka(model="reka-core")
+    with pytest.raises(UnknownModelError, match="edge-export RekaAI/other --out other, then edge models install other"):
+        edge.Reka(model="RekaAI/other")
     with pytest.raises(BundleError, match="not a bundle"):
         edge.Reka(model=Path("nowhere"))
     with pytest.raises(UnsupportedError, match="providers: expected"):

@@ -13,7 +13,7 @@ from edge import cli
 from edge.bundle import store
 from edge.bundle.store import Stored
 from edge.commands.choosing import chosen, needed, why_not
-from edge.errors import BundleError
+from edge.errors import BundleError, UnknownModelError
 from edge.models import find
 from tests.edge.fake_engine import manifest
 
@@ -139,6 +139,16 @@ def test_a_folder_that_is_a_checkpoint_is_told_by_its_plain_name_too(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match="is a checkpoint, not a bundle: edge-export"):
         find("mine", {})
+
+
+def test_a_folder_wins_over_a_repository_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModelError, match="nor is there a folder of that name"):
+        find("org/mine", {})
+    (tmp_path / "org" / "mine").mkdir(parents=True)
+    (tmp_path / "org" / "mine" / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match="is a checkpoint, not a bundle: edge-export"):
+        find("org/mine", {})
 
 
 def test_a_choice_that_cannot_be_written_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
