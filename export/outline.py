@@ -156,7 +156,8 @@ def lines(outline: Outline) -> Iterator[tuple[str, str]]:
     beside = f", {_size(outline.sizes.scratch)} beside it for the certificate" if outline.sizes.scratch else ""
     yield "disk", f"{_size(outline.sizes.free)} free{beside}"
     calibration = f", calibration with up to {outline.positions:,} positions included" if outline.positions else ""
-    yield "memory", f"about {_size(outline.memory_bytes)}{calibration}; files are mapped"
+    beyond = "; the certificate, in a process of its own, may take more" if outline.level is not None else ""
+    yield "memory", f"about {_size(outline.memory_bytes)}{calibration}; files are mapped{beyond}"
     if outline.positions:
         minutes = max(1, round(outline.calibration_s / 60))
         yield "calibration", f"about {minutes} min or more on this machine; --calibrate off exports without it"
