@@ -110,7 +110,7 @@ class _LocalClient:
 
 
 class Reka(_LocalClient):
-    """Chat on this device. The SDK's arguments are taken and ignored; the others are ours.
+    """Chat on this device. The SDK's arguments are accepted and ignored; the others are ours.
 
     model: id, alias or folder of a bundle (default: the one that `edge models default` names, else the first installed,
     else the embedded one). aliases: further model names. threads, context: of the engine (default: what the machine

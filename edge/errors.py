@@ -7,7 +7,7 @@ EdgeError
 ├── UnknownModelError    no bundle answers to this name
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
-├── MediaError           an image, video, audio or PDF cannot be taken
+├── MediaError           an image, video, audio or PDF is not supported, or damaged
 ├── DeviceError          a camera or microphone is not there, stopped, or delivers nothing new
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
@@ -69,7 +69,7 @@ class TextError(EdgeError):
 
 
 class MediaError(EdgeError):
-    """A media part that cannot be opened, decoded or taken."""
+    """A media part that cannot be opened or decoded, or is not supported."""
 
 
 class DeviceError(EdgeError):

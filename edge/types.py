@@ -23,7 +23,7 @@ _Fields = dict[str, Any]
 
 
 class RekaEnvironment(enum.Enum):
-    """The service's addresses: taken by the clients because the SDK's take them, and never contacted."""
+    """The service's addresses: accepted by the clients because the SDK's accept them, and never contacted."""
 
     DEFAULT = "https://api.reka.ai/v1"
 

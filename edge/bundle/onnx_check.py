@@ -1,7 +1,7 @@
 """A graph file's structure, read from its bytes before onnxruntime sees it: only what the exporter writes is let in.
 
 onnxruntime trusts a file in places: a deep chain of functions ends the process, a tensor's declared size may be none of
-its data's. Functions, subgraphs, sparse tensors and foreign operators are in no bundle, so none is taken; every tensor
+its data's. Functions, subgraphs, sparse tensors and foreign operators are in no bundle, so they are refused; every tensor
 must be as large as its shape says, and lie in the graph, in the file of weights beside it, or in the embedding table.
 """
 
@@ -151,7 +151,7 @@ def _tensor(tensor: _Message, sizes: Mapping[str, int]) -> _Tensor:
 
 
 def _check_place(name: str, tensor: _Message, n_bytes: int, sizes: Mapping[str, int]) -> None:
-    """Check that a tensor's data lies within a file of weights. sizes: of those files, in bytes."""
+    """Check that a tensor's data is within a file of weights. sizes: of those files, in bytes."""
     place: dict[str, str] = {}
     for value in tensor.get(13, ()):
         entry = _message(value)

@@ -72,7 +72,7 @@ def misnamed() -> list[Path]:
 
 
 def at(path: Path) -> Stored:
-    """Return the bundle in a folder, wherever it lies. Raises: BundleError."""
+    """Return the bundle in a folder, wherever that is. Raises: BundleError."""
     path = Path(path).expanduser().absolute()
     try:
         return Stored(path, _manifest(path, (path / MANIFEST).stat().st_mtime_ns), embedded=False)

@@ -124,7 +124,7 @@ class Chat:
 
 
 def next_logits(engine: Engine, messages: Sequence[MessageLike]) -> F32:
-    """Return the logits (V,) of the first token of an answer; messages as chat.create takes them.
+    """Return the logits (V,) of the first token of an answer; messages as chat.create accepts them.
 
     Raises: as `Engine.stream`, and MediaError.
     """

@@ -142,7 +142,7 @@ def open_media(
     """Open every media part, in order, and turn audio into text where the bundle has no audio tower.
 
     frames: how many of each video, the bundle's number unless given.
-    Raises: MediaError naming the part and what is taken; as SpeechToText.transcribe.
+    Raises: MediaError naming the part and what is supported; as SpeechToText.transcribe.
     """
     opened = decode_media(
         messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, audio_access=audio_access

@@ -41,7 +41,7 @@ def parse_boxes(text: str) -> list[Box]:
     """Return the boxes an answer names, in its order: `<ref>cat</ref><bbox>10,20,30.5,40</bbox>`.
 
     Forgiving: tags may be mismatched or missing on one side, a label goes for all boxes until the next one, corners may
-    be swapped, what lies outside of the image is cut off. What is no box is passed over, and so is one without area.
+    be swapped, what is outside of the image is cut off. What is no box is passed over, and so is one without area.
     Source: model-family.md, 4.
     """
     text = _CUT_TAG.sub("", text[:_MAX_CHARS])

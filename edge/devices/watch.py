@@ -122,7 +122,7 @@ def watch(
         for event in watch(0, "How many people are there?", every_s=5):
             print(event)
 
-    Raises: ApiError for a model or an option that cannot be taken, EdgeError when answering fails.
+    Raises: ApiError for a model or an option that is not supported, EdgeError when answering fails.
     """
     pace = Pace(every_s, heartbeat_s)
     options = {"max_tokens": max_tokens, "temperature": _GREEDY if temperature is None else temperature, "seed": seed}

@@ -25,7 +25,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Media:
-    """An image, or a video's frame (always one tile), that takes n_tokens positions.
+    """An image, or a video's frame (always one tile), of n_tokens positions.
 
     rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame, its
     kind: the two make other embeddings.
@@ -39,7 +39,7 @@ class Media:
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """Audio that takes n_tokens positions. samples: (n,) float32, mono, 16 kHz; digest: of them."""
+    """Audio of n_tokens positions. samples: (n,) float32, mono, 16 kHz; digest: of them."""
 
     samples: F32
     n_tokens: int

@@ -22,7 +22,7 @@ __all__ = ["HIGHEST_HZ", "LOWEST_HZ", "decode", "from_samples", "open_audio", "o
 _LOG = logging.getLogger("edge")
 _UNKNOWN_FRAMES = 1 << 40  # no header means more; libsndfile says 2^63 - 1 of FLAC that was written into a pipe
 _SAMPLE_TYPES = ("float16", "float32", "float64", "int16")
-# What libsndfile calls its readers: whatever else it can read is not taken, however the data begins.
+# What libsndfile calls its readers: whatever else it can read is not supported, however the data begins.
 _READERS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")
 _MAX_BREAKS = 100  # in one FLAC file
 

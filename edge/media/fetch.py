@@ -90,7 +90,7 @@ def _open(path: str) -> int:
 
 
 def _open_inside(path: str, folder: Path) -> int | None:
-    """Open a file below a folder; None when it lies outside, whether it exists there or not.
+    """Open a file below a folder; None when it is outside, whether it exists there or not.
 
     Links are resolved first and may not lead out; then every step is taken without following any, so that a link
     put there in between leads nowhere.

@@ -189,7 +189,7 @@ def served_chat(
 
 
 def check_content_type(headers: Mapping[str, str], route: Route) -> None:
-    """Take what a route accepts: what a foreign web page can send without asking first is not. Raises: ApiError 415."""
+    """Refuse what a route does not accept: a foreign page can send it without asking first. Raises: ApiError 415."""
     kind = headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() not in route.accepts:
         raise refused(415, f"content-type: expected {' or '.join(route.accepts)}, got {kind[:200]!r}")

@@ -45,7 +45,7 @@ _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "overloaded"}
 
 @dataclass(frozen=True)
 class Completion:
-    """A request for a completion: `fields` as /v1/chat takes them.
+    """A request for a completion: `fields` as /v1/chat accepts them.
 
     places: which message each of ours began as; limit: what the request calls max_tokens; demand: what response_format.
     """
@@ -156,7 +156,7 @@ class OpenaiWriter:
 
 
 def from_openai(body: Mapping[str, object]) -> Completion:
-    """Return a request as /v1/chat takes it; unknown fields are ignored.
+    """Return a request as /v1/chat accepts it; unknown fields are ignored.
 
     Raises: ApiError 400 for what is not there, UnprocessableEntityError naming every field that is wrong.
     """

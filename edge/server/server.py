@@ -95,7 +95,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def serve(settings: Settings, *, on_ready: OnReady) -> None:
-    """Serve until a signal ends it; `on_ready` gets the address once connections are taken, and what stops it.
+    """Serve until a signal ends it; `on_ready` gets the address once connections are accepted, and what stops it.
 
     Raises: ParameterError for a bind beyond this machine without a key, or one that cannot be had; and as Models.
     """

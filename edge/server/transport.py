@@ -24,7 +24,7 @@ _N_STARTERS = 2
 class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers requests in process: `httpx.Client(transport=edge.Transport())`, or `AsyncClient`, or httpx2's clients.
 
-    model, aliases, threads, context, limits, speech: as Reka takes them. files: which local files messages may name;
+    model, aliases, threads, context, limits, speech: as Reka accepts them. files: which local files messages may name;
     none unless it is True or a folder. allow_media: hosts that media may be fetched from over https. Closing a response
     early stops its generation.
 
@@ -169,7 +169,7 @@ def _library(request: object) -> ModuleType:
 
 @functools.cache
 def _bodies(library: ModuleType) -> tuple[type[_Body], type[_AsyncBody]]:
-    """Return the bodies as streams of a library, whose clients take no others."""
+    """Return the bodies as streams of a library, whose clients accept no others."""
     here = {"__module__": __name__}
     waiting = type("_BodyStream", (_Body, library.SyncByteStream), here)
     return waiting, type("_AsyncBodyStream", (_AsyncBody, library.AsyncByteStream), here)
