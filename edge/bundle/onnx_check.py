@@ -1,7 +1,7 @@
 """A graph file's structure, read from its bytes before onnxruntime sees it: only what the exporter writes is let in.
 
 onnxruntime trusts a file in places: a deep chain of functions ends the process, a tensor's declared size may be none of
-its data's. Functions, subgraphs, sparse tensors and foreign operators are in no bundle and refused; every tensor must be
+its data's. Functions, subgraphs, sparse tensors and foreign operators are in no bundle: they fail; each tensor must be
 as large as its shape says, and be in the graph, in the file of weights beside it, or in the embedding table.
 """
 
