@@ -55,7 +55,8 @@ with Reka(model=request["model"]) as client:
         said = [chunk.responses[0].finish_reason]
     except ApiError as error:
         said = [error.status_code, str(error.body)]
-    print(json.dumps({"said": said, "refused": refused, **held()}))
+    loaded = [name for name in ("huggingface_hub", "requests") if name in sys.modules]
+    print(json.dumps({"said": said, "refused": refused, "loaded": loaded, **held()}))
 """
 
 
@@ -95,7 +96,7 @@ def test_nothing_is_left_in_the_home_folder(did: dict[str, list[str]], home: Pat
 
 def test_chat_opens_no_socket_and_reads_only_bundle_and_media(did: dict[str, list[str]]) -> None:
     assert did["said"][0] in ("stop", "length")
-    assert did["refused"] == []
+    assert did["refused"] == [] and did["loaded"] == []
     assert not [name for name in did["descriptors"] if name.startswith("socket:")]
 
 
