@@ -22,9 +22,14 @@ def add_projection(
 ) -> str:
     """Add Linear, exact GELU, Linear under `path`.0 and `path`.2. x: (..., width) -> (..., hidden_size)."""
     first, second = f"{path}.0", f"{path}.2"
-    x = linears.add(x, first, runs(weights, f"{first}.weight"), shape=(hidden_size, width), bias=None)
+    x = _linear(x, first, weights, linears, (hidden_size, width))
     bias = graph.weight(f"{first}.bias", weights.tensor(f"{first}.bias"))
     x = graph.node("BiasGelu", [x, bias], f"{first}.gelu", domain=MICROSOFT)
-    x = linears.add(x, second, runs(weights, f"{second}.weight"), shape=(hidden_size, hidden_size), bias=None)
+    x = _linear(x, second, weights, linears, (hidden_size, hidden_size))
     bias = graph.weight(f"{second}.bias", weights.tensor(f"{second}.bias"))
     return graph.node("Add", [x, bias], f"{path}.out")
+
+
+def _linear(x: str, path: str, weights: Weights, linears: Linears, shape: tuple[int, int]) -> str:
+    role = f"{path}.weight"
+    return linears.add(x, path, runs(weights, role), shape=shape, bias=None, kept=linears.kept(path, weights, role))

@@ -1,5 +1,6 @@
 """The vision graph: ConvNeXt V2, position table, pooling and projection, from tiles to embeddings."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def write_vision(
         raise GraphError(f"{config.architecture} has no ConvNeXt V2 tower")
     with DataFile(directory / "vision.bin") as data:
         graph = Graph("vision", data)
-        linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
+        schemes = partial(recipe.scheme, n_layers=config.text.n_layers)
+        linears = Linears(graph, schemes, progress, carries=recipe.carry)
         _Tower(weights, config.vision, config.text.hidden_size, graph, linears).write()
         graph.save(directory / "vision.onnx")
     return linears.records
@@ -127,7 +129,9 @@ class _Tower:
         )  # fmt: skip
 
     def _linear(self, x: str, path: str, *, shape: tuple[int, int]) -> str:
-        return self._linears.add(x, path, runs(self._weights, f"{path}.weight"), shape=shape, bias=None)
+        role = f"{path}.weight"
+        kept = self._linears.kept(path, self._weights, role)
+        return self._linears.add(x, path, runs(self._weights, role), shape=shape, bias=None, kept=kept)
 
     def _gelu(self, x: str, path: str) -> str:
         """Add the bias of `path`, then the exact (erf) GELU, in one pass."""

@@ -34,7 +34,8 @@ class Linears:
     """Adds the linear layers of one graph and keeps the record of what was done to each.
 
     scheme: a recipe path such as "decoder.layers.0.qkv" -> how that tensor is stored; correction: what chooses the
-    values of layers that calibration data passes through, None to round each to the nearest.
+    values of layers that calibration data passes through, None to round each to the nearest; carries: whether layers
+    keep the values of a GGUF file.
     """
 
     def __init__(
@@ -43,12 +44,22 @@ class Linears:
         scheme: Callable[[str], Scheme],
         progress: Progress | None,
         correction: Correction | None = None,
+        *,
+        carries: bool = False,
     ) -> None:
         self.records: dict[str, TensorRecord] = {}
         self._graph = graph
         self._scheme = scheme
         self._progress = progress
         self._correction = correction
+        self._carries = carries
+
+    def kept(self, path: str, weights: Weights, role: str) -> Iterator[Kept] | None:
+        """The runs of a layer of one weight that keeps the values of a GGUF file, None for another."""
+        scheme = self._scheme(path)
+        if not self._carries or weights.kind(role) not in carry.HOLDS.get(scheme, frozenset()):
+            return None
+        return kept_runs(weights, role, scheme)
 
     def add(
         self,

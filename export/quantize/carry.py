@@ -43,7 +43,7 @@ def scheme_of(kinds: Sequence[str], *, table: bool = False) -> Scheme:
 
 
 def resolve(recipe: Recipe, weights: Weights, path_of: Callable[[str], str | None]) -> Recipe:
-    """The recipe with a rule for every tensor of the decoder that can keep its values.
+    """The recipe with a rule for every tensor that can keep its values, and for the others of the decoder.
 
     path_of: the recipe path of a role, None for what no recipe speaks of.
     Raises: RecipeError if the checkpoint is no GGUF file, or the values would be moved besides.
@@ -57,14 +57,20 @@ def resolve(recipe: Recipe, weights: Weights, path_of: Callable[[str], str | Non
     kinds: dict[str, list[str]] = {}
     for role, _ in expected(weights.checkpoint.config):
         path = path_of(role)
-        if path is not None and path.startswith("decoder."):
+        if path is not None:
             kinds.setdefault(path, []).append(weights.kind(role))
-    table = scheme_of(kinds[_TABLE], table=True)
-    if weights.checkpoint.config.text.tied:
-        kinds.pop(_HEAD)
-    rules = [Rule(path, scheme_of(found)) for path, found in kinds.items() if path != _TABLE]
-    tied = [Rule(_HEAD, table)] if weights.checkpoint.config.text.tied else []
-    return replace(recipe, rules=(*recipe.rules, *rules, Rule(_TABLE, table), *tied))
+    table, tied = scheme_of(kinds.pop(_TABLE), table=True), weights.checkpoint.config.text.tied
+    head = table if tied else scheme_of(kinds[_HEAD])
+    kinds.pop(_HEAD)
+    # Outside of the decoder, what cannot be kept is stored as the recipe's own rules say.
+    rules = [
+        Rule(path, scheme_of(found)) for path, found in kinds.items() if _is_kept(found) or path.startswith("decoder.")
+    ]
+    return replace(recipe, rules=(*recipe.rules, *rules, Rule(_TABLE, table), Rule(_HEAD, head)))
+
+
+def _is_kept(kinds: Sequence[str]) -> bool:
+    return any(held.issuperset(kinds) for held in HOLDS.values())
 
 
 def keeps(recipe: Recipe, weights: Weights, roles: Sequence[str], scheme: Scheme) -> bool:

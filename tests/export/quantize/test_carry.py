@@ -156,9 +156,26 @@ def test_a_yasa2_pair_keeps_its_text_and_has_vision_in_8_bits(tiny_checkpoint: P
     vision = write_mmproj(tiny_checkpoint, tmp_path / "v.gguf", kind=F16)
     tensors = recipe_of(build(text, tmp_path / "b", mmproj=vision, certificate="off"))
     assert tensors["decoder.layers.0.gate_up"] == {"scheme": "int4-block32", "error": 0.0}
-    assert tensors["projection.0"]["scheme"] == "int8"
+    assert tensors["projection.2"]["scheme"] == "int8"
     source = Bundle.open(tmp_path / "b").manifest.source
     assert set(source.files) == {"m.gguf", "v.gguf"}
+
+
+def test_a_quantized_projector_is_kept_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    text = write_text(tiny_checkpoint, tmp_path / "m.gguf", kind=Q8_0)
+    vision = write_mmproj(tiny_checkpoint, tmp_path / "v.gguf", kind=Q8_0)
+    bundles = [
+        build(text, tmp_path / recipe, mmproj=vision, recipe=recipe, certificate="off") for recipe in ("carry", "fp32")
+    ]
+    tensors = recipe_of(bundles[0])
+    kept = [name for name, record in tensors.items() if record == {"scheme": "int8-block32", "error": 0.0}]
+    assert {"projection.2", "vision.stages.0.blocks.0.pwconv2", "vision.stages.2.blocks.1.pwconv1"} <= set(kept)
+    assert tensors["projection.0"]["scheme"] == "int8"  # rows of 48: in half precision in the file
+    rows = []
+    for bundle in bundles:
+        with Engine.open(bundle) as engine:
+            rows.append(engine.encode_image(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).reshape(-1))
+    assert np.corrcoef(rows)[0, 1] > 0.999
 
 
 def test_the_certificate_of_a_pair_compares_with_the_files_themselves(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def write_mmproj(
         spelled = _vision_name(name.removeprefix("model."))
         if spelled is not None:
             values = source.read(name)
-            writer.tensor(spelled, values, kind if values.ndim > 1 else F32)
+            fits = kind in (F32, F16) or (values.ndim == 2 and values.shape[1] % 32 == 0)
+            writer.tensor(spelled, values, F32 if values.ndim == 1 else kind if fits else F16)
     return writer.close()
 
 
