@@ -154,7 +154,7 @@ def compare(golden: Golden, rows: Sequence[Sequence[F32] | None], *, tolerated: 
             first_other = (number, at)
     done = sum(found is not None for found in rows)
     spreads = (golden.noise.golden, golden.noise.all)
-    explained = max(rounding(spread, n_answers=max(1, done)) for spread in spreads)
+    explained = max(rounding(spread, n_steps=max(1, len(kls))) for spread in spreads)
     return Replay(
         n_prompts=done,
         n_steps=len(kls),
@@ -169,14 +169,14 @@ def compare(golden: Golden, rows: Sequence[Sequence[F32] | None], *, tolerated: 
     )
 
 
-def rounding(spread: Spread, *, n_answers: int) -> float:
+def rounding(spread: Spread, *, n_steps: int) -> float:
     """The mean KL that rounding alone explains, where other kernels compute.
 
     Another order of additions changes the last digits, as steps do against reading; what is rounded to 8 bits behind
-    them then falls to the other side here and there. How much that does was measured when the bundle was certified.
-    Steps of one answer share their past, so an answer counts as one.
+    them then falls to the other side here and there. How much that does was measured when the bundle was certified:
+    the mean of so many steps is within SIGMAS standard errors of it.
     """
-    return max(DUST, spread.kl_mean + SIGMAS * spread.kl_std / math.sqrt(n_answers))
+    return max(DUST, spread.kl_mean + SIGMAS * spread.kl_std / math.sqrt(n_steps))
 
 
 def _steps(golden: Golden, rows: Sequence[Sequence[F32] | None]) -> Iterator[tuple[int, int, GoldenStep, F32]]:

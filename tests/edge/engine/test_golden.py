@@ -96,15 +96,12 @@ def test_layer_with_wrong_scales_is_seen(made: Golden, int8_bundle: Path, tmp_pa
     assert found.words.endswith("the same kernels compute here, and should give the same logits: something is wrong")
 
 
-def test_one_wrong_scale_is_seen_though_rounding_does_more_elsewhere(
-    made: Golden, int8_bundle: Path, tmp_path: Path
-) -> None:
+def test_one_wrong_scale_is_seen(made: Golden, int8_bundle: Path, tmp_path: Path) -> None:
     path = spoilt(int8_bundle, tmp_path / "spoilt", "decoder.layers.2.gate_up.scales", 1.5, only=160)
     with Engine.open(path) as broken:
         found = golden.replay(broken, made)
-        elsewhere = golden.replay(broken, made, tolerated=0.0)
     assert not found.is_certified
-    assert found.kl_mean < elsewhere.rounding
+    assert golden.DUST == found.rounding < found.kl_mean < 1e-3
 
 
 def test_recorder_knows_what_rounding_does_to_its_tokens(int4_bundle: Path, int8_bundle: Path) -> None:
@@ -208,13 +205,13 @@ def test_last_digits_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kl_mean", "kl_std", "n_answers", "expected"),
+    ("kl_mean", "kl_std", "n_steps", "expected"),
     [(0.0, 0.0, 4, golden.DUST), (1e-3, 2e-3, 4, 4e-3), (1e-3, 2e-3, 1, 7e-3), (1e-12, 1e-12, 4, golden.DUST)],
 )
 def test_what_rounding_explains_follows_from_what_was_measured(
-    kl_mean: float, kl_std: float, n_answers: int, expected: float
+    kl_mean: float, kl_std: float, n_steps: int, expected: float
 ) -> None:
-    assert golden.rounding(Spread(kl_mean, kl_std, 1.0, 100), n_answers=n_answers) == pytest.approx(expected)
+    assert golden.rounding(Spread(kl_mean, kl_std, 1.0, 100), n_steps=n_steps) == pytest.approx(expected)
 
 
 def test_image_is_the_same_everywhere() -> None:
