@@ -133,6 +133,8 @@ def build(
                 raise no_choice(prompt_format, "a Whisper model")
             if evaluate is not None:
                 raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
+            if mmproj is not None or chosen.carry:
+                raise UnsupportedError("--mmproj and recipe carry belong to a GGUF file, and a Whisper model is none")
             if announce is not None:
                 announce(outline.of_whisper(checkpoint, chosen, name, level, pack.free_bytes(work)))
             speech.write_bundle(

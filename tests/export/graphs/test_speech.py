@@ -136,6 +136,12 @@ def test_speech_bundle_takes_no_text_to_evaluate(whisper_checkpoint: Path, tmp_p
         build(whisper_checkpoint, tmp_path / "out", evaluate=tmp_path / "a.txt")
 
 
+def test_speech_bundle_takes_nothing_of_a_gguf_file(whisper_checkpoint: Path, tmp_path: Path) -> None:
+    for options in ({"recipe": "carry"}, {"mmproj": tmp_path / "v.gguf"}):
+        with pytest.raises(UnsupportedError, match="--mmproj and recipe carry belong to a GGUF file"):
+            build(whisper_checkpoint, tmp_path / "b", **options)  # type: ignore[arg-type]
+
+
 def test_existing_folder_is_left_alone(whisper_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="exists"):
