@@ -129,12 +129,7 @@ def build(
     level = None if certificate == "off" else certificate
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
-            if prompt_format is not None:
-                raise no_choice(prompt_format, "a Whisper model")
-            if evaluate is not None:
-                raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
-            if mmproj is not None or chosen.carry:
-                raise UnsupportedError("--mmproj and recipe carry belong to a GGUF file, and a Whisper model is none")
+            _check_whisper(chosen, mmproj, prompt_format, evaluate)
             if announce is not None:
                 announce(outline.of_whisper(checkpoint, chosen, name, level, pack.free_bytes(work)))
             speech.write_bundle(
@@ -173,6 +168,16 @@ def build(
     if save_recipe is not None:
         save_recipe.write_text(dump(export.recipe))
     return out
+
+
+def _check_whisper(recipe: Recipe, mmproj: Path | None, prompt_format: str | None, evaluate: Path | None) -> None:
+    """Refuse what says nothing to a Whisper model. Raises: UnsupportedError."""
+    if prompt_format is not None:
+        raise no_choice(prompt_format, "a Whisper model")
+    if evaluate is not None:
+        raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
+    if mmproj is not None or recipe.carry:
+        raise UnsupportedError("--mmproj and recipe carry belong to a GGUF file, and a Whisper model is none")
 
 
 def read_small(
