@@ -177,7 +177,9 @@ def cached(listing: Listing, name: str, *, progress: Progress | None = None) -> 
         else:
             if problem is not None:
                 link.resolve().unlink()
-            etag = _head(listing, name)[0]
+            etag, size = _head(listing, name)
+            if file.sha256 is None and file.git_sha1 is None:
+                file = _of_blob(name, etag, size)
             (folder / "blobs").mkdir(parents=True, exist_ok=True)
             download(listing, file, folder / "blobs" / etag, progress=progress)
             found = _library().hf_hub_download(
@@ -218,10 +220,12 @@ def cached_folder(repository: Repository) -> Path:
 
 
 def cached_file(name: str, path: Path) -> RemoteFile:
-    """Return what the cache declares of a file: a blob is called by its sha256, or by git's hash."""
-    blob = path.resolve().name
-    is_sha256, is_sha1 = _SHA256.fullmatch(blob) is not None, _COMMIT.fullmatch(blob) is not None
-    return RemoteFile(name, None, blob if is_sha256 else None, blob if is_sha1 else None)
+    """Return what the cache declares of a file: the blob of a large one is called by its sha256."""
+    return _of_blob(name, path.resolve().name, None)
+
+
+def _of_blob(name: str, etag: str, size: int | None) -> RemoteFile:
+    return RemoteFile(name, size, etag if _SHA256.fullmatch(etag) else None, None)
 
 
 def megabytes(n_bytes: int) -> str:

@@ -6,6 +6,7 @@ Its errors come from the HTTP library that its version uses, so they are told by
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from edge.errors import HubError
 _HTTP: Final = {"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2"}
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_HUB: Final = {"JSONDecodeError", "InvalidURL", "MissingSchema", "InvalidSchema", "UnsupportedProtocol"}
+_NUMBERED: Final = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 _REASON_CHARS: Final = 200
 _TOKEN: Final = "HF_TOKEN=... (a token of an account that may read it)"
 
@@ -80,7 +82,8 @@ def _answered(status: int, url: str, file: str | None) -> str:
 
 def _broken(error: Exception, url: str, folder: Path | None) -> str:
     """Say what is wrong where nobody answered."""
-    said = " ".join(str(error).split())[:_REASON_CHARS]
+    numbered = _NUMBERED.findall(str(error))  # the system's own words, amid what libraries put around them
+    said = numbered[-1] if numbered else " ".join(str(error).split())[:_REASON_CHARS]
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL:
         return f"the disk of {folder} is full: free some, and run the same command again; what was downloaded is kept"

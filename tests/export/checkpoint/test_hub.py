@@ -130,7 +130,9 @@ def test_a_download_that_gave_up_goes_on_with_the_next(commit: Commit, hub: Hub)
     assert [asked for *_, asked in hub.asked if asked] == [f"bytes={half}-"]
 
 
-def test_a_damaged_file_is_refused_and_not_kept(commit: Commit, hub: Hub) -> None:
+@pytest.mark.parametrize("has_sizes", [True, False])
+def test_a_damaged_file_is_refused_and_not_kept(has_sizes: bool, commit: Commit, hub: Hub) -> None:
+    hub.has_sizes = has_sizes
     shard = shards(hub)[-1]
     hub.corrupted[shard] = bytes(len(commit.files[shard]))
     with pytest.raises(CheckpointError, match=rf"{NAME}: {shard} is damaged: its sha256 is .*, expected"):
