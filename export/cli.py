@@ -16,8 +16,11 @@ from edge.extras import check, missing
 from export.certificate import words
 from export.certificate.words import mib
 from export.choices import CERTIFICATE_LEVEL, CertificateLevel
+from export.commands.compare import app as compare_app
 from export.errors import CertificateError, ExportError
 from export.memory import PeakMemory
+from export.report import page, subject
+from export.report import write as report_file
 
 if TYPE_CHECKING:
     from export.build import Step
@@ -45,7 +48,10 @@ STAGES: Final[Mapping[str, str]] = {
 def main() -> None:
     """Run the command line; an error is one line on stderr and status 1."""
     try:
-        app()
+        if sys.argv[1:2] == ["compare"]:  # a checkpoint folder of that name is ./compare
+            compare_app(sys.argv[2:], prog_name="edge-export compare")
+        else:
+            app()
     except ExportError as error:
         print(f"edge-export: {error}", file=sys.stderr)
         sys.exit(1)
@@ -56,7 +62,7 @@ def main() -> None:
         sys.exit(130)
 
 
-@app.command()
+@app.command(epilog="edge-export compare BUNDLE...: bundles side by side. Its help: edge-export compare --help")
 def export(
     checkpoint: Annotated[
         str,
@@ -107,11 +113,16 @@ def export(
     save_recipe: Annotated[
         Path | None, typer.Option("--save-recipe", help="Write the recipe that was exported to this .toml file.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="An HTML file to write: the bundle as a page for people.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized bundle, and measure what that cost in quality."""
     check("export", need="edge-export")  # not after an hour
     if certificate == "off" and (strict or evaluate is not None):
         raise CertificateError("--certificate off with --strict or --evaluate: expected quick or full, to measure with")
+    if report is not None:
+        report_file.check(report, [out] if out is not None else [])
     from export import source
     from export.build import Step, build
     from export.target import target
@@ -138,6 +149,9 @@ def export(
         print("\n".join(words.lines(measured)))
         for warning in words.warnings(measured):
             print(f"edge-export: warning: {warning}", file=sys.stderr)
+    if report is not None:
+        report_file.write(report, page.render(subject.read([out])))
+        print(f"report          {report}")
 
 
 def _calibrate(value: str | None) -> Path | Literal["off"] | None:

@@ -10,7 +10,8 @@ ExportError
 ├── CalibrationError    calibration data cannot be used
 ├── GraphError          a graph cannot be written
 ├── OutputError         the destination exists or cannot be written
-└── CertificateError    the bundle misses a threshold or could not be measured
+├── CertificateError    the bundle misses a threshold or could not be measured
+└── ReportError         what a report would show cannot be read
 """
 
 
@@ -56,3 +57,7 @@ class OutputError(ExportError):
 
 class CertificateError(ExportError):
     """The bundle misses a threshold or could not be measured; the message says by how much."""
+
+
+class ReportError(ExportError):
+    """What a report would show cannot be read; the message names file and key."""

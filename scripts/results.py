@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edge.commands.machine import this_cpu as this_cpu  # part of what this module gives
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "benchmarks" / "results.jsonl"
 
@@ -30,25 +32,6 @@ COLUMNS = (
     ("seconds_per_tile", "ms/tile", 1e3, False),
     ("anonymous_bytes", "anonymous MB", 1e-6, False),
 )
-
-
-def cpu_name(cpuinfo: str, device_tree: str) -> str:
-    """The CPU's name out of /proc/cpuinfo, else the board's out of the device tree, else the architecture."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name" and value.strip():
-            return value.strip()
-    return device_tree.strip("\0 \n") or platform.machine()
-
-
-def this_cpu() -> str:
-    def read(path: str) -> str:
-        try:
-            return Path(path).read_text("utf-8", "replace")
-        except OSError:
-            return ""
-
-    return cpu_name(read("/proc/cpuinfo"), read("/proc/device-tree/model"))
 
 
 def this_commit(root: Path = ROOT) -> str | None:

@@ -110,17 +110,6 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
             results.read(path)
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "device_tree", "name"),
-    [
-        ("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n", "", "Some CPU @ 2 GHz"),
-        ("processor\t: 0\nCPU part\t: 0xd0b\n", "Raspberry Pi 5 Model B\0", "Raspberry Pi 5 Model B"),
-    ],
-)
-def test_a_cpu_has_a_name_on_boards_too(cpuinfo: str, device_tree: str, name: str) -> None:
-    assert results.cpu_name(cpuinfo, device_tree) == name
-
-
 def test_a_changed_checkout_is_marked_and_a_plain_folder_has_no_commit(tmp_path: Path) -> None:
     plain, checkout = tmp_path / "plain", tmp_path / "checkout"
     plain.mkdir()

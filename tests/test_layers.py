@@ -38,8 +38,8 @@ EXPORT_ROWS = (
     ("calibrate", "certificate"),
     ("plan", "speech"),
     ("outline",),
-    ("build",),
-    ("source",),
+    ("build", "report"),
+    ("source", "commands"),
     ("cli", "__init__"),
 )
 RANKS = {
@@ -50,8 +50,8 @@ RANKS = {
 }
 DEVICE_FREE_OF = {"export", "gguf", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {
-    "edge.bundle.bundle", "edge.bundle.byte_level", "edge.bundle.hub", "edge.bundle.manifest", "edge.errors",
-    "edge.extras", "edge.version",
+    "edge.bundle.bundle", "edge.bundle.byte_level", "edge.bundle.hub", "edge.bundle.manifest",
+    "edge.bundle.strict_json", "edge.errors", "edge.extras", "edge.version",
 }  # fmt: skip
 # What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {

@@ -16,6 +16,7 @@ from edge.cli import app as edge_app
 from edge.commands import doctor
 from edge.commands.checkup import Check
 from export.cli import app as export_app
+from export.commands.compare import app as compare_app
 
 ROOT = Path(__file__).parents[1]
 TERMS = (
@@ -47,7 +48,7 @@ def prose(text: str) -> str:
 
 def helps() -> Source:
     """The help of every command of both programs, hidden ones aside."""
-    for name, app in (("edge", edge_app), ("edge-export", export_app)):
+    for name, app in (("edge", edge_app), ("edge-export", export_app), ("edge-export compare", compare_app)):
         for words in commands(typer.main.get_command(app), ()):
             yield " ".join((name, *words)), CliRunner().invoke(app, [*words, "--help"], prog_name=name, env=WIDE).output
 
@@ -109,7 +110,15 @@ def test_no_forbidden_term_is_shown_to_a_person(source: Callable[[], Source]) ->
 
 def test_every_command_of_both_programs_is_looked_at() -> None:
     names = {where for where, _ in helps()}
-    assert {"edge", "edge serve", "edge chat", "edge models speech", "edge models alias set", "edge-export"} <= names
+    assert {
+        "edge",
+        "edge serve",
+        "edge chat",
+        "edge models speech",
+        "edge models alias set",
+        "edge-export",
+        "edge-export compare",
+    } <= names
     assert all("--help" in text for _, text in helps())
 
 

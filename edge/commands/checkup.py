@@ -6,6 +6,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge.bundle import bundle, store
 from edge.bundle.store import Stored
+from edge.commands.machine import this_cpu
 from edge.errors import EdgeError, UnknownModelError
 from edge.models import find
 from edge.version import RUNTIME_VERSION
@@ -75,7 +77,9 @@ def examine(model: str | None) -> Iterator[Check]:
 
 
 def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False) -> Figures:
-    """Return the speed and the memory of a bundle in this process; memory in bytes, anonymous and mapped apart.
+    """Return what a bundle does in this process: seconds to load it, speed, and memory in bytes at the end.
+
+    Keys stay from version to version: docs/benchmarks/README.md.
 
     n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. grammar: measure
     answers constrained by a schema too. Raises: EdgeError.
@@ -83,14 +87,21 @@ def measure(model: str | None, *, n_prompt: int, n_answer: int, threads: int | N
     from edge.engine.engine import Engine
 
     stored = _chosen(model)
+    started = time.monotonic()
     with Engine.open(stored.path, threads=threads) as engine:
+        load_s = time.monotonic() - started
         n_answer = min(n_answer, engine.context // 2)
         n_prompt = min(n_prompt, engine.context - n_answer)
         read_per_s = _read(engine, n_prompt)
         step_per_s = _generate(engine, n_answer)
         figures: Figures = {
             "model": stored.id,
+            "cpu": this_cpu(),
+            "onnxruntime": importlib.metadata.version("onnxruntime"),
             "threads": engine.threads,
+            "prompt_tokens": n_prompt,
+            "answer_tokens": n_answer,
+            "load_s": load_s,
             "prefill_tokens_per_s": read_per_s,
             "decode_tokens_per_s": step_per_s,
             "decode_GB_per_s": step_per_s * stored.manifest.files["decoder.bin"].bytes / 1e9,

@@ -1,6 +1,7 @@
 """The clients and the command line on a real bundle of random weights: the same answer by every way of asking."""
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -262,8 +263,17 @@ def test_install_doctor_and_bench_work_on_a_real_bundle(int8_bundle: Path, tmp_p
     options = ("--model", "reka-edge-random", "--prompt", "40", "--tokens", "8", "--threads", "1", "--grammar")
     done = command("bench", *options, "--json", models=tmp_path)
     figures = json.loads(done.stdout)
-    assert figures["threads"] == 1
-    measured = ("prefill_tokens_per_s", "decode_tokens_per_s", "decode_GB_per_s", "seconds_per_tile", "anonymous_bytes")
+    assert (figures["model"], figures["threads"]) == ("reka-edge-random", 1)
+    assert (figures["prompt_tokens"], figures["answer_tokens"]) == (40, 8)
+    assert figures["cpu"] and figures["onnxruntime"] == importlib.metadata.version("onnxruntime")
+    measured = (
+        "load_s",
+        "prefill_tokens_per_s",
+        "decode_tokens_per_s",
+        "decode_GB_per_s",
+        "seconds_per_tile",
+        "anonymous_bytes",
+    )
     assert all(figures[name] > 0 for name in (*measured, "grammar_share"))
 
 

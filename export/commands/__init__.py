@@ -1,0 +1,1 @@
+"""The commands of `edge-export` beside the export itself, a module each; results go to stdout."""
