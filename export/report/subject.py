@@ -1,13 +1,13 @@
 """What a report knows of each bundle: its manifest, its certificate and its speed, side by side."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edge.bundle.bundle import read_small
-from edge.bundle.manifest import MANIFEST, AnyManifest, Manifest, parse_manifest
+from edge.bundle.manifest import MANIFEST, AnyManifest, Manifest, TensorRecord, TextSpec, parse_manifest
 from edge.errors import BundleError
 from export.errors import ReportError
 from export.report import certificate, speed
@@ -16,6 +16,8 @@ from export.report.speed import Speed
 
 MAX_BUNDLES: Final = 24
 _MAX_LABEL = 28
+_KERNEL_MULTIPLE = 16  # a rotated part that is none of it is filled up to the whole head
+_SHARED = "int8-block32"  # the scheme in which a tied table is stored once
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,8 @@ class Subject:
         """Bits of a weight of the decoder and its embedding table, scales included; None for a speech bundle."""
         if not isinstance(self.manifest, Manifest):
             return None
-        text, files = self.manifest.text, self.manifest.files
-        rotary = 4 * text.context * text.head_dim  # the cos and sin tables in decoder.bin
-        stored = files["decoder.bin"].bytes + files["embedding.bin"].bytes - rotary
+        files = self.manifest.files
+        stored = files["decoder.bin"].bytes + files["embedding.bin"].bytes - _rotary_bytes(self.manifest.text)
         return 8 * max(0, stored) / n_weights(self.manifest)
 
 
@@ -64,8 +65,20 @@ def n_weights(manifest: Manifest) -> int:
     text = manifest.text
     attention = 2 * (text.n_heads + text.n_kv_heads) * text.head_dim * text.hidden_size
     feed_forward = 3 * text.hidden_size * text.intermediate_size
-    tables = 2 if "decoder.head" in manifest.recipe.tensors else 1
+    tables = 2 if _has_own_head(manifest.recipe.tensors) else 1
     return text.n_layers * (attention + feed_forward) + tables * text.vocab_size * text.hidden_size
+
+
+def _rotary_bytes(text: TextSpec) -> int:
+    """Return the bytes of the cos and sin tables in decoder.bin. Source: export.graphs.rotary."""
+    rotated = round(text.head_dim * text.rotary_share)
+    return 4 * text.context * (rotated if rotated % _KERNEL_MULTIPLE == 0 else text.head_dim)
+
+
+def _has_own_head(tensors: Mapping[str, TensorRecord]) -> bool:
+    """Whether the head has weights of its own: one that multiplies with the embedding table has the table's record."""
+    head = tensors.get("decoder.head")
+    return head is not None and not (head.scheme == _SHARED and head == tensors.get("decoder.embed"))
 
 
 def read(paths: Sequence[Path], benches: Sequence[Path] = ()) -> tuple[Subject, ...]:

@@ -30,6 +30,21 @@ def test_bits_per_weight_of_float32_are_32(fp32_bundle: Path, int8_bundle: Path)
     assert exact.is_exact and not quantized.is_exact
 
 
+def test_rotary_tables_are_no_weights() -> None:
+    (tiny,) = subject.read([Path(__file__).parents[3] / "models" / "reka-edge-tiny"])
+    assert tiny.bits_per_weight == pytest.approx(8.1, abs=0.1)  # int8, a quarter of each head rotated
+
+
+def test_a_table_that_the_head_shares_is_counted_once(tmp_path: Path) -> None:
+    def bits(name: str, head_error: float) -> float:
+        found = {"decoder.embed": 0.0069, "decoder.head": head_error}
+        tensors = {path: {"scheme": "int8-block32", "error": error} for path, error in found.items()}
+        (one,) = subject.read([made.bundle(tmp_path, name, tensors=tensors)])
+        return one.bits_per_weight or 0.0
+
+    assert bits("shared", 0.0069) > bits("apart", 0.0071)
+
+
 def test_labels_leave_out_what_all_ids_begin_with(tmp_path: Path) -> None:
     assert labels(tmp_path / "a", "smol-int8", "smol-int4-mixed", "smol-int4") == ["int8", "int4-mixed", "int4"]
     assert labels(tmp_path / "b", "smol", "smol-int4") == ["smol", "smol-int4"]
