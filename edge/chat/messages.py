@@ -15,6 +15,7 @@ Loc = tuple[str | int, ...]
 Place = Callable[[Loc], Loc]
 MessageLike = ChatMessage | Mapping[str, object]
 
+_MOST_LEVELS = 500  # from 3.13 on, Python's own limit is ten times that of 3.11
 _ROLES = ("user", "assistant", "system", "tool_output")
 _KINDS: Mapping[str, Kind] = {
     "image_url": "image",
@@ -281,7 +282,23 @@ def _is_json(value: object) -> bool:
         json.dumps(value, allow_nan=False, default=dict)
     except (TypeError, ValueError, RecursionError):
         return False
+    return not is_deep(value)
+
+
+def is_deep(value: object) -> bool:
+    """Return whether what JSON can say has more levels than every Python's reader and writer of JSON goes down."""
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return False
     return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _count(messages: Sequence[Message], problems: Problems, limits: Limits) -> None:

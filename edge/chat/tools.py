@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from edge.chat.messages import Loc, Problems, shown
+from edge.chat.messages import Loc, Problems, is_deep, shown
 from edge.chat.prompt import Tool
 from edge.engine.grammar.format import Format, call_format, pattern_format, schema_format
 from edge.types import fields_of
@@ -144,7 +144,10 @@ def _read_schema(schema: object, loc: Loc, problems: Problems) -> Mapping[str, o
         return {}
     try:
         n_bytes = len(json.dumps(schema, allow_nan=False, default=dict))
+        is_said = not is_deep(schema)
     except (TypeError, ValueError, RecursionError):
+        n_bytes, is_said = 0, False
+    if not is_said:
         problems.add(loc, "expected what JSON can say", "value_error")
         return {}
     if n_bytes > MAX_SCHEMA_BYTES:

@@ -19,6 +19,8 @@ N_VOCABULARY = 700
 class Vocabulary:
     """A tokenizer without merges: every byte, words as JSON has them, and what begins and ends a call."""
 
+    missing = b""  # no byte is without a token
+
     def __init__(self) -> None:
         rng = random.Random(7)
         words = [
