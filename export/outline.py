@@ -10,6 +10,7 @@ from edge.bundle.manifest import PromptSpec
 from export import calibrate
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import Family, ModelConfig, TextConfig
+from export.checkpoint.hub import origin
 from export.checkpoint.names import expected
 from export.checkpoint.whisper import ARCHITECTURE, WhisperCheckpoint
 from export.plan import GRAPH_BYTES, tensor_bytes
@@ -148,7 +149,9 @@ def lines(outline: Outline) -> Iterator[tuple[str, str]]:
     """An outline as (heading, text)."""
     billions = outline.n_parameters / 1e9
     count = f"{billions:.2f} billion" if billions >= 1 else f"{outline.n_parameters / 1e6:,.1f} million"
-    yield "model", f"{outline.checkpoint}: {outline.architecture}, {count} parameters"
+    found = origin(outline.checkpoint)
+    where = outline.checkpoint if found is None else f"{found.repository} at {found.revision[:12]}"
+    yield "model", f"{where}: {outline.architecture}, {count} parameters"
     yield "", outline.model
     if outline.prompt:
         yield "prompt", outline.prompt

@@ -328,7 +328,8 @@ def test_from_an_empty_folder_and_a_name_to_an_answer(commit: Commit, hub: Hub, 
     assert said in done.stderr and f"edge models pull {NAME}" in done.stderr
     done = command(hub, tmp_path, "export.cli", NAME, "--recipe", "int4-mixed", "--certificate", "off")
     assert done.returncode == 0, done.stderr
-    assert f"{NAME} at {commit.sha[:12]}" in done.stderr and "free:" in done.stderr
+    assert f"{NAME} at {commit.sha[:12]}: 0." in done.stderr and "free:" in done.stderr
+    assert f"{NAME} at {commit.sha[:12]}: Yasa2ForConditionalGeneration" in " ".join(done.stderr.split())
     assert (tmp_path / "reka-edge-2603-int4-mixed" / "manifest.json").is_file()
     done = command(hub, tmp_path, "edge", "models", "install", "reka-edge-2603-int4-mixed")
     assert done.returncode == 0, done.stderr
