@@ -114,7 +114,7 @@ def test_manifest_says_what_was_done(int8_bundle: Path, tiny_checkpoint: Path) -
     assert "rotary_pct" in " ".join(manifest.source.notes)
     assert any("initializer_range" in key for key in manifest.source.ignored)
     assert manifest.recipe.name == "int8"
-    assert manifest.recipe.tensors["decoder.layers.0.qkv"].scheme == "int8"
+    assert manifest.recipe.tensors["decoder.layers.0.qkv"].scheme == "int8-block32"
     assert 0 < manifest.recipe.tensors["decoder.layers.0.qkv"].error < 0.02
     assert manifest.vision is not None
     assert (manifest.vision.order, manifest.vision.frames) == ("cells-first", 6)
