@@ -43,7 +43,7 @@ from export.checkpoint.prompt_format import TEMPLATE
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
-from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, CertificateLevel
+from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, SEARCHED_RECIPE, CertificateLevel
 from export.errors import OutputError, RecipeError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
@@ -114,14 +114,8 @@ def build(
     out, tell = out.absolute(), progress or _silent
     if save_recipe is not None and not save_recipe.absolute().parent.is_dir():
         raise OutputError(f"{save_recipe}: its folder does not exist")
-    recipe = recipe if recipe is not None else default_recipe(checkpoint)
-    chosen = load(recipe)
-    if target is not None:
-        chosen = replace(chosen, calibrate=True)
-    if calibrate == "off":
-        if target is not None:
-            raise RecipeError("a search for a size or a divergence needs calibration, got --calibrate off")
-        chosen = replace(chosen, calibrate=False, search=None)
+    recipe = recipe if recipe is not None else SEARCHED_RECIPE if target is not None else default_recipe(checkpoint)
+    chosen = _chosen(load(recipe), calibrate, target)
     name = id if id is not None else default_id(name_of(checkpoint), chosen.name)
     names = checked_aliases(name, aliases)
     if evaluate is not None:
@@ -140,24 +134,17 @@ def build(
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
-        n_bytes = export.planned().n_bytes
+        sizes = outline.Sizes(export.size(target), scratch, pack.free_bytes(work))
         if announce is not None:
-            size = n_bytes if target is None or target.n_bytes is None else int(target.n_bytes)
-            sizes = outline.Sizes(size, scratch, pack.free_bytes(work))
             announce(
                 outline.of_model(checkpoint, export.config, export.prompt, chosen, name, level, sizes, export.notes)
             )
-        pack.check_space(work, n_bytes + scratch)
+        pack.check_space(work, sizes.bundle + scratch)
         data = export.calibration_data(calibrate, tell) if export.recipe.calibrate else []
         if data and (target is not None or export.recipe.search is not None):
             export = export.searched(data, target, work.scratch, tell)
         tensors = export.write(work.bundle, data, tell)
-        manifest = export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell)
-        try:
-            (work.bundle / MANIFEST).write_bytes(dump_manifest(manifest))
-            Bundle.open(work.bundle)
-        except BundleError as error:
-            raise OutputError(f"what was written is not a bundle: {error}") from error
+        _describe(work.bundle, export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell))
         if certificate != "off":
             request = certify.Request(
                 work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj, evaluate, strict
@@ -168,6 +155,25 @@ def build(
     if save_recipe is not None:
         save_recipe.write_text(dump(export.recipe))
     return out
+
+
+def _chosen(recipe: Recipe, calibrate: Path | Literal["off"] | None, target: Target | None) -> Recipe:
+    """The recipe as the other choices leave it. Raises: RecipeError for those that do not go together."""
+    if target is not None and (calibrate == "off" or recipe.carry):
+        found = f"recipe {recipe.name}" if recipe.carry else "--calibrate off"
+        raise RecipeError(f"a search for a size or a divergence calibrates and chooses anew, got {found}")
+    if target is not None:
+        return replace(recipe, calibrate=True)
+    return replace(recipe, calibrate=False, search=None) if calibrate == "off" else recipe
+
+
+def _describe(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes a folder a bundle. Raises: OutputError when it is none all the same."""
+    try:
+        (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        Bundle.open(folder)
+    except BundleError as error:
+        raise OutputError(f"what was written is not a bundle: {error}") from error
 
 
 def _check_whisper(recipe: Recipe, mmproj: Path | None, prompt_format: str | None, evaluate: Path | None) -> None:
@@ -219,6 +225,10 @@ class _Export:
         if recipe.carry:
             recipe = carry.resolve(recipe, weights, recipe_path)
         return cls(weights, config, recipe, tokenizer, prompt, files, notes)
+
+    def size(self, target: Target | None) -> int:
+        """The bytes of the bundle: what a search keeps within, else what is planned."""
+        return self.planned().n_bytes if target is None or target.n_bytes is None else int(target.n_bytes)
 
     def planned(self) -> Plan:
         """How much there is to write. Raises: RecipeError when the recipe leaves a tensor out."""

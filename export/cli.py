@@ -15,7 +15,7 @@ from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
 from edge.extras import check, missing
 from export.certificate import words
 from export.certificate.words import mib
-from export.choices import CERTIFICATE_LEVEL, CertificateLevel
+from export.choices import CERTIFICATE_LEVEL, SEARCHED_RECIPE, CertificateLevel
 from export.commands.compare import app as compare_app
 from export.errors import CertificateError, ExportError
 from export.memory import PeakMemory
@@ -130,7 +130,7 @@ def export(
     started, wanted = time.monotonic(), target(target_size, target_kl)
     with PeakMemory() as memory, _Bars(memory) as bars:
         chosen = source.choose(
-            checkpoint, mmproj=mmproj, recipe=recipe, id=name, aliases=alias or (), out=out, ranks=ranks,
+            checkpoint, mmproj=mmproj, recipe=recipe or (SEARCHED_RECIPE if wanted else None), id=name, aliases=alias or (), out=out, ranks=ranks,
             certificate=certificate, prompt_format=prompt_format, tell=_tell,
             progress=lambda *done: bars.step(Step("download", *done)),
         )  # fmt: skip

@@ -26,6 +26,7 @@ from export.checkpoint.random_shapes import TINY_TEXT
 from export.errors import CheckpointError, OutputError, RecipeError
 from export.plan import plan, recipe_path
 from export.recipe import load
+from export.target import Target
 from tests.conftest import BundleOf, CheckpointOf
 
 ROOT = Path(__file__).parents[2]
@@ -351,3 +352,35 @@ def test_workspace_stands_beside_the_destination(text_checkpoint: Path, tmp_path
     build(text_checkpoint, tmp_path / "out", certificate="off", progress=lambda _: seen.update(left(tmp_path)))
     assert len(seen) == 1
     assert seen.pop().startswith(pack.PREFIX)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({"calibrate": "off"}, "got --calibrate off"), ({"recipe": "carry"}, "got recipe carry")],
+)
+def test_a_search_goes_with_nothing_that_leaves_no_choice(
+    options: dict[str, str], found: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=f"calibrates and chooses anew, {found}"):
+        build(tiny_checkpoint, tmp_path / "out", target=Target(kl=0.1), **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_keeps_within_its_size_and_its_recipe_gives_the_same_bytes(
+    text_checkpoint: Path, tmp_path: Path
+) -> None:
+    sizes = []
+    for recipe in ("int4", "int8"):
+        out = build(text_checkpoint, tmp_path / recipe, recipe=recipe, calibrate="off", certificate="off")
+        sizes.append(sum(path.stat().st_size for path in out.iterdir()))
+    # What is planned is a little too much: the graphs' room and the alignment of every tensor.
+    limit = (sizes[0] + sizes[1]) // 2 + (5 << 20)
+    found = build(
+        text_checkpoint, tmp_path / "found", target=Target(n_bytes=limit), certificate="off", id="same",
+        save_recipe=tmp_path / "int4-mixed.toml",
+    )  # fmt: skip
+    assert sum(path.stat().st_size for path in found.iterdir()) <= limit
+    recipe = str(tmp_path / "int4-mixed.toml")
+    again = build(text_checkpoint, tmp_path / "again", recipe=recipe, certificate="off", id="same")
+    assert (found / "decoder.bin").read_bytes() == (again / "decoder.bin").read_bytes()
+    assert (found / "manifest.json").read_bytes() == (again / "manifest.json").read_bytes()
