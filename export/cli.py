@@ -130,7 +130,8 @@ def export(
     started, wanted = time.monotonic(), target(target_size, target_kl)
     with PeakMemory() as memory, _Bars(memory) as bars:
         chosen = source.choose(
-            checkpoint, mmproj=mmproj, recipe=recipe or (SEARCHED_RECIPE if wanted else None), id=name, aliases=alias or (), out=out, ranks=ranks,
+            checkpoint, mmproj=mmproj, recipe=recipe or (SEARCHED_RECIPE if wanted else None), id=name,
+            aliases=alias or (), out=out, ranks=ranks,
             certificate=certificate, prompt_format=prompt_format, tell=_tell,
             progress=lambda *done: bars.step(Step("download", *done)),
         )  # fmt: skip
