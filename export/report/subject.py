@@ -94,7 +94,7 @@ def read(paths: Sequence[Path], benches: Sequence[Path] = ()) -> tuple[Subject, 
     return tuple(
         replace(
             subject, speed=speeds.get(subject.manifest.id), label=labels[number], number=number,
-            leads=number in leading,
+            leads=number in leading or subject.kl is None,
         )
         for number, subject in enumerate(subjects)
     )  # fmt: skip
