@@ -55,7 +55,8 @@ def svg(points: Sequence[Point], *, x_title: str, y_title: str) -> str:
         f"{escape(y_title)}</text>"
     )
     for number, side in enumerate(dict.fromkeys(point.side for point in points)):
-        parts += _curve(sorted((p for p in points if p.side == side), key=lambda p: p.x), at, COLOURS[number % 4])
+        curve = sorted((p for p in points if p.side == side), key=lambda p: p.x)
+        parts += _curve(curve, at, COLOURS[number % 4], below=number % 2 == 0)
         parts.append(
             f'<text x="{WIDTH - RIGHT - 6}" y="{TOP + 16 + 18 * number}" text-anchor="end" '
             f'fill="{COLOURS[number % 4]}" font-weight="bold">{escape(side)}</text>'
@@ -63,12 +64,13 @@ def svg(points: Sequence[Point], *, x_title: str, y_title: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _curve(points: Sequence[Point], at: Placing, colour: str) -> list[str]:
-    """A side's line, its dots and their names."""
+def _curve(points: Sequence[Point], at: Placing, colour: str, *, below: bool) -> list[str]:
+    """A side's line, its dots and their names: below to the left, or above to the right, for points that coincide."""
     places = [at(point.x, point.y) for point in points]
     line = "M" + "L".join(f"{x} {y}" for x, y in places)
     parts = [f'<path d="{line}" fill="none" stroke="{colour}" stroke-opacity="0.5" stroke-width="1.5"/>']
     for point, (x, y) in zip(points, places, strict=True):
         parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 7}" y="{y - 6}" fill="{colour}">{escape(point.name)}</text>')
+        place = f'x="{x - 7}" y="{y + 14}" text-anchor="end"' if below else f'x="{x + 7}" y="{y - 6}"'
+        parts.append(f'<text {place} fill="{colour}">{escape(point.name)}</text>')
     return parts
