@@ -22,11 +22,16 @@ from edge.engine.decoder import Decoder
 from tests.conformance.conftest import Served, serving
 from tests.conformance.test_reka_client import image_url
 from tests.edge.asking import LONG as WORDS
-from tests.edge.asking import eventually, slow
+from tests.edge.asking import LONG_ANSWER, eventually, long_seed, slow
 from tests.edge.devices.units import Units
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}], "seed": 2, "temperature": 1.0}
-LONG = {**ASK, "max_tokens": 3000}
+
+
+@pytest.fixture
+def long(int8_bundle: Path) -> dict[str, object]:
+    """A question with an answer of many tokens."""
+    return {**ASK, "seed": long_seed(int8_bundle), "max_tokens": 3000}
 
 
 def sent(served: Served, fields: dict[str, object]) -> socket.socket:
@@ -53,7 +58,9 @@ def idle(served: Served) -> bool:
 
 @pytest.mark.parametrize("how", ["end", "reset", "half"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_leaving_stops_the_work(how: str, stream: bool, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_stops_the_work(
+    how: str, stream: bool, int8_bundle: Path, long: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow(monkeypatch, 0.01)
     n_steps, step = 0, Decoder.step
 
@@ -64,26 +71,26 @@ def test_leaving_stops_the_work(how: str, stream: bool, int8_bundle: Path, monke
 
     monkeypatch.setattr(Decoder, "step", counted)
     with serving(int8_bundle, slots=1) as served:
-        connection = sent(served, {**LONG, "stream": stream})
+        connection = sent(served, {**long, "stream": stream})
         eventually(lambda: served.server.queue.n_running == 1)
         eventually(lambda: n_steps > 3)
-        waiting = sent(served, {**LONG, "stream": stream})
+        waiting = sent(served, {**long, "stream": stream})
         eventually(lambda: served.server.queue.n_waiting == 1)
         leave(waiting, how)
         eventually(lambda: served.server.queue.n_waiting == 0)
         leave(connection, how)
         eventually(lambda: idle(served))
-        assert 0 < n_steps < LONG["max_tokens"] / 2
+        assert 0 < n_steps < LONG_ANSWER / 2
 
 
-def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path) -> None:
+def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path, long: dict[str, object]) -> None:
     with serving(int8_bundle) as served, httpx.Client(base_url=served.address, timeout=60) as client:
         fields = {**ASK, "max_tokens": 12}
         expected = client.post("/v1/chat", json=fields).json()["responses"]
         n_threads = threading.active_count()
         moments = random.Random(0)
         for i in range(60):
-            connection = sent(served, {**LONG, "stream": i % 2 == 0, "seed": i})
+            connection = sent(served, {**long, "stream": i % 2 == 0, "seed": i})
             time.sleep(moments.random() * 0.03)
             leave(connection, moments.choice(["end", "reset", "half"]))
             if i % 20 == 19:
@@ -94,7 +101,7 @@ def test_leaving_at_random_moments_harms_nobody(int8_bundle: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
 def test_a_server_that_ends_says_so_to_whom_it_still_answers(
-    path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, int8_bundle: Path, long: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, 0.01)
     monkeypatch.setattr("edge.server.server.GRACE_S", 1)
@@ -102,9 +109,9 @@ def test_a_server_that_ends_says_so_to_whom_it_still_answers(
         served = stack.enter_context(serving(int8_bundle))
         threads = stack.enter_context(ThreadPoolExecutor(1))
         client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
-        whole = threads.submit(client.post, path, json=LONG)
+        whole = threads.submit(client.post, path, json=long)
         eventually(lambda: served.server.queue.n_running == 1)
-        stream = stack.enter_context(client.stream("POST", path, json={**LONG, "stream": True}))
+        stream = stack.enter_context(client.stream("POST", path, json={**long, "stream": True}))
         lines = stream.iter_lines()
         assert next(lines).startswith("data: ")
         served.stop()
@@ -122,19 +129,21 @@ def test_a_server_that_ends_says_so_to_whom_it_still_answers(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat/completions"])
-def test_closing_a_stream_in_process_stops_it(path: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_a_stream_in_process_stops_it(
+    path: str, int8_bundle: Path, long: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow(monkeypatch, 0.01)
     transport = edge.Transport(model=int8_bundle, threads=1)
     with httpx.Client(transport=transport, base_url="http://edge") as client:
-        with client.stream("POST", path, json={**LONG, "stream": True}) as response:
+        with client.stream("POST", path, json={**long, "stream": True}) as response:
             next(response.iter_bytes())
         eventually(lambda: not transport._app.chat.models.engine("reka-edge")._worker._running)
 
 
-def test_a_response_outlives_its_transport(int8_bundle: Path) -> None:
+def test_a_response_outlives_its_transport(int8_bundle: Path, long: dict[str, object]) -> None:
     def asked() -> httpx.Response:
         client = httpx.Client(transport=edge.Transport(model=int8_bundle, threads=1), base_url="http://edge")
-        fields = {**LONG, "stream": True, "max_tokens": 300}
+        fields = {**long, "stream": True, "max_tokens": 300}
         return client.send(client.build_request("POST", "/v1/chat", json=fields), stream=True)
 
     open_before = set(models._SHARED)
@@ -146,7 +155,9 @@ def test_a_response_outlives_its_transport(int8_bundle: Path) -> None:
     assert set(models._SHARED) == open_before
 
 
-def test_cancelling_a_task_in_process_stops_it(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_a_task_in_process_stops_it(
+    int8_bundle: Path, long: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow(monkeypatch, 0.01)
     transport = edge.Transport(model=int8_bundle, threads=1)
     worker = transport._app.chat.models.engine("reka-edge")._worker
@@ -154,7 +165,7 @@ def test_cancelling_a_task_in_process_stops_it(int8_bundle: Path, monkeypatch: p
     async def asked() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
             for stream in (True, False):
-                task = asyncio.create_task(client.post("/v1/chat", json={**LONG, "stream": stream}))
+                task = asyncio.create_task(client.post("/v1/chat", json={**long, "stream": stream}))
                 await asyncio.sleep(0.3)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):

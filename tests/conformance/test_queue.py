@@ -14,7 +14,7 @@ from edge.limits import Limits
 from edge.server.queue import Queue
 from edge.types import ApiError
 from tests.conformance.conftest import serving
-from tests.edge.asking import eventually, slow
+from tests.edge.asking import eventually, long_seed, slow
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
 
@@ -25,12 +25,13 @@ def said(response: httpx.Response) -> str:
 
 
 def test_503_when_the_queue_is_full_or_the_wait_too_long(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = long_seed(int8_bundle)
     slow(monkeypatch, 0.02)
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serving(int8_bundle, slots=1, waiting=1, max_wait_s=0.5))
         threads = stack.enter_context(ThreadPoolExecutor(3))
         client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
-        fields = {**ASK, "max_tokens": 100, "temperature": 1.0, "seed": 2}
+        fields = {**ASK, "max_tokens": 100, "temperature": 1.0, "seed": seed}
         first = threads.submit(client.post, "/v1/chat", json=fields)
         eventually(lambda: served.server.queue.n_running == 1)
         second = threads.submit(client.post, "/v1/chat", json=fields)

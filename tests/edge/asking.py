@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 HANGS_S = 30.0  # of processor time, which only a fault takes where milliseconds are needed
+LONG_ANSWER = 700  # tokens
 LONG = "The quick brown fox jumps over the lazy dog; " * 12  # several chunks of prompt
 
 
@@ -51,6 +54,17 @@ def same_everywhere(engine: Engine, check: Callable[[], object]) -> None:
     before = answer(engine, ask(engine, LONG), options(8))
     check()
     assert answer(engine, ask(engine, LONG), options(8)) == before
+
+
+@cache
+def long_seed(path: Path) -> int:
+    """A seed with which a random model answers "How many?" at length: which ones do depends on the CPU's kernels."""
+    with Engine.open(path) as engine:
+        for seed in range(100):
+            how = replace(options(LONG_ANSWER, temperature=1.0), seed=seed)
+            if answer(engine, ask(engine, "How many?"), how).finish_reason == "length":
+                return seed
+    raise LookupError(f"no seed gives an answer of {LONG_ANSWER} tokens")
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
