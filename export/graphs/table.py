@@ -37,9 +37,12 @@ def table_scheme(recipe: Recipe, n_layers: int) -> TableScheme:
 
 
 def is_shared(config: TextConfig, recipe: Recipe) -> bool:
-    """Whether the head multiplies with the table's own bytes: tied, and both in the blocks that its kernel reads."""
+    """Whether the head multiplies with the table's own bytes: tied, and both in the blocks that its kernel reads.
+
+    Not where the stream is rotated: the head then has the gains of the last norm, and the table has not.
+    """
     schemes = {recipe.scheme(path, n_layers=config.n_layers) for path in (PATH, "decoder.head")}
-    return config.tied and schemes == {IN_BLOCKS}
+    return config.tied and not recipe.rotate and schemes == {IN_BLOCKS}
 
 
 def write_embedding(

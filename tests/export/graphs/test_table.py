@@ -8,9 +8,12 @@ import onnx
 import pytest
 
 from edge.bundle.bundle import Bundle
+from edge.chat import next_logits
 from edge.engine.embedding import Embedding
+from edge.engine.engine import Engine
 from edge.engine.session import open_session
 from export.arrays import F32
+from export.build import build
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.names import Weights
 from export.checkpoint.random_shapes import TINY_FLASH
@@ -64,6 +67,20 @@ def test_tied_head_is_stored_once(checkpoint_of: CheckpointOf, bundle_of: Bundle
     separate = Bundle.open(bundle_of(checkpoint_of(TINY_FLASH), "int8"))
     saved = separate.manifest.files["decoder.bin"].bytes - bundle.manifest.files["decoder.bin"].bytes
     assert saved >= bundle.manifest.files["embedding.bin"].bytes
+
+
+def test_tied_head_of_a_rotated_stream_has_the_gains_that_the_table_has_not(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    checkpoint, rows = checkpoint_of(TIED), {}
+    for rotate in ("false", "true"):
+        recipe = tmp_path / f"rotate-{rotate}.toml"
+        recipe.write_text(f'rotate = {rotate}\n[[rules]]\ntensors = "*"\nscheme = "int8-block32"\n')
+        path = build(checkpoint, tmp_path / rotate, recipe=str(recipe), certificate="off")
+        with Engine.open(path) as engine:
+            rows[rotate] = next_logits(engine, [{"role": "user", "content": "Who are you?"}])
+    missed = np.std(rows["true"] - rows["false"]) / np.std(rows["false"])
+    assert missed < 0.05
 
 
 def test_shared_head_gives_products_with_the_rows_of_the_table(tmp_path: Path) -> None:
