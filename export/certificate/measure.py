@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from edge.bundle.bundle import Bundle
 from edge.bundle.certificate import Golden
-from edge.bundle.manifest import Manifest, VisionSpec
+from edge.bundle.manifest import VisionSpec
+from edge.engine.embedding import Embedding
 from edge.media.resized import Resized, size_of
 from edge.media.tiles import tile_count, tiles
 from export.arrays import F32, U8
@@ -29,7 +31,10 @@ from export.certificate.passages import KINDS, Kind
 from export.certificate.said import Said, transcribe
 from export.checkpoint.names import Weights
 from export.memory import Peak, PeakMemory
+from export.quantize import rotation
 from export.reference import model as reference
+
+TABLE_ROWS: Final = 64  # of the embedding table, by which a rotated stream is told
 
 Report = Callable[[str, int, int], None]  # (stage, steps done, steps in all)
 
@@ -87,16 +92,16 @@ def measure(
         bundle_peak = memory.peak()
     gc.collect()
     with PeakMemory() as memory:
-        measured = _measure(bundle.manifest, weights, said, made, logits, report)
+        measured = _measure(bundle, weights, said, made, logits, report)
         reference_peak = memory.peak()
     return measured, Cost(bundle_peak, reference_peak, time.monotonic() - start)
 
 
 def _measure(
-    manifest: Manifest, weights: Weights, said: Said, made: golden.Recorded, logits: Path, report: Report
+    bundle: Bundle, weights: Weights, said: Said, made: golden.Recorded, logits: Path, report: Report
 ) -> Measured:
     """Compute the reference and compare."""
-    embeds: dict[str, F32] = {}
+    manifest, embeds = bundle.manifest, dict[str, F32]()
     if manifest.vision is not None and said.images:
         embeds = _image_embeds(weights, manifest.vision, said.images, report)
     scores = _scores(weights, said, _prompt_embeds(weights, said, embeds), logits, report)
@@ -104,7 +109,7 @@ def _measure(
         scores,
         kinds={kind: chosen for kind in KINDS if (chosen := said.of_kind(kind)).any()},
         prefill_decode=said.prefill_decode,
-        image_cosine=_cosines(embeds, said.embeds) if embeds else None,
+        image_cosine=_cosines(_in_basis_of(bundle, weights, embeds), said.embeds) if embeds else None,
         golden=golden.golden(made, said.prefill_decode),
         n_prompts=said.n_answers,
         n_images=len(said.images),
@@ -167,6 +172,15 @@ def _row(key: Hashable, table: Mapping[int, F32], images: Mapping[str, F32]) -> 
     if isinstance(key, int):
         return table[key]
     raise TypeError(f"expected an id, or a picture's digest and row, got {key!r}")
+
+
+def _in_basis_of(bundle: Bundle, weights: Weights, embeds: Mapping[str, F32]) -> Mapping[str, F32]:
+    """Embeddings of the reference in the basis of a bundle's residual stream: its table tells whether it is rotated."""
+    ids = np.linspace(0, bundle.manifest.text.vocab_size - 1, TABLE_ROWS).astype(int).tolist()
+    stream = rotation.basis(bundle.manifest.text.hidden_size)
+    if not rotation.is_rotated(Embedding(bundle).rows(ids), reference.embeds(weights, ids), stream):
+        return embeds
+    return {key: rotation.turned(rows, stream) for key, rows in embeds.items()}
 
 
 def _cosines(expected: Mapping[str, F32], found: Mapping[str, F32]) -> Cosines:

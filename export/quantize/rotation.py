@@ -41,6 +41,20 @@ def basis(size: int) -> F32:
     return np.ascontiguousarray(matrix * signs, np.float32)
 
 
+def is_rotated(rows: F32, plain: F32, stream: F32) -> bool:
+    """Whether rows of a bundle's embedding table are nearer to those of the rotated stream than to the plain ones.
+
+    rows, plain: (n, H), of the bundle and of the checkpoint; stream: the basis, (H, H).
+    """
+    return bool(np.linalg.norm(rows - turned(plain, stream)) < np.linalg.norm(rows - plain))
+
+
+def turned(rows: F32, stream: F32) -> F32:
+    """Rows that are in the stream, or read from it, for the rotated one. rows: (n, H); stream: the basis, (H, H)."""
+    values: F32 = rows @ stream.T
+    return values
+
+
 class RotatedWeights(Weights):
     """The weights of a checkpoint for a rotated stream: the same roles, norms without gains.
 
@@ -62,9 +76,9 @@ class RotatedWeights(Weights):
         if linear is not None:
             return self._linear(role, linear[1], linear[2], rows)
         if role == "text.embed":
-            return _turned(super().tensor(role, rows=rows), self._stream)
+            return turned(super().tensor(role, rows=rows), self._stream)
         if role == "text.head":
-            return _turned(super().tensor(role, rows=rows) * super().tensor("text.norm"), self._stream)
+            return turned(super().tensor(role, rows=rows) * super().tensor("text.norm"), self._stream)
         if _WRITES.fullmatch(role):
             return self._part(role, lambda whole: self._stream @ whole, rows)
         if _NORM.fullmatch(role):
@@ -78,8 +92,8 @@ class RotatedWeights(Weights):
             values = super().tensor(role, rows=rows)
             return self._by_head(values[:, None])[:, 0] if part == "v" else values
         gains = super().tensor(f"text.layers.{layer}.{_READS[part]}.weight")
-        turned = _turned(super().tensor(role, rows=rows) * gains, self._stream)
-        return self._by_head(turned) if part == "v" else turned  # heads are whole in every run of rows
+        values = turned(super().tensor(role, rows=rows) * gains, self._stream)
+        return self._by_head(values) if part == "v" else values  # heads are whole in every run of rows
 
     def _by_head(self, rows: F32) -> F32:
         """Rotate each head's rows. (heads * head_dim, n) -> the same"""
@@ -100,9 +114,3 @@ class RotatedWeights(Weights):
             self._kept = role, np.ascontiguousarray(rotated(super().tensor(role)), np.float32)
         whole = self._kept[1]
         return whole if rows is None else whole[rows]
-
-
-def _turned(rows: F32, stream: F32) -> F32:
-    """Rows that read from the stream, for the rotated one."""
-    turned: F32 = rows @ stream.T
-    return turned

@@ -158,6 +158,14 @@ def test_fp32_bundle_is_the_reference(
     assert found.image_cosine.min > 0.999999
 
 
+def test_images_of_a_rotated_bundle_are_compared_in_its_basis(
+    tiny_checkpoint: Path, bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = measured(bundle_of(tiny_checkpoint, "w8a8"), tiny_checkpoint, tmp_path / "a", patch=monkeypatch)
+    assert found.image_cosine is not None
+    assert found.image_cosine.min > 0.99
+
+
 def test_fewer_bits_agree_less(
     tiny_checkpoint: Path, bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
