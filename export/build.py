@@ -56,6 +56,7 @@ from export.naming import checked_aliases, default_id
 from export.outline import Outline
 from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
 from export.quantize import carry
+from export.quantize.blocks import format_of
 from export.quantize.calibration import Calibration
 from export.quantize.rotation import RotatedWeights
 from export.recipe import Recipe, dump, load
@@ -106,8 +107,9 @@ def build(
     whether a threshold of the recipe that is missed is an error, and not a warning in the certificate;
     ranks: a .tiktoken file for a checkpoint without tokenizer.json; mmproj: the projector of a GGUF file;
     prompt_format: "chatml" or "flash", for a Llama-format model, whatever its chat template is;
-    calibrate: a .jsonl file of texts in the place of the shipped ones, "off" to round to the nearest; target: what a
-    search for the layers' schemes has to keep within; save_recipe: where to write the recipe that was exported;
+    calibrate: a .jsonl file of texts to calibrate with, whatever the recipe says, "off" to round to the nearest, the
+    shipped texts for a recipe that calibrates unless given; target: what a search for the layers' schemes has to keep
+    within; save_recipe: where to write the recipe that was exported;
     announce: called with what will be done, before anything is.
     Raises: ExportError, of the kind that names the cause; CertificateError, if strict, for a missed threshold.
     """
@@ -124,6 +126,11 @@ def build(
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             _check_whisper(chosen, mmproj, prompt_format, evaluate)
+            if target is not None or isinstance(calibrate, Path):
+                raise UnsupportedError(
+                    "--calibrate FILE, --target-size and --target-kl are not supported for a Whisper model: its layers"
+                    " are stored as the rules of the recipe say"
+                )
             if announce is not None:
                 announce(outline.of_whisper(checkpoint, chosen, name, level, pack.free_bytes(work)))
             speech.write_bundle(
@@ -131,6 +138,7 @@ def build(
                 strict=strict, report=_steps(tell),
             )  # fmt: skip
             pack.publish(work)
+            _save(chosen, save_recipe)
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
@@ -152,8 +160,7 @@ def build(
             measured = certify.run(request, _steps(tell))
             (work.bundle / CERTIFICATE).write_bytes(measured)
         pack.publish(work)
-    if save_recipe is not None:
-        save_recipe.write_text(dump(export.recipe))
+    _save(export.recipe, save_recipe)
     return out
 
 
@@ -162,9 +169,28 @@ def _chosen(recipe: Recipe, calibrate: Path | Literal["off"] | None, target: Tar
     if target is not None and (calibrate == "off" or recipe.carry):
         found = f"recipe {recipe.name}" if recipe.carry else "--calibrate off"
         raise RecipeError(f"a search for a size or a divergence calibrates and chooses anew, got {found}")
-    if target is not None:
-        return replace(recipe, calibrate=True)
-    return replace(recipe, calibrate=False, search=None) if calibrate == "off" else recipe
+    if calibrate == "off":
+        return replace(recipe, calibrate=False, search=None)
+    if target is None and calibrate is not None and not _has_blocks(recipe):
+        raise RecipeError(
+            f"--calibrate FILE: recipe {recipe.name} stores nothing in blocks, whose values calibration chooses:"
+            " expected another, such as int4"
+        )
+    return recipe if target is None and calibrate is None else replace(recipe, calibrate=True)
+
+
+def _has_blocks(recipe: Recipe) -> bool:
+    return recipe.carry or any(format_of(rule.scheme) is not None for rule in recipe.rules)
+
+
+def _save(recipe: Recipe, path: Path | None) -> None:
+    """Write the recipe that was exported, if it is wanted. Raises: OutputError."""
+    if path is None:
+        return
+    try:
+        path.write_text(dump(recipe))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; the bundle is complete") from error
 
 
 def _describe(folder: Path, manifest: Manifest) -> None:

@@ -50,7 +50,8 @@ def resolve(recipe: Recipe, weights: Weights, path_of: Callable[[str], str | Non
     """
     if recipe.calibrate or recipe.rotate or recipe.search is not None:
         raise RecipeError(
-            f"recipe {recipe.name} keeps the values of a file: they are not calibrated, rotated or searched"
+            f"recipe {recipe.name} keeps the values of a file: they are not calibrated, rotated or searched; choose"
+            " another, such as --recipe int4"
         )
     if not weights.checkpoint.parts:
         raise RecipeError(f"recipe {recipe.name} keeps the values of a GGUF file, and the checkpoint is none")

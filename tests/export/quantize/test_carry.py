@@ -209,6 +209,12 @@ def test_kept_values_are_not_moved(checkpoint_of: CheckpointOf, tmp_path: Path) 
             build(path, tmp_path / "b", recipe=str(recipe), certificate="off")
 
 
+def test_texts_for_kept_values_are_refused_with_what_to_do(checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
+    path = write_text(checkpoint_of(TINY_FLASH), tmp_path / "m.gguf", kind=Q4_1)
+    with pytest.raises(RecipeError, match="recipe carry keeps .* choose another, such as --recipe int4"):
+        build(path, tmp_path / "b", certificate="off", calibrate=tmp_path / "texts.jsonl")
+
+
 def test_two_exports_give_the_same_bytes(checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
     path = write_text(checkpoint_of(TINY_FLASH), tmp_path / "m.gguf", kind=Q4_1)
     one, other = (build(path, tmp_path / name, certificate="off") for name in ("a", "b"))
