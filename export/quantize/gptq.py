@@ -33,7 +33,8 @@ def quantize(weight: F32, moments: Tensor, form: Format) -> Blocks:
     importance = moments.diagonal().clone()
     start = blocks.quantize(weight, form, importance=_costs(importance))
     order = torch.argsort(importance, descending=True, stable=True)
-    upper = _upper_factor(moments[order][:, order]).numpy()
+    torch.index_select(moments[order], 1, order, out=moments)
+    upper = _upper_factor(moments).numpy()
     scales = np.ascontiguousarray(start.scales.T)
     zero_points = np.ascontiguousarray(start.zero_points.T, np.float32)
     at = order.numpy()
@@ -51,13 +52,14 @@ def _costs(importance: Tensor) -> F32:
 
 
 def _upper_factor(moments: Tensor) -> Tensor:
-    """The upper Cholesky factor of the damped inverse. moments: (K, K), overwritten."""
+    """The upper Cholesky factor of the damped inverse; three matrices at once. moments: (K, K), overwritten."""
     step = DAMPING * max(float(moments.diagonal().mean()), float(np.finfo(np.float32).tiny))
     for times in MORE_DAMPING:
         moments.diagonal().add_(step * times)
         lower, failed = torch.linalg.cholesky_ex(moments)
         if not failed:
             inverse = torch.cholesky_inverse(lower)
+            del lower  # of 11 008 inputs, each of these matrices has 485 MB
             factor, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not failed:
                 upper: Tensor = factor

@@ -6,6 +6,7 @@ import torch
 
 from export.arrays import F32
 from export.errors import CalibrationError
+from export.memory import PeakMemory
 from export.quantize import blocks, gptq
 from export.quantize.blocks import Blocks, Format
 
@@ -77,3 +78,12 @@ def test_same_inputs_give_the_same_values() -> None:
     weight, inputs = layer()
     first, second = (gptq.quantize(weight, moments(inputs), Format(4, 32)) for _ in range(2))
     assert np.array_equal(first.values, second.values)
+
+
+def test_few_matrices_of_the_size_of_the_moments_are_held() -> None:
+    weight, size = np.zeros((8, 3072), np.float32), 4 * 3072 * 3072
+    given = torch.eye(3072)
+    with PeakMemory() as memory:
+        before = memory.peak().anonymous
+        gptq.quantize(weight, given, FORMATS[1])
+        assert memory.peak().anonymous - before < 3.5 * size  # beside the moments themselves
