@@ -115,6 +115,7 @@ class Chat:
                 frozenset(tool.name for tool in request.tools),
                 media.budget if request.has_pdf else None,
                 _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
+                engine.tokenizer.encode,
             )
 
     def close(self) -> None:

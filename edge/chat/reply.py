@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class Reply:
     """The reply to one request, being made; `id` and `model` stand in every response and chunk of it.
 
     tools: names of those that may be called. budget: what became of the text of PDFs, None without any PDF.
-    reasoning: whether the answer begins with some.
+    reasoning: whether the answer begins with some. encode: text as tokens of the model.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Reply:
     tools: frozenset[str] = frozenset()
     budget: TextBudget | None = None
     reasoning: Start = "none"
+    encode: Callable[[str], Sequence[int]] | None = None
 
     def progress(self) -> Generator[Progress, None, None]:
         """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
@@ -84,6 +85,15 @@ class Reply:
         if self.budget is None:
             return {}
         return {"pdf_text_tokens": self.budget.spent, "pdf_text_cut": self.budget.cut}
+
+    def reasoning_tokens(self, progress: Progress) -> int:
+        """Return how many tokens the reasoning so far has, its text encoded anew; 0 where that cannot be encoded."""
+        text = "" if self.reasoning == "none" else self.said(progress).reasoning
+        if self.encode is None or not text:
+            return 0
+        with contextlib.suppress(EdgeError):
+            return min(len(self.encode(text)), progress.output_tokens)
+        return 0
 
     def said(self, progress: Progress) -> ParsedAnswer:
         """Return what progress says: text, or calls, after its reasoning. Only the last progress has calls."""

@@ -15,18 +15,17 @@ from edge.engine.handle import Progress
 from edge.engine.scores import ShownToken, ShownTokens
 from edge.errors import ContextLengthError, UnknownModelError
 from edge.server.http import HttpRequest, HttpResponse, event, json_response
-from edge.server.openai_messages import read_messages
+from edge.server.openai_messages import place_of_message, read_messages
 from edge.server.openapi_shapes import OPENAI_ERROR
 from edge.server.route import Backend, ErrorForm, RouteRequest, detail_of
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
 
-_SAME = (
+SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
     "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
-_PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
 _NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
 _CHOICES = "expected auto, none, required, allowed_tools or one of the tools"
 _REFUSED: Mapping[str, tuple[object, ...]] = {  # the reason, and what is as good as absent
@@ -68,13 +67,8 @@ class Completion:
         Parts have other names there.
         """
         match loc:
-            case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key, *rest):
-                named = [_PARTS.get(part, part) if isinstance(part, str) else part for part in rest]
-                return ("body", "messages", self.places[i] + j, "content" if key == "output" else key, *named)
-            case ("body", "messages", int(i), "content", int(j), str(key)):
-                return ("body", "messages", self.places[i], "content", j, _PARTS.get(key, key))
-            case ("body", "messages", int(i), *rest):
-                return ("body", "messages", self.places[i], *rest)
+            case ("body", "messages", *_):
+                return place_of_message(loc, self.places)
             case ("body", "tools", int(i), *rest):
                 return ("body", "tools", i, "function", *rest)
             case ("body", "max_tokens"):
@@ -107,7 +101,7 @@ class OpenaiWriter:
             spoken["tool_calls"] = calls
         if said.reasoning:
             spoken["reasoning_content"] = said.reasoning
-        scores = _scored(self._shown(last, said)) if self.scores else None
+        scores = _logprobs(self._shown(last, said)) if self.scores else None
         choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
         head = self._head(reply, "chat.completion")
         return {**head, "choices": [choice], "usage": _usage(reply, last)}
@@ -146,7 +140,7 @@ class OpenaiWriter:
         return self._tokens.give(progress.text, said.spans, whole=progress.finish_reason is not None)
 
     def _event(self, reply: Reply, delta: Fields, reason: str | None, tokens: Sequence[ShownToken] = ()) -> bytes:
-        logprobs = _scored(tokens) if tokens else None
+        logprobs = _logprobs(tokens) if tokens else None
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._head(reply, "chat.completion.chunk"), "choices": [choice]}
         return event({**chunk, "usage": None} if self.include_usage else chunk)
@@ -160,9 +154,9 @@ def from_openai(body: Mapping[str, object]) -> Completion:
 
     Raises: ApiError 400 for what is not there, UnprocessableEntityError naming every field that is wrong.
     """
-    _refuse(body)
+    refuse_absent(body)
     problems = Problems()
-    fields: Fields = {name: body.get(name) for name in _SAME}
+    fields: Fields = {name: body.get(name) for name in SAME}
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     fields["max_tokens"] = body.get(limit)
     if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
@@ -175,7 +169,7 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     fields["stop"] = [stop] if isinstance(stop, str) else stop
     fields["messages"], places = read_messages(body.get("messages"), problems)
     fields["tools"] = _tools(body.get("tools"), problems)
-    fields["tool_choice"], fields["tools"] = _choice(body.get("tool_choice"), fields["tools"], problems)
+    fields["tool_choice"], fields["tools"] = read_choice(body.get("tool_choice"), fields["tools"], problems)
     demand = structured(body)
     fields["response_format"] = demand.response_format
     options = body.get("stream_options")
@@ -241,7 +235,7 @@ def _model(name: str) -> Fields:
     return {"id": name, "object": "model", "created": 0, "owned_by": "edge"}
 
 
-def _refuse(body: Mapping[str, object]) -> None:
+def refuse_absent(body: Mapping[str, object]) -> None:
     """Refuse what there is not. Raises: ApiError 400."""
     n = body.get("n")
     if n is not None and (isinstance(n, bool) or n != 1):
@@ -273,7 +267,7 @@ def _tools(tools: object, problems: Problems) -> object:
     return read
 
 
-def _choice(choice: object, tools: object, problems: Problems) -> tuple[object, object]:
+def read_choice(choice: object, tools: object, problems: Problems) -> tuple[object, object]:
     """Return tool_choice as ours, and the tools it leaves: those that it names, where it names some."""
     if choice == "required":
         return "tool", tools
@@ -340,22 +334,27 @@ def _reason(reason: object, calls: list[Fields]) -> str:
     return "length" if reason == "context" else str(reason)
 
 
-def _scored(tokens: Sequence[ShownToken]) -> Fields:
-    """Return the probabilities of tokens, whose texts and bytes join to the content."""
-    content = []
+def _logprobs(tokens: Sequence[ShownToken]) -> Fields:
+    return {"content": scored(tokens), "refusal": None}
+
+
+def scored(tokens: Sequence[ShownToken], *, no_bytes: list[int] | None = None) -> list[object]:
+    """Return the probabilities of tokens, whose texts and bytes join to the content. no_bytes: of control tokens."""
+    content: list[object] = []
     for token in tokens:
-        most_likely = [_candidate(*each) for each in zip(token.score.most_likely, token.score.controls, strict=True)]
+        pairs = zip(token.score.most_likely, token.score.controls, strict=True)
+        most_likely = [_candidate(*pair, no_bytes) for pair in pairs]
         logprob = _finite(token.score.log_probability)
         here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
         content.append({**here, "top_logprobs": most_likely})
-    return {"content": content, "refusal": None}
+    return content
 
 
-def _candidate(candidate: tuple[bytes, float], is_control: bool) -> Fields:
+def _candidate(candidate: tuple[bytes, float], is_control: bool, no_bytes: list[int] | None) -> Fields:
     """Return a token that might have been chosen; a control token has a name and no bytes."""
     data, log_probability = candidate
     text = data.decode("utf-8", "replace")
-    return {"token": text, "logprob": _finite(log_probability), "bytes": None if is_control else list(data)}
+    return {"token": text, "logprob": _finite(log_probability), "bytes": no_bytes if is_control else list(data)}
 
 
 def _finite(log_probability: float) -> float:

@@ -24,6 +24,7 @@ _URLS: Mapping[str, str] = {
     "video_url": "video_url",
     "audio_url": "audio_url",
 }
+_PARTS = {"audio_url": "input_audio", "pdf_url": "file"}  # what OpenAI calls them
 _SUPPORTED = "text, image_url, video_url, input_audio or file"
 
 
@@ -49,6 +50,22 @@ def read_messages(messages: object, problems: Problems) -> tuple[object, tuple[i
         read.pop()  # nothing to continue: the answer begins a turn
         places.pop()
     return read, tuple(places)
+
+
+def place_of_message(loc: Loc, places: Sequence[int]) -> Loc:
+    """Return where something in a message of /v1/chat stood in the request.
+
+    places: which message each of ours began as; results in a row became one of ours, and parts have other names there.
+    """
+    match loc:
+        case ("body", "messages", int(i), "content", int(j), "output" | "tool_call_id" as key, *rest):
+            named = [_PARTS.get(part, part) if isinstance(part, str) else part for part in rest]
+            return ("body", "messages", places[i] + j, "content" if key == "output" else key, *named)
+        case ("body", "messages", int(i), "content", int(j), str(key)):
+            return ("body", "messages", places[i], "content", j, _PARTS.get(key, key))
+        case ("body", "messages", int(i), *rest):
+            return ("body", "messages", places[i], *rest)
+    return loc
 
 
 def _n_leading(messages: Sequence[object]) -> int:
@@ -164,7 +181,9 @@ def _checked(key: str, value: object, loc: Loc, problems: Problems) -> Fields | 
 
 def _file(fields: Mapping[str, object], loc: Loc, problems: Problems) -> Fields | None:
     """Return a file as a PDF, the one kind of file that there is; a file that is stored elsewhere is not."""
-    data = fields.get("file_data")
+    data, url = fields.get("file_data"), fields.get("file_url")
+    if data is None and isinstance(url, str):
+        return {"type": "pdf_url", "pdf_url": url}
     if isinstance(data, str):
         return {"type": "pdf_url", "pdf_url": of_base64(data, "application/pdf")}
     problems.add((*loc, "file", "file_data"), f"expected a string, got {shown(data)}", "string_type")

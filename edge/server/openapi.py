@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge.server.openapi_requests import chat_request, completion_request, legacy_request
+from edge.server.openapi_responses import response_request, response_schemas
 from edge.server.openapi_shapes import (
     ANY_OBJECT,
     COUNT,
@@ -92,6 +93,12 @@ def completion(errors: ErrorForm) -> Fields:
     return post("A chat, as OpenAI's clients ask", completion_request(), ok, errors)
 
 
+def response(errors: ErrorForm) -> Fields:
+    """POST /v1/responses."""
+    ok = _answers("Response", "each with its type as `event: ` and a ResponseEvent as `data: `, then `data: [DONE]`")
+    return post("A response, as OpenAI's clients ask", response_request(), ok, errors)
+
+
 def turn(errors: ErrorForm) -> Fields:
     """POST /chat."""
     ok = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
@@ -165,6 +172,7 @@ def _answer_schemas() -> Fields:
         "CompletionUsage": closed(dict.fromkeys(counts, COUNT), pdfs),
         "Completion": _completion(),
         "CompletionChunk": _completion_chunk(),
+        **response_schemas(_logprobs_of()),
         "OpenaiModel": closed(model),
         "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
     }
@@ -210,10 +218,14 @@ def _function() -> Fields:
 
 
 def _logprobs() -> Fields:
+    return {"anyOf": [closed({"content": _logprobs_of(), "refusal": {"type": "null"}}), {"type": "null"}]}
+
+
+def _logprobs_of() -> Fields:
+    """Return the probabilities of tokens."""
     token: Fields = {"token": STRING, "logprob": {"type": "number"}, "bytes": listed(COUNT)}
     candidate = {**token, "bytes": {"anyOf": [listed(COUNT), {"type": "null"}]}}
-    score = closed({**token, "top_logprobs": listed(closed(candidate))})
-    return {"anyOf": [closed({"content": listed(score), "refusal": {"type": "null"}}), {"type": "null"}]}
+    return listed(closed({**token, "top_logprobs": listed(closed(candidate))}))
 
 
 def _answers(name: str, events: str) -> Fields:

@@ -35,40 +35,40 @@ def chat_request() -> Fields:
     fields: Fields = {
         "model": FILLED,
         "messages": _after_first(_chat_message(is_first=True), _chat_message(is_first=False)),
-        **_sampling(),
+        **sampling(),
         **_scores(),
-        "tools": maybe(listed(_tool(), most=MAX_TOOLS)),
+        "tools": maybe(listed(function(), most=MAX_TOOLS)),
         "tool_choice": one_of_values(("auto", "none", "tool")),
-        **_videos(),
+        **videos(),
         "use_search_engine": {"enum": [False, None]},
-        "response_format": _response_format(),
+        "response_format": response_format(),
         "stream": MAYBE_BOOLEAN,
     }
-    return {**shape(fields, "model", "messages"), "allOf": [_needs_tools("tool"), _needs_logprobs()]}
+    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("tool"), _needs_logprobs()]}
 
 
 def completion_request() -> Fields:
     """Return what POST /v1/chat/completions accepts."""
-    sampling = _sampling()
-    tool = shape({"function": _tool()}, "function")
+    ranges = sampling()
+    tool = shape({"function": function()}, "function")
     fields: Fields = {
         "model": FILLED,
         "messages": {
             **listed(_completion_message(), least=1, most=Limits.messages),
             "description": "System and developer messages come first, before all others; they are joined.",
         },
-        **sampling,
-        "top_k": either({"const": -1}, sampling["top_k"]),
-        "stop": either(_stop_string(), sampling["stop"]),
-        "max_completion_tokens": sampling["max_tokens"],
+        **ranges,
+        "top_k": either({"const": -1}, ranges["top_k"]),
+        "stop": either(_stop_string(), ranges["stop"]),
+        "max_completion_tokens": ranges["max_tokens"],
         **_scores(),
-        **_videos(),
+        **videos(),
         "use_search_engine": {"enum": [False, None]},
         "n": one_of_values((1,)),
         "tools": maybe(listed(tool, most=MAX_TOOLS)),
-        "tool_choice": _tool_choice(),
-        "response_format": _response_format(),
-        **_structured(),
+        "tool_choice": tool_choice(),
+        "response_format": response_format(),
+        **structured(),
         "stream": MAYBE_BOOLEAN,
         "stream_options": maybe(shape({"include_usage": MAYBE_BOOLEAN})),
         "logit_bias": maybe({"type": "object", "maxProperties": 0}),
@@ -77,13 +77,13 @@ def completion_request() -> Fields:
         "functions": maybe({"type": "array", "maxItems": 0}),
         "function_call": one_of_values(("none",)),
     }
-    return {**shape(fields, "model", "messages"), "allOf": [_needs_tools("required"), _needs_logprobs()]}
+    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("required"), _needs_logprobs()]}
 
 
 def legacy_request() -> Fields:
     """Return what POST /chat accepts."""
     turn = shape({"type": {"enum": ["human", "model"]}, "text": STRING, "media_url": MAYBE_STRING}, "type", "text")
-    ranges = _sampling()
+    ranges = sampling()
     fields: Fields = {
         "model_name": FILLED,
         "conversation_history": listed(turn, least=1, most=Limits.messages),
@@ -145,7 +145,7 @@ def _media_part(kind: str) -> Fields:
 
 def _completion_message() -> Fields:
     """Return one message of /v1/chat/completions."""
-    text, part = _completion_texts(), either(*_completion_texts(), *_completion_media())
+    text, part = completion_texts(), either(*completion_texts(), *completion_media())
     content = either(STRING, listed(part))
     system = _message(("system", "developer"), either(STRING, listed(either(*text))))
     result = {"role": {"const": "tool"}, "tool_call_id": STRING, "content": maybe(content)}
@@ -175,31 +175,36 @@ def _completion_assistant(content: Fields) -> Fields:
     return shape(fields, "role")
 
 
-def _completion_texts() -> list[Fields]:
+def completion_texts() -> list[Fields]:
+    """Return the parts that are text."""
     typed = shape({"type": {"enum": list(_TEXTS)}, "text": STRING}, "type", "text")
     return [STRING, typed, shape({"type": {"const": "refusal"}, "refusal": STRING}, "type", "refusal")]
 
 
-def _completion_media() -> list[Fields]:
+def completion_media() -> list[Fields]:
+    """Return the parts that are media."""
     url = either(STRING, shape({"url": STRING}, "url"))
     audio = shape({"data": STRING, "format": STRING}, "data", "format")
-    file = shape({"file_data": STRING}, "file_data")
+    data = shape({"file_data": STRING}, "file_data")
+    file = either(data, shape({"file_data": NULL, "file_url": STRING}, "file_url"))
     urls = [shape({"type": {"const": kind}, kind: url}, "type", kind) for kind in _MEDIA if kind != "pdf_url"]
     return [
         *urls,
         shape({"type": {"const": "input_image"}, "image_url": url}, "type", "image_url"),
         shape({"type": {"const": "input_audio"}, "input_audio": audio}, "type", "input_audio"),
         shape({"type": {"const": "file"}, "file": file}, "type", "file"),
-        shape({"type": {"const": "input_file"}, "file_data": STRING}, "type", "file_data"),
+        {"allOf": [shape({"type": {"const": "input_file"}}, "type"), file]},
     ]
 
 
-def _tool() -> Fields:
+def function() -> Fields:
+    """Return a function on offer."""
     schema = shape({"type": {"const": "object"}})
     return shape({"name": _TOOL_NAME, "description": MAYBE_STRING, "parameters": maybe(schema)}, "name")
 
 
-def _tool_choice() -> Fields:
+def tool_choice() -> Fields:
+    """Return what says which tools are to be called, as OpenAI's clients say it."""
     name = {"function": shape({"name": _TOOL_NAME}, "name")}
     function = either(shape(name, "function"), shape({"name": _TOOL_NAME, "function": NULL}, "name"))
     named = {"allOf": [shape({"type": {"const": "function"}}, "type"), function]}
@@ -210,7 +215,7 @@ def _tool_choice() -> Fields:
     return either({"enum": ["auto", "none", "required", None]}, named, allowed, flat)
 
 
-def _needs_tools(word: str) -> Fields:
+def needs_tools(word: str) -> Fields:
     """Say that who demands a call offers tools."""
     demands = shape({"tool_choice": {"const": word}}, "tool_choice")
     return {"if": demands, "then": shape({"tools": {"type": "array", "minItems": 1}}, "tools")}
@@ -227,7 +232,8 @@ def _scores() -> Fields:
     return {"logprobs": MAYBE_BOOLEAN, "top_logprobs": top}
 
 
-def _sampling() -> dict[str, Fields]:
+def sampling() -> dict[str, Fields]:
+    """Return the fields that say how tokens are chosen, and when an answer ends."""
     return {
         **{name: _range(number) for name, number in NUMBERS.items()},
         "seed": {"type": ["integer", "null"]},
@@ -246,14 +252,15 @@ def _stop_string() -> Fields:
     return {**FILLED, "maxLength": Limits.stop_bytes}
 
 
-def _videos() -> Fields:
+def videos() -> Fields:
+    """Return the fields that say how videos are looked at."""
     return {
         "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": Limits.video_frames},
         "video_sound": MAYBE_BOOLEAN,
     }
 
 
-def _response_format() -> Fields:
+def response_format() -> Fields:
     """Return what an answer may have to be: free text, JSON of a schema, or what a regular expression matches."""
     schema = {"type": ["object", "boolean"]}
     optional = {"anyOf": [schema, NULL]}
@@ -268,7 +275,7 @@ def _response_format() -> Fields:
     return {"anyOf": [*kinds, NULL]}
 
 
-def _structured() -> Fields:
+def structured() -> Fields:
     """Return what other servers call a response_format; at most one of all is accepted."""
     schema: Fields = {"type": ["object", "boolean", "string", "null"]}
     pattern: Fields = {"type": ["string", "null"]}

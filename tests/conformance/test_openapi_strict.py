@@ -11,6 +11,7 @@ from edge.chat import read_request
 from edge.limits import Limits
 from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
+from edge.server.responses import from_responses
 from edge.server.routes import document
 from edge.types import ApiError, HttpValidationError
 
@@ -46,6 +47,25 @@ SPOKEN = [
     {"role": "function", "name": "f", "content": "x"},
     {"role": "user", "content": "x", "tool_calls": []},
 ]  # fmt: skip
+ITEMS = [
+    {"role": "system", "content": "x"},
+    {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "x"}]},
+    {
+        "type": "message", "role": "user",
+        "content": [
+            {"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "x"},
+            {"type": "input_file", "file_data": "x"}, {"type": "input_file", "file_url": "x"},
+            {"type": "input_audio", "input_audio": {"data": "a", "format": "wav"}},
+        ],
+    },
+    {"type": "reasoning", "id": "r", "summary": []},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": []}]},
+    {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+    {"type": "custom_tool_call", "call_id": "b", "name": "g", "input": "x"},
+    {"type": "function_call_output", "call_id": "a", "output": "x"},
+    {"type": "custom_tool_call_output", "call_id": "b", "output": [{"type": "input_text", "text": "x"}]},
+    {"role": "user", "content": "x"},
+]  # fmt: skip
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 ALLOWED = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}
 REQUESTS: dict[str, dict[str, object]] = {
@@ -66,6 +86,14 @@ REQUESTS: dict[str, dict[str, object]] = {
         "tool_choice": {"type": "allowed_tools", "allowed_tools": ALLOWED}, **SAMPLING, "top_k": -1,
         "max_completion_tokens": 3, "n": 1, "stream_options": {"include_usage": True}, "logit_bias": {},
         "modalities": ["text"], "audio": None, "functions": [], "function_call": "none",
+    },
+    "/v1/responses": {
+        "model": "m", "instructions": "x", "input": ITEMS, "tools": [{"type": "function", **FUNCTION}],
+        "tool_choice": {"type": "allowed_tools", **ALLOWED}, **SAMPLING, "logprobs": None, "max_output_tokens": 3,
+        "max_tokens": None, "messages": None, "include": ["message.output_text.logprobs"], "store": False,
+        "background": False, "previous_response_id": None, "truncation": "disabled", "metadata": {"a": "b"},
+        "reasoning": {"effort": "low"}, "stream_options": {"include_obfuscation": False}, "text": {"format": None},
+        "n": 1, "logit_bias": {}, "modalities": ["text"], "audio": None, "functions": [], "function_call": "none",
     },
     "/chat": {
         "model_name": "m",
@@ -118,8 +146,8 @@ def refusal(path: str, body: dict[str, object]) -> str | None:
         elif path == "/chat":
             read_request(from_legacy(body), limits=LIMITS, place=legacy_place)
         else:
-            completion = from_openai(body)
-            read_request(completion.fields, limits=LIMITS, place=completion.place)
+            asked = (from_responses if path == "/v1/responses" else from_openai)(body)
+            read_request(asked.fields, limits=LIMITS, place=asked.place)
     except ApiError as error:
         return str(error.body.detail if isinstance(error.body, HttpValidationError) else error.body)
     return None
