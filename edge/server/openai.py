@@ -84,7 +84,7 @@ class OpenaiWriter:
 
     streams: bool
     include_usage: bool
-    created: int = field(default_factory=lambda: max(0, int(time.time())))
+    created: int = field(default_factory=lambda: now_s())
     scores: bool = False
     _sent: str = ""
     _reasoned: str = ""
@@ -147,6 +147,11 @@ class OpenaiWriter:
 
     def _head(self, reply: Reply, kind: str) -> Fields:
         return {"id": f"chatcmpl-{reply.id}", "object": kind, "created": self.created, "model": reply.model}
+
+
+def now_s() -> int:
+    """Return the seconds since 1970, for people: they say when an answer was made."""
+    return max(0, int(time.time()))
 
 
 def from_openai(body: Mapping[str, object]) -> Completion:

@@ -1,7 +1,6 @@
 """An answer as OpenAI's response: items of output, and the events of a stream in their order."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from edge.chat.tool_calls import ParsedAnswer
 from edge.engine.handle import Progress
 from edge.engine.scores import ShownTokens
 from edge.server.http import event
-from edge.server.openai import scored
+from edge.server.openai import now_s, scored
 from edge.server.route import detail_of
 from edge.types import ApiError, ToolCall
 
@@ -70,7 +69,7 @@ class ResponseWriter:
     streams: bool
     said: Mapping[str, object]
     scores: bool = False
-    created: int = field(default_factory=lambda: max(0, int(time.time())))
+    created: int = field(default_factory=now_s)
     _output: list[Fields] = field(default_factory=list)
     _growing: _Growing | None = None
     _written: bytearray = field(default_factory=bytearray)
@@ -131,7 +130,7 @@ class ResponseWriter:
         for i, call in enumerate(calls):
             self._call(reply, i, call)
         why = None if is_whole else {"reason": "max_output_tokens"}
-        ended = max(0, int(time.time())) if is_whole else None
+        ended = now_s() if is_whole else None
         return self._response(reply, status, incomplete_details=why, completed_at=ended, usage=_usage(reply, last))
 
     def _grow(self, reply: Reply, kind: str, text: str, logprobs: list[object]) -> None:
