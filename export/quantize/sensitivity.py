@@ -19,6 +19,7 @@ from edge.bundle.manifest import Scheme
 from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
+from export.graph import BLOCK_BYTES
 from export.quantize import blocks
 from export.reference import model as reference
 
@@ -56,18 +57,15 @@ def sensitivities(
     streams = [torch.from_numpy(prompt) for prompt in prompts]
     for n in range(text.n_layers):
         np.savez(scratch / f"stream.{n}.npz", *[stream.numpy() for stream in streams])
-        with torch.inference_mode():
-            layer = _Layer(weights, text, n)
-            streams = [layer.run(stream, angles)[0] for stream in streams]
+        streams = _forward(_Layer(weights, text, n), streams, angles)
         progress(n + 1, 2 * text.n_layers)
     gradients = _head_gradients(weights, text, streams)
     found: list[Sensitivity] = []
     for n in reversed(range(text.n_layers)):
         with np.load(scratch / f"stream.{n}.npz") as kept:
             streams = [torch.from_numpy(kept[name]) for name in kept.files]
-        layer = _Layer(weights, text, n)
-        seen, gradients = _backward(layer, streams, gradients, angles)
-        found += _estimates(layer, seen, schemes)
+        estimates, gradients = _step_back(_Layer(weights, text, n), streams, gradients, angles, schemes)
+        found += estimates
         progress(2 * text.n_layers - n, 2 * text.n_layers)
     return found
 
@@ -126,7 +124,21 @@ def _head_gradients(weights: Weights, text: TextConfig, streams: Sequence[Tensor
     return gradients
 
 
+def _forward(layer: _Layer, streams: Sequence[Tensor], angles: Tensor) -> list[Tensor]:
+    """The streams after a layer."""
+    with torch.inference_mode():
+        return [layer.run(stream, angles)[0] for stream in streams]
+
+
 Seen = dict[str, list[tuple[Tensor, Tensor]]]  # by part: the inputs and the gradient at the outputs, for each sequence
+
+
+def _step_back(
+    layer: _Layer, streams: Sequence[Tensor], gradients: Sequence[Tensor], angles: Tensor, schemes: Sequence[Scheme]
+) -> tuple[list[Sensitivity], list[Tensor]]:
+    """What is found of a layer, and the gradients before it: what it saw is given up before the next one is read."""
+    seen, before = _backward(layer, streams, gradients, angles)
+    return list(_estimates(layer, seen, schemes)), before
 
 
 def _backward(
@@ -152,13 +164,20 @@ def _estimates(layer: _Layer, seen: Seen, schemes: Sequence[Scheme]) -> Iterator
             matrix = layer.matrices[part].numpy()
             importance = sum(x.square().sum(0) for x, _ in pairs)
             costs = importance.numpy() if isinstance(importance, Tensor) else None
-            n_rows = sum(len(x) for x, _ in pairs)
-            kl: dict[Scheme, float] = {}
-            for scheme in schemes:
-                miss = torch.from_numpy(matrix - _rounded(matrix, scheme, costs))
-                total = sum(float((functional.linear(x, miss) * g).sum(-1).square().sum()) for x, g in pairs)
-                kl[scheme] = total / n_rows / 2
+            kl = {scheme: _divergence(matrix, scheme, costs, pairs) for scheme in schemes}
             yield Sensitivity(f"decoder.layers.{layer.n}.{part}", (matrix.shape[0], matrix.shape[1]), kl)
+
+
+def _divergence(matrix: F32, scheme: Scheme, importance: F32 | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Half the mean square of g . d over all positions, some rows of the matrix at a time. pairs: x and g."""
+    step = max(1, BLOCK_BYTES // (4 * matrix.shape[1]))
+    moved = [torch.zeros(len(x)) for x, _ in pairs]  # g . d of each position
+    for first in range(0, len(matrix), step):
+        rows = slice(first, first + step)
+        miss = torch.from_numpy(matrix[rows] - _rounded(matrix[rows], scheme, importance))
+        for total, (x, g) in zip(moved, pairs, strict=True):
+            total += (functional.linear(x, miss) * g[:, rows]).sum(-1)
+    return sum(float(total.square().sum()) for total in moved) / sum(map(len, moved)) / 2
 
 
 def _rounded(matrix: F32, scheme: Scheme, importance: F32 | None) -> F32:

@@ -1,5 +1,6 @@
 """What rounding a layer is expected to cost, against what it costs; and the choice of schemes by it."""
 
+import weakref
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 
 from edge.bundle.manifest import Scheme
 from export.arrays import F32
+from export.checkpoint.config import TextConfig
+from export.checkpoint.names import Weights
 from export.errors import RecipeError
-from export.quantize import blocks
+from export.quantize import blocks, sensitivity
 from export.quantize.search import CORRECTED, divergence, tensor_bytes, within_bytes, within_kl
 from export.quantize.sensitivity import Sensitivity, sensitivities
 from tests.export.checkpoint.random_weights import TEXT, RandomWeights, model
@@ -38,6 +41,33 @@ def layers() -> list[Sensitivity]:
 def prompts(n_prompts: int = 24) -> list[F32]:
     rng = np.random.default_rng(1)
     return [rng.standard_normal((48, TEXT.hidden_size)).astype(np.float32) for _ in range(n_prompts)]
+
+
+def test_a_layer_is_given_up_before_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[object] = weakref.WeakSet()
+    begin, most = sensitivity._Layer.__init__, [0]
+
+    def counted(self: sensitivity._Layer, weights: Weights, text: TextConfig, n: int) -> None:
+        alive.add(self)
+        most.append(len(alive))
+        begin(self, weights, text, n)
+
+    monkeypatch.setattr(sensitivity._Layer, "__init__", counted)
+    sensitivities(
+        RandomWeights(model(TEXT)), TEXT, prompts(2), schemes=SCHEMES, scratch=tmp_path, progress=lambda *_: None
+    )  # type: ignore[arg-type]
+    assert len(most) > 2 and max(most) == 1
+
+
+def test_rows_worked_on_at_once_change_no_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for n_bytes in (sensitivity.BLOCK_BYTES, 7 * 4 * TEXT.hidden_size):
+        monkeypatch.setattr(sensitivity, "BLOCK_BYTES", n_bytes)
+        estimates = sensitivities(
+            RandomWeights(model(TEXT)), TEXT, prompts(2), schemes=SCHEMES, scratch=tmp_path, progress=lambda *_: None
+        )  # type: ignore[arg-type]
+        found.append([each.kl[scheme] for each in estimates for scheme in SCHEMES])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, {"logit_scale": 3.0, "attention_bias": True}])
