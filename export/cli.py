@@ -100,7 +100,9 @@ def export(
     ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option("--calibrate", help="Texts (.jsonl) to calibrate with, or off.", metavar="FILE"),
+        typer.Option(
+            "--calibrate", help="Texts (.jsonl) to calibrate with, by any recipe with blocks, or off.", metavar="FILE"
+        ),
     ] = None,
     target_size: Annotated[
         str | None,

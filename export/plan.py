@@ -7,6 +7,7 @@ from typing import Final
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
+from export.errors import RecipeError
 from export.graphs.rotary import head_order
 from export.graphs.table import is_shared
 from export.quantize import minimums
@@ -34,7 +35,8 @@ class Plan:
 def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
     """Count what an export will write.
 
-    Raises: RecipeError when the recipe leaves a tensor out, UnsupportedError for heads that the kernel does not take.
+    Raises: RecipeError when the recipe leaves a tensor out or has a scheme for it that its rows do not fit,
+    UnsupportedError for heads that the kernel does not take.
     """
     head_order(config.text)
     n_weights, n_bytes = 0, GRAPH_BYTES + tokenizer_bytes + _table_bytes(config.text)
@@ -46,6 +48,11 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
             columns *= size
         path = recipe_path(role)
         scheme = "fp32" if path is None else recipe.scheme(path, n_layers=config.text.n_layers)
+        if scheme == minimums.SCHEME and columns % minimums.BLOCK:
+            raise RecipeError(
+                f"recipe {recipe.name}: {path} has rows of {columns} weights, {scheme} expects a multiple of"
+                f" {minimums.BLOCK}: choose another scheme for it"
+            )
         n_weights += 0 if path is None else rows * columns
         n_bytes += tensor_bytes(rows, columns, scheme) + ALIGNMENT
     return Plan(n_weights, n_bytes)

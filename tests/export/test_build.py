@@ -228,6 +228,20 @@ def test_nothing_is_left_after_a_bad_checkpoint(tmp_path: Path) -> None:
     assert left(tmp_path) == ["empty"]
 
 
+def test_rows_that_a_scheme_does_not_fit_are_refused_before_anything_is_written(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        '[[rules]]\ntensors = "*"\nscheme = "int8"\n[[rules]]\ntensors = "*.down"\nscheme = "int4-block32-min"\n'
+    )
+    steps: list[Step] = []
+    checkpoint = checkpoint_of(replace(TINY_TEXT, intermediate_size=168))
+    with pytest.raises(RecipeError, match=r"decoder.layers.0.down has rows of 168 weights, int4-block32-min expects"):
+        build(checkpoint, tmp_path / "out", recipe=str(recipe), certificate="off", progress=steps.append)
+    assert steps == []
+
+
 def test_full_disk_while_writing_leaves_nothing(
     text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
