@@ -44,7 +44,7 @@ from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, c
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
 from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, SEARCHED_RECIPE, CertificateLevel
-from export.errors import OutputError, RecipeError, UnsupportedError
+from export.errors import OutputError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
 from export.graphs.siglip import write_siglip
@@ -56,11 +56,10 @@ from export.naming import checked_aliases, default_id
 from export.outline import Outline
 from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
 from export.quantize import carry
-from export.quantize.blocks import format_of
 from export.quantize.calibration import Calibration
 from export.quantize.rotation import RotatedWeights
-from export.recipe import Recipe, dump, load
-from export.target import Target
+from export.recipe import Recipe, load, save
+from export.target import Target, settled
 from export.texts.read import read, shipped_calibration
 
 MIN_RUNTIME: Final = "0.2.0"  # the first that reads what is written here
@@ -117,7 +116,7 @@ def build(
     if save_recipe is not None and not save_recipe.absolute().parent.is_dir():
         raise OutputError(f"{save_recipe}: its folder does not exist")
     recipe = recipe if recipe is not None else SEARCHED_RECIPE if target is not None else default_recipe(checkpoint)
-    chosen = _chosen(load(recipe), calibrate, target)
+    chosen = settled(load(recipe), calibrate, target)
     name = id if id is not None else default_id(name_of(checkpoint), chosen.name)
     names = checked_aliases(name, aliases)
     if evaluate is not None:
@@ -138,7 +137,7 @@ def build(
                 strict=strict, report=_steps(tell),
             )  # fmt: skip
             pack.publish(work)
-            _save(chosen, save_recipe)
+            save(chosen, save_recipe)
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
@@ -160,37 +159,8 @@ def build(
             measured = certify.run(request, _steps(tell))
             (work.bundle / CERTIFICATE).write_bytes(measured)
         pack.publish(work)
-    _save(export.recipe, save_recipe)
+    save(export.recipe, save_recipe)
     return out
-
-
-def _chosen(recipe: Recipe, calibrate: Path | Literal["off"] | None, target: Target | None) -> Recipe:
-    """The recipe as the other choices leave it. Raises: RecipeError for those that do not go together."""
-    if target is not None and (calibrate == "off" or recipe.carry):
-        found = f"recipe {recipe.name}" if recipe.carry else "--calibrate off"
-        raise RecipeError(f"a search for a size or a divergence calibrates and chooses anew, got {found}")
-    if calibrate == "off":
-        return replace(recipe, calibrate=False, search=None)
-    if target is None and calibrate is not None and not _has_blocks(recipe):
-        raise RecipeError(
-            f"--calibrate FILE: recipe {recipe.name} stores nothing in blocks, whose values calibration chooses:"
-            " expected another, such as int4"
-        )
-    return recipe if target is None and calibrate is None else replace(recipe, calibrate=True)
-
-
-def _has_blocks(recipe: Recipe) -> bool:
-    return recipe.carry or any(format_of(rule.scheme) is not None for rule in recipe.rules)
-
-
-def _save(recipe: Recipe, path: Path | None) -> None:
-    """Write the recipe that was exported, if it is wanted. Raises: OutputError."""
-    if path is None:
-        return
-    try:
-        path.write_text(dump(recipe))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; the bundle is complete") from error
 
 
 def _describe(folder: Path, manifest: Manifest) -> None:

@@ -31,7 +31,7 @@ from typing import Final, get_args
 
 from edge.bundle.manifest import Scheme
 from export.checkpoint.fields import finite
-from export.errors import RecipeError
+from export.errors import OutputError, RecipeError
 
 LAST_QUARTER: Final = "last-quarter"
 MAX_BITS: Final = 32
@@ -126,6 +126,16 @@ def dump(recipe: Recipe) -> str:
     limits = {key: value for key, value in asdict(recipe.thresholds).items() if value is not None}
     lines += ["", "[thresholds]", *(f"{key} = {value!r}" for key, value in limits.items())] if limits else []
     return "\n".join(lines).lstrip() + "\n"
+
+
+def save(recipe: Recipe, path: Path | None) -> None:
+    """Write the recipe of an export that is complete, if it is wanted. Raises: OutputError."""
+    if path is None:
+        return
+    try:
+        path.write_text(dump(recipe))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; the bundle is complete") from error
 
 
 def load(name_or_path: str) -> Recipe:

@@ -1,10 +1,13 @@
-"""What a search for the schemes of a decoder's layers keeps within."""
+"""What a search for the schemes of a decoder's layers keeps within, and a recipe as that and --calibrate leave it."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
 
 from export.errors import RecipeError
+from export.quantize.blocks import format_of
+from export.recipe import Recipe
 
 _UNITS: Final = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -31,6 +34,29 @@ def target(size: str | None, kl: float | None) -> Target | None:
     if kl is not None and not kl > 0:
         raise RecipeError(f"--target-kl is {kl:g}: expected a number above 0")
     return Target(None if size is None else _bytes(size), kl)
+
+
+def settled(recipe: Recipe, calibrate: Path | Literal["off"] | None, target: Target | None) -> Recipe:
+    """The recipe as the other choices leave it. Raises: RecipeError for those that do not go together, or do nothing.
+
+    calibrate: a file of texts, "off", or None for what the recipe says.
+    """
+    if target is not None and (calibrate == "off" or recipe.carry):
+        found = f"recipe {recipe.name}" if recipe.carry else "--calibrate off"
+        raise RecipeError(f"a search for a size or a divergence calibrates and chooses anew, got {found}")
+    if calibrate == "off":
+        return replace(recipe, calibrate=False, search=None)
+    if target is None and calibrate is not None and not _has_blocks(recipe):
+        raise RecipeError(
+            f"--calibrate FILE: recipe {recipe.name} stores nothing in blocks, whose values calibration chooses:"
+            " expected another, such as int4"
+        )
+    return recipe if target is None and calibrate is None else replace(recipe, calibrate=True)
+
+
+def _has_blocks(recipe: Recipe) -> bool:
+    """Whether anything may be in blocks; kept values are refused by who keeps them."""
+    return recipe.carry or any(format_of(rule.scheme) is not None for rule in recipe.rules)
 
 
 def _bytes(text: str) -> float:

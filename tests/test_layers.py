@@ -30,13 +30,13 @@ EDGE_ROWS = (
 )
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
-    ("naming", "target"),
+    ("naming",),
     ("checkpoint", "graph", "pack", "texts"),
     ("recipe", "reference"),
     ("quantize",),
     ("graphs",),
     ("calibrate", "certificate"),
-    ("plan", "speech"),
+    ("plan", "speech", "target"),
     ("outline",),
     ("build", "report"),
     ("source", "commands"),
