@@ -13,7 +13,15 @@ import edge
 from tests.conformance.conftest import Served, serving
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-UNKNOWN = ["/v1/embeddings", "/v1/responses", "/v1/files/a", "/v1/chat/other", "/v1/chats", "/v1/models/a/b", "/v1/x/"]
+UNKNOWN = [
+    "/v1/embeddings",
+    "/v1/responses/a",
+    "/v1/files/a",
+    "/v1/chat/other",
+    "/v1/chats",
+    "/v1/models/a/b",
+    "/v1/x/",
+]
 KEY = {"X-Api-Key": "local"}
 FERN = {"X-Fern-SDK-Name": "reka-api"}
 

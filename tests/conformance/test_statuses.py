@@ -18,7 +18,8 @@ from tests.edge.asking import slow
 ASK = [{"role": "user", "content": "How many?"}]
 V1 = {"model": "reka-edge", "messages": ASK, "max_tokens": 4}
 V0 = {"model_name": "reka-edge", "conversation_history": [{"type": "human", "text": "hi"}], "request_output_len": 4}
-ROUTES = {"/v1/chat": V1, "/v1/chat/completions": V1, "/chat": V0}
+ITEMS = {"model": "reka-edge", "input": ASK, "max_output_tokens": 4}
+ROUTES = {"/v1/chat": V1, "/v1/chat/completions": V1, "/v1/responses": ITEMS, "/chat": V0}
 
 
 @pytest.fixture(params=["tcp", "transport"])
@@ -39,7 +40,7 @@ def check_form(route: str, response: httpx.Response, status: int) -> str:
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     said = response.json()
-    if route.rstrip("/") in ("/v1/chat/completions", "/v1/models"):
+    if route.rstrip("/") in ("/v1/chat/completions", "/v1/responses", "/v1/models"):
         assert set(said) == {"error"} and set(said["error"]) == {"message", "type", "param", "code"}
         return str(said["error"]["message"])
     assert set(said) == {"detail"}

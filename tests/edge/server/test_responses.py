@@ -298,3 +298,25 @@ def test_tools_and_the_form_of_an_answer_are_read_as_chat_completions_reads_them
     assert [tool["name"] for tool in fields["tools"]] == ["count"]  # type: ignore[attr-defined]
     fields = from_responses({"model": "m", "input": "x", "guided_regex": "a+"}).fields
     assert fields["response_format"] == {"type": "regex", "pattern": "a+"}
+
+
+def test_a_stream_that_is_left_stops_the_answer(app: App) -> None:
+    engine = app.chat.engine("a-model")
+    engine.gate.clear()  # type: ignore[attr-defined]
+    engine.n_free = 1  # type: ignore[attr-defined]
+    body = json.dumps({"model": "a-model", "input": "hi", "stream": True}).encode()
+    _, _, parts = app.respond("POST", "/v1/responses", {"content-type": "application/json"}, body)
+    next(parts)
+    parts.close()  # type: ignore[attr-defined]
+    assert engine.cancelled == engine.handles  # type: ignore[attr-defined]
+
+
+def test_routes_that_need_something_stored_say_what_there_is(app: App) -> None:
+    for method, path in [
+        ("GET", "/v1/responses/resp_1"),
+        ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/v1/embeddings"),
+    ]:
+        status, _, parts = app.respond(method, path, {"content-type": "application/json"}, b"{}")
+        error = json.loads(b"".join(parts))["error"]
+        assert status == 404 and f"no route '{path}'" in error["message"] and "/v1/responses" in error["message"]
