@@ -9,10 +9,10 @@ from edge.arrays import F32
 from edge.chat.attachments import Access, AudioAccess, decode_media, transcribed, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
-from edge.chat.prompt import Turn, pieces
+from edge.chat.prompt import Turn, pieces, running
 from edge.chat.reasoning import Start, start_of
 from edge.chat.reply import Reply, api_errors
-from edge.chat.request import Request, read_request
+from edge.chat.request import Request, read_continuation, read_request
 from edge.engine.engine import Engine
 from edge.limits import Limits
 from edge.speech.speech_to_text import SpeechToText
@@ -64,6 +64,10 @@ class Chat:
         """Check a request's fields and fill in the defaults. Raises: as `read_request`."""
         return read_request(body, limits=self.limits, place=place)
 
+    def read_text(self, text: str, body: Mapping[str, object], *, place: Place | None = None) -> Request:
+        """Check a request to continue a text, without any turns. Raises: as `read_request`."""
+        return read_continuation(text, body, limits=self.limits, place=place)
+
     def engine(self, name: str) -> Engine:
         """Return the engine of a model, opened if need be. Raises: ApiError."""
         with api_errors():
@@ -107,14 +111,19 @@ class Chat:
             manifest = engine.manifest
             audio_access = AudioAccess(self.models.speech_model(manifest.id), request.video_sound, stopped)
             conversation = transcribed(media.turns, spec=manifest, audio_access=audio_access)
-            handle = engine.stream(pieces(conversation, manifest, tools=request.tools), request.options)
+            if request.text is None:
+                prompt = pieces(conversation, manifest, tools=request.tools)
+            else:
+                prompt = running(request.text, manifest)
+            reasons = manifest.prompt.format == "flash" and request.text is None
+            handle = engine.stream(prompt, request.options)
             return Reply(
                 str(uuid.uuid4()),
                 manifest.id,
                 handle,
                 frozenset(tool.name for tool in request.tools),
                 media.budget if request.has_pdf else None,
-                _reasoning(request.messages[-1]) if manifest.prompt.format == "flash" else "none",
+                _reasoning(request.messages[-1]) if reasons else "none",
                 engine.tokenizer.encode,
             )
 

@@ -72,6 +72,12 @@ def pieces(turns: Sequence[Turn], manifest: Manifest, *, tools: Sequence[Tool] =
     return layout.pieces
 
 
+def running(text: str, manifest: Manifest) -> list[Piece]:
+    """Lay out a text that is continued as it stands, behind the ids that every prompt of the bundle begins with."""
+    first = [Control(manifest.prompt.start_ids)] if manifest.prompt.start_ids else []
+    return [*first, Text(text)]
+
+
 class _Layout:
     """The pieces so far."""
 

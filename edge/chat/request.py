@@ -51,7 +51,7 @@ class Request:
     """A request whose fields are right, defaults filled in.
 
     tools: those that may be called. video_frames: how many of each video are looked at, None: as the bundle has it.
-    video_sound: whether their audio tracks are used, too.
+    video_sound: whether their audio tracks are used, too. text: what is continued as it stands.
     """
 
     model: str
@@ -60,6 +60,7 @@ class Request:
     tools: tuple[Tool, ...] = ()
     video_frames: int | None = None
     video_sound: bool = False
+    text: str | None = None
 
     @property
     def has_media(self) -> bool:
@@ -120,6 +121,13 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         calls=bool(tools) and choice != "none",
     )
     return Request(str(model), messages, options, () if choice == "none" else tools, frames, with_audio)
+
+
+def read_continuation(text: str, body: Mapping[str, object], *, limits: Limits, place: Place | None = None) -> Request:
+    """Check a request to continue a text as it stands; its other fields, errors and `place` as in `read_request`."""
+    messages = [{"role": "assistant", "content": text}]
+    request = read_request({**body, "messages": messages}, limits=limits, place=place)
+    return replace(request, text=text)
 
 
 def _read_number(name: str, value: object, problems: Problems) -> float:

@@ -1,10 +1,11 @@
 """OpenAI's chat completions: a request turned into ours, and our answers written as its clients read them."""
 
+import functools
 import json
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge.chat import Chat
 from edge.chat.messages import Loc, Problems, shown
@@ -22,7 +23,7 @@ from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
 
-SAME = (
+_SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
     "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
@@ -104,7 +105,7 @@ class OpenaiWriter:
         scores = _logprobs(self._shown(last, said)) if self.scores else None
         choice = {"index": 0, "message": spoken, "logprobs": scores, "finish_reason": _reason(reason, calls)}
         head = self._head(reply, "chat.completion")
-        return {**head, "choices": [choice], "usage": _usage(reply, last)}
+        return {**head, "choices": [choice], "usage": openai_usage(reply, last)}
 
     def events(self, reply: Reply, progress: Progress) -> bytes:
         response = reply.chunk(progress).responses[0]
@@ -128,7 +129,7 @@ class OpenaiWriter:
         written += self._event(reply, {}, _reason(response.finish_reason, calls))
         if self.include_usage:
             head = self._head(reply, "chat.completion.chunk")
-            written += event({**head, "choices": [], "usage": _usage(reply, progress)})
+            written += event({**head, "choices": [], "usage": openai_usage(reply, progress)})
         return written + b"data: [DONE]\n\n"
 
     def broken(self, reply: Reply, newest: Progress, error: ApiError) -> bytes:
@@ -161,17 +162,13 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     """
     refuse_absent(body)
     problems = Problems()
-    fields: Fields = {name: body.get(name) for name in SAME}
+    fields = sampling(body)
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     fields["max_tokens"] = body.get(limit)
-    if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
-        fields["top_k"] = _NO_TOP_K
     other = body.get("max_tokens")
     if other is not None and (isinstance(other, bool) or not isinstance(other, int) or other < 1):
         problems.add(("body", "max_tokens"), f"expected an integer >= 1, got {shown(other)}", "int_type")
         fields["max_tokens"] = body.get("max_completion_tokens")
-    stop = body.get("stop")
-    fields["stop"] = [stop] if isinstance(stop, str) else stop
     fields["messages"], places = read_messages(body.get("messages"), problems)
     fields["tools"] = _tools(body.get("tools"), problems)
     fields["tool_choice"], fields["tools"] = read_choice(body.get("tool_choice"), fields["tools"], problems)
@@ -185,6 +182,15 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     include_usage = _flag(asked, "include_usage", ("body", "stream_options"), problems)
     problems.raise_any()
     return Completion(fields, places, limit, stream, include_usage, demand.field)
+
+
+def sampling(body: Mapping[str, object]) -> Fields:
+    """Return the fields that mean the same on /v1/chat; one stop string is a list of it, a top_k of -1 no limit."""
+    fields: Fields = {name: body.get(name) for name in _SAME}
+    if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
+        fields["top_k"] = _NO_TOP_K
+    stop = body.get("stop")
+    return {**fields, "stop": [stop] if isinstance(stop, str) else stop}
 
 
 def read_completion(chat: Chat, body: Mapping[str, object]) -> RouteRequest:
@@ -204,8 +210,8 @@ def show_model(backend: Backend, request: HttpRequest) -> HttpResponse:
     return json_response(_model(backend.chat.models.id_of(name)))
 
 
-def openai_error(error: ApiError) -> dict[str, object]:
-    """Return an error as OpenAI's clients read it: message, type, param and code."""
+def openai_error(error: ApiError, prompt: str = "messages") -> dict[str, object]:
+    """Return an error as OpenAI's clients read it: message, type, param and code. prompt: the field that holds it."""
     status, detail = error.status_code or 500, detail_of(error)
     param, message = None, str(detail)
     if isinstance(detail, list):
@@ -213,12 +219,17 @@ def openai_error(error: ApiError) -> dict[str, object]:
         param = places[0] if places else None
         message = "; ".join(f"{place}: {problem['msg']}" for place, problem in zip(places, detail, strict=True))
     if isinstance(error.__cause__, ContextLengthError):
-        param, message = "messages", _too_long(error.__cause__)
+        param, message = prompt, _too_long(error.__cause__)
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": _code(error)}}
 
 
 ERRORS = ErrorForm(openai_error, OPENAI_ERROR, statuses={422: 400})
+
+
+def errors_about(prompt: str) -> ErrorForm:
+    """Return the form of errors of a route whose prompt is in another field."""
+    return replace(ERRORS, body=functools.partial(openai_error, prompt=prompt))
 
 
 def _code(error: ApiError) -> str | None:
@@ -349,7 +360,7 @@ def scored(tokens: Sequence[ShownToken], *, no_bytes: list[int] | None = None) -
     for token in tokens:
         pairs = zip(token.score.most_likely, token.score.controls, strict=True)
         most_likely = [_candidate(*pair, no_bytes) for pair in pairs]
-        logprob = _finite(token.score.log_probability)
+        logprob = finite(token.score.log_probability)
         here = {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
         content.append({**here, "top_logprobs": most_likely})
     return content
@@ -359,14 +370,16 @@ def _candidate(candidate: tuple[bytes, float], is_control: bool, no_bytes: list[
     """Return a token that might have been chosen; a control token has a name and no bytes."""
     data, log_probability = candidate
     text = data.decode("utf-8", "replace")
-    return {"token": text, "logprob": _finite(log_probability), "bytes": no_bytes if is_control else list(data)}
+    return {"token": text, "logprob": finite(log_probability), "bytes": no_bytes if is_control else list(data)}
 
 
-def _finite(log_probability: float) -> float:
+def finite(log_probability: float) -> float:
+    """Return a logarithm that JSON can hold."""
     return max(log_probability, -9999.0)
 
 
-def _usage(reply: Reply, progress: Progress) -> dict[str, int]:
+def openai_usage(reply: Reply, progress: Progress) -> dict[str, int]:
+    """Return the tokens of an answer, as OpenAI's completions count them."""
     prompt, completion = progress.input_tokens, progress.output_tokens
     total = prompt + completion
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total, **reply.pdf_usage}

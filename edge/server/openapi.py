@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edge.server.openapi_requests import chat_request, completion_request, legacy_request
+from edge.server.openapi_requests import chat_request, completion_request, continuation_request, legacy_request
 from edge.server.openapi_responses import response_request, response_schemas
 from edge.server.openapi_shapes import (
     ANY_OBJECT,
@@ -93,6 +93,12 @@ def completion(errors: ErrorForm) -> Fields:
     return post("A chat, as OpenAI's clients ask", completion_request(), ok, errors)
 
 
+def continuation(errors: ErrorForm) -> Fields:
+    """POST /v1/completions."""
+    ok = _answers("TextCompletion", "each `data: ` and a TextCompletionChunk, the last `data: [DONE]`")
+    return post("A text that is continued, as OpenAI's clients ask", continuation_request(), ok, errors)
+
+
 def response(errors: ErrorForm) -> Fields:
     """POST /v1/responses."""
     ok = _answers("Response", "each with its type as `event: ` and a ResponseEvent as `data: `, then `data: [DONE]`")
@@ -172,6 +178,8 @@ def _answer_schemas() -> Fields:
         "CompletionUsage": closed(dict.fromkeys(counts, COUNT), pdfs),
         "Completion": _completion(),
         "CompletionChunk": _completion_chunk(),
+        "TextCompletion": _text_completion(is_last=True),
+        "TextCompletionChunk": _text_completion(is_last=False),
         **response_schemas(_logprobs_of()),
         "OpenaiModel": closed(model),
         "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
@@ -207,6 +215,23 @@ def _completion_chunk() -> Fields:
     choice = {"index": {"const": 0}, "delta": delta, "logprobs": _logprobs(), "finish_reason": reason}
     usage = {"anyOf": [_named("CompletionUsage"), {"type": "null"}]}
     return closed({**_head("chat.completion.chunk"), "choices": listed(closed(choice))}, {"usage": usage})
+
+
+def _text_completion(*, is_last: bool) -> Fields:
+    """Return a text that was continued, or one chunk of it."""
+    numbers = listed({"type": "number"})
+    tops = listed({"type": "object", "additionalProperties": {"type": "number"}})
+    lists = {"tokens": listed(STRING), "token_logprobs": numbers, "top_logprobs": tops, "text_offset": listed(COUNT)}
+    scores = {"anyOf": [closed(lists), {"type": "null"}]}
+    reason = {"enum": ["stop", "length", *([] if is_last else [None])]}
+    choice = closed({"index": {"const": 0}, "text": STRING, "logprobs": scores, "finish_reason": reason})
+    fields: Fields = {**_head("text_completion"), "choices": listed(choice)}
+    usage = _named("CompletionUsage")
+    return (
+        closed({**fields, "usage": usage})
+        if is_last
+        else closed(fields, {"usage": {"anyOf": [usage, {"type": "null"}]}})
+    )
 
 
 def _head(kind: str) -> Fields:

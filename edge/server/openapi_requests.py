@@ -64,20 +64,53 @@ def completion_request() -> Fields:
         **_scores(),
         **videos(),
         "use_search_engine": {"enum": [False, None]},
-        "n": one_of_values((1,)),
         "tools": maybe(listed(tool, most=MAX_TOOLS)),
         "tool_choice": tool_choice(),
         "response_format": response_format(),
         **structured(),
         "stream": MAYBE_BOOLEAN,
         "stream_options": maybe(shape({"include_usage": MAYBE_BOOLEAN})),
+        **not_there(),
+    }
+    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("required"), _needs_logprobs()]}
+
+
+def continuation_request() -> Fields:
+    """Return what POST /v1/completions accepts."""
+    ranges = sampling()
+    top = {"type": ["integer", "null"], "minimum": 0, "maximum": Limits.top_logprobs}
+    fields: Fields = {
+        "model": FILLED,
+        "prompt": either(FILLED, listed(FILLED, least=1, most=1)),
+        **ranges,
+        "top_k": either({"const": -1}, ranges["top_k"]),
+        "stop": either(_stop_string(), ranges["stop"]),
+        "logprobs": top,
+        "echo": MAYBE_BOOLEAN,
+        **videos(),
+        "use_search_engine": {"enum": [False, None]},
+        "response_format": response_format(),
+        **structured(),
+        "stream": MAYBE_BOOLEAN,
+        "stream_options": maybe(shape({"include_usage": MAYBE_BOOLEAN})),
+        **{name: one_of_values(("",)) for name in ("suffix", "messages", "prompt_logprobs")},
+        "best_of": one_of_values((1,)),
+        **not_there(),
+    }
+    echoed = shape({"echo": {"const": True}}, "echo")
+    return {**shape(fields, "model", "prompt"), "if": echoed, "then": shape({"logprobs": NULL})}
+
+
+def not_there() -> Fields:
+    """Return the fields of OpenAI's that may be there without asking for anything."""
+    return {
+        "n": one_of_values((1,)),
         "logit_bias": maybe({"type": "object", "maxProperties": 0}),
         "modalities": maybe(listed({"const": "text"})),
         "audio": NULL,
         "functions": maybe({"type": "array", "maxItems": 0}),
         "function_call": one_of_values(("none",)),
     }
-    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("required"), _needs_logprobs()]}
 
 
 def legacy_request() -> Fields:

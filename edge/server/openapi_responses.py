@@ -12,6 +12,7 @@ from edge.server.openapi_requests import (
     completion_texts,
     function,
     needs_tools,
+    not_there,
     response_format,
     sampling,
     structured,
@@ -51,6 +52,7 @@ def response_request() -> Fields:
         "input": either(STRING, _items()),
         "instructions": MAYBE_STRING,
         **{name: field for name, field in ranges.items() if name != "max_tokens"},
+        "top_k": either({"const": -1}, ranges["top_k"]),
         "max_output_tokens": ranges["max_tokens"],
         "stop": either({**FILLED, "maxLength": Limits.stop_bytes}, ranges["stop"]),
         "include": maybe(listed({"enum": list(INCLUDED)})),
@@ -69,12 +71,7 @@ def response_request() -> Fields:
         "truncation": one_of_values(("disabled",)),
         **dict.fromkeys(SWITCHES, _OFF),
         **dict.fromkeys(REFUSED, NULL),
-        "n": one_of_values((1,)),
-        "logit_bias": maybe({"type": "object", "maxProperties": 0}),
-        "modalities": maybe(listed({"const": "text"})),
-        "audio": NULL,
-        "functions": maybe({"type": "array", "maxItems": 0}),
-        "function_call": one_of_values(("none",)),
+        **not_there(),
     }
     return {**shape(fields, "model", "input"), "allOf": [needs_tools("required")]}
 

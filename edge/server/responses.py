@@ -8,7 +8,7 @@ from edge.chat.messages import Loc, Problems, shown
 from edge.chat.reply import refused
 from edge.chat.request import Request
 from edge.chat.structured import structured
-from edge.server.openai import SAME, read_choice, refuse_absent
+from edge.server.openai import errors_about, read_choice, refuse_absent, sampling
 from edge.server.openai_messages import read_messages
 from edge.server.responses_input import Input, read_input
 from edge.server.responses_writer import ResponseWriter
@@ -36,6 +36,7 @@ SWITCHES: Mapping[str, str] = {  # which cannot be on
     "store": "nothing is stored; expected false",
     "background": "nothing runs in the background; expected false",
 }
+ERRORS = errors_about("input")
 _REPEATED = ("user", "safety_identifier", "prompt_cache_key")
 
 
@@ -80,10 +81,8 @@ def from_responses(body: Mapping[str, object]) -> Asked:
     problems = Problems()
     _refuse(body, problems)
     given = read_input(body, problems)
-    fields: Fields = {name: body.get(name) for name in SAME}
+    fields = sampling(body)
     fields["max_tokens"] = body.get("max_output_tokens")
-    stop = body.get("stop")
-    fields["stop"] = [stop] if isinstance(stop, str) else stop
     fields["logprobs"], fields["top_logprobs"] = _read_logprobs(body, problems)
     of_messages = Problems(given.place)
     fields["messages"], places = read_messages(list(given.messages), of_messages)

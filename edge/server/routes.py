@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from edge.chat.reply import refused
-from edge.server import openai, openapi, page, reka, responses
+from edge.server import completions, openai, openapi, page, reka, responses
 from edge.server.http import HttpRequest, HttpResponse, json_response
 from edge.server.route import Backend, ChatRoute, DirectRoute, ErrorForm, Route
 from edge.types import ApiError
@@ -38,7 +38,8 @@ TABLE: tuple[Route, ...] = (
     DirectRoute("/v1/models", "GET", openai.ERRORS, openapi.models, openai.list_models),
     DirectRoute("/v1/models/{model}", "GET", openai.ERRORS, openapi.model, openai.show_model),
     ChatRoute("/v1/chat/completions", "POST", openai.ERRORS, openapi.completion, openai.read_completion),
-    ChatRoute("/v1/responses", "POST", openai.ERRORS, openapi.response, responses.read_response),
+    ChatRoute("/v1/completions", "POST", completions.ERRORS, openapi.continuation, completions.read_completion),
+    ChatRoute("/v1/responses", "POST", responses.ERRORS, openapi.response, responses.read_response),
     ChatRoute("/chat", "POST", reka.ERRORS, openapi.turn, reka.read_turn),
     DirectRoute("/models", "GET", reka.ERRORS, openapi.names, reka.list_names),
     DirectRoute("/health", "GET", reka.ERRORS, openapi.health, _show_health, is_open=True),

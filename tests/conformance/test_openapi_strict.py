@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 
-from edge.chat import read_request
+from edge.chat import read_continuation, read_request
 from edge.limits import Limits
+from edge.server.completions import from_completion
 from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
 from edge.server.responses import from_responses
@@ -87,6 +88,10 @@ REQUESTS: dict[str, dict[str, object]] = {
         "max_completion_tokens": 3, "n": 1, "stream_options": {"include_usage": True}, "logit_bias": {},
         "modalities": ["text"], "audio": None, "functions": [], "function_call": "none",
     },
+    "/v1/completions": {
+        "model": "m", "prompt": ["a"], **SAMPLING, "logprobs": 2, "top_logprobs": None, "top_k": -1, "echo": False,
+        "suffix": None, "best_of": 1, "n": 1, "stream_options": {"include_usage": True}, "logit_bias": {},
+    },
     "/v1/responses": {
         "model": "m", "instructions": "x", "input": ITEMS, "tools": [{"type": "function", **FUNCTION}],
         "tool_choice": {"type": "allowed_tools", **ALLOWED}, **SAMPLING, "logprobs": None, "max_output_tokens": 3,
@@ -145,6 +150,9 @@ def refusal(path: str, body: dict[str, object]) -> str | None:
             read_request(body, limits=LIMITS)
         elif path == "/chat":
             read_request(from_legacy(body), limits=LIMITS, place=legacy_place)
+        elif path == "/v1/completions":
+            continuation = from_completion(body)
+            read_continuation(continuation.text, continuation.fields, limits=LIMITS, place=continuation.place)
         else:
             asked = (from_responses if path == "/v1/responses" else from_openai)(body)
             read_request(asked.fields, limits=LIMITS, place=asked.place)

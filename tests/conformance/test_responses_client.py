@@ -168,3 +168,26 @@ def test_langchain_asks_streams_and_calls(client: openai.OpenAI) -> None:
     (call,) = chat.bind_tools([TOOL], tool_choice="count").invoke("What shapes are there?").tool_calls
     assert call["name"] == "count" and call["args"]["shape"] in ("star", "ring")
     assert isinstance(chat.with_structured_output(Counted).invoke("Count."), Counted)
+
+
+def test_a_text_is_continued_as_it_stands(client: openai.OpenAI) -> None:
+    fields = {"model": "reka-edge", "prompt": "There are three", "max_tokens": 8, "seed": 3, "logprobs": 2}
+    whole = client.completions.create(**fields)  # type: ignore[call-overload]
+    check("TextCompletion", whole.to_dict())
+    (choice,) = whole.choices
+    assert "".join(choice.logprobs.tokens) == choice.text and whole.usage.completion_tokens <= 8
+    assert [len(top) >= 2 for top in choice.logprobs.top_logprobs] == [True] * len(choice.logprobs.tokens)
+    chunks = list(client.completions.create(stream=True, **fields))  # type: ignore[call-overload]
+    for chunk in chunks:
+        check("TextCompletionChunk", chunk.to_dict())
+    assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
+    offsets = [
+        offset for chunk in chunks if chunk.choices[0].logprobs for offset in chunk.choices[0].logprobs.text_offset
+    ]
+    assert offsets == choice.logprobs.text_offset
+    echoed = client.completions.create(**{**fields, "logprobs": None, "echo": True})  # type: ignore[call-overload]
+    assert echoed.choices[0].text == f"There are three{choice.text}"
+    assert client.completions.create(**fields).choices[0].text != answered(client, "There are three").output_text  # type: ignore[call-overload]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="reka-edge", prompt="x " * 9000)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
