@@ -182,7 +182,11 @@ def test_the_stored_keys_decide_where_the_two_names_differ(name: str, rows: int)
 
 def test_differing_head_counts_without_stored_keys_are_refused() -> None:
     with pytest.raises(ConfigError, match="differ, and no k_proj decides"):
-        yasa({"num_query_groups": 4, "num_key_value_heads": 1})
+        yasa({"num_query_groups": 4, "num_key_value_heads": 1}, model__norm__weight=(64,))
+
+
+def test_differing_head_counts_wait_for_the_weights() -> None:
+    assert yasa({"num_query_groups": 4, "num_key_value_heads": 1}).text.n_kv_heads == 4
 
 
 def test_query_heads_must_be_a_multiple_of_the_key_heads() -> None:
