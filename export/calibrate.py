@@ -137,7 +137,7 @@ def _images(
         found |= {media.digest: media for media in positions.media(0, len(positions)) if isinstance(media, Media)}
     embeddings = {}
     for index, (digest, media) in enumerate(found.items()):
-        if not isinstance(media.rgb, np.ndarray):
+        if media.kind != "image":
             raise CalibrationError("calibration: expected images, got a video")
         rows = reference.tile_embeds(weights, weights.checkpoint.config, tiles(media.rgb, vision))
         embeddings[digest] = np.concatenate(list(rows))

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edge.bundle.bundle import Bundle, verify
-from export.build import build
+from export.build import Step, build
+from export.checkpoint.random_shapes import TINY, TINY_SIGLIP, Shape
 from export.errors import OutputError, RecipeError, UnsupportedError
 from export.target import Target
-from tests.conftest import BundleOf
+from tests.conftest import BundleOf, CheckpointOf
 
 TEXT = "The harbour lies still in the morning, and the boats wait for the tide. " * 8
 SEARCHED = {"int4-block64", "int4-block32", "int8-block32"}
@@ -48,6 +50,21 @@ def test_a_search_by_divergence_chooses_every_layer(
         again = build(text_checkpoint, tmp_path / f"{kl}b", recipe=str(found), certificate="off", calibrate=texts)
         assert weights(again) == weights(out)
     assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("shape", [TINY, TINY_SIGLIP])
+def test_large_images_calibrate(shape: Shape, checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
+    Image.linear_gradient("L").convert("RGB").resize((1600, 1200)).save(tmp_path / "large.png")
+    content = [{"type": "image_url", "image_url": "large.png"}, {"type": "text", "text": "What is this?"}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "A gradient."}]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"messages": messages}) + "\n")
+    steps: list[Step] = []
+    out = build(
+        checkpoint_of(shape), tmp_path / "out", recipe="int4", certificate="off", calibrate=texts, progress=steps.append
+    )
+    assert verify(out) == []
+    assert Step("calibration images", 1, 1) in steps
 
 
 def test_without_calibration_a_search_is_left_to_the_rules(text_checkpoint: Path, tmp_path: Path) -> None:
