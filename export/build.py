@@ -44,7 +44,7 @@ from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, c
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
 from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, SEARCHED_RECIPE, CertificateLevel
-from export.errors import OutputError, UnsupportedError
+from export.errors import OutputError, RecipeError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
 from export.graphs.siglip import write_siglip
@@ -243,7 +243,13 @@ class _Export:
         """The export with a scheme for each of the decoder's layers. Raises: RecipeError when none keeps within."""
         limit = None
         if target is not None and target.n_bytes is not None:
-            limit = target.n_bytes - (self.planned().n_bytes - layer_bytes(self.config, self.recipe))
+            others = self.planned().n_bytes - layer_bytes(self.config, self.recipe)
+            limit = target.n_bytes - others
+            if limit <= 0:
+                raise RecipeError(
+                    f"a bundle of {target.n_bytes:.0f} bytes: all but the decoder's layers takes about {others}: choose"
+                    " a larger size"
+                )
         found = calibration.found_recipe(
             self.recipe, self.weights, self.config.text, data, limit_bytes=limit,
             limit_kl=target.kl if target else None, scratch=scratch, report=_steps(tell),

@@ -48,8 +48,8 @@ def settled(recipe: Recipe, calibrate: Path | Literal["off"] | None, target: Tar
         return replace(recipe, calibrate=False, search=None)
     if target is None and calibrate is not None and not _has_blocks(recipe):
         raise RecipeError(
-            f"--calibrate FILE: recipe {recipe.name} stores nothing in blocks, whose values calibration chooses:"
-            " expected another, such as int4"
+            f"--calibrate FILE: recipe {recipe.name} has no scheme whose values calibration chooses (int4-block32 and"
+            " the like): expected another recipe, such as int4"
         )
     return recipe if target is None and calibrate is None else replace(recipe, calibrate=True)
 

@@ -52,6 +52,13 @@ def test_a_search_by_divergence_chooses_every_layer(
     assert sizes[0] < sizes[1]
 
 
+def test_a_size_that_leaves_nothing_for_the_layers_says_what_the_rest_takes(
+    text_checkpoint: Path, texts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"a bundle of 1000 bytes: all but the decoder's layers takes about \d+: "):
+        build(text_checkpoint, tmp_path / "out", certificate="off", calibrate=texts, target=Target(n_bytes=1e3))
+
+
 @pytest.mark.parametrize("shape", [TINY, TINY_SIGLIP])
 def test_large_images_calibrate(shape: Shape, checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").resize((1600, 1200)).save(tmp_path / "large.png")
@@ -89,7 +96,7 @@ def test_a_file_of_texts_calibrates_whatever_the_recipe_says(
 def test_a_file_of_texts_that_would_change_nothing_is_refused(
     recipe: str, text_checkpoint: Path, texts: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match=f"recipe {recipe} stores nothing in blocks.* such as int4"):
+    with pytest.raises(RecipeError, match=f"recipe {recipe} has no scheme whose values .* such as int4"):
         build(text_checkpoint, tmp_path / "out", recipe=recipe, certificate="off", calibrate=texts)
 
 
