@@ -141,6 +141,8 @@ def build(
             return out
         export = _Export.read(checkpoint, chosen, ranks, mmproj, prompt_format)
         scratch = 0 if certificate == "off" else scratch_bytes(export.config.text, certificate)
+        if export.recipe.calibrate and (target is not None or export.recipe.search is not None):
+            scratch = max(scratch, calibration.scratch_bytes(export.config.text))
         sizes = outline.Sizes(export.size(target), scratch, pack.free_bytes(work))
         if announce is not None:
             announce(
@@ -307,7 +309,7 @@ class _Export:
             family=self.config.family,
             min_runtime=MIN_RUNTIME,
             source=source,
-            recipe=RecipeRecord(self.recipe.name, tensors),
+            recipe=RecipeRecord(self.recipe.name, tensors, self.recipe.calibrate, self.recipe.rotate),
             text=self._text_spec(),
             vision=None if vision is None else _vision_spec(vision),
             audio=None if audio is None else AudioSpec(audio.n_mels, audio.n_frames, audio.tokens),

@@ -27,7 +27,7 @@ from export.texts.sequences import sequences
 WINDOW: Final = 512  # positions of a sequence at most
 STREAM_BYTES: Final = 128 << 20  # of the residual streams of all sequences: 8 192 positions of 4 096 channels
 MAX_POSITIONS: Final = 1 << 15  # of all sequences, for small models
-SEARCH_POSITIONS: Final = 3072  # that sensitivity is measured on
+SEARCH_POSITIONS: Final = 2048  # that sensitivity is measured on
 SEARCHED: Final = ("int4-block64", "int4-block32", "int8-block32")  # where a recipe names no schemes
 
 _TRIAL = 1024  # the side of the matrices that speed is measured with
@@ -56,6 +56,11 @@ def prompts(
 def n_positions(hidden_size: int) -> int:
     """How many positions of texts a model is calibrated with at most."""
     return min(MAX_POSITIONS, STREAM_BYTES // (4 * hidden_size))
+
+
+def scratch_bytes(text: TextConfig) -> int:
+    """What a search keeps on disk: the residual stream before each layer."""
+    return 4 * text.n_layers * text.hidden_size * (SEARCH_POSITIONS + WINDOW)
 
 
 def operations(text: TextConfig, *, positions: int, searched: bool) -> float:

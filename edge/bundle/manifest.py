@@ -57,10 +57,12 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class RecipeRecord:
-    """The recipe's name and what it did to each tensor."""
+    """The recipe's name, what it did to each tensor, and whether by calibration and in a rotated stream."""
 
     name: str
     tensors: Mapping[str, TensorRecord]
+    calibrated: bool = False
+    rotated: bool = False
 
     @property
     def in_blocks(self) -> bool:

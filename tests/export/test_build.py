@@ -398,3 +398,16 @@ def test_a_search_keeps_within_its_size_and_its_recipe_gives_the_same_bytes(
     again = build(text_checkpoint, tmp_path / "again", recipe=recipe, certificate="off", id="same")
     assert (found / "decoder.bin").read_bytes() == (again / "decoder.bin").read_bytes()
     assert (found / "manifest.json").read_bytes() == (again / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "calibrated", "rotated"), [("int8", False, False), ("w8a8", False, True), ("int4", True, False)]
+)
+def test_manifest_says_what_was_calibrated_and_rotated(
+    recipe: str, calibrated: bool, rotated: bool, text_checkpoint: Path, bundle_of: BundleOf
+) -> None:
+    path = bundle_of(text_checkpoint, recipe)
+    record = Bundle.open(path).manifest.recipe
+    assert (record.calibrated, record.rotated) == (calibrated, rotated)
+    keys = json.loads((path / "manifest.json").read_bytes())["recipe"]
+    assert set(keys) - {"name", "tensors"} == {key for key in ("calibrated", "rotated") if getattr(record, key)}
