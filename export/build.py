@@ -271,6 +271,7 @@ class _Export:
         text = self.config.text
         tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
         correction = Calibration(self.weights, text, data, head_order=head_order(text)) if data else None
+        data.clear()  # the streams are the calibration's, which gives them up layer by layer
         tensors |= write_decoder(self.weights, text, self.recipe, folder, correction=correction, progress=advance)
         if is_shared(text, self.recipe):
             tensors["decoder.head"] = tensors[PATH]

@@ -81,7 +81,7 @@ class Linears:
         if kept is not None:
             out, error = _kept(self._graph, x, parts, kept, scheme, shape=shape, name=path)
         elif self._correction is not None and self._correction.covers(path):
-            out, error = self._corrected(x, path, np.concatenate(list(parts)), bias, self._correction)
+            out, error = self._corrected(x, path, _whole(parts, shape), bias, self._correction)
         else:
             out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path)
         self.records[path] = TensorRecord(scheme, error)
@@ -103,6 +103,16 @@ class Linears:
         distance.add(weight, stored)
         correction.advance(path, stored, bias)
         return blocks.matmul(self._graph, x, [chosen], form, shape=shape, name=path), distance.relative()
+
+
+def _whole(parts: Iterable[F32], shape: tuple[int, int]) -> F32:
+    """A matrix of its runs of rows, never held twice."""
+    whole = np.empty(shape, np.float32)
+    first = 0
+    for part in parts:
+        whole[first : first + len(part)] = part
+        first += len(part)
+    return whole
 
 
 def runs(weights: Weights, role: str, *, multiple: int = 1) -> Iterator[F32]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from export.arrays import F16, F32, U8
-from export.graph import FLOAT, MICROSOFT, Graph
+from export.graph import BLOCK_BYTES, FLOAT, MICROSOFT, Graph
 from export.quantize.distance import Distance
 
 ACCURACY_LEVEL: Final = 4  # activations in 8 bits: the default is 8 times slower at one row
@@ -21,6 +21,7 @@ SHRINK: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # shares of a block's ra
 # Levels that a symmetric block's largest weight may be given, of -8 .. 7: beyond 8 it is clipped for the others' sake.
 PEAK_LEVELS: Final = (8.5, 8.25, 8.0, 7.75, 7.5, 7.25, 7.0, 6.75, 6.5)
 
+_FIELDS = ("values", "scales", "zero_points")
 _SCHEME = re.compile(r"int(4|8)-block(\d+)(-zp)?")
 
 
@@ -67,8 +68,14 @@ def quantize(weight: F32, form: Format, *, importance: F32 | None = None) -> Blo
 
     weight: (rows, columns); importance: what a squared miss of each column costs, (columns,), 1 unless given.
     """
-    parts = _blocks(weight, form)
     costs = np.ones((1, 1, form.block), np.float32) if importance is None else _blocks(importance[None], form)
+    runs = [_quantized(weight[rows], form, costs) for rows in _row_runs(*weight.shape)]
+    return Blocks(*(np.concatenate([getattr(run, name) for run in runs]) for name in _FIELDS))
+
+
+def _quantized(weight: F32, form: Format, costs: F32) -> Blocks:
+    """Some rows of a matrix: the arrays in between are several times as large as they are."""
+    parts = _blocks(weight, form)
     candidates = _ranges(parts, form) if form.zero_points else _peaks(parts, form)
     scales, zero_points = _best(parts, candidates, costs, form)
     return Blocks(_round(parts, scales, zero_points, form), scales[..., 0], zero_points[..., 0].astype(np.uint8))
@@ -76,9 +83,12 @@ def quantize(weight: F32, form: Format, *, importance: F32 | None = None) -> Blo
 
 def dequantize(blocks: Blocks, *, columns: int) -> F32:
     """The matrix (rows, columns) that the quantized one stands for."""
-    centred = blocks.values.astype(np.float32) - blocks.zero_points[..., None].astype(np.float32)
-    whole = (centred * blocks.scales[..., None]).reshape(len(blocks.scales), -1)
-    return np.ascontiguousarray(whole[:, :columns], np.float32)
+    whole = np.empty((len(blocks.scales), columns), np.float32)
+    for rows in _row_runs(*whole.shape):
+        centred = blocks.values[rows].astype(np.float32) - blocks.zero_points[rows, :, None].astype(np.float32)
+        centred *= blocks.scales[rows, :, None]
+        whole[rows] = centred.reshape(len(centred), -1)[:, :columns]
+    return whole
 
 
 def packed(values: U8, form: Format) -> U8:
@@ -154,6 +164,12 @@ def _packed(parts: Iterable[Blocks], form: Format, scales: list[F32], zero_point
         scales.append(blocks.scales)
         zero_points.append(blocks.zero_points)
         yield packed(blocks.values, form)
+
+
+def _row_runs(n_rows: int, columns: int) -> Iterator[slice]:
+    """The rows of a matrix, a few megabytes at a time; one run of none where it has none."""
+    step = max(1, BLOCK_BYTES // (4 * max(1, columns)))
+    return (slice(first, first + step) for first in range(0, max(1, n_rows), step))
 
 
 def _blocks(weight: F32, form: Format) -> F32:

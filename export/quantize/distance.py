@@ -3,6 +3,7 @@
 import numpy as np
 
 from export.arrays import F32
+from export.graph import BLOCK_BYTES
 
 
 class Distance:
@@ -14,8 +15,11 @@ class Distance:
 
     def add(self, block: F32, stored: F32) -> None:
         """Count a block and what is stored in its place."""
-        self._error += _energy(block - stored)
-        self._norm += _energy(block)
+        step = max(1, BLOCK_BYTES // max(1, block[:1].nbytes))  # in float64 a whole matrix would be twice as large
+        for first in range(0, len(block), step):
+            rows = slice(first, first + step)
+            self._error += _energy(block[rows] - stored[rows])
+            self._norm += _energy(block[rows])
 
     def relative(self) -> float:
         """The error so far; six digits, so that it is the same on machines that sum in another order."""

@@ -1,12 +1,14 @@
 """GPTQ against rounding to the nearest: what counts is the error of the outputs on the calibration inputs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from export.arrays import F32
 from export.errors import CalibrationError
-from export.memory import PeakMemory
 from export.quantize import blocks, gptq
 from export.quantize.blocks import Blocks, Format
 
@@ -80,10 +82,21 @@ def test_same_inputs_give_the_same_values() -> None:
     assert np.array_equal(first.values, second.values)
 
 
+HELD = """
+import numpy as np, torch
+from export.memory import PeakMemory
+from export.quantize import gptq
+from export.quantize.blocks import Format
+gptq.quantize(np.zeros((8, 64), np.float32), torch.eye(64), Format(4, 32))
+weight, given = np.zeros((8, 3072), np.float32), torch.eye(3072)
+with PeakMemory() as memory:
+    before = memory.peak().anonymous
+    gptq.quantize(weight, given, Format(4, 32))
+    print((memory.peak().anonymous - before) / (4 * 3072 * 3072))
+"""
+
+
 def test_few_matrices_of_the_size_of_the_moments_are_held() -> None:
-    weight, size = np.zeros((8, 3072), np.float32), 4 * 3072 * 3072
-    given = torch.eye(3072)
-    with PeakMemory() as memory:
-        before = memory.peak().anonymous
-        gptq.quantize(weight, given, FORMATS[1])
-        assert memory.peak().anonymous - before < 3.5 * size  # beside the moments themselves
+    # In a process of its own: what others gave back to the allocator would hide it, or be counted.
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 3.5  # beside the moments themselves
