@@ -33,7 +33,7 @@ def write(record: Mapping[str, Any], folder: Path = FOLDER) -> None:
 
 
 def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Record:
-    """A measurement with the contestants that an earlier one has besides; both of the same weights and text.
+    """A measurement with the contestants that an earlier one has besides, `apart`; both of the same weights and text.
 
     Quality does not depend on when it is measured. Raises: SystemExit where weights or text differ.
     """
@@ -43,7 +43,7 @@ def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Record:
         if before[part][key] != now[part][key]:
             raise SystemExit(f"--merge: {part}.{key} was {before[part][key]}, is {now[part][key]}: measure all again")
     names = {(row["side"], row["name"]) for row in now["contestants"]}
-    others = [row for row in before["contestants"] if (row["side"], row["name"]) not in names]
+    others = [row | {"apart": True} for row in before["contestants"] if (row["side"], row["name"]) not in names]
     rows = sorted([*now["contestants"], *others], key=lambda row: (row["side"], -row["bytes"]))
     return {**now, "reference": {**before["reference"], **now["reference"]}, "contestants": rows}
 
@@ -95,6 +95,9 @@ def _quality(title: str, quality: Mapping[str, Any]) -> str:
         f"{quality['cpu']}, {quality['threads']} threads; {quality['versions']['llama_cpp']}; onnxruntime "
         f"{quality['versions']['onnxruntime']}; {quality['date'][:10]}, commit {quality['commit']}.",
     ]
+    apart = [row["name"] for row in quality["contestants"] if row.get("apart")]
+    if apart:
+        notes.append(f"Measured in a run of their own, on the same reference and text: {', '.join(apart)}.")
     types = [[row["name"], row["side"], _types(row["types"])] for row in quality["contestants"]]
     types_table = "| | | tensors |\n|---|---|---|\n" + "\n".join("| " + " | ".join(row) + " |" for row in types)
     return "\n\n".join(
@@ -104,8 +107,7 @@ def _quality(title: str, quality: Mapping[str, Any]) -> str:
             notes[1],
             table(heads, rows),
             *_pairs(quality["contestants"]),
-            notes[2],
-            notes[3],
+            *notes[2:],
             "What each holds. K-quants need rows of a multiple of 256 and fall back to other types where they are not:",
             types_table,
         ]
