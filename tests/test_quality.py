@@ -287,6 +287,11 @@ def test_a_measurement_is_merged_with_what_another_has_of_the_same_text() -> Non
     assert [(row["name"], row["figures"]["kl_mean"]) for row in rows] == [
         ("int8", 0.0044), ("int4", 0.2), ("Q8_0", 0.0040),
     ]  # fmt: skip
+    assert (
+        [row["name"] for row in rows if row.get("apart")]
+        == [row["name"] for row in rows if row not in now["contestants"]]
+        != []
+    )
     assert record.merged(None, now) == now
     now["text"] = {**now["text"], "sha256": ["other"]}
     with pytest.raises(SystemExit, match=r"text\.sha256"):

@@ -1,6 +1,6 @@
 """Chooses a scheme for each layer of the decoder: the least expected KL divergence within a number of bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from edge.bundle.manifest import Scheme
@@ -25,12 +25,8 @@ def within_bytes(layers: Sequence[Sensitivity], limit: float) -> Choice:
             f"the decoder's layers have {tensor_bytes(layers, smallest)} bytes in the smallest schemes, expected at"
             f" most {int(limit)}: choose a larger size, or smaller schemes"
         )
-    # A price for each byte: the higher it is, the smaller the choice. The lowest price that keeps within the limit.
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        price = (low + high) / 2
-        low, high = (price, high) if tensor_bytes(layers, _cheapest(layers, price)) > limit else (low, price)
-    return _filled(layers, dict(_cheapest(layers, high)), limit)
+    _, fits = _border(lambda price: tensor_bytes(layers, _cheapest(layers, price)) <= limit)
+    return _filled(layers, dict(_cheapest(layers, fits)), limit)
 
 
 def within_kl(layers: Sequence[Sensitivity], limit: float) -> Choice:
@@ -44,11 +40,8 @@ def within_kl(layers: Sequence[Sensitivity], limit: float) -> Choice:
             f"the finest schemes are expected to cost a KL divergence of {divergence(layers, finest):.3g}, expected at"
             f" most {limit:g}: allow a larger one, or finer schemes"
         )
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        price = (low + high) / 2
-        low, high = (low, price) if divergence(layers, _cheapest(layers, price)) > limit else (price, high)
-    return _cheapest(layers, low)
+    fits, _ = _border(lambda price: divergence(layers, _cheapest(layers, price)) > limit)
+    return _cheapest(layers, fits)
 
 
 def divergence(layers: Sequence[Sensitivity], choice: Choice) -> float:
@@ -59,6 +52,15 @@ def divergence(layers: Sequence[Sensitivity], choice: Choice) -> float:
 def tensor_bytes(layers: Sequence[Sensitivity], choice: Choice) -> int:
     """The bytes of values, scales and zero points of a choice."""
     return sum(_bytes(layer.shape, choice[layer.path]) for layer in layers)
+
+
+def _border(is_beyond: Callable[[float], bool]) -> tuple[float, float]:
+    """The prices of a byte on either side of a border: the higher the price, the smaller and coarser the choice."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        price = (low + high) / 2
+        low, high = (low, price) if is_beyond(price) else (price, high)
+    return low, high
 
 
 def _cheapest(layers: Sequence[Sensitivity], price: float) -> Choice:
