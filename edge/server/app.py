@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edge.chat import Chat, Engines, Opened
+from edge.chat import Chat, Engines
 from edge.chat.attachments import Access
-from edge.chat.reply import Reply, api_errors, refused
+from edge.chat.reply import api_errors, refused
 from edge.limits import Limits, is_small_board
 from edge.media.budget import Budget
 from edge.media.pool import Pool
 from edge.server.http import Headers, HttpRequest, HttpResponse
 from edge.server.json_body import read_outline
 from edge.server.metrics import Metrics
-from edge.server.route import Backend, DirectRoute, ErrorForm, Route, RouteRequest
+from edge.server.route import Answer, Asked, Backend, DirectRoute, ErrorForm, Route
 from edge.server.routes import find, path_of
 from edge.server.streaming import Clock, Generation, parts
 from edge.types import ApiError
@@ -37,19 +37,14 @@ T = TypeVar("T")
 class Job:
     """An answer that was asked for and is not begun: nothing is decoded before open(), or generated before start()."""
 
-    def __init__(self, app: "App", route: Route, request: HttpRequest, asked: RouteRequest, begun_s: float) -> None:
+    def __init__(self, app: "App", route: Route, request: HttpRequest, asked: Asked, begun_s: float) -> None:
         self.route = route
         self._app = app
-        self._asked = asked
+        self.has_media = asked.has_media
+        self._asked = [asked]  # until it begins: what it holds is freed with its prompt
         self._begun_s = begun_s
         self._given_up = threading.Event()
         self._access = app.chat.access.shared(request.client)
-        self._media: Opened | None = None
-
-    @property
-    def has_media(self) -> bool:
-        """Whether there is anything to open."""
-        return self._asked.request.has_media
 
     def give_up(self) -> None:
         """End what open() and start() do before the answer is on its way, from another thread."""
@@ -58,21 +53,16 @@ class Job:
 
     def open(self) -> HttpResponse | None:
         """Open the media, which needs no engine; return the response where that was wrong."""
-        media = _answered(self.route.errors, self._open)
-        if isinstance(media, HttpResponse):
-            return media
-        self._media = media
-        return None
+        return _answered(self.route.errors, self._open)
 
     def start(self) -> Generation | HttpResponse:
         """Hand the prompt to the engine, the media opened; return the answer on its way or what was wrong."""
         app = self._app
-        reply = _answered(self.route.errors, self._begin)
-        if isinstance(reply, HttpResponse):
-            return reply
+        answer = _answered(self.route.errors, self._begin)
+        if isinstance(answer, HttpResponse):
+            return answer
         return Generation(
-            reply,
-            self._asked.writer,
+            answer,
             route=self.route,
             metrics=app.metrics,
             begun_s=self._begun_s,
@@ -106,13 +96,11 @@ class Job:
             self.give_up()
             raise
 
-    def _open(self) -> Opened:
-        return self._app.chat.open(self._asked.request, access=self._access)
+    def _open(self) -> None:
+        self._asked.append(self._asked.pop().opened(self._app.chat, self._access))
 
-    def _begin(self) -> Reply:
-        media, self._media = self._media, None
-        stopped = self._given_up.is_set
-        return self._app.chat.start(self._asked.request, access=self._access, stopped=stopped, media=media)
+    def _begin(self) -> Answer:
+        return self._asked.pop().begun(self._app.chat, self._access, self._given_up.is_set)
 
 
 def _stop(work: "Future[Generation | HttpResponse]") -> None:

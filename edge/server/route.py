@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Protocol
 
-from edge.chat import Chat
+from edge.chat import Chat, Opened
+from edge.chat.attachments import Access
 from edge.chat.reply import Reply
 from edge.chat.request import Request
-from edge.engine.handle import Progress
+from edge.engine.handle import Handle, Progress
 from edge.errors import RateLimitError
 from edge.server.http import Headers, HttpRequest, HttpResponse, event, json_response
 from edge.server.metrics import Metrics
 from edge.types import ApiError, HttpValidationError
 
 Fields = Mapping[str, object]
+Stopped = Callable[[], bool]  # whether nobody wants an answer any more
 
 JSON = "application/json"
 RETRY_AFTER_S = 5
@@ -82,12 +84,84 @@ class Writer(Protocol):
         """Return the last event of a stream that an error ends."""
 
 
+class Answer(Protocol):
+    """An answer on its way, and how it is written."""
+
+    @property
+    def handle(self) -> Handle:
+        """What is made, and when it ends."""
+
+    @property
+    def streams(self) -> bool:
+        """As Writer.streams."""
+
+    def whole(self, last: Progress) -> HttpResponse:
+        """Return the response."""
+
+    def events(self, progress: Progress) -> bytes:
+        """As Writer.events."""
+
+    def broken(self, newest: Progress, error: ApiError) -> bytes:
+        """As Writer.broken."""
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    """A chat's reply, and what writes it."""
+
+    reply: Reply
+    writer: Writer
+
+    @property
+    def handle(self) -> Handle:
+        return self.reply.handle
+
+    @property
+    def streams(self) -> bool:
+        return self.writer.streams
+
+    def whole(self, last: Progress) -> HttpResponse:
+        return json_response(self.writer.whole(self.reply, last))
+
+    def events(self, progress: Progress) -> bytes:
+        return self.writer.events(self.reply, progress)
+
+    def broken(self, newest: Progress, error: ApiError) -> bytes:
+        return self.writer.broken(self.reply, newest, error)
+
+
+class Asked(Protocol):
+    """A request whose fields are right: nothing is decoded before opened(), or computed before begun()."""
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there is anything to open."""
+
+    def opened(self, chat: Chat, access: Access) -> "Asked":
+        """Return it with its media decoded. Raises: ApiError."""
+
+    def begun(self, chat: Chat, access: Access, stopped: Stopped) -> Answer:
+        """Begin its answer; media that are not opened yet are. Raises: ApiError."""
+
+
 @dataclass(frozen=True)
 class RouteRequest:
-    """A request whose fields are right: the chat it stands for, and how its answer is written."""
+    """A request to chat: what it stands for, and how its answer is written."""
 
     request: Request
     writer: Writer
+    media: Opened | None = None
+
+    @property
+    def has_media(self) -> bool:
+        return self.request.has_media
+
+    def opened(self, chat: Chat, access: Access) -> "RouteRequest":
+        return replace(self, media=chat.open(self.request, access=access))
+
+    def begun(self, chat: Chat, access: Access, stopped: Stopped) -> Answer:
+        reply = chat.start(self.request, access=access, stopped=stopped, media=self.media)
+        return ChatAnswer(reply, self.writer)
 
 
 @dataclass(frozen=True)

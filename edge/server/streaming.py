@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, Callable
 from collections.abc import Generator as GeneratorType
 from dataclasses import replace
 
-from edge.chat.reply import Reply, api_errors
+from edge.chat.reply import api_errors
 from edge.engine.handle import Handle, Progress
 from edge.errors import EngineClosed
 from edge.limits import Limits
-from edge.server.http import Headers, HttpResponse, json_response
+from edge.server.http import Headers, HttpResponse
 from edge.server.metrics import Metrics
-from edge.server.route import Route, Writer
+from edge.server.route import Answer, Route
 from edge.types import ApiError
 
 Clock = Callable[[], float]  # seconds that never go back
@@ -36,8 +36,7 @@ class Generation:
 
     def __init__(
         self,
-        reply: Reply,
-        writer: Writer,
+        answer: Answer,
         *,
         route: Route,
         metrics: Metrics,
@@ -49,9 +48,8 @@ class Generation:
         self.headers: Headers = ()
         self.done = False
         self.broken = False
-        self.newest = reply.handle.newest
-        self._reply = reply
-        self._writer = writer
+        self.newest = answer.handle.newest
+        self._answer = answer
         self._route = route
         self._metrics = metrics
         self._begun_s = begun_s
@@ -64,11 +62,11 @@ class Generation:
 
     @property
     def handle(self) -> Handle:
-        return self._reply.handle
+        return self._answer.handle
 
     @property
     def streams(self) -> bool:
-        return self._writer.streams
+        return self._answer.streams
 
     def poll(self) -> bytes | None:
         """Return what is to be sent next, None when there is nothing new; `done` says whether more can come.
@@ -106,7 +104,7 @@ class Generation:
         """Stop the generation of a stream that has begun, and return its last event."""
         self.cancel()
         self.broken = True
-        return self._writer.broken(self._reply, self.newest, error)
+        return self._answer.broken(self.newest, error)
 
     def _taken(self) -> Progress | None:
         """Take the handle's news, the answer's end when its time is over. Raises: EdgeError."""
@@ -125,11 +123,11 @@ class Generation:
         if last:
             self.done = True
             self._count(str(progress.finish_reason))
-        if self._writer.streams:
+        if self._answer.streams:
             headers = ("content-type", self._route.stream_type), ("cache-control", "no-cache")
             self.status, self.headers = 200, headers
-            return self._writer.events(self._reply, progress)
-        return self._whole(json_response(self._writer.whole(self._reply, progress))) if last else None
+            return self._answer.events(progress)
+        return self._whole(self._answer.whole(progress)) if last else None
 
     def _fail(self, error: ApiError) -> bytes:
         self.done = True
@@ -137,7 +135,7 @@ class Generation:
         if self.status is None:
             return self._whole(self._route.errors.response(error))
         self.broken = True
-        return self._writer.broken(self._reply, self.newest, error)
+        return self._answer.broken(self.newest, error)
 
     def _whole(self, response: HttpResponse) -> bytes:
         self.status, self.headers = response.status, response.headers

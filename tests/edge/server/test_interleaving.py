@@ -16,6 +16,7 @@ from edge.server import streaming as generation_module
 from edge.server.metrics import Metrics
 from edge.server.openai import from_openai
 from edge.server.reka import ChatWriter
+from edge.server.route import ChatAnswer
 from edge.server.routes import routes_at
 from edge.server.streaming import Generation, StreamBroken, arriving, parts
 from edge.types import ApiError
@@ -153,7 +154,8 @@ def begun(engine: Engine, *, route: str, stream: bool) -> Generation:
     else:
         asked = {"model": "a-model", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
         writer = from_openai(asked).writer
-    return Generation(reply, writer, route=routes_at(route, {})[0], metrics=Metrics(), begun_s=0.0, clock=lambda: 1.0)  # type: ignore[arg-type]
+    answer = ChatAnswer(reply, writer)  # type: ignore[arg-type]
+    return Generation(answer, route=routes_at(route, {})[0], metrics=Metrics(), begun_s=0.0, clock=lambda: 1.0)
 
 
 def threaded(generation: Generation, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bool]:

@@ -10,6 +10,7 @@ from edge.chat.attachments import Access
 from edge.limits import Limits
 from edge.server.metrics import Metrics
 from edge.server.reka import ChatWriter
+from edge.server.route import ChatAnswer
 from edge.server.routes import routes_at
 from edge.server.streaming import Generation, parts
 from tests.edge.asking import eventually
@@ -34,9 +35,8 @@ def begun(engine: FakeEngine, clock: Clock, *, stream: bool) -> Generation:
     chat = Chat(OneEngine(engine), Access(), Limits())  # type: ignore[arg-type]
     reply = chat.start(chat.read(ASK))
     eventually(lambda: reply.handle.newest.output_tokens == 1)
-    return Generation(
-        reply, ChatWriter(stream), route=routes_at("/v1/chat", {})[0], metrics=Metrics(), begun_s=5.0, clock=clock
-    )
+    answer = ChatAnswer(reply, ChatWriter(stream))
+    return Generation(answer, route=routes_at("/v1/chat", {})[0], metrics=Metrics(), begun_s=5.0, clock=clock)
 
 
 def test_the_time_is_half_an_hour() -> None:
