@@ -53,15 +53,17 @@ class Check:
 
 def examine(model: str | None) -> Iterator[Check]:
     """Yield the checks of this machine, then of a bundle: every byte, and one token."""
-    from edge.engine.session import available_bytes, thread_count
+    from edge.engine.available import memory as memory_here
+    from edge.engine.session import thread_count
 
     yield Check("edge", f"{RUNTIME_VERSION}, Python {platform.python_version()} on {platform.machine()}")
     for library in LIBRARIES:
         yield _library(library)
     yield _probe("onnxruntime")
     yield Check("threads", f"{thread_count(None)} of {os.cpu_count()} CPUs")
-    total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    yield Check("memory", f"{available_bytes() / 1e9:.1f} GB available of {total_bytes / 1e9:.1f} GB")
+    here = memory_here()
+    limited = f", by the control group {here.limited_by}" if here.limited_by else ""
+    yield Check("memory", f"{here.available / 1e9:.1f} GB available of {here.total / 1e9:.1f} GB{limited}")
     yield Check("models", str(store.models_folder()))
     for path, reason in store.broken():
         yield Check("bundle", f"{path.name}: {reason}", good=False)

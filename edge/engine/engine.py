@@ -14,6 +14,7 @@ from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import Manifest
 from edge.engine.answer import Answer, Ends, Options, check
 from edge.engine.audio_tower import AudioTower
+from edge.engine.available import available_bytes
 from edge.engine.cache import Cache, default_context
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
@@ -24,7 +25,7 @@ from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
 from edge.engine.sampling import Sampler, greedy
-from edge.engine.session import available_bytes, open_session, thread_count
+from edge.engine.session import open_session, thread_count
 from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
 from edge.engine.worker import Worker

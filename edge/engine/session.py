@@ -1,4 +1,4 @@
-"""onnxruntime sessions, the threads and the memory they may use, and its failures in our words."""
+"""onnxruntime sessions, the threads they may use, and its failures in our words."""
 
 import contextlib
 import ctypes
@@ -43,17 +43,6 @@ def thread_count(threads: int | None) -> int:
     except AttributeError:  # not on macOS and Windows
         n_cpus = os.cpu_count() or 1
     return max(1, min(n_cpus, _cpu_quota()))
-
-
-def available_bytes() -> int:
-    """Return the memory that can still be taken: the system's, or the control group's if that is less."""
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        system = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    return system if limit is None or used is None else max(0, min(system, limit - used))
 
 
 def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
@@ -159,10 +148,3 @@ def _cpu_quota() -> int:
         return math.ceil(int(quota) / int(period))
     except (OSError, ValueError, ZeroDivisionError):
         return 1 << 16
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
