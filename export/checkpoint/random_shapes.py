@@ -1,4 +1,4 @@
-"""The shapes of random checkpoints and their config.json: small ones for tests, a large one for measurements."""
+"""The shapes of random checkpoints and their config.json: small ones for tests, large ones for measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -93,6 +93,7 @@ ONE_B: Final = Shape(
     context=16_384, shard_bytes=1 << 30,
     tower=TowerShape(512, 4, (352, 704, 1408, 2816), depths=(3, 3, 27, 3), max_tiles=4, tokens_per_tile=64),
 )  # fmt: skip
+EDGE_7B: Final = replace(ONE_B, hidden_size=4096, n_layers=32, head_dim=128, intermediate_size=11_008)
 TINY_SIGLIP: Final = replace(
     TINY, prefix="language_model.model.", head_prefix="language_model.", rotary_share=1.0,
     tower=SiglipShape(56, 14, width=32, n_layers=2, n_heads=2, intermediate_size=48, max_tiles=4, tokens_per_tile=4),
@@ -104,6 +105,7 @@ TINY_FLASH: Final = replace(TINY, tower=None, prefix="model.", is_llama=True)
 SHAPES: Final[Mapping[str, Shape]] = {
     "tiny": TINY, "tiny-text": TINY_TEXT, "tiny-siglip": TINY_SIGLIP, "tiny-sound": TINY_AUDIO,
     "tiny-flash": TINY_FLASH, "1b": ONE_B,
+    "edge-7b": EDGE_7B,
 }  # fmt: skip
 
 
