@@ -64,11 +64,6 @@ class RecipeRecord:
     calibrated: bool = False
     rotated: bool = False
 
-    @property
-    def in_blocks(self) -> bool:
-        """Whether any tensor is multiplied in blocks."""
-        return any(record.scheme not in ("fp32", "int8") for record in self.tensors.values())
-
 
 @dataclass(frozen=True)
 class TextSpec:

@@ -6,6 +6,7 @@ import numpy as np
 
 from edge.arrays import F32
 from edge.engine.detokenizer import ByteTokenizer, TextDecoder
+from edge.engine.drafting import Draft
 from edge.engine.grammar.constraint import Constraint
 from edge.engine.grammar.format import Format
 from edge.engine.handle import FinishReason, Handle, Progress, TokenScore
@@ -49,7 +50,7 @@ class Ends:
 
 
 class Answer:
-    """The state of one generation; `token` is the one to feed next."""
+    """The state of one generation; `token` is the one to feed next, `draft` guesses those after it."""
 
     def __init__(
         self,
@@ -59,9 +60,11 @@ class Answer:
         tokenizer: ByteTokenizer,
         n_input: int,
         constraint: Constraint | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self.handle = handle
         self.token = 0
+        self.draft = draft
         self._max_tokens = options.max_tokens
         self._end_ids = ends.ids
         self._control = ends.control | ends.ids
@@ -95,6 +98,8 @@ class Answer:
         n_left = min(self._max_tokens - self._n_output, n_free + 1)  # the last one needs no position
         self.token = self._choose(logits, n_left)
         self._n_output += 1
+        if self.draft is not None:
+            self.draft.took(self.token)
         if self._n_scored is not None:
             self._scores += (self._score(logits, self._n_scored),)
         if self.token in self._end_ids:
@@ -129,6 +134,8 @@ class Answer:
         return TokenScore(data, float(scores[self.token]), most_likely, controls)
 
     def _finish(self, reason: FinishReason, *, end_of_turn: bool) -> bool:
+        if self.draft is not None:
+            self.draft.end()
         self._deliver(self._text.finish(end_of_turn=end_of_turn), reason)
         return False
 

@@ -1,16 +1,19 @@
 """The keys and values of every position read so far, one slot per conversation, and what of them can be used again."""
 
+import math
 import mmap
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.arrays import F32
+from edge.arrays import F32, U8
 from edge.bundle.manifest import TextSpec, cache_bytes_per_token
+from edge.engine.pages import Pages
 
 LEAST_CONTEXT = 2048
 ALIGNED = 8  # rows: chunks begin at multiples of it
+MAX_ROWS = 16  # of one conversation in a step
 
 
 @dataclass
@@ -22,21 +25,38 @@ class _Slot:
     busy: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The cache as a step sees it, row by row: the slot of each of B rows, and every part's keys or values.
+
+    parts: ("N.key" or "N.value", its memory: (B, n_kv_heads, capacity, head_dim)), no copies.
+    """
+
+    slots: tuple[int, ...]
+    parts: list[tuple[str, F32]]
+
+
 class Cache:
     """Past and present of the decoder in one buffer: per layer and part (slots, n_kv_heads, capacity, head_dim).
 
     The memory is taken page by page as positions are written. Only positions written by a prefill are used again:
     a generated token's row is computed in another order of additions, and an answer must not depend on history.
+    The slot `spare` belongs to no conversation: rows that only keep others company are written there.
     """
 
     def __init__(self, spec: TextSpec, *, capacity: int, slots: int) -> None:
         self.capacity = capacity
+        self.spare = slots
         self._token_bytes = bytes_per_token(spec)
         self.nbytes = self._token_bytes * capacity * slots
         self._slots = [_Slot() for _ in range(slots)]
-        self._memory = _mapping(self.nbytes)
-        shape = (spec.n_layers, 2, slots, spec.n_kv_heads, capacity, spec.head_dim)
-        self._buffers = np.frombuffer(self._memory, np.float32).reshape(shape)
+        self._n_parts = 2 * spec.n_layers
+        row_bytes = 4 * spec.n_kv_heads * spec.head_dim
+        # A part of a slot is whole pages, so that it can stand in several places.
+        n_rows = _rounded_up(capacity, mmap.PAGESIZE // math.gcd(row_bytes, mmap.PAGESIZE))
+        self._part_shape = (spec.n_kv_heads, n_rows, spec.head_dim)
+        self._pages = Pages(self._n_parts * (slots + 1), row_bytes * n_rows)
+        self._repeated: dict[int, U8] = {}
 
     @property
     def used_bytes(self) -> int:
@@ -48,15 +68,27 @@ class Cache:
         """How many conversations it has room for."""
         return len(self._slots)
 
-    def views(self, first: int, last: int) -> list[tuple[str, F32]]:
-        """Return ("N.key" or "N.value", its part for the slots first to last - 1), no copies."""
-        parts = (("key", 0), ("value", 1))
-        layers = enumerate(self._buffers)
-        return [(f"{n}.{part}", layer[at, first:last]) for n, layer in layers for part, at in parts]
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a step can have several rows of one conversation, or leave out slots between two."""
+        return self._pages.can_repeat
+
+    def rows(self, slots: Sequence[int]) -> Rows:
+        """Return the memory of a step's rows; where `can_repeat` is false, of every slot from the first to the last.
+
+        slots: in any order; one slot alone up to MAX_ROWS times: its rows stand at successive positions. All of them
+        see what any of them writes.
+        """
+        if len(slots) > 1 and len(set(slots)) == 1:
+            return self._view(slots, self._repeats(slots[0]), n_rows=MAX_ROWS)
+        first, stop = min(slots), max(slots) + 1
+        if not self.can_repeat or list(slots) == [*range(first, stop)]:
+            return self._view(range(first, stop), self._pages.whole, n_rows=self.n_slots + 1, first=first)
+        return self._view(slots, self._arranged(slots), n_rows=len(slots))
 
     def length(self, slot: int) -> int:
-        """Return the number of positions in use."""
-        return self._slots[slot].length
+        """Return the number of positions in use; the spare slot has none."""
+        return 0 if slot == self.spare else self._slots[slot].length
 
     def free(self, slot: int) -> int:
         """Return the number of positions left."""
@@ -109,8 +141,25 @@ class Cache:
         for entry in free:
             entry.keys.clear()
             entry.length = 0
-        if len(free) == len(self._slots) and hasattr(mmap, "MADV_DONTNEED"):
-            self._memory.madvise(mmap.MADV_DONTNEED)
+        if len(free) == len(self._slots):
+            self._pages.clear()
+
+    def _view(self, slots: Sequence[int], memory: U8, *, n_rows: int, first: int = 0) -> Rows:
+        """Return len(slots) of the n_rows of memory, from the first on, as the rows of these slots."""
+        parts = memory.view(np.float32).reshape(self._n_parts, n_rows, *self._part_shape)
+        shown = parts[:, first : first + len(slots)]
+        names = (f"{n}.{kind}" for n in range(self._n_parts // 2) for kind in ("key", "value"))
+        return Rows(tuple(slots), list(zip(names, shown, strict=True)))
+
+    def _arranged(self, slots: Sequence[int]) -> U8:
+        n_in_part = self.n_slots + 1
+        return self._pages.arranged([part * n_in_part + slot for part in range(self._n_parts) for slot in slots])
+
+    def _repeats(self, slot: int) -> U8:
+        """Return a slot MAX_ROWS times; fewer are the first of them, so that its pages are looked up once."""
+        if slot not in self._repeated:
+            self._repeated[slot] = self._arranged([slot] * MAX_ROWS)
+        return self._repeated[slot]
 
 
 def bytes_per_token(spec: TextSpec) -> int:
@@ -129,12 +178,5 @@ def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _mapping(nbytes: int) -> mmap.mmap:
-    """Return anonymous memory whose pages are taken when they are first written."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):
-        return mmap.mmap(-1, nbytes)
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # A head's positions lie far from the next head's: with huge pages the first token would take gigabytes.
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return memory
+def _rounded_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

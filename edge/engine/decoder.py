@@ -1,5 +1,6 @@
 """decoder.onnx over the shared cache: reading a chunk of one conversation, or one step of several."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,39 +9,42 @@ import numpy.typing as npt
 
 from edge.arrays import F32
 from edge.bundle.manifest import TextSpec
-from edge.engine.cache import Cache
-from edge.engine.session import Shape, check_shapes
+from edge.engine.cache import Cache, Rows
+from edge.engine.session import Shape, can_share_past, check_shapes
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-# Shapes: B conversations, S rows of one of them, K scored rows, H hidden, V vocabulary.
+_MAX_STEPS = 16  # bound at a time; each holds addresses, not memory
+
+# Shapes: B rows of conversations, S rows of one of them, K scored rows, H hidden, V vocabulary.
 
 
 class Decoder:
     """One session for reading and generating; past and present are the same buffers, bound once.
 
-    in_pairs: steps feed an even number of rows where they can. Kernels for 4 bits take rows in pairs, and a row
-    without another comes out a few bits off, which the rounding of the next layer's inputs makes large: the same
-    question would be answered in other words when others ask too. With one slot nobody else ever asks.
+    Where a row comes out a few bits off without another beside it, the rounding of the next layer's inputs makes that
+    large, and the same question would be answered in other words when others ask too. So steps feed an even number of
+    rows then. Whether it is so depends on the weights and the processor: the first step tries it.
     """
 
-    def __init__(
-        self, session: "ort.InferenceSession", spec: TextSpec, cache: Cache, *, in_pairs: bool = False
-    ) -> None:
+    def __init__(self, session: "ort.InferenceSession", spec: TextSpec, cache: Cache) -> None:
         past = (None, spec.n_kv_heads, None, spec.head_dim)
         inputs: dict[str, Shape] = {"embeds": (None, None, spec.hidden_size), "seqlens_k": (None,)}
         inputs |= {"total_sequence_length": (), "n_logits": (1,)}
-        inputs |= {f"past.{name}": past for name, _ in cache.views(0, 1)}
+        inputs |= {f"past.{name}": past for name, _ in cache.rows([0]).parts}
         outputs = {"logits": (None, None, spec.vocab_size)}
         check_shapes(session, inputs=inputs, outputs=outputs, file="decoder.onnx")
         self.cache = cache
         self._session = session
         self._spec = spec
-        self._in_pairs = in_pairs
+        # Not known before the first step; nobody keeps the only row of one slot company.
+        self._in_pairs: bool | None = None if cache.can_repeat or cache.n_slots > 1 else False
+        self._can_verify = cache.can_repeat and can_share_past(spec.n_heads)
+        self._same_rows: dict[int, bool] = {}
         self._chunks: dict[int, _Bound] = {}
-        self._steps: dict[tuple[int, int], _Step] = {}
+        self._steps: OrderedDict[tuple[int, ...], _Step] = OrderedDict()
 
     def read(self, slot: int, embeddings: F32, *, n_logits: int, options: "ort.RunOptions") -> F32:
         """Read the next rows of a conversation; return the logits (K, V) of its last n_logits rows.
@@ -49,7 +53,7 @@ class Decoder:
         """
         bound = self._chunks.get(slot)
         if bound is None:
-            bound = self._chunks[slot] = _Bound(self._session, self.cache, slot, slot + 1)
+            bound = self._chunks[slot] = _Bound(self._session, self.cache.rows([slot]))
         total = self.cache.length(slot) + len(embeddings)
         logits = np.empty((1, n_logits, self._spec.vocab_size), np.float32)
         bound.lengths[:] = total - 1
@@ -60,50 +64,77 @@ class Decoder:
         scored: F32 = logits[0]
         return scored
 
+    @property
+    def can_verify(self) -> bool:
+        """Whether `verify` gives the bits that `step` gives, as far as it was tried."""
+        return self._can_verify and all(self._same_rows.values())
+
     def step(self, slots: Sequence[int], embeddings: F32, *, options: "ort.RunOptions") -> F32:
         """Feed one row to each of several conversations; return their logits (len(slots), V).
 
-        embeds: (len(slots), H). Slots in between that are not asked for are fed nothing that stays: what is written
-        after their last position is never read.
+        embeds: (len(slots), H). The logits of a row are the same bits whatever rows are beside it. The caller notes
+        the new positions in the cache.
         """
-        first, last = self._range(slots)
-        step = self._steps.get((first, last))
-        if step is None:
-            step = self._steps[first, last] = _Step(self._session, self.cache, first, last, self._spec)
-        for slot in range(first, last):
-            if self.cache.free(slot) == 0:  # full and idle: the row in passing needs a place
+        if self._in_pairs is None:
+            self._in_pairs = self._differs_alone(slots[0], embeddings[:1], options)
+        rows = [*slots, self.cache.spare] if self._in_pairs and len(slots) % 2 else slots
+        return self._feed(rows, embeddings, options)[: len(slots)]
+
+    def verify(self, slot: int, embeddings: F32, *, options: "ort.RunOptions") -> F32:
+        """Feed several rows at successive positions to one conversation; return their logits (n, V).
+
+        embeds: (n, H), n even, MAX_ROWS at most. Bit for bit what `step` gives for one row after another: the first
+        time for so many rows that is looked at, for the first of them. Where it is not so, that one alone is returned.
+        """
+        rows = self._feed([slot] * len(embeddings), embeddings, options)
+        if len(embeddings) not in self._same_rows:
+            alone = self.step([slot], embeddings[:1], options=options)
+            self._same_rows[len(embeddings)] = np.array_equal(alone[0], rows[0])
+            return rows if self.can_verify else alone
+        return rows
+
+    def _differs_alone(self, slot: int, embeddings: F32, options: "ort.RunOptions") -> bool:
+        """Return whether a row alone gives other logits than one in company; they are written to the same place."""
+        alone = self._feed([slot], embeddings, options)[0]
+        return not np.array_equal(alone, self._feed([slot, self.cache.spare], embeddings, options)[0])
+
+    def _feed(self, slots: Sequence[int], embeddings: F32, options: "ort.RunOptions") -> F32:
+        """Return the logits of a row for each slot; those without embeddings are fed zeros."""
+        step = self._step(tuple(slots))
+        for row, slot in enumerate(step.slots):
+            if slot not in slots and self.cache.free(slot) == 0:  # full and idle: the row in passing needs a place
                 self.cache.trim(slot, self.cache.capacity - 1)
-            step.bound.lengths[slot - first] = self.cache.length(slot)
+            step.bound.lengths[row] = self.cache.length(slot)
+        if len(step.slots) > 1 and step.slots[0] == step.slots[1]:
+            step.bound.lengths += np.arange(len(slots), dtype=np.int32)
         step.bound.longest[...] = step.bound.lengths.max() + 1
-        rows = [slot - first for slot in slots]
+        rows = [*range(len(slots))] if step.slots == tuple(slots) else [step.slots.index(slot) for slot in slots]
         step.embeddings[:] = 0
-        step.embeddings[rows, 0] = embeddings
+        step.embeddings[rows[: len(embeddings)], 0] = embeddings
         step.bound.run(options)
         logits: F32 = step.logits[rows, 0]
         return logits
 
-    def _range(self, slots: Sequence[int]) -> tuple[int, int]:
-        """Return the first slot of a step and the one after its last."""
-        first, last = min(slots), max(slots) + 1
-        if self._in_pairs and (last - first) % 2:
-            if last < self.cache.n_slots:
-                last += 1
-            elif first > 0:
-                first -= 1
-        return first, last
+    def _step(self, slots: tuple[int, ...]) -> "_Step":
+        """Return the graph bound to the rows of these slots, of the few that are kept."""
+        if slots not in self._steps and len(self._steps) == _MAX_STEPS:
+            self._steps.popitem(last=False)
+        step = self._steps.pop(slots, None) or _Step(self._session, self.cache.rows(slots), self._spec)
+        self._steps[slots] = step
+        return step
 
 
 class _Bound:
-    """The graph bound to the cache of the slots first to last - 1; arrays stand for the inputs that change."""
+    """The graph bound to the cache of B rows; arrays stand for the inputs that change."""
 
-    def __init__(self, session: "ort.InferenceSession", cache: Cache, first: int, last: int) -> None:
-        self.lengths = np.zeros(last - first, np.int32)  # (B,) positions before the newest row
+    def __init__(self, session: "ort.InferenceSession", rows: Rows) -> None:
+        self.lengths = np.zeros(len(rows.slots), np.int32)  # (B,) positions before the newest row
         self.longest = np.zeros((), np.int32)
         self.n_logits = np.ones(1, np.int64)
         self._session = session
         self._binding = session.io_binding()
         self._kept: dict[str, tuple[object, object]] = {}
-        for name, view in cache.views(first, last):
+        for name, view in rows.parts:
             self.bind(f"past.{name}", view, f"present.{name}", view)
         self._input("seqlens_k", self.lengths)
         self._input("total_sequence_length", self.longest)
@@ -131,8 +162,9 @@ class _Bound:
 class _Step:
     """A step's arrays, bound once."""
 
-    def __init__(self, session: "ort.InferenceSession", cache: Cache, first: int, last: int, spec: TextSpec) -> None:
-        self.embeddings = np.zeros((last - first, 1, spec.hidden_size), np.float32)  # (B, 1, H)
-        self.logits = np.zeros((last - first, 1, spec.vocab_size), np.float32)  # (B, 1, V)
-        self.bound = _Bound(session, cache, first, last)
+    def __init__(self, session: "ort.InferenceSession", rows: Rows, spec: TextSpec) -> None:
+        self.slots = rows.slots
+        self.embeddings = np.zeros((len(rows.slots), 1, spec.hidden_size), np.float32)  # (B, 1, H)
+        self.logits = np.zeros((len(rows.slots), 1, spec.vocab_size), np.float32)  # (B, 1, V)
+        self.bound = _Bound(session, rows)
         self.bound.bind("embeds", self.embeddings, "logits", self.logits)

@@ -17,6 +17,7 @@ from edge.engine.audio_tower import AudioTower
 from edge.engine.available import available_bytes
 from edge.engine.cache import Cache, default_context
 from edge.engine.decoder import Decoder
+from edge.engine.drafting import Drafting
 from edge.engine.embedding import Embedding
 from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
@@ -58,7 +59,7 @@ class Stats:
 class Engine:
     """A bundle in memory, its one worker thread, and everything that can be asked of them."""
 
-    def __init__(self, bundle: Bundle, *, threads: int, context: int, slots: int) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int, context: int, slots: int, draft: bool = True) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
         self.context = context
@@ -74,7 +75,9 @@ class Engine:
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         self._files = LoadedFiles(bundle.path, bundle.manifest.files)
-        self._worker = Worker(_model(bundle, threads=threads, context=context, slots=slots), check=self._files.check)
+        model = _model(bundle, threads=threads, context=context, slots=slots)
+        self._drafting = Drafting() if draft else None
+        self._worker = Worker(model, check=self._files.check, drafting=self._drafting)
         # Runs when the engine is forgotten and when the program ends, whichever comes first.
         self._finalizer = weakref.finalize(self, self._worker.close)
 
@@ -87,12 +90,14 @@ class Engine:
         context: int | None = None,
         slots: int = 1,
         verify: bool = False,
+        draft: bool = True,
     ) -> "Engine":
         """Open the bundle in a folder.
 
         threads: every CPU unless given. context: positions (tokens) of a conversation, from 1 to the model's; unless
         given the model's, cut to what a quarter of the free memory holds. slots: conversations at a time, each with a
-        context of its own. verify: read every byte against its sha256 first, not the small files alone.
+        context of its own. verify: read every byte against its sha256 first, not the small files alone. draft: guess
+        tokens from what was said before and check several in one step, where that pays; answers are the same.
 
             with Engine.open("models/reka-edge-tiny", context=2048) as engine:
                 ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
@@ -109,7 +114,7 @@ class Engine:
             context = default_context(spec, slots=slots, available_bytes=available_bytes())
         elif not 1 <= context <= spec.context:
             raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
-        return cls(bundle, threads=thread_count(threads), context=context, slots=slots)
+        return cls(bundle, threads=thread_count(threads), context=context, slots=slots, draft=draft)
 
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
         """Queue a prompt and return the handle of its answer.
@@ -126,7 +131,8 @@ class Engine:
             constraint = self._grammars.constraint(options.form, most=min(options.max_tokens, n_free + 1))
         # A handle holds its engine: a generation that is being read keeps it open.
         handle = Handle(Progress("", len(positions), 0, None), self._cancel)
-        answer = Answer(handle, options, self._ends, self._tokenizer, len(positions), constraint)
+        draft = None if self._drafting is None else self._drafting.begin(positions.keys)
+        answer = Answer(handle, options, self._ends, self._tokenizer, len(positions), constraint, draft)
         self._worker.submit(answer, positions)
         return handle
 
@@ -299,7 +305,7 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
     except (OSError, MemoryError, ValueError) as error:
         raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
     session = open_session(bundle.file("decoder.onnx"), threads=threads)
-    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.in_blocks)
+    decoder = Decoder(session, text, cache)
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
     if vision_spec is not None:

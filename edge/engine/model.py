@@ -39,16 +39,27 @@ class Owner(Protocol):
 
 @dataclass
 class Work:
-    """What was done so far: rows, tokens, tiles and windows of audio, and the seconds they took."""
+    """What was done so far: rows, tokens, tiles and windows of audio, and the seconds they took.
+
+    n_drafted: tokens that were guessed and fed with others; n_accepted: those of them that were right.
+    """
 
     n_read: int = 0
     read_s: float = 0.0
     n_generated: int = 0
     step_s: float = 0.0
+    n_drafted: int = 0
+    n_accepted: int = 0
     n_tiles: int = 0
     tile_s: float = 0.0
     n_windows: int = 0
     window_s: float = 0.0
+
+    def verified(self, n_drafted: int, n_accepted: int) -> None:
+        """Note a step with guesses."""
+        self.n_generated += 1 + n_accepted
+        self.n_drafted += n_drafted
+        self.n_accepted += n_accepted
 
 
 class Runs:
@@ -98,6 +109,11 @@ class Model:
         self._decoder = decoder
         self._embedding = embedding
 
+    @property
+    def can_verify(self) -> bool:
+        """Whether `verify` gives what `step` gives."""
+        return self._decoder.can_verify
+
     def read(self, positions: Positions, slot: int, *, n_logits: int, owner: Owner | None) -> Units[F32]:
         """Read the rest of a prompt into its slot, yielding between units; returns the last n_logits logits (n, V)."""
         known: dict[str, F32] = {}  # by digest
@@ -121,15 +137,29 @@ class Model:
 
     def step(self, slots: Sequence[int], tokens: Sequence[int]) -> F32:
         """Feed each conversation its newest token; return their logits (n, V)."""
-        started = time.monotonic()
-        embeddings = self._embedding.rows(tokens)
-        with self.runs.options(None) as options:
-            logits = self._decoder.step(slots, embeddings, options=options)
+        with self._stepping() as options:
+            logits = self._decoder.step(slots, self._embedding.rows(tokens), options=options)
         for slot in slots:
             self.cache.grew(slot)
         self.work.n_generated += len(slots)
-        self.work.step_s += time.monotonic() - started
         return logits
+
+    def verify(self, slot: int, tokens: Sequence[int]) -> F32:
+        """Feed one conversation its newest token and guesses of those after it; return the logits (n, V) of each.
+
+        They are the logits that `step` gives for one token after another, as far as the guesses are right; of the
+        first alone where `can_verify` turns out to be false. The caller notes in the cache and in `work` how many were
+        right.
+        """
+        with self._stepping() as options:
+            return self._decoder.verify(slot, self._embedding.rows(tokens), options=options)
+
+    @contextmanager
+    def _stepping(self) -> Iterator["ort.RunOptions"]:
+        started = time.monotonic()
+        with self.runs.options(None) as options:
+            yield options
+        self.work.step_s += time.monotonic() - started
 
     def encode(self, media: Media | Audio, *, owner: Owner | None) -> Units[F32]:
         """Run media through their tower, yielding after each tile or window; returns their embeddings (n_tokens, H).

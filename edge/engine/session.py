@@ -24,6 +24,7 @@ _SPIN_US = 1000
 # The largest that the exporter writes are the scales of a head, made float32: 51 MB for 100 352 rows in blocks of 32.
 # A few bytes of another graph may fold to gigabytes.
 _MAX_FOLDED_BYTES = 64 << 20
+_SHARES_PAST = (1, 31)
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "failed to allocate", "bad allocation", "Out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUS = Path("/proc/cpuinfo")
@@ -78,6 +79,18 @@ def check_shapes(
             got = tuple(size if isinstance(size, int) else None for size in found[name]) if name in found else "nothing"
             if got != shape:
                 raise BundleError(f"{file}: {name}: expected the shape {shape} by the manifest, got {got}")
+
+
+def can_share_past(n_heads: int) -> bool:
+    """Tell whether rows of a batch may have the same past: attention writes all their keys and values before it reads.
+
+    Source: gqa_attention_base.h of onnxruntime, ApplyAttentionFlash. With more threads than heads it would add up in
+    another order for a row alone.
+    """
+    ort = _onnxruntime()
+    version = tuple(int(number) for number in ort.__version__.split(".")[:2])
+    is_off = os.environ.get("ORT_GQA_DISABLE_FLASH_ATTENTION", "0").lower() not in ("", "0", "false")
+    return version >= _SHARES_PAST and not is_off and n_heads >= (os.cpu_count() or 1)
 
 
 def run_options() -> "ort.RunOptions":

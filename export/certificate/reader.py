@@ -140,7 +140,7 @@ def _model(bundle: Bundle, capacity: int) -> Model:
     text, spec, threads = bundle.manifest.text, bundle.manifest.vision, thread_count(None)
     cache = Cache(text, capacity=capacity, slots=SLOTS)
     session = open_session(bundle.file("decoder.onnx"), threads=threads)
-    decoder = Decoder(session, text, cache, in_pairs=bundle.manifest.recipe.in_blocks)
+    decoder = Decoder(session, text, cache)
     vision = None
     if spec is not None:
         session = open_session(bundle.file("vision.onnx"), threads=threads)

@@ -1,5 +1,6 @@
 """The cache: what is kept of a conversation, for whom, and what it costs."""
 
+import gc
 import itertools
 import random
 from collections.abc import Hashable
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import edge.engine.layout
 from edge.bundle.manifest import TextSpec
-from edge.engine.cache import ALIGNED, Cache, bytes_per_token, common_prefix, default_context
+from edge.engine.cache import ALIGNED, MAX_ROWS, Cache, bytes_per_token, common_prefix, default_context
 from edge.engine.layout import MAX_CHUNK, chunks
 
 SPEC = TextSpec(8, 3, 4, 2, 16, 16, 32, 4096, 1.0, 10000.0, 1e-5, 1.0, "fp32")
@@ -25,16 +26,50 @@ def filled(cache: Cache, keys: list[Hashable]) -> int:
     return slot
 
 
-def test_views_share_the_memory_of_the_whole() -> None:
-    cache = Cache(SPEC, capacity=10, slots=3)
-    whole, part = dict(cache.views(0, 3)), dict(cache.views(1, 2))
+def test_rows_share_the_memory_of_the_whole() -> None:
+    cache = Cache(SPEC, capacity=30, slots=3)
+    whole, part = dict(cache.rows([0, 1, 2]).parts), dict(cache.rows([1]).parts)
     assert list(whole) == [f"{layer}.{kind}" for layer in range(3) for kind in ("key", "value")]
     for n, (name, view) in enumerate(part.items()):
-        assert view.shape == (1, 2, 10, 16) and view.flags.c_contiguous and whole[name].shape == (3, 2, 10, 16)
+        assert view.shape[:2] == (1, 2) and view.shape[2] >= 30 and view.shape[3] == 16 and view.flags.c_contiguous
+        assert whole[name].shape == (3, *view.shape[1:])
         view[:] = n + 1
     assert all((whole[name][1] == n + 1).all() for n, name in enumerate(whole))
     assert all((view[[0, 2]] == 0).all() for view in whole.values())
-    assert sum(view.nbytes for view in whole.values()) == cache.nbytes == 30 * bytes_per_token(SPEC)
+    assert cache.nbytes == 3 * 30 * bytes_per_token(SPEC)
+
+
+@pytest.mark.parametrize("slots", [(2, 0), (0, 2), (1, 3), (3, 0, 1), (2, 2), (1,) * MAX_ROWS])
+def test_rows_stand_in_any_order_and_several_times(slots: tuple[int, ...]) -> None:
+    cache = Cache(SPEC, capacity=40, slots=3)
+    whole = dict(cache.rows([0, 1, 2, cache.spare]).parts)
+    rows = cache.rows(slots)
+    assert rows.slots == slots and [name for name, _ in rows.parts] == list(whole)
+    for n, (name, view) in enumerate(rows.parts):
+        assert view.shape == (len(slots), *whole[name].shape[1:]) and view.flags.c_contiguous
+        for row, slot in enumerate(slots):
+            view[row, 1, 5] = 100 * n + row
+            assert (whole[name][slot, 1, 5] == 100 * n + row).all()
+            whole[name][slot, 0, 7] = row + 0.5
+            assert (view[row, 0, 7] == row + 0.5).all()
+
+
+def test_where_memory_cannot_repeat_a_step_has_every_slot_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.engine.pages.sys.platform", "darwin")
+    cache = Cache(SPEC, capacity=40, slots=4)
+    assert not cache.can_repeat
+    rows = cache.rows([3, 1])
+    assert rows.slots == (1, 2, 3) and rows.parts[0][1].shape[0] == 3
+    rows.parts[0][1][2] = 7
+    assert (cache.rows([3]).parts[0][1] == 7).all() and (cache.rows([2]).parts[0][1] == 0).all()
+    cache.forget()
+
+
+def test_memory_of_rows_outlives_the_cache() -> None:
+    rows = Cache(SPEC, capacity=40, slots=2).rows([1, 0, 1])
+    gc.collect()
+    rows.parts[0][1][2] = 3
+    assert (rows.parts[0][1][0] == 3).all()
 
 
 def test_common_prefix_is_kept_and_the_rest_dropped() -> None:
@@ -122,20 +157,21 @@ def test_forgetting_spares_the_running() -> None:
     assert cache.length(running) == 3 and cache.length(idle) == 0
 
 
-def anonymous_bytes() -> int:
+def resident_bytes() -> int:
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["RssAnon"].split()[0]) * 1024
+    return sum(int(lines[kind].split()[0]) for kind in ("RssAnon", "RssShmem")) * 1024
 
 
 def test_memory_is_taken_as_positions_are_written_and_given_back() -> None:
-    before = anonymous_bytes()
+    before = resident_bytes()
     cache = Cache(SPEC, capacity=100_000, slots=1)  # 77 MB
-    assert cache.nbytes > 75e6 and anonymous_bytes() - before < 5e6
-    for _, view in cache.views(0, 1):
+    assert cache.nbytes > 75e6 and resident_bytes() - before < 5e6
+    for _, view in cache.rows([0]).parts:
         view[:, :, :25_000] = 1
-    assert anonymous_bytes() - before > 18e6
+    assert resident_bytes() - before > 18e6
     cache.forget()
-    assert anonymous_bytes() - before < 5e6
+    assert resident_bytes() - before < 5e6
+    assert all((view == 0).all() for _, view in cache.rows([0, 0]).parts)
 
 
 def test_default_context_is_cut_to_a_quarter_of_the_memory() -> None:

@@ -18,7 +18,7 @@ CHUNK = 32  # so that a prompt has many
 @pytest.fixture
 def crowded(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setattr(edge.engine.layout, "MAX_CHUNK", CHUNK)
-    with Engine.open(int8_bundle, slots=2, threads=1) as engine:
+    with Engine.open(int8_bundle, slots=2, threads=1, draft=False) as engine:  # units are counted
         yield engine
 
 
