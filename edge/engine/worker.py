@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from edge.arrays import F32
 from edge.engine.answer import Answer
+from edge.engine.drafting import Drafting
 from edge.engine.handle import Handle
 from edge.engine.layout import Positions
 from edge.engine.model import Model, Units
@@ -52,11 +54,15 @@ class Worker:
     """Owns a model from start to close.
 
     check: raises where the model's weights are not to be read any more; asked before every unit of work.
+    drafting: guesses for answers that are alone; None: no guesses.
     """
 
-    def __init__(self, model: Model, *, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, model: Model, *, check: Callable[[], None] = lambda: None, drafting: Drafting | None = None
+    ) -> None:
         self._model = model
         self._check = check
+        self._drafting = drafting
         self._runs = model.runs
         self._changed = threading.Condition()
         self._closing = False
@@ -128,10 +134,12 @@ class Worker:
     def _serve(self) -> None:
         while self._wait():
             try:
+                # Looked at first: whoever cancels and then asks anew finds the slot free, with what was read in it.
+                waiting = self._queue()
                 self._drop_cancelled()
                 if not self._checked():
                     continue
-                self._admit()
+                self._admit(waiting)
                 self._read_one()
                 self._step_all()
             except BaseException as error:  # not expected anywhere above; whoever it concerns is told, the rest goes on
@@ -188,12 +196,14 @@ class Worker:
             for entry in filter(_is_cancelled, [*self._waiting]):
                 self._waiting.remove(entry)
 
-    def _admit(self) -> None:
-        """Give free slots to whoever waits, in order; who needs none does not wait for those who do."""
+    def _queue(self) -> list[_Prompt | _Call]:
         with self._changed:
-            waiting = [*self._waiting]
+            return [*self._waiting]
+
+    def _admit(self, waiting: list[_Prompt | _Call]) -> None:
+        """Give free slots to whoever waits, in order; who needs none does not wait for those who do."""
         for entry in waiting:
-            if not self._may_begin(entry):
+            if _is_cancelled(entry) or not self._may_begin(entry):
                 continue
             with self._changed:
                 self._waiting.remove(entry)
@@ -227,18 +237,54 @@ class Worker:
             self._fail(reading.answer, reading.slot, error)
 
     def _step_all(self) -> None:
-        """Feed every running conversation its newest token and choose the next one."""
+        """Feed every running conversation its newest token and choose the next one; one alone may be guessed ahead."""
         running = dict(self._running)
         if not running:
             return
+        if len(running) == 1 and self._verified(*next(iter(running.items()))):
+            return
+        started = time.monotonic()
         try:
             logits = self._model.step(list(running), [answer.token for answer in running.values()])
         except BaseException as error:
             for slot, answer in running.items():
                 self._fail(answer, slot, error)
             return
+        if len(running) == 1 and self._drafting is not None:
+            self._drafting.pace.took(1, time.monotonic() - started)
         for (slot, answer), row in zip(running.items(), logits, strict=True):
             self._take(answer, slot, row)
+
+    def _verified(self, slot: int, answer: Answer) -> bool:
+        """Take a step of a conversation with guesses; return False where there are none to check."""
+        cache = self._model.cache
+        if self._drafting is None or answer.draft is None or not self._model.can_verify:
+            return False
+        guesses = answer.draft.guess(cache.free(slot) - 1)
+        if not guesses:
+            return False
+        started = time.monotonic()
+        try:
+            logits = self._model.verify(slot, [answer.token, *guesses])
+        except BaseException as error:
+            self._fail(answer, slot, error)
+            return True
+        self._drafting.pace.took(1 + len(guesses), time.monotonic() - started)
+        self._keep(answer, slot, guesses[: len(logits) - 1], logits)
+        return True
+
+    def _keep(self, answer: Answer, slot: int, guesses: list[int], logits: F32) -> None:
+        """Let a conversation choose from row after row, for as long as it chooses what was guessed."""
+        n_accepted = 0
+        for row, guess in zip(logits, [*guesses, None], strict=True):
+            self._model.cache.grew(slot)
+            self._take(answer, slot, row)
+            if slot not in self._running or answer.token != guess:
+                break
+            n_accepted += 1
+        self._model.work.verified(len(guesses), n_accepted)
+        if answer.draft is not None and guesses:
+            answer.draft.checked(len(guesses), n_accepted)
 
     def _take(self, answer: Answer, slot: int, logits: F32) -> None:
         """Let a conversation choose its next token; logits: (V,). One that ended or was cancelled leaves its slot."""
