@@ -111,7 +111,7 @@ def test_the_scripts_that_are_installed_exist() -> None:
 
 
 def test_the_lines_of_chat_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, _ = blocks("python")  # the second one needs a server
+    code, *_ = blocks("python")  # the others need a server
     shutil.copy(ROOT / "models" / "sample.png", tmp_path / "frame.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.arrays import F32
+from edge.bundle.manifest import Manifest
 from edge.chat.attachments import Access, AudioAccess, decode_media, transcribed, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
@@ -14,6 +15,7 @@ from edge.chat.reasoning import Start, start_of
 from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_continuation, read_request
 from edge.engine.engine import Engine
+from edge.engine.pieces import Piece
 from edge.limits import Limits
 from edge.speech.speech_to_text import SpeechToText
 
@@ -109,12 +111,7 @@ class Chat:
         with api_errors():
             engine = self.models.engine(request.model)
             manifest = engine.manifest
-            audio_access = AudioAccess(self.models.speech_model(manifest.id), request.video_sound, stopped)
-            conversation = transcribed(media.turns, spec=manifest, audio_access=audio_access)
-            if request.text is None:
-                prompt = pieces(conversation, manifest, tools=request.tools)
-            else:
-                prompt = running(request.text, manifest)
+            prompt = self._prompt(request, media, manifest, stopped)
             reasons = manifest.prompt.format == "flash" and request.text is None
             handle = engine.stream(prompt, request.options)
             return Reply(
@@ -126,6 +123,30 @@ class Chat:
                 _reasoning(request.messages[-1]) if reasons else "none",
                 engine.tokenizer.encode,
             )
+
+    def count(
+        self,
+        request: Request,
+        *,
+        access: Access | None = None,
+        stopped: Callable[[], bool] | None = None,
+        media: Opened | None = None,
+    ) -> int:
+        """Return how many positions the request's prompt takes, media included. Arguments and Raises: as `start`."""
+        media = media or self.open(request, access=access)
+        with api_errors():
+            engine = self.models.engine(request.model)
+            return engine.count(self._prompt(request, media, engine.manifest, stopped))
+
+    def _prompt(
+        self, request: Request, media: Opened, manifest: Manifest, stopped: Callable[[], bool] | None
+    ) -> list[Piece]:
+        """Lay out a request's prompt, audio turned into text where the model needs that. Raises: EdgeError."""
+        if request.text is not None:
+            return running(request.text, manifest)
+        audio_access = AudioAccess(self.models.speech_model(manifest.id), request.video_sound, stopped)
+        conversation = transcribed(media.turns, spec=manifest, audio_access=audio_access)
+        return pieces(conversation, manifest, tools=request.tools)
 
     def close(self) -> None:
         """Give the engines up, and the processes that decode media."""

@@ -140,7 +140,8 @@ class Answer:
         return False
 
     def _deliver(self, text: str, reason: FinishReason | None) -> None:
-        self.handle.put(Progress(text, self._n_input, self._n_output, reason, self._scores))
+        stop = None if reason is None else self._text.found
+        self.handle.put(Progress(text, self._n_input, self._n_output, reason, self._scores, stop))
 
 
 def check(options: Options) -> None:

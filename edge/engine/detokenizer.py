@@ -30,6 +30,7 @@ class TextDecoder:
         self._released = ""
         self._held = ""
         self._stopped = False
+        self._found: str | None = None
 
     @property
     def text(self) -> str:
@@ -40,6 +41,11 @@ class TextDecoder:
     def stopped(self) -> bool:
         """Whether a stop string was found: nothing more will be released."""
         return self._stopped
+
+    @property
+    def found(self) -> str | None:
+        """The string of `stop` that ended the answer, None where none did."""
+        return self._found
 
     def push(self, token: int) -> str:
         """Take one token; return the whole text released so far."""
@@ -68,6 +74,7 @@ class TextDecoder:
             self._released += rest.rstrip() if stop in self._turn_ends else rest
             self._held = ""
             self._stopped = True
+            self._found = None if stop in self._turn_ends else stop
             return self._released
         n_sure = len(self._held[: self._n_before_half_stop()].rstrip())
         self._released += self._held[:n_sure]

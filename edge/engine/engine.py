@@ -38,6 +38,7 @@ __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
 
 _RECENT_BYTES = 64 << 20  # of embeddings kept for each tower
+_MOST_COUNTED = 1 << 20  # positions of a prompt that is only counted
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,13 @@ class Engine:
             return generate(model, positions, sample=sample, stop_ids=ends, max_tokens=max_tokens)
 
         return self._generated(tokens)
+
+    def count(self, prompt: Sequence[Piece]) -> int:
+        """Return how many positions a prompt takes, which may be more than the context holds.
+
+        Raises: ContextLengthError for a million and more, TextError.
+        """
+        return len(lay_out(prompt, self._tokenizer, limit=max(self.context, _MOST_COUNTED)))
 
     @property
     def tokenizer(self) -> Tokenizer:

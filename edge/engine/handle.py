@@ -31,7 +31,7 @@ class TokenScore:
 class Progress:
     """The whole text so far and the tokens so far; finish_reason only in the last one.
 
-    scores: of every token so far, if they were asked for.
+    scores: of every token so far, if they were asked for. stop: the string of the request's that ended the answer.
     """
 
     text: str
@@ -39,6 +39,7 @@ class Progress:
     output_tokens: int
     finish_reason: FinishReason | None
     scores: tuple[TokenScore, ...] = ()
+    stop: str | None = None
 
 
 class Handle:

@@ -41,6 +41,7 @@ class Job:
         self.route = route
         self._app = app
         self.has_media = asked.has_media
+        self.generates = asked.generates
         self._asked = [asked]  # until it begins: what it holds is freed with its prompt
         self._begun_s = begun_s
         self._given_up = threading.Event()
@@ -99,7 +100,7 @@ class Job:
     def _open(self) -> None:
         self._asked.append(self._asked.pop().opened(self._app.chat, self._access))
 
-    def _begin(self) -> Answer:
+    def _begin(self) -> Answer | HttpResponse:
         return self._asked.pop().begun(self._app.chat, self._access, self._given_up.is_set)
 
 

@@ -152,9 +152,10 @@ class Server:
         """Open what there is to open, wait for a place, and answer in it. Raises: ApiError."""
         address = None if request.client is None else request.client.address
         if not job.has_media:
-            async with self.queue.place(address):
+            async with self._place(job, address):
                 return await self._generate(job, said)
-        self.queue.check(address)  # or it would be decoded for nothing
+        if job.generates:
+            self.queue.check(address)  # or it would be decoded for nothing
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(self.openings.place(address))
             refusing = await job.opened(self._openers)
@@ -162,9 +163,13 @@ class Server:
                 await opening.aclose()
                 await said.response(refusing)
                 return None
-            async with self.queue.place(address):
+            async with self._place(job, address):
                 await opening.aclose()
                 return await self._generate(job, said)
+
+    def _place(self, job: Job, address: str | None) -> contextlib.AbstractAsyncContextManager[object]:
+        """Return the place that a job waits for: none where it asks nothing of the engine."""
+        return self.queue.place(address) if job.generates else contextlib.nullcontext()
 
     def _client(self, scope: Scope) -> Client:
         """Return who asks: with a key, that pays for everybody."""

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edge.server.openapi_anthropic import anthropic_schemas, count_request, message_request
 from edge.server.openapi_requests import chat_request, completion_request, continuation_request, legacy_request
 from edge.server.openapi_responses import response_request, response_schemas
 from edge.server.openapi_shapes import (
+    ANTHROPIC_ERROR,
     ANY_OBJECT,
     COUNT,
     FILLED,
@@ -46,6 +48,7 @@ _STATUSES = {
     431: "too many headers, or too long",
     500: "the bundle or the model failed",
     503: "the queue is full, or memory is short: come back after Retry-After",
+    529: "the queue is full, or memory is short: come back after Retry-After",
 }
 _EVERYWHERE = (401, 403, 405, 431, 500, 503)
 _POSTED = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503)
@@ -105,6 +108,18 @@ def response(errors: ErrorForm) -> Fields:
     return post("A response, as OpenAI's clients ask", response_request(), ok, errors)
 
 
+def message(errors: ErrorForm) -> Fields:
+    """POST /v1/messages."""
+    ok = _answers("Message", "each with its type as `event: ` and a MessageEvent as `data: `")
+    return post("A message, as Anthropic's clients ask", message_request(), ok, errors)
+
+
+def count(errors: ErrorForm) -> Fields:
+    """POST /v1/messages/count_tokens."""
+    ok = _ok({"application/json": _schema(closed({"input_tokens": COUNT}))})
+    return post("How many tokens a message's prompt takes", count_request(), ok, errors)
+
+
 def turn(errors: ErrorForm) -> Fields:
     """POST /chat."""
     ok = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
@@ -113,14 +128,16 @@ def turn(errors: ErrorForm) -> Fields:
 
 def models(errors: ErrorForm) -> Fields:
     """GET /v1/models, which every API's clients ask."""
-    lists = either(listed(closed({"id": STRING})), _named("OpenaiModels"))
-    any_api = replace(errors, schema=either(REKA_ERROR, OPENAI_ERROR))
-    return get("The models that answer here", {"application/json": _schema(lists)}, any_api)
+    lists = either(listed(closed({"id": STRING})), _named("OpenaiModels"), _named("AnthropicModels"))
+    any_api = replace(errors, schema=either(REKA_ERROR, OPENAI_ERROR, ANTHROPIC_ERROR), statuses={})
+    return get("The models that answer here", {"application/json": _schema(lists)}, any_api, 529)
 
 
 def model(errors: ErrorForm) -> Fields:
-    """GET /v1/models/{model}."""
-    item = get("One model", {"application/json": _schema(_named("OpenaiModel"))}, errors, 404)
+    """GET /v1/models/{model}, which OpenAI's and Anthropic's clients ask."""
+    item_of = either(_named("OpenaiModel"), _named("AnthropicModel"))
+    any_api = replace(errors, schema=either(OPENAI_ERROR, ANTHROPIC_ERROR), statuses={})
+    item = get("One model", {"application/json": _schema(item_of)}, any_api, 404, 529)
     name = {"name": "model", "in": "path", "required": True, "schema": FILLED}
     return _with(item, parameters=[name])
 
@@ -163,7 +180,9 @@ def _with(item: Fields, **further: object) -> Fields:
 
 
 def _errors(statuses: Sequence[int], errors: ErrorForm) -> Fields:
-    return {str(status): _error(status, errors.schema) for status in statuses}
+    """Return the responses of errors, by the statuses that their form has for them."""
+    told = (errors.statuses.get(status, status) for status in statuses)
+    return {str(status): _error(status, errors.schema) for status in told}
 
 
 def _answer_schemas() -> Fields:
@@ -181,6 +200,7 @@ def _answer_schemas() -> Fields:
         "TextCompletion": _text_completion(is_last=True),
         "TextCompletionChunk": _text_completion(is_last=False),
         **response_schemas(_logprobs_of()),
+        **anthropic_schemas(),
         "OpenaiModel": closed(model),
         "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
     }

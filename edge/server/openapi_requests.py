@@ -5,6 +5,7 @@ characters, that 5.0 is no integer, which constraints exclude each other, and wh
 """
 
 import math
+from collections.abc import Mapping
 
 from edge.chat.request import NUMBERS, Number
 from edge.chat.tools import MAX_TOOLS
@@ -27,7 +28,7 @@ from edge.server.openapi_shapes import (
 _MEDIA = ("image_url", "video_url", "audio_url", "pdf_url")
 _TEXTS = ("text", "input_text", "output_text")
 _NO_CALLS: Fields = {"anyOf": [{"type": "array", "maxItems": 0}, NULL]}
-_TOOL_NAME: Fields = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "minLength": 1, "maxLength": 64}
+TOOL_NAME: Fields = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "minLength": 1, "maxLength": 64}
 
 
 def chat_request() -> Fields:
@@ -44,7 +45,7 @@ def chat_request() -> Fields:
         "response_format": response_format(),
         "stream": MAYBE_BOOLEAN,
     }
-    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("tool"), _needs_logprobs()]}
+    return {**shape(fields, "model", "messages"), "allOf": [needs_tools({"const": "tool"}), _needs_logprobs()]}
 
 
 def completion_request() -> Fields:
@@ -72,7 +73,7 @@ def completion_request() -> Fields:
         "stream_options": maybe(shape({"include_usage": MAYBE_BOOLEAN})),
         **not_there(),
     }
-    return {**shape(fields, "model", "messages"), "allOf": [needs_tools("required"), _needs_logprobs()]}
+    return {**shape(fields, "model", "messages"), "allOf": [needs_tools({"const": "required"}), _needs_logprobs()]}
 
 
 def continuation_request() -> Fields:
@@ -233,13 +234,13 @@ def completion_media() -> list[Fields]:
 def function() -> Fields:
     """Return a function on offer."""
     schema = shape({"type": {"const": "object"}})
-    return shape({"name": _TOOL_NAME, "description": MAYBE_STRING, "parameters": maybe(schema)}, "name")
+    return shape({"name": TOOL_NAME, "description": MAYBE_STRING, "parameters": maybe(schema)}, "name")
 
 
 def tool_choice() -> Fields:
     """Return what says which tools are to be called, as OpenAI's clients say it."""
-    name = {"function": shape({"name": _TOOL_NAME}, "name")}
-    function = either(shape(name, "function"), shape({"name": _TOOL_NAME, "function": NULL}, "name"))
+    name = {"function": shape({"name": TOOL_NAME}, "name")}
+    function = either(shape(name, "function"), shape({"name": TOOL_NAME, "function": NULL}, "name"))
     named = {"allOf": [shape({"type": {"const": "function"}}, "type"), function]}
     inner = {"mode": {"enum": ["auto", "required"]}, "tools": listed(function, least=1)}
     kind = {"type": {"const": "allowed_tools"}}
@@ -248,9 +249,9 @@ def tool_choice() -> Fields:
     return either({"enum": ["auto", "none", "required", None]}, named, allowed, flat)
 
 
-def needs_tools(word: str) -> Fields:
-    """Say that who demands a call offers tools."""
-    demands = shape({"tool_choice": {"const": word}}, "tool_choice")
+def needs_tools(demand: Mapping[str, object]) -> Fields:
+    """Say that who demands a call offers tools. demand: the tool_choice that does."""
+    demands = shape({"tool_choice": demand}, "tool_choice")
     return {"if": demands, "then": shape({"tools": {"type": "array", "minItems": 1}}, "tools")}
 
 

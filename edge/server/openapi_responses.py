@@ -73,7 +73,7 @@ def response_request() -> Fields:
         **dict.fromkeys(REFUSED, NULL),
         **not_there(),
     }
-    return {**shape(fields, "model", "input"), "allOf": [needs_tools("required")]}
+    return {**shape(fields, "model", "input"), "allOf": [needs_tools({"const": "required"})]}
 
 
 def response_schemas(logprobs: Fields) -> Fields:

@@ -25,6 +25,19 @@ OPENAI_ERROR: Fields = {
     },
 }
 
+ANTHROPIC_ERROR: Fields = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": STRING, "message": STRING, "details": ANY_OBJECT},
+        },
+    },
+}
+
 
 def closed(properties: Mapping[str, object], optional: Mapping[str, object] | None = None) -> Fields:
     """Return an object of ours: these fields, perhaps the optional ones, and no others."""

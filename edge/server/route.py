@@ -137,11 +137,18 @@ class Asked(Protocol):
     def has_media(self) -> bool:
         """Whether there is anything to open."""
 
+    @property
+    def generates(self) -> bool:
+        """Whether its answer takes the engine's time, for which there is a queue."""
+
     def opened(self, chat: Chat, access: Access) -> "Asked":
         """Return it with its media decoded. Raises: ApiError."""
 
-    def begun(self, chat: Chat, access: Access, stopped: Stopped) -> Answer:
-        """Begin its answer; media that are not opened yet are. Raises: ApiError."""
+    def begun(self, chat: Chat, access: Access, stopped: Stopped) -> Answer | HttpResponse:
+        """Begin its answer, or give it where nothing is generated. Raises: ApiError.
+
+        Media that are not opened yet are.
+        """
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,10 @@ class RouteRequest:
     media: Opened | None = None
 
     @property
+    def generates(self) -> bool:
+        return True
+
+    @property
     def has_media(self) -> bool:
         return self.request.has_media
 
@@ -162,6 +173,30 @@ class RouteRequest:
     def begun(self, chat: Chat, access: Access, stopped: Stopped) -> Answer:
         reply = chat.start(self.request, access=access, stopped=stopped, media=self.media)
         return ChatAnswer(reply, self.writer)
+
+
+@dataclass(frozen=True)
+class CountRequest:
+    """A request whose prompt is counted and not answered. written: the response to so many positions, as JSON."""
+
+    request: Request
+    written: Callable[[int], object]
+    media: Opened | None = None
+
+    @property
+    def generates(self) -> bool:
+        return False
+
+    @property
+    def has_media(self) -> bool:
+        return self.request.has_media
+
+    def opened(self, chat: Chat, access: Access) -> "CountRequest":
+        return replace(self, media=chat.open(self.request, access=access))
+
+    def begun(self, chat: Chat, access: Access, stopped: Stopped) -> HttpResponse:
+        n_tokens = chat.count(self.request, access=access, stopped=stopped, media=self.media)
+        return json_response(self.written(n_tokens))
 
 
 @dataclass(frozen=True)
@@ -203,9 +238,9 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ChatRoute(Endpoint):
-    """A route that the model answers. read: turns the fields of a body into a chat and the writer of its answer."""
+    """A route that the model answers. read: turns the fields of a body into a chat, and how its answer is written."""
 
-    read: Callable[[Chat, Fields], RouteRequest]
+    read: Callable[[Chat, Fields], RouteRequest | CountRequest]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from edge.chat.reply import refused
-from edge.server import completions, openai, openapi, page, reka, responses
+from edge.server import anthropic, completions, openai, openapi, page, reka, responses
 from edge.server.http import HttpRequest, HttpResponse, json_response
 from edge.server.route import Backend, ChatRoute, DirectRoute, ErrorForm, Route
 from edge.types import ApiError
@@ -34,12 +34,20 @@ def _show_page(_: Backend, request: HttpRequest) -> HttpResponse:
 # A path may have several routes: the first whose `clients` fits the request's headers answers.
 TABLE: tuple[Route, ...] = (
     ChatRoute("/v1/chat", "POST", reka.ERRORS, openapi.chat, reka.read_chat),
+    DirectRoute(
+        "/v1/models", "GET", anthropic.ERRORS, openapi.models, anthropic.list_models, clients=anthropic.is_client
+    ),
     DirectRoute("/v1/models", "GET", reka.ERRORS, openapi.models, reka.list_models, clients=reka.is_client),
     DirectRoute("/v1/models", "GET", openai.ERRORS, openapi.models, openai.list_models),
+    DirectRoute(
+        "/v1/models/{model}", "GET", anthropic.ERRORS, openapi.model, anthropic.show_model, clients=anthropic.is_client
+    ),
     DirectRoute("/v1/models/{model}", "GET", openai.ERRORS, openapi.model, openai.show_model),
     ChatRoute("/v1/chat/completions", "POST", openai.ERRORS, openapi.completion, openai.read_completion),
     ChatRoute("/v1/completions", "POST", completions.ERRORS, openapi.continuation, completions.read_completion),
     ChatRoute("/v1/responses", "POST", responses.ERRORS, openapi.response, responses.read_response),
+    ChatRoute("/v1/messages", "POST", anthropic.ERRORS, openapi.message, anthropic.read_message),
+    ChatRoute("/v1/messages/count_tokens", "POST", anthropic.ERRORS, openapi.count, anthropic.read_count),
     ChatRoute("/chat", "POST", reka.ERRORS, openapi.turn, reka.read_turn),
     DirectRoute("/models", "GET", reka.ERRORS, openapi.names, reka.list_names),
     DirectRoute("/health", "GET", reka.ERRORS, openapi.health, _show_health, is_open=True),
@@ -50,11 +58,14 @@ TABLE: tuple[Route, ...] = (
 
 # Whose clients ask below a path (one that ends with a slash) or at it, where no route is: the first that fits.
 APIS: tuple[tuple[str, ErrorForm], ...] = (
+    ("/v1/messages/", anthropic.ERRORS),
     ("/v1/", openai.ERRORS),
     ("/chat", reka.ERRORS),
     ("/models", reka.ERRORS),
 )
 _ELSEWHERE = reka.ERRORS
+# Clients that ask below a path in their own API's words, whoever the path is of.
+_GUESTS = (("/v1/", anthropic.is_client, anthropic.ERRORS),)
 
 ROUTES: Mapping[str, str] = {route.path: route.method for route in TABLE}
 
@@ -82,11 +93,14 @@ def pattern_of(path: str) -> str | None:
 def errors_of(path: str, asked: Mapping[str, str]) -> ErrorForm:
     """Return the form in which the client of a request reads errors, whether there is such a route or not.
 
-    asked: the request's headers; on /v1/models they tell whose client it is.
+    asked: the request's headers; on /v1/models, and where there is no route, they tell whose client it is.
     """
     path = path_of(path)
     for route in routes_at(path, asked):
         return route.errors
+    for place, is_client, form in _GUESTS:
+        if path.startswith(place) and is_client(asked):
+            return form
     return _api_of(path) or _ELSEWHERE
 
 
@@ -111,9 +125,9 @@ def find(method: str, path: str, asked: Mapping[str, str]) -> Route | HttpRespon
 def body_without_route(error: ApiError) -> dict[str, object]:
     """Return the body for a request whose path could not be read: what the clients of every API find theirs in."""
     body: dict[str, object] = {}
-    for form in (_ELSEWHERE, *(form for _, form in APIS)):
+    for form in (_ELSEWHERE, *(form for _, form in reversed(APIS))):
         fields = form.body(error)
-        body = {**fields, **body} if isinstance(fields, dict) else body
+        body = _joined(body, fields) if isinstance(fields, dict) else body
     return body
 
 
@@ -133,6 +147,16 @@ def _is_at(pattern: str, path: str) -> bool:
         return path in page.FILES
     stem, brace, _ = pattern.partition("{")
     return (len(path) > len(stem) and path.startswith(stem)) if brace else path == pattern
+
+
+def _joined(first: dict[str, object], second: dict[str, object]) -> dict[str, object]:
+    """Return what two forms say of one error, the first where they differ."""
+    joined = {**second, **first}
+    for name, value in second.items():
+        other = first.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            joined[name] = {**value, **other}
+    return joined
 
 
 def _api_of(path: str) -> ErrorForm | None:

@@ -140,11 +140,12 @@ def test_bodies_that_are_refused_are_told_in_the_form_of_the_route(
         assert response.status_code == status and is_openais(response)
 
 
-def test_what_is_no_request_is_told_in_both_forms(served: Served) -> None:
+def test_what_is_no_request_is_told_in_every_form(served: Served) -> None:
     with socket.create_connection(served.place, timeout=10) as connection:
         connection.sendall(b"GARBAGE\r\n\r\n")
         answer = b""
         while part := connection.recv(4096):
             answer += part
     body = httpx.Response(400, content=answer.partition(b"\r\n\r\n")[2]).json()
-    assert body["detail"] == body["error"]["message"] and set(body) == {"detail", "error"}
+    assert body["detail"] == body["error"]["message"] and body["type"] == "error"
+    assert set(body["error"]) == {"message", "type", "param", "code"}

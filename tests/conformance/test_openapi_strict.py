@@ -9,6 +9,7 @@ import pytest
 
 from edge.chat import read_continuation, read_request
 from edge.limits import Limits
+from edge.server.anthropic import from_anthropic
 from edge.server.completions import from_completion
 from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
@@ -67,6 +68,41 @@ ITEMS = [
     {"type": "custom_tool_call_output", "call_id": "b", "output": [{"type": "input_text", "text": "x"}]},
     {"role": "user", "content": "x"},
 ]  # fmt: skip
+DATA = {"type": "base64", "media_type": "image/png", "data": "a"}
+WORDS = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}, "citations": None}
+DOCUMENTS = [
+    {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "a"}, "title": "x"},
+    {"type": "document", "source": {"type": "url", "url": "x"}, "context": "x", "citations": {"enabled": False}},
+    {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}},
+    {"type": "document", "source": {"type": "content", "content": [WORDS, {"type": "image", "source": DATA}]}},
+    {"type": "search_result", "title": "x", "source": "x", "content": [WORDS]},
+]
+BLOCKS = [
+    {"role": "system", "content": "x"},
+    {"role": "user", "content": [WORDS, {"type": "image", "source": DATA, "transformations": {}}, *DOCUMENTS]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "x", "signature": ""}, {"type": "redacted_thinking", "data": "x"}, WORDS,
+            {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": [WORDS, {"type": "image", "source": DATA}]},
+            {"type": "tool_result", "tool_use_id": "b", "content": "x", "is_error": True}, WORDS,
+        ],
+    },
+    {"role": "assistant", "content": "x"},
+]  # fmt: skip
+MESSAGE = {
+    "model": "m", "system": [WORDS], "messages": BLOCKS, "stop_sequences": ["x"], "metadata": {"user_id": "x"},
+    "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "type": "custom"}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}, "thread": None,
+    "thinking": {"type": "enabled", "budget_tokens": 5, "display": "omitted"}, "output_config": {"effort": "low"},
+    "mcp_servers": [], "container": None,
+}  # fmt: skip
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 ALLOWED = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}
 REQUESTS: dict[str, dict[str, object]] = {
@@ -100,6 +136,8 @@ REQUESTS: dict[str, dict[str, object]] = {
         "reasoning": {"effort": "low"}, "stream_options": {"include_obfuscation": False}, "text": {"format": None},
         "n": 1, "logit_bias": {}, "modalities": ["text"], "audio": None, "functions": [], "function_call": "none",
     },
+    "/v1/messages": {**SAMPLING, **MESSAGE, "stop": None, "logprobs": False, "top_logprobs": None},
+    "/v1/messages/count_tokens": MESSAGE,
     "/chat": {
         "model_name": "m",
         "conversation_history": [{"type": "human", "text": "a", "media_url": "x"}, {"type": "model", "text": "b"}],
@@ -110,10 +148,10 @@ REQUESTS: dict[str, dict[str, object]] = {
 VALUES: list[object] = [
     None, True, False, 0, 1, -1, 2, 5, 257, 1.5, "", "a", "none", "auto", "required", "tool", "text", "user",
     "assistant", "system", "tool_output", [], ["a"], [1], [None], {}, {"a": 1}, TEXT, {"url": "x"}, "x" * 300,
-    {"type": "object"}, {"type": "string"},
+    {"type": "object"}, {"type": "string"}, {"type": "any"},
 ]  # fmt: skip
 # What a JSON Schema cannot say: see edge.server.openapi_requests.
-UNSAID = ("expected another name", "or one of the tools", "a system message only first")
+UNSAID = ("expected another name", "one of the tools", "a system message only first")
 
 
 def places(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -150,6 +188,9 @@ def refusal(path: str, body: dict[str, object]) -> str | None:
             read_request(body, limits=LIMITS)
         elif path == "/chat":
             read_request(from_legacy(body), limits=LIMITS, place=legacy_place)
+        elif path.startswith("/v1/messages"):
+            message = from_anthropic(body)
+            read_request(message.fields, limits=LIMITS, place=message.place)
         elif path == "/v1/completions":
             continuation = from_completion(body)
             read_continuation(continuation.text, continuation.fields, limits=LIMITS, place=continuation.place)

@@ -74,6 +74,9 @@ class FakeEngine:
         threading.Thread(target=self._answer, args=(handle, len(prompt), options.max_tokens)).start()
         return handle
 
+    def count(self, prompt: Sequence[Piece]) -> int:
+        return len(prompt)
+
     @property
     def tokenizer(self) -> "FakeEngine":
         return self

@@ -85,6 +85,16 @@ def test_nothing_comes_after_a_stop_string() -> None:
     assert decoder.push(1) == "a" and decoder.finish(end_of_turn=False) == "a"
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("a STOP", "STOP"), ("a <sep>", None), ("a ST", None), ("END STOP", "END")]
+)
+def test_the_stop_string_that_ended_an_answer_is_told(text: str, found: str | None) -> None:
+    decoder = TextDecoder(Pieces([text.encode()]), stop=["STOP", "END"], turn_ends=["<sep>", "STOP"], fresh=True)
+    decoder.push(0)
+    decoder.finish(end_of_turn=False)
+    assert decoder.found == found
+
+
 def test_leading_white_space_is_stripped_once_for_a_fresh_turn() -> None:
     assert run([" ", "\n", " a", " b"]) == ["", "", "a", "a b", "a b"]
 

@@ -13,7 +13,7 @@ from edge.chat.reply import Reply, refused
 from edge.engine.handle import Progress
 from edge.errors import NonFiniteError
 from edge.limits import Limits
-from edge.server import openai, openapi, reka, routes
+from edge.server import anthropic, openai, openapi, reka, routes
 from edge.server.access import Guard
 from edge.server.app import App
 from edge.server.asgi import Server
@@ -24,6 +24,10 @@ from edge.types import ApiError
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
 ASK = {"model": "a-model", "messages": [{"role": "user", "content": "How many?"}], "stream": True}
+
+
+CLAUDE = {"anthropic-version": "2023-06-01"}
+HEADERS = {reka.is_client: {"x-api-key": "a key"}, anthropic.is_client: CLAUDE}
 
 
 def line(value: object) -> bytes:
@@ -166,6 +170,15 @@ def test_a_path_may_have_several_methods(server: Server) -> None:
         ("/v1/models/", {"x-fern-sdk-name": "reka-api"}, reka.ERRORS),
         ("/v1/models/a/b", {"x-api-key": "a key"}, openai.ERRORS),
         ("/v1/none", {}, openai.ERRORS),
+        ("/v1/none", CLAUDE, anthropic.ERRORS),
+        ("/v1/models", CLAUDE, anthropic.ERRORS),
+        ("/v1/models", {**CLAUDE, "x-api-key": "a key"}, anthropic.ERRORS),
+        ("/v1/models/a", CLAUDE, anthropic.ERRORS),
+        ("/v1/chat/completions", CLAUDE, openai.ERRORS),
+        ("/v1/messages", {}, anthropic.ERRORS),
+        ("/v1/messages/", {}, anthropic.ERRORS),
+        ("/v1/messages/batches", {}, anthropic.ERRORS),
+        ("/none", CLAUDE, reka.ERRORS),
         ("/chat", {}, reka.ERRORS),
         ("/none", {}, reka.ERRORS),
         ("/page/main.js", {}, reka.ERRORS),
@@ -177,12 +190,14 @@ def test_a_path_has_the_form_of_its_api(path: str, asked: dict[str, str], form: 
 
 def test_what_no_path_is_known_of_is_refused_in_every_form_together() -> None:
     body = routes.body_without_route(refused(408, "too slow"))
-    assert list(body) == ["detail", "error"]
     assert body["detail"] == "too slow"
+    assert {name: body[name] for name in ("type", "error")} == {
+        "type": "error",
+        "error": {"message": "too slow", "type": "invalid_request_error", "param": None, "code": None},
+    }
 
 
 def test_every_route_of_the_table_is_found_by_its_path() -> None:
     for route in routes.TABLE:
         assert routes.pattern_of(route.path) == route.path
-        asked = {"x-api-key": "a key"} if route.clients is reka.is_client else {}
-        assert routes.find(route.method, route.path, asked) is route
+        assert routes.find(route.method, route.path, HEADERS.get(route.clients, {})) is route
