@@ -15,6 +15,7 @@ from edge.commands.console import fail, markup, reason
 from edge.commands.detect import detect
 from edge.commands.doctor import bench, doctor
 from edge.commands.models import models
+from edge.commands.plan import plan
 from edge.commands.serve import serve
 from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
@@ -38,6 +39,7 @@ app.command()(serve)
 app.add_typer(models, name="models")
 app.command()(doctor)
 app.command()(bench)
+app.command()(plan)
 
 
 def main() -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from edge.bundle.manifest import PromptSpec
+from edge.bundle.sizes import stored_bytes
 from export import calibrate
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import Family, ModelConfig, TextConfig
 from export.checkpoint.hub import origin
 from export.checkpoint.names import expected
 from export.checkpoint.whisper import ARCHITECTURE, WhisperCheckpoint
-from export.plan import GRAPH_BYTES, tensor_bytes
+from export.plan import GRAPH_BYTES
 from export.recipe import Recipe
 
 # Measured: the libraries take 165 MiB. Without calibration, rows are quantized a few at a time, whatever the model.
@@ -95,7 +96,7 @@ def of_whisper(
     """The outline of a speech model's export, which transformers loads whole. Raises: as WhisperCheckpoint.open."""
     source = WhisperCheckpoint.open(checkpoint)
     scheme = recipe.scheme("encoder.layers.0.fc1", n_layers=source.spec.n_layers)
-    n_bytes = tensor_bytes(source.n_weights // source.spec.hidden_size, source.spec.hidden_size, scheme)
+    n_bytes = stored_bytes(source.n_weights // source.spec.hidden_size, source.spec.hidden_size, scheme)
     sizes = Sizes(GRAPH_BYTES + n_bytes + len(source.tokenizer_json), 0, free)
     memory = LIBRARIES_BYTES + COPIES * 4 * source.n_weights
     return Outline(

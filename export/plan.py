@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from edge.bundle.sizes import stored_bytes
 from export.certificate.extent import EXTENTS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
@@ -11,12 +12,10 @@ from export.errors import RecipeError
 from export.graphs.rotary import head_order
 from export.graphs.table import is_shared
 from export.quantize import minimums
-from export.quantize.blocks import format_of, stored_bytes
 from export.recipe import Recipe
 
 ALIGNMENT: Final = 4096  # of every large tensor in a data file
 GRAPH_BYTES: Final = 4 << 20  # the graphs and the manifest: names and small tensors
-INT4_BLOCK: Final = 128
 
 _PARTS: Final = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up", "o": "o", "down": "down"}
 _LAYER = re.compile(r"text\.(layers\.\d+)\.(q|k|v|o|gate|up|down)\.weight")
@@ -54,7 +53,7 @@ def plan(config: ModelConfig, recipe: Recipe, *, tokenizer_bytes: int) -> Plan:
                 f" {minimums.BLOCK}: choose another scheme for it"
             )
         n_weights += 0 if path is None else rows * columns
-        n_bytes += tensor_bytes(rows, columns, scheme) + ALIGNMENT
+        n_bytes += stored_bytes(rows, columns, scheme) + ALIGNMENT
     return Plan(n_weights, n_bytes)
 
 
@@ -64,7 +63,7 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
     for role, shape in expected(config):
         path = recipe_path(role)
         if path is not None and path.startswith("decoder.layers."):
-            total += tensor_bytes(shape[0], shape[1], recipe.scheme(path, n_layers=config.text.n_layers))
+            total += stored_bytes(shape[0], shape[1], recipe.scheme(path, n_layers=config.text.n_layers))
     return total
 
 
@@ -83,20 +82,6 @@ def recipe_path(role: str) -> str | None:
     if encoder:
         return f"{encoder[1]}.{_PARTS.get(encoder[2], encoder[2])}"
     return linear[1] if linear else None
-
-
-def tensor_bytes(rows: int, columns: int, scheme: str) -> int:
-    """Values, filled up to whole blocks, with their scales and zero points."""
-    if scheme == "int8":
-        return rows * (columns + 4)
-    if scheme == "int4":
-        return rows * -(-columns // INT4_BLOCK) * (INT4_BLOCK // 2 + 4)
-    if scheme == minimums.SCHEME:
-        return rows * -(-columns // minimums.BLOCK) * (minimums.BLOCK // 2 + 4)
-    form = format_of(scheme)
-    if form is None:
-        return rows * columns * 4
-    return stored_bytes((rows, columns), form)
 
 
 def _table_bytes(text: TextConfig) -> int:

@@ -51,7 +51,7 @@ RANKS = {
 DEVICE_FREE_OF = {"export", "gguf", "torch", "transformers", "onnx", "safetensors", "optimum"}
 FROM_EDGE = {
     "edge.bundle.bundle", "edge.bundle.byte_level", "edge.bundle.hub", "edge.bundle.manifest",
-    "edge.bundle.strict_json", "edge.errors", "edge.extras", "edge.version",
+    "edge.bundle.sizes", "edge.bundle.strict_json", "edge.errors", "edge.extras", "edge.version",
 }  # fmt: skip
 # What runs a bundle to certify it, and what lays texts out as its prompts, by the code that does it on a device.
 MEASURING = {

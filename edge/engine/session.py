@@ -63,6 +63,12 @@ def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     return session
 
 
+def open_bytes(graph: bytes, *, threads: int) -> "ort.InferenceSession":
+    """Load a graph of our own making, weights included, with the options of bundles'."""
+    ort = _onnxruntime()
+    return ort.InferenceSession(graph, _options(threads, not _has_vnni()), providers=["CPUExecutionProvider"])
+
+
 def check_shapes(
     session: "ort.InferenceSession", *, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], file: str
 ) -> None:
