@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.bundle import aliases as naming
 from edge.bundle import hub, store
 from edge.bundle.manifest import MANIFEST
-from edge.bundle.store import Kind, Stored
+from edge.bundle.store import Kind, Running, Stored
 from edge.engine.engine import Engine
 from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
 from edge.speech.speech_to_text import SpeechToText
@@ -199,16 +199,37 @@ class Models:
 
     def ids(self) -> list[str]:
         """Return the ids of what is loaded or installed, the default first. Raises: EngineClosed."""
+        return [stored.id for stored in self.bundles()]
+
+    def bundles(self) -> list[Stored]:
+        """Return what is loaded or installed, the default first. Raises: EngineClosed."""
         if self._closed:
             raise EngineClosed("the client is closed")
-        first = [self._first] if self._first else []
-        return list(dict.fromkeys(stored.id for stored in [*first, *store.bundles()]))
+        found: dict[str, Stored] = {}
+        for stored in [*([self._first] if self._first else []), *store.bundles()]:
+            found.setdefault(stored.id, stored)
+        return list(found.values())
+
+    def bundle(self, name: str) -> Stored:
+        """Return the bundle that answers to a name; nothing is opened. Raises: as engine."""
+        if self._closed:
+            raise EngineClosed("the client is closed")
+        return store.resolve(name, aliases=self._aliases, first=self._first)
 
     def id_of(self, name: str) -> str:
         """Return the id of the bundle that answers to a name; nothing is opened. Raises: as engine."""
-        if self._closed:
-            raise EngineClosed("the client is closed")
-        return store.resolve(name, aliases=self._aliases, first=self._first).id
+        return self.bundle(name).id
+
+    def running(self) -> list[Running]:
+        """Return what is loaded, the first that was loaded first."""
+        found = []
+        for shared in [*self._held.values()]:
+            engine = shared.loaded
+            if engine is not None:
+                memory, slots = engine.manifest.memory, engine.slots
+                n_bytes = memory.weights_bytes + memory.cache_bytes_per_token * engine.context * slots
+                found.append(Running(Stored(shared.path, engine.manifest, False), engine.context, n_bytes))
+        return found
 
     def engine(self, name: str) -> Engine:
         """Return the engine of the bundle that answers to a name, opened if need be.

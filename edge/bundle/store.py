@@ -53,6 +53,15 @@ class Stored:
         return sum(entry.bytes for entry in self.manifest.files.values())
 
 
+@dataclass(frozen=True)
+class Running:
+    """A bundle that is loaded: its context in positions, and the bytes of its weights and caches."""
+
+    stored: Stored
+    context: int
+    n_bytes: int
+
+
 def bundles(kind: Kind | None = "chat") -> list[Stored]:
     """Return every readable bundle of a kind (None: of both), the one that wins shared names first.
 

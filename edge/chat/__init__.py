@@ -7,11 +7,12 @@ from typing import Protocol
 
 from edge.arrays import F32
 from edge.bundle.manifest import Manifest
+from edge.bundle.store import Running, Stored
 from edge.chat.attachments import Access, AudioAccess, decode_media, transcribed, turns
 from edge.chat.messages import Message, MessageLike, Place
 from edge.chat.pdf_text import TextBudget
 from edge.chat.prompt import Turn, pieces, running
-from edge.chat.reasoning import Start, start_of
+from edge.chat.reasoning import Start, reasons, start_of
 from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_continuation, read_request
 from edge.engine.engine import Engine
@@ -31,6 +32,15 @@ class Engines(Protocol):
 
     def id_of(self, name: str) -> str:
         """Return the id of the bundle that is the default for a name."""
+
+    def bundles(self) -> Sequence[Stored]:
+        """Return what is loaded or installed, the default first."""
+
+    def bundle(self, name: str) -> Stored:
+        """Return the bundle that is the default for a name; nothing is opened."""
+
+    def running(self) -> Sequence[Running]:
+        """Return what is loaded."""
 
     def changed(self) -> str | None:
         """Return why a loaded bundle cannot be used any more, None while all can."""
@@ -112,7 +122,7 @@ class Chat:
             engine = self.models.engine(request.model)
             manifest = engine.manifest
             prompt = self._prompt(request, media, manifest, stopped)
-            reasons = manifest.prompt.format == "flash" and request.text is None
+            thinks = reasons(manifest) and request.text is None
             handle = engine.stream(prompt, request.options)
             return Reply(
                 str(uuid.uuid4()),
@@ -120,7 +130,7 @@ class Chat:
                 handle,
                 frozenset(tool.name for tool in request.tools),
                 media.budget if request.has_pdf else None,
-                _reasoning(request.messages[-1]) if reasons else "none",
+                _reasoning(request.messages[-1]) if thinks else "none",
                 engine.tokenizer.encode,
             )
 

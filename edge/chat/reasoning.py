@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.bundle.manifest import AnyManifest, Manifest
+
 OPEN, CLOSE = "<reasoning>", "</reasoning>"
 
 Start = Literal["none", "fresh", "open"]
@@ -14,6 +16,11 @@ class Parted:
 
     reasoning: str
     start: int
+
+
+def reasons(manifest: AnyManifest) -> bool:
+    """Return whether a bundle's model writes reasoning before its answers."""
+    return isinstance(manifest, Manifest) and manifest.prompt.format == "flash"
 
 
 def start_of(prefix: str | None) -> Start:

@@ -2,8 +2,9 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge.errors import EdgeError
@@ -42,6 +43,15 @@ class Progress:
     stop: str | None = None
 
 
+@dataclass(frozen=True)
+class Times:
+    """When a generation began, had its first token and ended, in seconds of `time.monotonic`; None: not yet."""
+
+    begun_s: float
+    first_s: float | None = None
+    ended_s: float | None = None
+
+
 class Handle:
     """One generation, seen from any thread: iterate it, or subscribe and poll it.
 
@@ -59,6 +69,7 @@ class Handle:
         self._hurried = False
         self._on_cancel = on_cancel
         self._callback: Callable[[], None] | None = None
+        self._times = Times(time.monotonic())
 
     def __iter__(self) -> Iterator[Progress]:
         """Yield progress as it comes, waiting for it. Raises: EdgeError when the generation failed."""
@@ -91,6 +102,12 @@ class Handle:
         """The newest progress, taken or not."""
         with self._changed:
             return self._newest
+
+    @property
+    def times(self) -> Times:
+        """When it began, had its first token and ended; taken where that happens, not where it is read."""
+        with self._changed:
+            return self._times
 
     @property
     def cancelled(self) -> bool:
@@ -137,6 +154,10 @@ class Handle:
                 return
             self._newest, self._is_news = progress, True
             self._ended = progress.finish_reason is not None
+            if self._times.first_s is None or self._ended:
+                now_s = time.monotonic()
+                first_s = now_s if self._times.first_s is None else self._times.first_s
+                self._times = replace(self._times, first_s=first_s, ended_s=now_s if self._ended else None)
         self._notify()
 
     def fail(self, error: EdgeError) -> None:

@@ -158,10 +158,11 @@ class App:
             return route.show(Backend(self.chat, self.metrics), request)
         outline, whole = read_outline(request.body, self.chat.limits)
         asked = route.read(self.chat, outline)
-        self.chat.engine(asked.request.model)
+        if not isinstance(asked, HttpResponse):
+            self.chat.engine(asked.request.model)
         if whole is not None:  # nothing was refused: now it is worth its memory
             asked = route.read(self.chat, whole())
-        return Job(self, route, request, asked, begun_s)
+        return asked if isinstance(asked, HttpResponse) else Job(self, route, request, asked, begun_s)
 
 
 def served_chat(

@@ -27,7 +27,7 @@ _SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
     "logprobs", "top_logprobs", "video_frames", "video_sound",
 )  # fmt: skip
-_NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
+NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
 _CHOICES = "expected auto, none, required, allowed_tools or one of the tools"
 _REFUSED: Mapping[str, tuple[object, ...]] = {  # the reason, and what is as good as absent
     "audio": ("there is no audio output",),
@@ -170,7 +170,7 @@ def from_openai(body: Mapping[str, object]) -> Completion:
         problems.add(("body", "max_tokens"), f"expected an integer >= 1, got {shown(other)}", "int_type")
         fields["max_tokens"] = body.get("max_completion_tokens")
     fields["messages"], places = read_messages(body.get("messages"), problems)
-    fields["tools"] = _tools(body.get("tools"), problems)
+    fields["tools"] = read_functions(body.get("tools"), problems)
     fields["tool_choice"], fields["tools"] = read_choice(body.get("tool_choice"), fields["tools"], problems)
     demand = structured(body)
     fields["response_format"] = demand.response_format
@@ -188,7 +188,7 @@ def sampling(body: Mapping[str, object]) -> Fields:
     """Return the fields that mean the same on /v1/chat; one stop string is a list of it, a top_k of -1 no limit."""
     fields: Fields = {name: body.get(name) for name in _SAME}
     if fields["top_k"] == -1 and not isinstance(fields["top_k"], bool):
-        fields["top_k"] = _NO_TOP_K
+        fields["top_k"] = NO_TOP_K
     stop = body.get("stop")
     return {**fields, "stop": [stop] if isinstance(stop, str) else stop}
 
@@ -270,7 +270,8 @@ def _flag(fields: Mapping[str, object], name: str, loc: Loc, problems: Problems)
     return problems.flag((*loc, name), fields.get(name))
 
 
-def _tools(tools: object, problems: Problems) -> object:
+def read_functions(tools: object, problems: Problems) -> object:
+    """Return functions on offer as ours; what is wrong goes to `problems`."""
     if not isinstance(tools, list):
         return tools
     read: list[Fields] = []

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edge.server import openapi_ollama
 from edge.server.openapi_anthropic import anthropic_schemas, count_request, message_request
 from edge.server.openapi_requests import chat_request, completion_request, continuation_request, legacy_request
 from edge.server.openapi_responses import response_request, response_schemas
@@ -126,6 +127,46 @@ def turn(errors: ErrorForm) -> Fields:
     return post("A chat, as Reka's SDK before 2.0", legacy_request(), ok, errors)
 
 
+def ollama_chat(errors: ErrorForm) -> Fields:
+    """POST /api/chat."""
+    return post("A chat, as Ollama's clients ask", openapi_ollama.chat_request(), _lines("OllamaChat"), errors)
+
+
+def ollama_generate(errors: ErrorForm) -> Fields:
+    """POST /api/generate."""
+    summary = "An answer to a prompt, as Ollama's clients ask"
+    return post(summary, openapi_ollama.generate_request(), _lines("OllamaGenerate"), errors)
+
+
+def ollama_tags(errors: ErrorForm) -> Fields:
+    """GET /api/tags."""
+    return get("The models that answer here", {"application/json": _schema(_named("OllamaModels"))}, errors)
+
+
+def ollama_running(errors: ErrorForm) -> Fields:
+    """GET /api/ps."""
+    return get("The models that are loaded", {"application/json": _schema(_named("OllamaRunning"))}, errors)
+
+
+def ollama_show(errors: ErrorForm) -> Fields:
+    """POST /api/show."""
+    ok = _ok({"application/json": _schema(_named("OllamaModel"))})
+    return post("What a model is and can do", openapi_ollama.name_request(), ok, errors)
+
+
+def ollama_pull(errors: ErrorForm) -> Fields:
+    """POST /api/pull."""
+    status = openapi_ollama.status()
+    ok = _ok({"application/json": _schema(status), "application/x-ndjson": _schema(STRING)})
+    return post("Whether a model is installed; none is downloaded", openapi_ollama.pull_request(), ok, errors)
+
+
+def ollama_version(errors: ErrorForm) -> Fields:
+    """GET /api/version."""
+    content = {"application/json": _schema(openapi_ollama.version())}
+    return get("The version of Ollama whose API this is", content, errors)
+
+
 def models(errors: ErrorForm) -> Fields:
     """GET /v1/models, which every API's clients ask."""
     lists = either(listed(closed({"id": STRING})), _named("OpenaiModels"), _named("AnthropicModels"))
@@ -160,7 +201,8 @@ def itself(errors: ErrorForm) -> Fields:
 
 def page(errors: ErrorForm) -> Fields:
     """GET /, which needs no key."""
-    return _with(get("A page", {"text/html": _schema(STRING)}, errors), security=[])
+    content = {"text/html": _schema(STRING), "text/plain": _schema({"const": "Ollama is running"})}
+    return _with(get("A page; to Ollama's clients, that the server runs", content, errors), security=[])
 
 
 def health(errors: ErrorForm) -> Fields:
@@ -201,6 +243,7 @@ def _answer_schemas() -> Fields:
         "TextCompletionChunk": _text_completion(is_last=False),
         **response_schemas(_logprobs_of()),
         **anthropic_schemas(),
+        **openapi_ollama.ollama_schemas(_logprobs_of()),
         "OpenaiModel": closed(model),
         "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
     }
@@ -277,6 +320,12 @@ def _answers(name: str, events: str) -> Fields:
     """Return the two ways that a chat is answered: at once, or as events."""
     stream = {**STRING, "description": f"With `stream`: server-sent events, {events}."}
     return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(stream)})
+
+
+def _lines(name: str) -> Fields:
+    """Return the two ways that Ollama's clients are answered: as lines of JSON, or at once."""
+    stream = {**STRING, "description": f"Unless `stream` is false: lines of JSON, each a {name}."}
+    return _ok({"application/json": _schema(_named(name)), "application/x-ndjson": _schema(stream)})
 
 
 def _named(name: str) -> Fields:

@@ -39,6 +39,9 @@ ANTHROPIC_ERROR: Fields = {
 }
 
 
+OLLAMA_ERROR: Fields = {"type": "object", "required": ["error"], "properties": {"error": STRING}}
+
+
 def closed(properties: Mapping[str, object], optional: Mapping[str, object] | None = None) -> Fields:
     """Return an object of ours: these fields, perhaps the optional ones, and no others."""
     return {**shape({**properties, **(optional or {})}, *properties), "additionalProperties": False}

@@ -238,9 +238,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ChatRoute(Endpoint):
-    """A route that the model answers. read: turns the fields of a body into a chat, and how its answer is written."""
+    """A route that the model answers.
 
-    read: Callable[[Chat, Fields], RouteRequest | CountRequest]
+    read: turns the fields of a body into a chat and the writer of its answer, or into the response where none is asked
+    for.
+    """
+
+    read: Callable[[Chat, Fields], RouteRequest | CountRequest | HttpResponse]
 
 
 @dataclass(frozen=True)

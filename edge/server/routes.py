@@ -4,8 +4,10 @@ import functools
 from collections.abc import Mapping
 
 from edge.chat.reply import refused
-from edge.server import anthropic, completions, openai, openapi, page, reka, responses
+from edge.server import anthropic, completions, ollama, ollama_models, openai, openapi, page, reka, responses
 from edge.server.http import HttpRequest, HttpResponse, json_response
+from edge.server.ollama_writer import ERRORS as OLLAMA
+from edge.server.ollama_writer import LINES
 from edge.server.route import Backend, ChatRoute, DirectRoute, ErrorForm, Route
 from edge.types import ApiError
 
@@ -28,7 +30,8 @@ def _show_document(_: Backend, __: HttpRequest) -> HttpResponse:
 
 
 def _show_page(_: Backend, request: HttpRequest) -> HttpResponse:
-    return page.answer(request)
+    asks_ollama = request.path == "/" and ollama_models.is_client(request.headers)
+    return ollama_models.say_running() if asks_ollama else page.answer(request)
 
 
 # A path may have several routes: the first whose `clients` fits the request's headers answers.
@@ -48,6 +51,13 @@ TABLE: tuple[Route, ...] = (
     ChatRoute("/v1/responses", "POST", responses.ERRORS, openapi.response, responses.read_response),
     ChatRoute("/v1/messages", "POST", anthropic.ERRORS, openapi.message, anthropic.read_message),
     ChatRoute("/v1/messages/count_tokens", "POST", anthropic.ERRORS, openapi.count, anthropic.read_count),
+    ChatRoute("/api/chat", "POST", OLLAMA, openapi.ollama_chat, ollama.read_chat, stream_type=LINES),
+    ChatRoute("/api/generate", "POST", OLLAMA, openapi.ollama_generate, ollama.read_generate, stream_type=LINES),
+    DirectRoute("/api/tags", "GET", OLLAMA, openapi.ollama_tags, ollama_models.list_models),
+    DirectRoute("/api/ps", "GET", OLLAMA, openapi.ollama_running, ollama_models.list_running),
+    DirectRoute("/api/show", "POST", OLLAMA, openapi.ollama_show, ollama_models.show_model),
+    DirectRoute("/api/pull", "POST", OLLAMA, openapi.ollama_pull, ollama_models.pull),
+    DirectRoute("/api/version", "GET", OLLAMA, openapi.ollama_version, ollama_models.show_version),
     ChatRoute("/chat", "POST", reka.ERRORS, openapi.turn, reka.read_turn),
     DirectRoute("/models", "GET", reka.ERRORS, openapi.names, reka.list_names),
     DirectRoute("/health", "GET", reka.ERRORS, openapi.health, _show_health, is_open=True),
@@ -60,12 +70,15 @@ TABLE: tuple[Route, ...] = (
 APIS: tuple[tuple[str, ErrorForm], ...] = (
     ("/v1/messages/", anthropic.ERRORS),
     ("/v1/", openai.ERRORS),
+    ("/api/", OLLAMA),
     ("/chat", reka.ERRORS),
     ("/models", reka.ERRORS),
 )
 _ELSEWHERE = reka.ERRORS
 # Clients that ask below a path in their own API's words, whoever the path is of.
 _GUESTS = (("/v1/", anthropic.is_client, anthropic.ERRORS),)
+# Why there is no route at a path where an API has one.
+ABSENT: Mapping[str, str] = ollama_models.ABSENT
 
 ROUTES: Mapping[str, str] = {route.path: route.method for route in TABLE}
 
@@ -115,11 +128,19 @@ def find(method: str, path: str, asked: Mapping[str, str]) -> Route | HttpRespon
             return route
     form = errors_of(path, asked)
     if not routes:
-        return form.response(refused(404, f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"))
+        return form.response(refused(404, _missing(path)))
     methods = [route.method for route in routes]
     detail = f"{path[:200]}: expected {' or '.join(methods)}, got {method[:20]}"
     allowed = ", ".join("GET, HEAD" if name == "GET" else name for name in methods)
     return form.response(refused(405, detail), (("allow", allowed),))
+
+
+def _missing(path: str) -> str:
+    """Return why there is no route at a path, else which there are."""
+    for place, reason in ABSENT.items():
+        if path == place or path.startswith(f"{place}/"):
+            return f"{place}: {reason}"
+    return f"no route {path[:200]!r}; there are {', '.join(ROUTES)}"
 
 
 def body_without_route(error: ApiError) -> dict[str, object]:

@@ -72,7 +72,7 @@ def test_without_the_key_nothing_else_is_answered(path: str, keyed: Served) -> N
 
 POSTS = [path for path, method in ROUTES.items() if method == "POST"]
 FORMS = ("response_format", "structured_outputs", "json_schema", "regex", "guided_json", "guided_json_object",
-         "guided_regex", "guided_choice", "text")  # fmt: skip
+         "guided_regex", "guided_choice", "text", "format", "images")  # fmt: skip
 
 
 @pytest.mark.slow
@@ -129,9 +129,12 @@ def sayable(body: object) -> dict[str, object]:
     n_leading = next((i for i, m in enumerate(messages) if m.get("role") not in ("system", "developer")), len(messages))
     later = [message for message in messages[n_leading:] if message.get("role") not in ("system", "developer")]
     fields.update({name: [*messages[:n_leading], *later]} if messages else {})
-    stop = fields.get("stop") or fields.get("stop_words") or ()
-    if any(len(text.encode()) > 256 for text in ([stop] if isinstance(stop, str) else stop)):
-        fields.update({name: None for name in ("stop", "stop_words") if name in fields})
+    if fields.get("think"):
+        fields["think"] = None  # the model does not reason
+    for holder in (fields, fields.get("options") or {}):
+        stop = holder.get("stop") or holder.get("stop_words") or ()
+        if any(len(text.encode()) > 256 for text in ([stop] if isinstance(stop, str) else stop)):
+            holder.update({name: None for name in ("stop", "stop_words") if name in holder})
     return {name: shown_media(value) if name in ("messages", "conversation_history", "input") else value
             for name, value in fields.items()}  # fmt: skip
 
@@ -155,7 +158,8 @@ def shown_media(value: object) -> object:
         return {**value, "media_url": None}
     kinds = ("image_url", "video_url", "audio_url", "pdf_url", "input_image", "input_audio", "file", "input_file")
     if "tool_call_id" in value or "role" in value or "call_id" in value:
-        return {key: shown_media(item) if key in ("content", "output") else item for key, item in value.items()}
+        kept = {key: item for key, item in value.items() if key != "images"}
+        return {key: shown_media(item) if key in ("content", "output") else item for key, item in kept.items()}
     if value.get("type") in kinds or any(value.get(kind) is not None for kind in kinds[:4]):
         return {"type": "text", "text": "a medium"}
     return value
@@ -165,7 +169,13 @@ def bounded(case: schemathesis.Case) -> None:
     """Keep what is generated short: the document's own default is a thousand tokens."""
     if isinstance(case.body, dict):
         name = {"/chat": "request_output_len", "/v1/responses": "max_output_tokens"}.get(case.path, "max_tokens")
-        case.body[name] = min(case.body.get(name) or 3, 3)
+        if case.path.startswith("/api/"):
+            name, options = "num_predict", case.body.get("options")
+            holder = case.body["options"] = options if isinstance(options, dict) else {}
+        else:
+            holder = case.body
+        most = holder.get(name)
+        holder[name] = min(most, 3) if isinstance(most, int) and most > 0 else 3
         case.body["model" if case.path != "/chat" else "model_name"] = "reka-edge"
 
 

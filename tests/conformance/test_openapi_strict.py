@@ -7,15 +7,18 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 
-from edge.chat import read_continuation, read_request
+from edge.chat import Chat, read_continuation, read_request
+from edge.chat.attachments import Access
 from edge.limits import Limits
 from edge.server.anthropic import from_anthropic
 from edge.server.completions import from_completion
+from edge.server.ollama import read_chat, read_generate
 from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
 from edge.server.responses import from_responses
 from edge.server.routes import document
 from edge.types import ApiError, HttpValidationError
+from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
 LIMITS = Limits()
 N_CHANGES = 1500
@@ -105,6 +108,14 @@ MESSAGE = {
 }  # fmt: skip
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 ALLOWED = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}
+OLLAMA: dict[str, object] = {
+    "stream": False, "format": "json", "think": False, "keep_alive": "5m", "logprobs": True, "top_logprobs": 2,
+    "truncate": False, "shift": None,
+    "options": {
+        "num_predict": -1, "top_k": 0, "top_p": 1, "temperature": 0, "seed": -1, "stop": ["a"], "frequency_penalty": 0,
+        "presence_penalty": 0, "repeat_penalty": 1, "min_p": 0, "mirostat": 0, "num_ctx": 5,
+    },
+}  # fmt: skip
 REQUESTS: dict[str, dict[str, object]] = {
     "/v1/chat": {
         "model": "m",
@@ -138,6 +149,22 @@ REQUESTS: dict[str, dict[str, object]] = {
     },
     "/v1/messages": {**SAMPLING, **MESSAGE, "stop": None, "logprobs": False, "top_logprobs": None},
     "/v1/messages/count_tokens": MESSAGE,
+    "/api/chat": {
+        "model": "m", "tools": [{"type": "function", "function": FUNCTION}], **OLLAMA,
+        "messages": [
+            {"role": "system", "content": "x"}, {"role": "user", "content": "x", "images": ["x"]},
+            {
+                "role": "assistant", "thinking": "x",
+                "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {}}}, {"function": {"name": "g"}}],
+            },
+            {"role": "tool", "content": "x", "tool_call_id": "a"}, {"role": "tool", "tool_name": "g", "images": ["x"]},
+            {"role": "user", "images": None, "tool_calls": []},
+        ],
+    },
+    "/api/generate": {
+        "model": "m", "prompt": "x", "system": "x", "images": ["x"], "raw": False, "suffix": "", "template": "",
+        "context": [], "width": 0, "height": None, **OLLAMA,
+    },
     "/chat": {
         "model_name": "m",
         "conversation_history": [{"type": "human", "text": "a", "media_url": "x"}, {"type": "model", "text": "b"}],
@@ -151,7 +178,11 @@ VALUES: list[object] = [
     {"type": "object"}, {"type": "string"}, {"type": "any"},
 ]  # fmt: skip
 # What a JSON Schema cannot say: see edge.server.openapi_requests.
-UNSAID = ("expected another name", "one of the tools", "a system message only first")
+UNSAID = (
+    "expected another name", "one of the tools", "a system message only first", "does not support thinking",
+    "format: type: expected one or more of",
+)  # fmt: skip
+OLLAMAS = Chat(OneEngine(FakeEngine(manifest())), Access(), LIMITS)  # type: ignore[arg-type]
 
 
 def places(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -191,6 +222,8 @@ def refusal(path: str, body: dict[str, object]) -> str | None:
         elif path.startswith("/v1/messages"):
             message = from_anthropic(body)
             read_request(message.fields, limits=LIMITS, place=message.place)
+        elif path.startswith("/api/"):
+            (read_chat if path == "/api/chat" else read_generate)(OLLAMAS, body)
         elif path == "/v1/completions":
             continuation = from_completion(body)
             read_continuation(continuation.text, continuation.fields, limits=LIMITS, place=continuation.place)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.bundle.manifest import Manifest, MemorySpec, PromptSpec, RecipeRecord, Source, TextSpec, VisionSpec
+from edge.bundle.store import Running, Stored
 from edge.engine.answer import Options
 from edge.engine.handle import Handle, Progress
 from edge.engine.pieces import Piece
@@ -124,6 +125,15 @@ class OneEngine:
 
     def id_of(self, name: str) -> str:
         return self._engine.manifest.id
+
+    def bundles(self) -> list[Stored]:
+        return [self.bundle(self._engine.manifest.id)]
+
+    def bundle(self, name: str) -> Stored:
+        return Stored(Path(self._engine.manifest.id), self._engine.manifest, embedded=False)
+
+    def running(self) -> list[Running]:
+        return [Running(self.bundle(""), self._engine.context, 1)]
 
     def speech_model(self, name: str) -> None:
         return None
