@@ -68,9 +68,9 @@ TABLE: tuple[Route, ...] = (
 
 # Whose clients ask below a path (one that ends with a slash) or at it, where no route is: the first that fits.
 APIS: tuple[tuple[str, ErrorForm], ...] = (
+    ("/api/", OLLAMA),
     ("/v1/messages/", anthropic.ERRORS),
     ("/v1/", openai.ERRORS),
-    ("/api/", OLLAMA),
     ("/chat", reka.ERRORS),
     ("/models", reka.ERRORS),
 )
