@@ -21,6 +21,8 @@ _KEPT_BYTES = 1 << 10  # of it, at its beginning; and some at its end
 _END_BYTES = 64
 _MAX_QUOTES = 400_000  # what has more is looked at no further
 _NAMED = re.compile(rb'"data"\s*:\s*\Z')
+_LISTED = re.compile(rb'"images"\s*:\s*\[\s*\Z')
+_NEXT = re.compile(rb"\s*,\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -97,20 +99,29 @@ def _parsed(data: Data, cuts: Sequence[tuple[int, int]] = (), *, is_spent: bool 
 def _cuts(data: Data) -> Iterator[tuple[int, int]]:
     """Yield where media are cut: all but their beginnings and ends, in groups of four characters.
 
-    Media are long strings of base64: data: URLs, and what is called "data".
+    Media are long strings of base64: data: URLs, what is called "data", and what is in a list called "images".
     """
-    at = data.find(b'"')
+    at, listed = data.find(b'"'), -1  # where the last string of such a list ends
     for _ in range(_MAX_QUOTES):
         end = data.find(b'"', at + 1)
         if at < 0 or end < 0:
             return
+        is_listed = _is_listed(data, at, listed)
+        listed = end if is_listed else listed if listed == at else -1
         first = at + 1 + _KEPT_BYTES
         last = first + (end - _END_BYTES - first) // 4 * 4
         is_long = end - at > _LONG_BYTES and data.find(b"\\", at, end) < 0
-        is_media = data.startswith(b"data:", at + 1) or _NAMED.search(data, max(0, at - 16), at) is not None
-        if is_long and is_media and all(data[place - 4 : place + 4].isascii() for place in (first, last)):
+        is_named = is_listed or data.startswith(b"data:", at + 1) or _NAMED.search(data, max(0, at - 16), at)
+        if is_long and is_named and all(data[place - 4 : place + 4].isascii() for place in (first, last)):
             yield first, last
         at = end
+
+
+def _is_listed(data: Data, at: int, listed: int) -> bool:
+    """Return whether a string that begins at a quote is in a list called "images". listed: where one before it ends."""
+    if 0 <= listed < at:
+        return _NEXT.fullmatch(data, listed + 1, at) is not None
+    return listed < 0 and _LISTED.search(data, max(0, at - 24), at) is not None
 
 
 def _check_utf8(data: Data) -> None:

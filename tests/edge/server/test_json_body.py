@@ -112,6 +112,7 @@ def read_both(data: bytes) -> tuple[object, object]:
     "text",
     ['{"a": "LONG", "b": ["LONG", "x", {"c": "LONG"}]}', '{"input_audio": {"data" : "QUJDLONG"}}', '{"a": "é LONG é"}',
      '{"a": "LONGé\\u00e9"}', '{"a": "\\\\"LONG\\\\""}', '{"a": "LONG", "b": 1,}', '{"a": "LONG" "b": "LONG"}',
+     '{"images": ["QUJDLONG"]}', '{"images" : [ "QUJDLONG" , "x", "QUJDLONG"], "b": "LONG"}', '{"images": ["x", "QLONG',
      '{"LONG": 1, "LONG": 2}', '{"a": "LONG", "b": NaN}', '{"a": "LONG', '["LONG"]', '{"a": "LONG", "b": "\\ud800"}'],
 )  # fmt: skip
 def test_an_outline_leads_to_what_is_read_at_once(text: str) -> None:
@@ -134,6 +135,18 @@ def test_an_outline_has_the_beginning_of_media_and_is_short() -> None:
     assert str(outline["url"]).startswith(LONG[:1000])
     assert len(str(outline["url"])) < 1200
     assert outline["text"] == "a" * 200_000
+
+
+def test_an_outline_has_the_beginning_of_listed_images() -> None:
+    image = "QUJD" * 40_000
+    for between in (", ", ",", " ,\n "):
+        listed = between.join((f'"{image}"', '"x"', f'"{image}"'))
+        data = f'{{"a": ["x", "{image}"], "images": [{listed}], "b": "{image}"}}'.encode()
+        outline, whole = json_body.read_outline(data)
+        first, short, last = outline["images"]  # type: ignore[misc]
+        assert image.startswith(first[:1000]) and len(first) == len(last) < 1200 and short == "x"
+        assert outline["a"] == ["x", image] and outline["b"] == image  # what is not in the list is left as it is
+        assert whole is not None and whole() == json.loads(data)
 
 
 def test_a_body_that_is_refused_costs_little_beyond_itself() -> None:
