@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from edge.errors import HubError as HubError
     from edge.errors import MediaError as MediaError
     from edge.errors import MemoryExhausted as MemoryExhausted
+    from edge.errors import MemoryLimitError as MemoryLimitError
     from edge.errors import NonFiniteError as NonFiniteError
     from edge.errors import ParameterError as ParameterError
     from edge.errors import RateLimitError as RateLimitError
@@ -100,6 +101,7 @@ _ERRORS = (
     "HubError",
     "MediaError",
     "MemoryExhausted",
+    "MemoryLimitError",
     "NonFiniteError",
     "ParameterError",
     "RateLimitError",
@@ -153,6 +155,7 @@ __all__ = [
     "MediaError",
     "MediaType",
     "MemoryExhausted",
+    "MemoryLimitError",
     "MessageResponse",
     "Microphone",
     "Model",

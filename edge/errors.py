@@ -16,6 +16,7 @@ EdgeError
 ├── NonFiniteError       the model produced NaN or infinity; names the step
 ├── RuntimeFailure       onnxruntime failed while computing
 ├── MemoryExhausted      an allocation failed; the engine goes on serving
+│   └── MemoryLimitError a model does not fit in the memory there is; carries both numbers, and says what would
 ├── EngineClosed         the engine was closed while or before the request ran
 └── ApiError             what clients raise: status and body, as the SDK's (in edge.types)
     └── UnprocessableEntityError    a 422
@@ -118,6 +119,15 @@ class MemoryExhausted(EdgeError):
     """An allocation failed; what the request held is freed and the engine goes on serving."""
 
 
+class MemoryLimitError(MemoryExhausted):
+    """A model does not fit in the memory there is and was not loaded; `needed` and `available` count bytes."""
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
 class EngineClosed(EdgeError):
     """The engine was closed before or while the request ran."""
 
@@ -139,6 +149,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     NonFiniteError: 500,
     RuntimeFailure: 500,
     MemoryExhausted: 503,
+    MemoryLimitError: 503,
     EngineClosed: 503,
 }
 

@@ -8,7 +8,7 @@ import typer
 
 from edge.commands.asking import KINDS, Asker, Message, Part, audio_part, first_model, named, seen, user
 from edge.commands.choosing import chosen, needed
-from edge.commands.console import AsJson, ModelName, Verify, api_failures, camera_of, fail, piped
+from edge.commands.console import AsJson, MemoryCheck, ModelName, Verify, api_failures, camera_of, fail, piped
 from edge.commands.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def chat(
     ] = None,
     model: ModelName = None,
     verify: Verify = False,
+    _memory_check: MemoryCheck = True,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy decoding.")] = None,

@@ -21,7 +21,24 @@ _FRAMES_FROM = 60  # columns
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every byte of the bundle before it is loaded.")]
+MemoryCheck = Annotated[
+    bool,
+    typer.Option(
+        "--memory-check/--no-memory-check",
+        help="Refuse a model that does not fit in memory.",
+        callback=lambda value: _check_memory(refuse=value),
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _check_memory(*, refuse: bool) -> bool:
+    """Have every engine of this process load what does not fit in memory, where the command line says so."""
+    if not refuse:
+        from edge.engine.fit import VARIABLE
+
+        os.environ[VARIABLE] = "off"
+    return refuse
 
 
 def markup() -> Literal["rich"] | None:

@@ -77,7 +77,7 @@ def lines(plan: "Plan") -> list[str]:
 
 def refusal(plan: "Plan") -> str:
     """Return why a load does not fit, with the numbers."""
-    needed, room = plan.footprint.total_bytes, plan.machine.room_bytes
+    needed, room = plan.footprint.needed_bytes, plan.machine.room_bytes
     return (
         f"does not fit: it takes {_size(needed)}, there is room for {_size(room)} of {_size(plan.machine.total_bytes)}"
     )
@@ -89,7 +89,7 @@ def _memory(plan: "Plan") -> list[str]:
     for part in found.parts:
         shown.append(_row(part.name, _size(part.n_bytes) + ("  mapped" if part.mapped else "")))
     shown.append(_row("anonymous", _size(found.anonymous_bytes)))
-    shown.append(_row("with mapped files", f"{_size(found.total_bytes)}  of {_size(plan.machine.room_bytes)}"))
+    shown.append(_row("needed, all but the table", f"{_size(found.needed_bytes)}  of {_size(plan.machine.room_bytes)}"))
     return shown
 
 

@@ -70,7 +70,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether there is room for everything that a step touches."""
-        return self.footprint.total_bytes <= self.machine.room_bytes
+        return self.footprint.needed_bytes <= self.machine.room_bytes
 
     @property
     def forecast(self) -> Forecast:
@@ -150,7 +150,7 @@ def plan(target: Target, machine: Machine, load: Load, *, context: int | None) -
         context = largest_context(found, load, room_bytes=room_bytes) or min(found.text.context, 2048)
     load = replace(load, context=min(context, found.text.context))
     made = footprint(found, load)
-    others = () if made.total_bytes <= room_bytes else tuple(alternatives(found, load, room_bytes=room_bytes))
+    others = () if made.needed_bytes <= room_bytes else tuple(alternatives(found, load, room_bytes=room_bytes))
     recipes = () if target.config is None else tuple(_fitting(target, load, room_bytes))
     return Plan(target, machine, made, others, recipes)
 
@@ -188,6 +188,7 @@ def figures(plan: Plan) -> dict[str, object]:
         "memory": [{"part": p.name, "bytes": p.n_bytes, "mapped": p.mapped} for p in plan.footprint.parts],
         "anonymous_bytes": plan.footprint.anonymous_bytes,
         "mapped_bytes": plan.footprint.mapped_bytes,
+        "needed_bytes": plan.footprint.needed_bytes,
         "peak_bytes": plan.footprint.peak_bytes,
         "machine_bytes": plan.machine.total_bytes,
         "room_bytes": plan.machine.room_bytes,
@@ -254,6 +255,6 @@ def _fitting(target: Target, load: Load, room_bytes: int) -> list[str]:
     fitting = []
     for recipe in RECIPES:
         made = checkpoint_shape.of_config(target.config or {}, recipe=recipe, name="")
-        if footprint(made, load).total_bytes <= room_bytes:
+        if footprint(made, load).needed_bytes <= room_bytes:
             fitting.append(recipe)
     return fitting

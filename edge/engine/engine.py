@@ -12,13 +12,16 @@ from edge.bundle import store
 from edge.bundle.bundle import Bundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import Manifest
+from edge.bundle.shape import of_manifest
+from edge.engine import fit
 from edge.engine.answer import Answer, Ends, Options, check
 from edge.engine.audio_tower import AudioTower
-from edge.engine.available import available_bytes
-from edge.engine.cache import Cache, default_context
+from edge.engine.available import available_bytes, memory
+from edge.engine.cache import Cache
 from edge.engine.decoder import Decoder
 from edge.engine.drafting import Drafting
 from edge.engine.embedding import Embedding
+from edge.engine.footprint import Load
 from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
@@ -92,18 +95,20 @@ class Engine:
         slots: int = 1,
         verify: bool = False,
         draft: bool = True,
+        check_memory: bool | None = None,
     ) -> "Engine":
         """Open the bundle in a folder.
 
         threads: every CPU unless given. context: positions (tokens) of a conversation, from 1 to the model's; unless
-        given the model's, cut to what a quarter of the free memory holds. slots: conversations at a time, each with a
-        context of its own. verify: read every byte against its sha256 first, not the small files alone. draft: guess
+        given the model's, cut to what fits in the memory that is available. slots: conversations at a time, each with
+        a context of its own. verify: read every byte against its sha256 first, not the small files alone. draft: guess
         tokens from what was said before and check several in one step, where that pays; answers are the same.
+        check_memory: refuse what does not fit before anything is mapped; unless given, EDGE_MEMORY_CHECK says it.
 
             with Engine.open("models/reka-edge-tiny", context=2048) as engine:
                 ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
 
-        Raises: BundleError, ParameterError for context, slots or threads, MemoryExhausted.
+        Raises: BundleError, ParameterError for context, slots or threads, MemoryLimitError, MemoryExhausted.
         """
         if verify:
             store.check(Path(path))
@@ -111,10 +116,13 @@ class Engine:
         spec = bundle.manifest.text
         if slots < 1:
             raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
+        shape, load, here = of_manifest(bundle.manifest), Load(context or 0, slots), memory()
         if context is None:
-            context = default_context(spec, slots=slots, available_bytes=available_bytes())
+            context = fit.fitting_context(shape, load, here)
         elif not 1 <= context <= spec.context:
             raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
+        if fit.is_checked() if check_memory is None else check_memory:
+            fit.check(shape, replace(load, context=context), here)
         return cls(bundle, threads=thread_count(threads), context=context, slots=slots, draft=draft)
 
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:

@@ -28,6 +28,7 @@ _ARENA_SHARE: Final = 4.5
 _TILE_SHARE: Final = 4.0
 _STEP: Final = 64  # positions: contexts that are found are multiples of it
 _SPARE_SHARE: Final = 16  # one part in so many of all memory is left to the system
+_TABLE: Final = "embedding table"
 _LOADED_FIRST: Final = ("decoder", "tokenizer", "rotary tables", "Python and onnxruntime", "shared libraries")
 
 
@@ -76,8 +77,13 @@ class Footprint:
 
     @property
     def total_bytes(self) -> int:
-        """Both: what there must be room for, or each step reads from the disk."""
+        """Both together."""
         return self.anonymous_bytes + self.mapped_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """What there must be room for, or each step reads from the disk: all but the table, of which it needs a row."""
+        return self.total_bytes - sum(part.n_bytes for part in self.parts if part.name == _TABLE)
 
     @property
     def peak_bytes(self) -> int:
@@ -106,7 +112,7 @@ def room(total: int) -> int:
 
 def largest_context(shape: ModelShape, load: Load, *, room_bytes: int) -> int:
     """Return the most positions that fit, at most the model's; 0 where not even the least of them do."""
-    rest = footprint(shape, replace(load, context=0)).total_bytes
+    rest = footprint(shape, replace(load, context=0)).needed_bytes
     each = cache_bytes(shape.text, replace(load, context=1))
     affordable = (room_bytes - rest) // max(1, each)
     least = min(LEAST_CONTEXT, shape.text.context)
@@ -142,7 +148,7 @@ def _parts(shape: ModelShape, load: Load) -> Iterator[Part]:
     yield Part("Python and onnxruntime", _PROCESS)
     if shape.vision is not None or shape.audio is not None:
         yield Part("decoding of media", load.processes * _DECODING + _PHOTOGRAPH)
-    yield Part("embedding table", shape.files.get("embedding.bin", 0), mapped=True)
+    yield Part(_TABLE, shape.files.get("embedding.bin", 0), mapped=True)
     yield Part("shared libraries", _LIBRARIES + load.processes * _DECODING_LIBRARIES, mapped=True)
 
 

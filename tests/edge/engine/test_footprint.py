@@ -7,7 +7,7 @@ import pytest
 from edge.bundle.checkpoint_shape import of_config
 from edge.bundle.shape import ModelShape
 from edge.engine.footprint import Load, alternatives, cache_bytes, footprint, largest_context
-from tests.edge.bundle.test_shape import EDGE_7B
+from tests.edge.bundle.test_shape import EDGE_7B, TEXT
 
 GB = 10**9
 
@@ -45,8 +45,8 @@ def test_largest_context_fits_and_the_next_does_not(shape: ModelShape) -> None:
     load, room = Load(0), 10 * GB
     context = largest_context(shape, load, room_bytes=room)
     assert 2048 <= context < shape.text.context
-    assert footprint(shape, replace(load, context=context)).total_bytes <= room
-    assert footprint(shape, replace(load, context=context + 64)).total_bytes > room
+    assert footprint(shape, replace(load, context=context)).needed_bytes <= room
+    assert footprint(shape, replace(load, context=context + 64)).needed_bytes > room
 
 
 def test_largest_context_is_the_models_where_there_is_room(shape: ModelShape) -> None:
@@ -60,10 +60,10 @@ def test_no_context_fits_where_the_weights_do_not(shape: ModelShape) -> None:
 
 def test_alternatives_fit_and_change_as_little_as_possible_first(shape: ModelShape) -> None:
     load, room = Load(16384, slots=4), 12 * GB
-    assert footprint(shape, load).total_bytes > room
+    assert footprint(shape, load).needed_bytes > room
     found = list(alternatives(shape, load, room_bytes=room))
     assert found
-    assert all(footprint(shape, each).total_bytes <= room for each in found)
+    assert all(footprint(shape, each).needed_bytes <= room for each in found)
     assert load not in found
     kept = [each for each in found if each.slots == 4]
     assert kept == found[: len(kept)]
@@ -71,6 +71,6 @@ def test_alternatives_fit_and_change_as_little_as_possible_first(shape: ModelSha
 
 
 def test_small_models_may_have_small_contexts() -> None:
-    text = {**EDGE_7B["text_config"], "max_position_embeddings": 512, "architectures": ["LlamaForCausalLM"]}
+    text = {**TEXT, "max_position_embeddings": 512, "architectures": ["LlamaForCausalLM"]}
     small = of_config(text, recipe="int4", name="x")
     assert largest_context(small, Load(0), room_bytes=20 * GB) == 512
