@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edge.commands.batch import batch
 from edge.commands.chat import chat
 from edge.commands.console import fail, markup, reason
 from edge.commands.detect import detect
@@ -35,6 +36,7 @@ app.command()(chat)
 app.command()(detect)
 app.command()(transcribe)
 app.command()(watch)
+app.command()(batch)
 app.command()(serve)
 app.add_typer(models, name="models")
 app.command()(doctor)

@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "httpx": "server",
         "onnx": "export",
         "optimum": "export",
+        "ray": "ray",
         "sounddevice": "mic",
         "starlette": "server",
         "torch": "export",

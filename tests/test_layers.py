@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -24,6 +25,7 @@ EDGE_ROWS = (
     ("chat",),
     ("models",),
     ("client", "devices", "server"),
+    ("batch",),
     ("commands",),
     ("cli",),
     ("__init__", "__main__"),
@@ -167,7 +169,7 @@ def foreign(package: str) -> set[str]:
 
 
 def declared(requirements: list[str]) -> set[str]:
-    names = {requirement.partition(">")[0].partition("=")[0].strip() for requirement in requirements}
+    names = {re.split(r"[\[>=]", requirement)[0].strip() for requirement in requirements}
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 
@@ -175,8 +177,19 @@ def test_dependencies_are_what_edge_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     brought_along = {"pydantic_core", "h11"}  # by pydantic and by uvicorn, whose versions decide them
     server = declared(project["optional-dependencies"]["server"])
-    av = declared(project["optional-dependencies"]["av"])
-    assert foreign("edge") - brought_along == declared(project["dependencies"]) | server | av
+    others = declared([*project["optional-dependencies"]["av"], *project["optional-dependencies"]["ray"]])
+    assert foreign("edge") - brought_along == declared(project["dependencies"]) | server | others
+
+
+def test_only_the_cluster_of_a_batch_needs_ray() -> None:
+    assert {module for module, path in MODULES.items() if "ray" in {top(name) for name in imports(path)}} == {
+        "edge.batch.cluster"
+    }
+
+
+def test_a_batch_loads_ray_for_a_cluster_alone() -> None:
+    code = "import edge.cli, edge.batch.work, edge.batch.cluster, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_only_the_server_and_the_transport_need_the_server_extra() -> None:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.arrays import F32
@@ -60,25 +60,44 @@ class Opened:
     budget: TextBudget
 
 
+@dataclass(frozen=True)
+class Preset:
+    """What the owner of a chat settles for its requests, by the names of /v1/chat.
+
+    absent: fields of requests that lack them, or have null there; instead: fields in place of what requests say.
+    """
+
+    absent: Mapping[str, object] = field(default_factory=dict)
+    instead: Mapping[str, object] = field(default_factory=dict)
+
+    def filled(self, body: Mapping[str, object]) -> Mapping[str, object]:
+        """Return a request with these fields."""
+        return {**body, **{n: value for n, value in self.absent.items() if body.get(n) is None}, **self.instead}
+
+
 class Chat:
     """Requests in, replies out: for clients in process, routes over HTTP, watches and commands.
 
     models: which engine a name means; access: which media messages may name, and where they are decoded; limits: what a
-    request may hold (default: those of this machine). It owns both, and closes them.
+    request may hold (default: those of this machine); preset: fields of every request. It owns models and access, and
+    closes them.
     """
 
-    def __init__(self, models: Engines, access: Access, limits: Limits | None = None) -> None:
+    def __init__(
+        self, models: Engines, access: Access, limits: Limits | None = None, *, preset: Preset | None = None
+    ) -> None:
         self.models = models
         self.access = access
         self.limits = limits or Limits.of_this_machine()
+        self.preset = preset or Preset()
 
     def read(self, body: Mapping[str, object], *, place: Place | None = None) -> Request:
         """Check a request's fields and fill in the defaults. Raises: as `read_request`."""
-        return read_request(body, limits=self.limits, place=place)
+        return read_request(self.preset.filled(body), limits=self.limits, place=place)
 
     def read_text(self, text: str, body: Mapping[str, object], *, place: Place | None = None) -> Request:
         """Check a request to continue a text, without any turns. Raises: as `read_request`."""
-        return read_continuation(text, body, limits=self.limits, place=place)
+        return read_continuation(text, self.preset.filled(body), limits=self.limits, place=place)
 
     def engine(self, name: str) -> Engine:
         """Return the engine of a model, opened if need be. Raises: ApiError."""

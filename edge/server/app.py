@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edge.chat import Chat, Engines
+from edge.chat import Chat, Engines, Preset
 from edge.chat.attachments import Access
 from edge.chat.reply import api_errors, refused
 from edge.limits import Limits, is_small_board
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("edge")
 _N_DECODERS = 2  # processes; one on boards with 4 GB or less
+_N_SLOTS = 4
 
 T = TypeVar("T")
 
@@ -165,17 +166,28 @@ class App:
         return asked if isinstance(asked, HttpResponse) else Job(self, route, request, asked, begun_s)
 
 
+def default_slots() -> int:
+    """Return how many requests are decoded at the same time here, unless the owner says otherwise."""
+    return 1 if is_small_board() else _N_SLOTS
+
+
 def served_chat(
-    models: Engines, *, files: bool | Path = False, remote: "Remote | None" = None, limits: Limits | None = None
+    models: Engines,
+    *,
+    files: bool | Path = False,
+    remote: "Remote | None" = None,
+    limits: Limits | None = None,
+    preset: Preset | None = None,
 ) -> Chat:
     """Return a chat for clients over HTTP: all media are decoded in separate processes, in fair turns.
 
-    files: local files that messages may name, none or those in a folder; remote: what may be fetched.
+    files: local files that messages may name, none or those in a folder; remote: what may be fetched; preset: fields of
+    every request.
     """
     limits = limits or Limits.of_this_machine()
     budget = Budget(limits.decoding_s, limits.decoding_window_s)
     decoders = Pool(1 if is_small_board() else _N_DECODERS, budget=budget)
-    return Chat(models, Access(files, remote, apart=True, worker=decoders), limits)
+    return Chat(models, Access(files, remote, apart=True, worker=decoders), limits, preset=preset)
 
 
 def check_content_type(headers: Mapping[str, str], route: Route) -> None:

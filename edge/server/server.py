@@ -16,10 +16,10 @@ import uvicorn
 
 from edge.chat.attachments import allowing
 from edge.errors import EdgeError, ParameterError
-from edge.limits import Limits, is_small_board
+from edge.limits import Limits
 from edge.models import Models
 from edge.server.access import Guard, is_loopback
-from edge.server.app import App, served_chat
+from edge.server.app import App, default_slots, served_chat
 from edge.server.asgi import Server
 from edge.server.connection import Connection
 from edge.server.listener import BACKLOG, listening, tls_context
@@ -28,7 +28,6 @@ from edge.server.queue import Queue
 OnReady = Callable[[str, Callable[[], None]], None]  # the address, and what stops the server
 
 GRACE_S = 10
-N_SLOTS = 4
 _LAST_WORDS_S = 2
 _FIRST_LINE_BYTES = 8 << 10
 
@@ -139,7 +138,7 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
 
 def _open(settings: Settings) -> Server:
     """Open the model, so that the first request does not wait for it, and what is around it."""
-    slots = settings.slots or (1 if is_small_board() else N_SLOTS)
+    slots = settings.slots or default_slots()
     limits = settings.limits
     models = Models(
         model=settings.model,

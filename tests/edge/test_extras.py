@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -39,7 +40,7 @@ def test_every_library_of_an_extra_is_known_by_it() -> None:
     declared = {}
     for extra, requirements in PROJECT["optional-dependencies"].items():
         for requirement in requirements if extra not in ("bench", "dev") else ():  # those are for scripts/
-            name = requirement.partition(">")[0].partition("=")[0].strip()
+            name = re.split(r"[\[>=]", requirement)[0].strip()
             declared[DISTRIBUTIONS.get(name, name)] = extra
     assert dict(EXTRAS) == declared
 
