@@ -97,7 +97,8 @@ class Asker:
 
     def _ask(self, line: Line) -> tuple[int, object]:
         """Return the status and the body of the response to a line."""
-        body = json.dumps(line.body, ensure_ascii=False).encode()
+        # Some APIs stream unless they are told not to.
+        body = json.dumps({"stream": False, **line.body}, ensure_ascii=False).encode()
         job = self._app.read(HttpRequest("POST", line.url, _HEADERS, body))
         answer = job.start() if isinstance(job, Job) else job
         if isinstance(job, Job) and isinstance(answer, Generation) and answer.streams:

@@ -14,7 +14,7 @@ from edge.types import ApiError
 
 URLS = tuple(route.path for route in TABLE if isinstance(route, ChatRoute) and JSON in route.accepts)
 
-_CHOICES = " or ".join(URLS)
+_CHOICES = f"one of {', '.join(URLS)}"
 _ID_CHARS = 32
 _AROUND_BYTES = 64 << 10  # of a line around its body
 _AROUND_VALUES = 64

@@ -14,22 +14,19 @@ from tests.edge.fake_engine import FakeEngine, OneEngine
 SETTLED = Settled()
 
 
-def fields(
-    custom_id: str, text: str = "How many?", url: str = "/v1/chat/completions", **body: object
-) -> dict[str, object]:
-    """A line that asks something."""
-    asked = {"messages": [{"role": "user", "content": text}], **body}
-    return {"custom_id": custom_id, "method": "POST", "url": url, "body": asked}
+def asking(custom_id: str, url: str, **body: object) -> bytes:
+    """A line that asks a route."""
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body}).encode()
 
 
 def line(custom_id: str, text: str = "How many?", **body: object) -> bytes:
-    return json.dumps(fields(custom_id, text, **body)).encode()
+    """A line of a chat."""
+    return asking(custom_id, "/v1/chat/completions", messages=[{"role": "user", "content": text}], **body)
 
 
 def continuation(custom_id: str, text: str, **body: object) -> bytes:
     """A line whose answer is as long as it may be, and another for each seed."""
-    asked = {"prompt": text, "temperature": 2.0, "top_p": 1.0, **body}
-    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": asked}).encode()
+    return asking(custom_id, "/v1/completions", prompt=text, temperature=2.0, top_p=1.0, **body)
 
 
 def write(path: Path, *lines: bytes) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from edge.batch.asker import Settings
 from edge.chat import Preset
 from edge.errors import BundleChanged, EngineClosed, MemoryExhausted, RuntimeFailure
-from tests.edge.batch.batches import asker, fields, line
+from tests.edge.batch.batches import asker, asking, line
 from tests.edge.fake_engine import WORDS, FakeEngine, OneEngine, manifest
 
 TEXT = "".join(WORDS)
@@ -35,12 +35,14 @@ def response(engine: FakeEngine, data: bytes, preset: Preset | None = None) -> d
         ("/v1/completions", {"prompt": "a"}, "choices"),
         ("/v1/responses", {"input": "a"}, "output"),
         ("/v1/chat", {"messages": [{"role": "user", "content": "a"}]}, "responses"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 9}, "content"),
+        ("/api/chat", {"messages": [{"role": "user", "content": "a"}]}, "message"),
+        ("/api/generate", {"prompt": "a"}, "response"),
         ("/chat", {"conversation_history": [{"type": "human", "text": "a"}]}, "text"),
     ],
 )
 def test_each_route_answers_in_its_own_form(engine: FakeEngine, url: str, body: dict[str, object], said: str) -> None:
-    asked = json.dumps({"custom_id": "a", "method": "POST", "url": url, "body": body}).encode()
-    answer = response(engine, asked)
+    answer = response(engine, asking("a", url, **body))
     assert answer["status_code"] == 200
     assert TEXT in json.dumps(answer["body"][said])  # type: ignore[index]
 
@@ -76,9 +78,11 @@ def test_a_line_may_leave_its_model_and_seed_to_the_run(engine: FakeEngine) -> N
 
 def test_a_seed_reaches_every_route(engine: FakeEngine) -> None:
     preset = Preset({"model": "a-model", "seed": 7})
-    response(engine, json.dumps({**fields("a", url="/v1/completions"), "body": {"prompt": "a"}}).encode(), preset)
-    response(engine, json.dumps({**fields("a", url="/v1/responses"), "body": {"input": "a"}}).encode(), preset)
-    assert [options.seed for _, options in engine.asked] == [7, 7]
+    response(engine, asking("a", "/v1/completions", prompt="a"), preset)
+    response(engine, asking("a", "/v1/responses", input="a"), preset)
+    response(engine, asking("a", "/api/generate", prompt="a"), preset)
+    response(engine, asking("a", "/v1/messages", messages=[{"role": "user", "content": "a"}], max_tokens=9), preset)
+    assert [options.seed for _, options in engine.asked] == [7, 7, 7, 7]
 
 
 def test_the_model_of_a_run_stands_for_every_other(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from edge.batch.lines import URLS, LineError, Settled, answered, identity, parse
 from edge.limits import Limits
 from edge.server.route import ChatRoute
 from edge.server.routes import TABLE
-from tests.edge.batch.batches import SETTLED, fields, line
+from tests.edge.batch.batches import SETTLED, asking, line
 
 
 def read(data: bytes) -> LineError:
@@ -27,7 +27,7 @@ def test_every_route_that_the_model_answers_may_be_asked() -> None:
     answering = {route.path for route in TABLE if isinstance(route, ChatRoute) and "application/json" in route.accepts}
     assert set(URLS) == answering and {"/v1/chat/completions", "/v1/completions", "/v1/responses"} <= answering
     for url in URLS:
-        assert read_line(json.dumps(fields("a", url=f"{url}/")).encode(), Limits()).url == url
+        assert read_line(asking("a", f"{url}/"), Limits()).url == url
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_every_route_that_the_model_answers_may_be_asked() -> None:
         (b'{"custom_id": ""}', "invalid_custom_id", "custom_id: expected a string, got ''"),
         (b'{"custom_id": "a"}', "missing_required_parameter", "method: expected POST, got none"),
         (b'{"custom_id": "a", "method": "GET"}', "invalid_method", "method: expected POST, got 'GET'"),
-        (b'{"custom_id": "a", "method": "POST"}', "missing_required_parameter", "url: expected /v1/chat"),
+        (b'{"custom_id": "a", "method": "POST"}', "missing_required_parameter", "url: expected one of /v1/chat"),
         (b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings"}', "invalid_url", "got '/v1/embeddings'"),
         (b'{"custom_id": "a", "method": "POST", "url": "/v1/models"}', "invalid_url", "got '/v1/models'"),
         (b'{"custom_id": "a", "method": "POST", "url": "/v1/chat"}', "invalid_body", "expected an object, got None"),
@@ -58,15 +58,15 @@ def test_what_is_wrong_with_a_line_is_named(data: bytes, code: str, words: str) 
 
 def test_a_body_may_be_as_deep_as_a_server_accepts() -> None:
     limits = Limits(json_depth=6)
-    deep = json.dumps(fields("a", deep=[[[[[1]]]]])).encode()
+    deep = line("a", deep=[[[[[1]]]]])
     assert read_line(deep, limits).custom_id == "a"
     with pytest.raises(LineError, match="at most 7 levels"):
-        read_line(json.dumps(fields("a", deep=[[[[[[1]]]]]])).encode(), limits)
+        read_line(line("a", deep=[[[[[[1]]]]]]), limits)
 
 
 def test_an_id_stands_for_the_question_and_its_settings() -> None:
     asked = read_line(line("a", seed=1, max_tokens=3), Limits())
-    again = read_line(json.dumps(dict(reversed(fields("a", max_tokens=3, seed=1).items()))).encode(), Limits())
+    again = read_line(line("a", max_tokens=3, seed=1), Limits())
     assert identity(asked, SETTLED) == identity(again, SETTLED)
     others = [
         identity(read_line(line("b", seed=1, max_tokens=3), Limits()), SETTLED),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.edge.batch.batches import continuation, fields, ids, line, records, write
+from tests.edge.batch.batches import asking, continuation, ids, line, records, write
 
 ROOT = Path(__file__).parents[3]
 LEAVES_S = 120.0
@@ -70,8 +70,8 @@ def test_a_file_is_answered_into_a_file() -> None:
     write(
         Path("in.jsonl"),
         line("a", max_tokens=5),
-        json.dumps({**fields("b", url="/v1/completions"), "body": {"prompt": "Once", "max_tokens": 3}}).encode(),
-        json.dumps({**fields("c", url="/v1/responses"), "body": {"input": "Hello", "max_output_tokens": 3}}).encode(),
+        asking("b", "/v1/completions", prompt="Once", max_tokens=3),
+        asking("c", "/v1/responses", input="Hello", max_output_tokens=3),
     )
     done = edge("in.jsonl", "out.jsonl")
     assert (done.returncode, done.stdout) == (0, "")
