@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "onnx": "export",
         "optimum": "export",
         "ray": "ray",
+        "python_multipart": "server",
         "sounddevice": "mic",
         "starlette": "server",
         "torch": "export",

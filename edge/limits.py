@@ -26,6 +26,8 @@ class AudioLimits:
 class Limits:
     """The most of each; `_s` are seconds, `_px` pixels. All a server's are here, its slots and context apart.
 
+    form_: of a form that is uploaded, beside its file: parts, bytes of a field, headers of a part, bytes of each.
+    tokenized_bytes: of a text whose tokens are asked for.
     waiting, wait_s: requests in the queue, and how long each waits. answer_s: of one generation, by the clock.
     decoding_s: of one client's media in any decoding_window_s, a client being a key, or without keys an address.
     """
@@ -55,8 +57,13 @@ class Limits:
     body_bytes: int = 40 << 20
     json_depth: int = 64
     json_values: int = 100_000
+    form_parts: int = 32
+    form_field_bytes: int = 64 << 10
+    form_headers: int = 8
+    form_header_bytes: int = 4 << 10
     header_bytes: int = 32 << 10
     headers: int = 100
+    tokenized_bytes: int = 1 << 20
     waiting: int = 8
     wait_s: float = 60.0
     answer_s: float = 1800.0

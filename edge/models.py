@@ -19,6 +19,8 @@ from edge.speech.speech_to_text import SpeechToText
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
 _Key = tuple[int, Path]  # process id, folder of the bundle
 
+DEFAULT_SPEECH = "whisper-1"  # what OpenAI's clients call their speech-to-text model
+
 _LOG = logging.getLogger("edge")
 
 _SHARED: dict[_Key, "_Shared"] = {}
@@ -243,8 +245,43 @@ class Models:
         """Return the speech-to-text model of a chat bundle, by the bundle's id; None without one."""
         speech_model = None if self._speech else store.speech_model(name)
         stored = self._speech or next((s for s in store.bundles("speech") if s.id == speech_model), None)
-        if stored is None:
+        return None if stored is None else self._speech_to_text(stored)
+
+    def speech_to_text(self, name: str) -> SpeechToText:
+        """Return the speech-to-text model of a name; it is opened with its first audio.
+
+        name: of a speech bundle; of a chat bundle that has one; or DEFAULT_SPEECH, for that of the default bundle, else
+        the first one installed. Raises: UnknownModelError with the way out, BundleError, EngineClosed.
+        """
+        if self._closed:
+            raise EngineClosed("the client is closed")
+        try:
+            return self._speech_to_text(store.resolve(name, aliases=self._aliases, first=self._speech, kind="speech"))
+        except UnknownModelError as error:
+            found = self._default_speech() if name == DEFAULT_SPEECH else self._speech_of(name)
+            if found is None:
+                raise error
+            return found
+
+    def _default_speech(self) -> SpeechToText | None:
+        chat = self._first or next(iter(store.bundles()), None)
+        found = None if chat is None else self.speech_model(chat.id)
+        stored = next(iter(store.bundles("speech")), None)
+        return found or (None if stored is None else self._speech_to_text(stored))
+
+    def _speech_of(self, name: str) -> SpeechToText | None:
+        """Return the speech-to-text model of the chat bundle with this name. Raises: UnknownModelError without one."""
+        try:
+            chat = store.resolve(name, aliases=self._aliases, first=self._first)
+        except UnknownModelError:
             return None
+        found = self.speech_model(chat.id)
+        if found is None:
+            msg = f"{chat.id} has no speech-to-text model: edge models speech {chat.id} SPEECH-BUNDLE"
+            raise UnknownModelError(msg, name=name)
+        return found
+
+    def _speech_to_text(self, stored: Stored) -> SpeechToText:
         if self._verify and stored.path not in self._speech_models:
             store.check(stored.path)
         with _LOCK:

@@ -78,6 +78,7 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "ml-dtypes": "ml_dtypes",
     "optimum-onnx": "optimum",
+    "python-multipart": "python_multipart",
 }
 
 
@@ -193,9 +194,10 @@ def test_a_batch_loads_ray_for_a_cluster_alone() -> None:
 
 
 def test_only_the_server_and_the_transport_need_the_server_extra() -> None:
-    server = {"starlette", "uvicorn", "httpx", "h11"}
+    server = {"starlette", "uvicorn", "httpx", "h11", "python_multipart"}
     needing = {module for module, path in MODULES.items() if {top(name) for name in imports(path)} & server}
-    assert needing == {"edge.server.asgi", "edge.server.server", "edge.server.connection", "edge.server.transport"}
+    names = ("asgi", "connection", "multipart", "server", "transport")
+    assert needing == {f"edge.server.{name}" for name in names}
 
 
 def test_export_extra_is_what_export_imports_besides() -> None:

@@ -182,6 +182,24 @@ class SpeechSpec:
         """The token of 0.00 s; every later one stands for 20 ms more."""
         return self.no_timestamps + 1
 
+    @property
+    def previous(self) -> int | None:
+        """The token before a text that precedes a window's, None in a vocabulary without it.
+
+        Source: openai-whisper's tokenizer, whose last tokens before the timestamps are startofprev, nospeech and
+        notimestamps.
+        """
+        return self._control(self.no_timestamps - 2)
+
+    @property
+    def no_speech(self) -> int | None:
+        """The token of a window without speech, None in a vocabulary without it. Source: as `previous`."""
+        return self._control(self.no_timestamps - 1)
+
+    def _control(self, token: int) -> int | None:
+        known = (self.start, *self.languages.values(), *self.tasks.values())
+        return token if token > self.end and token not in known else None
+
 
 @dataclass(frozen=True)
 class SpeechManifest:

@@ -319,7 +319,10 @@ def _unknown_repository(name: str, wanted: str, candidates: list[Stored]) -> Unk
 def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:
     installed = ", ".join(stored.id for stored in candidates) or "none"
     found = f"speech bundle {name[:200]!r} is not installed; installed: {installed}"
-    return UnknownModelError(f"{found}. To add one: edge models install DIR", name=name)
+    ways = "To add one: edge models install DIR"
+    if candidates:
+        ways += f". To answer under that name: edge serve --alias {name[:60]}={candidates[0].id}"
+    return UnknownModelError(f"{found}. {ways}", name=name)
 
 
 def refuse_checkpoint(path: Path) -> None:

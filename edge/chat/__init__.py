@@ -15,10 +15,13 @@ from edge.chat.prompt import Turn, pieces, running
 from edge.chat.reasoning import Start, reasons, start_of
 from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_continuation, read_request
+from edge.chat.transcription import Transcription, TranscriptionRequest, check_how, decode_audio
 from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
+from edge.errors import ParameterError
 from edge.limits import Limits
 from edge.speech.speech_to_text import SpeechToText
+from edge.speech.transcriber import How
 
 
 class Engines(Protocol):
@@ -41,6 +44,9 @@ class Engines(Protocol):
 
     def running(self) -> Sequence[Running]:
         """Return what is loaded."""
+
+    def speech_to_text(self, name: str) -> SpeechToText:
+        """Return the speech-to-text model that a name stands for."""
 
     def changed(self) -> str | None:
         """Return why a loaded bundle cannot be used any more, None while all can."""
@@ -177,6 +183,61 @@ class Chat:
         conversation = transcribed(media.turns, spec=manifest, audio_access=audio_access)
         return pieces(conversation, manifest, tools=request.tools)
 
+    def read_transcription(self, audio: bytes, model: str, how: How, *, scores: bool = False) -> TranscriptionRequest:
+        """Check a request for what is said in audio. how: as `read_how` gives it; scores: whether they are wanted.
+
+        Raises: UnprocessableEntityError for what the model cannot do, ApiError 404 for one that is not there.
+        """
+        with api_errors():
+            speech_to_text = self.models.speech_to_text(model)
+            check_how(speech_to_text, how)
+        return TranscriptionRequest(speech_to_text, audio, how, scores)
+
+    def open_audio(self, request: TranscriptionRequest, *, access: Access | None = None) -> F32:
+        """Decode a request's audio: (n,) float32, mono, 16 kHz. Raises: ApiError."""
+        with api_errors():
+            return decode_audio(request.audio, access=access or self.access, limits=self.limits.audio)
+
+    def transcribe(
+        self,
+        request: TranscriptionRequest,
+        samples: F32,
+        *,
+        stopped: Callable[[], bool] | None = None,
+    ) -> Transcription:
+        """Begin to transcribe audio. samples: as open_audio gives them; stopped: asked meanwhile. Raises: ApiError."""
+        with api_errors():
+            return Transcription(request, samples, stopped or _never)
+
+    def tokenize(
+        self, text: str, model: str | None = None, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Return the tokens of a text. model: None for the default one.
+
+        add_special: behind those that every prompt begins with; parse_special: the spellings of control tokens stand
+        for these, which no text does otherwise. Raises: ApiError.
+        """
+        with api_errors():
+            engine = self._engine(model)
+            first = list(engine.manifest.prompt.start_ids) if add_special else []
+            return (
+                [*first, *engine.tokenizer.encode_with_control(text)]
+                if parse_special
+                else [*first, *engine.tokenizer.encode(text)]
+            )
+
+    def token_bytes(self, ids: Sequence[int], model: str | None = None) -> list[bytes]:
+        """Return the bytes of each token: of a control token its spelling. model: as `tokenize`. Raises: ApiError."""
+        with api_errors():
+            tokenizer = self._engine(model).tokenizer
+            try:
+                return [tokenizer.token_bytes(token) for token in ids]
+            except ValueError as error:
+                raise ParameterError(f"tokens: {str(error).removeprefix('token: ')}", field="tokens") from error
+
+    def _engine(self, model: str | None) -> Engine:
+        return self.models.engine(next(iter(self.models.ids()), "") if model is None else model)
+
     def close(self) -> None:
         """Give the engines up, and the processes that decode media."""
         self.models.close()
@@ -204,3 +265,7 @@ def _reasoning(last: Message) -> Start:
     if last.role != "assistant":
         return start_of(None)
     return start_of(" ".join(part for part in last.parts if isinstance(part, str)))
+
+
+def _never() -> bool:
+    return False

@@ -258,12 +258,12 @@ class _Opener:
         data = self._read(part)
         clip = self._clip(data, spec, wanted)
         decoded = self._access.decode("audio", data, {**asdict(self._limits.audio), "track": True})
-        _tell_lost("audio", decoded)
+        tell_lost("audio", decoded)
         return [clip, *(self._decoded_audio(cast(F32, samples)) for samples in decoded.arrays)]
 
     def _clip(self, data: bytes, spec: VisionSpec, wanted: int) -> DecodedVideo:
         decoded = self._access.decode("video", data, video_options(spec, self._limits, wanted))
-        _tell_lost("video", decoded)
+        tell_lost("video", decoded)
         frames, seconds = _images(decoded), decoded.info.get("seconds")
         if not isinstance(seconds, list) or len(seconds) != len(frames):
             raise MediaError("video: decoding it failed")
@@ -290,7 +290,7 @@ class _Opener:
         limits = self._limits.audio
         if part.is_url:
             decoded = self._access.decode("audio", self._read(part), asdict(limits))
-            _tell_lost("audio", decoded)
+            tell_lost("audio", decoded)
             samples = cast(F32, decoded.arrays[0])
         else:
             if not isinstance(part.source, tuple | list) or len(part.source) != 2:
@@ -349,7 +349,7 @@ class _Opener:
         return f" ({self._limits.decoded_bytes} bytes may be decoded in one request)"
 
 
-def _tell_lost(kind: str, decoded: Decoded) -> None:
+def tell_lost(kind: str, decoded: Decoded) -> None:
     """Log what could not be decoded of media that are used nevertheless: numbers alone, for it is a log."""
     if lost := decoded.info.get("lost"):
         _LOG.warning("%s: %s", kind, str(lost)[:_MAX_LOST_CHARS])

@@ -31,11 +31,11 @@ def transcribe(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
 ) -> None:
-    """Transcribe an audio or video file. The formats srt and json have timestamps."""
+    """Transcribe an audio or video file. The formats srt, vtt and json have timestamps."""
     from edge.limits import AudioLimits
     from edge.media.audio import open_audio
     from edge.media.fetch import read_url
-    from edge.speech.transcriber import Speech
+    from edge.speech.transcriber import How, Speech
 
     if form not in _FORMATS:
         fail(f"--format {form!r:.200}: expected one of {', '.join(_FORMATS)}")
@@ -48,7 +48,7 @@ def transcribe(
     limits = AudioLimits(seconds or AudioLimits().seconds, pcm_bytes=sys.maxsize)
     samples = open_audio(read_url(address(file), files=True, max_bytes=_MAX_BYTES), limits)
     with _Progress() as progress:
-        transcript = speech.transcribe(samples, language=language, task=task, progress=progress.show)
+        transcript = speech.transcribe(samples, how=How(language, task), progress=progress.show)
     text = transcript.written(cast(Format, form))
     if text:
         print(harmless(text))

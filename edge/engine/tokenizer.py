@@ -5,7 +5,8 @@ what it does not know it cannot emit. Control ids enter a prompt only by name, f
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import tokenizers
@@ -96,6 +97,20 @@ class Tokenizer:
             raise BundleError(f"{FILE}: a text does not survive encoding: {text[:80]!r}")
         return ids
 
+    def encode_with_control(self, text: str) -> list[int]:
+        """Encode a text in which the spelling of a control token stands for it. Raises: as encode.
+
+        For who asks for tokens by their spelling; a prompt is never made this way.
+        """
+        spellings = sorted(self.control, key=len, reverse=True)  # the longest that fits
+        if not spellings:
+            return self.encode(text)
+        ids: list[int] = []
+        for run in re.split(f"({'|'.join(map(re.escape, spellings))})", text):
+            token = self.control.get(run)
+            ids += self.encode(run) if token is None else [token]
+        return ids
+
     def fewest_ids(self, text: str) -> int:
         """Return a lower bound of how many ids a text takes, without encoding it."""
         return -(-len(text) // self._longest)  # a character has at least one byte
@@ -143,6 +158,30 @@ def text_pieces(data: bytes, *, n_text: int, vocab_size: int, file: str = FILE) 
     """Return the bytes of each id below n_text, for models whose ids of text come first. Raises: BundleError."""
     vocab = _vocab(_object(_load(data, file), "model", file), vocab_size, file)
     return _token_bytes({spelling: token for spelling, token in vocab.items() if token < n_text}, {}, n_text, file)
+
+
+def text_encoder(data: bytes, *, n_text: int, vocab_size: int, file: str = FILE) -> Callable[[str], list[int]]:
+    """Return what encodes a text as ids below n_text, whatever it holds. Raises: BundleError.
+
+    What is returned raises TextError for half a surrogate pair, or where the tokenizer gives up.
+    """
+    document = _load(data, file)
+    model = _object(document, "model", file)
+    vocab = _vocab(model, vocab_size, file)
+    control = {spelling: token for spelling, token in vocab.items() if token >= n_text}
+    encoder = _encoder(document, model, vocab, control, file)
+
+    def encode(text: str) -> list[int]:
+        try:
+            text.encode()
+            ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            if not _is_theirs(error):
+                raise
+            raise TextError(f"text: the tokenizer failed on this text of {len(text)} characters") from error
+        return ids
+
+    return encode
 
 
 def _load(data: bytes, file: str) -> dict[str, object]:

@@ -20,7 +20,8 @@ from edge.media.pool import Pool
 from edge.server.http import Headers, HttpRequest, HttpResponse
 from edge.server.json_body import read_outline
 from edge.server.metrics import Metrics
-from edge.server.route import Answer, Asked, Backend, DirectRoute, ErrorForm, Route
+from edge.server.multipart import read_form
+from edge.server.route import Answer, Asked, Backend, DirectRoute, ErrorForm, Route, UploadRoute
 from edge.server.routes import find, path_of
 from edge.server.streaming import Clock, Generation, parts
 from edge.types import ApiError
@@ -157,6 +158,10 @@ class App:
             check_content_type(request.headers, route)
         if isinstance(route, DirectRoute):
             return route.show(Backend(self.chat, self.metrics), request)
+        if isinstance(route, UploadRoute):
+            kind = request.headers.get("content-type", "")
+            form = read_form(request.body, kind, files=route.files, limits=self.chat.limits)
+            return Job(self, route, request, route.read(self.chat, form), begun_s)
         outline, whole = read_outline(request.body, self.chat.limits)
         asked = route.read(self.chat, outline)
         if not isinstance(asked, HttpResponse):

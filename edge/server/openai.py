@@ -18,7 +18,7 @@ from edge.errors import ContextLengthError, UnknownModelError
 from edge.server.http import HttpRequest, HttpResponse, event, json_response
 from edge.server.openai_messages import place_of_message, read_messages
 from edge.server.openapi_shapes import OPENAI_ERROR
-from edge.server.route import Backend, ErrorForm, RouteRequest, detail_of
+from edge.server.route import Backend, ErrorForm, RouteRequest, detail_of, told
 from edge.types import ApiError, ChatMessage, ChatMessageChunk
 
 Fields = dict[str, object]
@@ -215,9 +215,8 @@ def openai_error(error: ApiError, prompt: str = "messages") -> dict[str, object]
     status, detail = error.status_code or 500, detail_of(error)
     param, message = None, str(detail)
     if isinstance(detail, list):
-        places = [".".join(map(str, problem["loc"][1:])) for problem in detail]
-        param = places[0] if places else None
-        message = "; ".join(f"{place}: {problem['msg']}" for place, problem in zip(places, detail, strict=True))
+        param = ".".join(map(str, detail[0]["loc"][1:])) if detail else None
+        message = told(detail)
     if isinstance(error.__cause__, ContextLengthError):
         param, message = prompt, _too_long(error.__cause__)
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")

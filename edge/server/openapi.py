@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge.server import openapi_ollama
+from edge.server.multipart import MEDIA_TYPE as FORM
 from edge.server.openapi_anthropic import anthropic_schemas, count_request, message_request
+from edge.server.openapi_audio import transcript_schemas, transcription_request
 from edge.server.openapi_requests import chat_request, completion_request, continuation_request, legacy_request
 from edge.server.openapi_responses import response_request, response_schemas
 from edge.server.openapi_shapes import (
@@ -12,6 +14,7 @@ from edge.server.openapi_shapes import (
     ANY_OBJECT,
     COUNT,
     FILLED,
+    MAYBE_BOOLEAN,
     OPENAI_ERROR,
     REKA_ERROR,
     STRING,
@@ -19,9 +22,10 @@ from edge.server.openapi_shapes import (
     closed,
     either,
     listed,
+    maybe,
     shape,
 )
-from edge.server.route import ErrorForm
+from edge.server.route import JSON, ErrorForm
 from edge.version import RUNTIME_VERSION
 
 _REASONED: Fields = {"reasoning_content": STRING}  # of models that reason
@@ -43,7 +47,7 @@ _STATUSES = {
     405: "no such method here",
     408: "the body did not arrive in time",
     413: "the body is too large",
-    415: "the body is not application/json",
+    415: "the body is not of the media type that the route accepts, or it is compressed",
     422: "a field's type or range",
     429: "the media of this key or address took all of their decoding time: come back after Retry-After",
     431: "too many headers, or too long",
@@ -70,12 +74,12 @@ def document(paths: Mapping[str, object]) -> Fields:
     }
 
 
-def post(summary: str, request: Fields, ok: Fields, errors: ErrorForm) -> Fields:
-    """Return the item of a route whose body is JSON. ok: its response 200."""
+def post(summary: str, request: Fields, ok: Fields, errors: ErrorForm, *, accepts: str = JSON) -> Fields:
+    """Return the item of a route with a body. ok: its response 200; accepts: the body's media type."""
     responses: Fields = {"200": ok, **_errors(_POSTED, errors)}
     if 422 not in errors.statuses:
         responses["422"] = _error(422, shape({"detail": listed(_FIELD_ERROR)}, "detail"))
-    body = {"required": True, "content": {"application/json": _schema(request)}}
+    body = {"required": True, "content": {accepts: _schema(request)}}
     return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
 
 
@@ -119,6 +123,32 @@ def count(errors: ErrorForm) -> Fields:
     """POST /v1/messages/count_tokens."""
     ok = _ok({"application/json": _schema(closed({"input_tokens": COUNT}))})
     return post("How many tokens a message's prompt takes", count_request(), ok, errors)
+
+
+def transcription(errors: ErrorForm) -> Fields:
+    """POST /v1/audio/transcriptions."""
+    return _audio("What is said in audio, as OpenAI's clients ask", errors)
+
+
+def translation(errors: ErrorForm) -> Fields:
+    """POST /v1/audio/translations."""
+    return _audio("What is said in audio, in English, as OpenAI's clients ask", errors)
+
+
+def tokens(errors: ErrorForm) -> Fields:
+    """POST /tokenize."""
+    one = closed({"id": COUNT, "piece": either(STRING, listed(COUNT))})
+    ok = _ok({"application/json": _schema(closed({"tokens": either(listed(COUNT), listed(one))}))})
+    switches = dict.fromkeys(("add_special", "parse_special", "with_pieces"), MAYBE_BOOLEAN)
+    request = shape({"content": STRING, "model": maybe(FILLED), **switches}, "content")
+    return post("The tokens of a text, as llama.cpp's server gives them", request, ok, errors)
+
+
+def text_of_tokens(errors: ErrorForm) -> Fields:
+    """POST /detokenize."""
+    ok = _ok({"application/json": _schema(closed({"content": STRING}))})
+    request = shape({"tokens": listed({"type": "integer"}), "model": maybe(FILLED)}, "tokens")
+    return post("The text of tokens, as llama.cpp's server gives it", request, ok, errors)
 
 
 def turn(errors: ErrorForm) -> Fields:
@@ -244,6 +274,7 @@ def _answer_schemas() -> Fields:
         **response_schemas(_logprobs_of()),
         **anthropic_schemas(),
         **openapi_ollama.ollama_schemas(_logprobs_of()),
+        **transcript_schemas(),
         "OpenaiModel": closed(model),
         "OpenaiModels": closed({"object": {"const": "list"}, "data": listed(_named("OpenaiModel"))}),
     }
@@ -326,6 +357,17 @@ def _lines(name: str) -> Fields:
     """Return the two ways that Ollama's clients are answered: as lines of JSON, or at once."""
     stream = {**STRING, "description": f"Unless `stream` is false: lines of JSON, each a {name}."}
     return _ok({"application/json": _schema(_named(name)), "application/x-ndjson": _schema(stream)})
+
+
+def _audio(summary: str, errors: ErrorForm) -> Fields:
+    """Return the item of a route that turns an uploaded file into text."""
+    stream = {**STRING, "description": "With `stream`: server-sent events, each `data: ` and a TranscriptEvent."}
+    content = {
+        "application/json": _schema(either(_named("Transcription"), _named("VerboseTranscription"))),
+        "text/plain": _schema(STRING),
+        "text/event-stream": _schema(stream),
+    }
+    return post(summary, transcription_request(), _ok(content), errors, accepts=FORM)
 
 
 def _named(name: str) -> Fields:

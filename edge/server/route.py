@@ -1,7 +1,7 @@
 """What a route is: its path, what answers there, and the form in which its clients read errors."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from edge.engine.handle import Handle, Progress
 from edge.errors import RateLimitError
 from edge.server.http import Headers, HttpRequest, HttpResponse, event, json_response
 from edge.server.metrics import Metrics
+from edge.server.multipart import Form
 from edge.types import ApiError, HttpValidationError
 
 Fields = Mapping[str, object]
@@ -28,6 +29,16 @@ def detail_of(error: ApiError) -> object:
     if isinstance(body, HttpValidationError):
         return [problem.dict() for problem in body.detail or ()]
     return body.get("detail") if isinstance(body, Mapping) else str(body)
+
+
+def told(problems: Iterable[Mapping[str, object]]) -> str:
+    """Return a detail that is a list as one text: each place once, and what is wrong there."""
+    found = []
+    for problem in problems:
+        loc, msg = problem["loc"], str(problem["msg"])
+        place = ".".join(map(str, loc[1:])) if isinstance(loc, list | tuple) else str(loc)
+        found.append(msg if msg.startswith(f"{place}: ") else f"{place}: {msg}")
+    return "; ".join(found)
 
 
 def retry_after(error: ApiError) -> Headers:
@@ -248,10 +259,18 @@ class ChatRoute(Endpoint):
 
 
 @dataclass(frozen=True)
+class UploadRoute(Endpoint):
+    """A route that is asked with a form. read: turns it into what it asks for; files: its fields that are files."""
+
+    read: Callable[[Chat, Form], Asked]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DirectRoute(Endpoint):
     """A route that is answered at once, on a thread of its own. show: the response to a request."""
 
     show: Callable[[Backend, HttpRequest], HttpResponse]
 
 
-Route = ChatRoute | DirectRoute
+Route = ChatRoute | UploadRoute | DirectRoute

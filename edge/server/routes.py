@@ -1,14 +1,18 @@
 """The table of all routes, and the only place that knows which API a path belongs to."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from edge.chat import Chat
 from edge.chat.reply import refused
-from edge.server import anthropic, completions, ollama, ollama_models, openai, openapi, page, reka, responses
+from edge.server import anthropic, completions, ollama, ollama_models, openai, openapi, page, reka, responses, tokens
+from edge.server import transcriptions as audio
 from edge.server.http import HttpRequest, HttpResponse, json_response
+from edge.server.multipart import MEDIA_TYPE as FORM
+from edge.server.multipart import Form
 from edge.server.ollama_writer import ERRORS as OLLAMA
 from edge.server.ollama_writer import LINES
-from edge.server.route import Backend, ChatRoute, DirectRoute, ErrorForm, Route
+from edge.server.route import Asked, Backend, ChatRoute, DirectRoute, ErrorForm, Route, UploadRoute
 from edge.types import ApiError
 
 
@@ -32,6 +36,12 @@ def _show_document(_: Backend, __: HttpRequest) -> HttpResponse:
 def _show_page(_: Backend, request: HttpRequest) -> HttpResponse:
     asks_ollama = request.path == "/" and ollama_models.is_client(request.headers)
     return ollama_models.say_running() if asks_ollama else page.answer(request)
+
+
+def _audio(
+    path: str, describe: Callable[[ErrorForm], dict[str, object]], read: Callable[[Chat, Form], Asked]
+) -> UploadRoute:
+    return UploadRoute(path, "POST", openai.ERRORS, describe, read, audio.FILES, accepts=(FORM,))
 
 
 # A path may have several routes: the first whose `clients` fits the request's headers answers.
@@ -58,6 +68,10 @@ TABLE: tuple[Route, ...] = (
     DirectRoute("/api/show", "POST", OLLAMA, openapi.ollama_show, ollama_models.show_model),
     DirectRoute("/api/pull", "POST", OLLAMA, openapi.ollama_pull, ollama_models.pull),
     DirectRoute("/api/version", "GET", OLLAMA, openapi.ollama_version, ollama_models.show_version),
+    _audio("/v1/audio/transcriptions", openapi.transcription, audio.read_transcription),
+    _audio("/v1/audio/translations", openapi.translation, audio.read_translation),
+    DirectRoute("/tokenize", "POST", tokens.ERRORS, openapi.tokens, tokens.tokenize),
+    DirectRoute("/detokenize", "POST", tokens.ERRORS, openapi.text_of_tokens, tokens.detokenize),
     ChatRoute("/chat", "POST", reka.ERRORS, openapi.turn, reka.read_turn),
     DirectRoute("/models", "GET", reka.ERRORS, openapi.names, reka.list_names),
     DirectRoute("/health", "GET", reka.ERRORS, openapi.health, _show_health, is_open=True),
@@ -73,6 +87,8 @@ APIS: tuple[tuple[str, ErrorForm], ...] = (
     ("/v1/", openai.ERRORS),
     ("/chat", reka.ERRORS),
     ("/models", reka.ERRORS),
+    ("/tokenize", tokens.ERRORS),
+    ("/detokenize", tokens.ERRORS),
 )
 _ELSEWHERE = reka.ERRORS
 # Clients that ask below a path in their own API's words, whoever the path is of.

@@ -1,4 +1,4 @@
-"""How Whisper's next token is chosen: greedily, among those that its rules for text and timestamps allow."""
+"""How Whisper's next token is chosen: among those that its rules for text and timestamps allow."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,14 @@ class Rules:
         self._not_first = np.array(spec.begin_suppress, np.int64)
 
     def choose(self, logits: F32, spoken: Sequence[int]) -> int:
-        """Return the most likely token that may follow. logits: (V,) float32; spoken: the window's tokens so far."""
+        """Return the most likely token that may follow. logits, spoken: as `allowed`."""
+        return int(self.allowed(logits, spoken).argmax())
+
+    def allowed(self, logits: F32, spoken: Sequence[int]) -> F32:
+        """Return the logits of what may follow, -inf for the rest.
+
+        logits: (V,) float32; spoken: the window's tokens so far.
+        """
         scores = logits.copy()
         if not spoken:
             scores[self._not_first] = -np.inf
@@ -29,9 +36,9 @@ class Rules:
             self._begin(scores)
         first = self._spec.first_timestamp
         # When the timestamps together are likelier than any one word, it is one of them.
-        if _log_sum(scores[first:]) > scores[:first].max():
+        if log_sum(scores[first:]) > scores[:first].max():
             scores[:first] = -np.inf
-        return int(scores.argmax())
+        return scores
 
     def language(self, logits: F32) -> int:
         """Return the most likely language's token. logits: (V,) float32, after the start token alone."""
@@ -60,7 +67,15 @@ class Rules:
             scores[first + latest + 1 :] = -np.inf
 
 
-def _log_sum(scores: F32) -> float:
+def sampled(scores: F32, temperature: float, luck: np.random.Generator) -> int:
+    """Return a token by its probability at a temperature above 0. scores: (V,) float32, -inf for what may not follow.
+
+    The largest of the logits with noise of Gumbel's distribution is a sample of their softmax.
+    """
+    return int((scores / np.float32(temperature) + luck.gumbel(size=len(scores))).argmax())
+
+
+def log_sum(scores: F32) -> float:
     """Return log(sum(exp(scores))), -inf when all of them are."""
     peak = scores.max()
     if not np.isfinite(peak):

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.arrays import F32
-from edge.speech.transcriber import Speech
+from edge.bundle import store
+from edge.bundle.manifest import SpeechManifest, SpeechSpec
+from edge.errors import BundleError
+from edge.speech.transcriber import Heard, How, Speech
+from edge.speech.transcript import Transcript
 
 _N_KEPT = 64  # texts: a conversation sends its audio again with every turn
 
@@ -28,6 +32,16 @@ class SpeechToText:
         self._texts: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def id(self) -> str:
+        """The bundle's id. Raises: BundleError."""
+        return self._manifest().id
+
+    @property
+    def spec(self) -> SpeechSpec:
+        """What the model can do; nothing is loaded for it. Raises: BundleError."""
+        return self._manifest().speech
+
     def transcribe(self, samples: F32, digest: str, *, stopped: Callable[[], bool] | None = None) -> str:
         """Return what is said in audio. samples: (n,) float32, mono, 16 kHz; digest: of them.
 
@@ -44,6 +58,26 @@ class SpeechToText:
             while len(self._texts) > _N_KEPT:
                 self._texts.popitem(last=False)
         return text
+
+    def listen(
+        self,
+        samples: F32,
+        *,
+        how: How,
+        stopped: Callable[[], bool],
+        heard: Callable[[Heard], None],
+    ) -> Transcript:
+        """Return what is said in audio, with times; nothing is kept.
+
+        As `Speech.transcribe`; the model is loaded with the first audio. Raises: as it, and BundleError.
+        """
+        return self._opened().transcribe(samples, how=how, stopped=stopped, heard=heard)
+
+    def _manifest(self) -> SpeechManifest:
+        manifest = store.at(self._path).manifest
+        if not isinstance(manifest, SpeechManifest):
+            raise BundleError(f"{manifest.id}: expected a speech bundle, got a chat bundle")
+        return manifest
 
     def _opened(self) -> Speech:
         with _OPENING:

@@ -1,10 +1,12 @@
-"""A speech bundle at work: audio in, text with times out, window by window, always the most likely token.
+"""A speech bundle at work: audio in, text with times out, window by window.
 
-Source: transformers' Whisper `generate` at temperature 0, without fallback and without the text of earlier windows.
+Source: transformers' Whisper `generate` at one temperature, without fallback and without the text of earlier windows.
 """
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,11 @@ from edge.bundle.bundle import SpeechBundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import SpeechSpec
 from edge.engine.session import check_shapes, failure_of, open_session, run_options, thread_count
-from edge.engine.tokenizer import text_pieces
+from edge.engine.tokenizer import text_encoder, text_pieces
 from edge.errors import EdgeError, EngineClosed, NonFiniteError, ParameterError
 from edge.media.mel import FRAME_SAMPLES, SAMPLE_RATE_HZ, log_mel
-from edge.speech.rules import STEP_S, Rules
-from edge.speech.transcript import Segment, Transcript
+from edge.speech.rules import STEP_S, Rules, log_sum, sampled
+from edge.speech.transcript import Segment, Transcript, Window
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -28,9 +30,41 @@ Values = dict[str, F32]
 
 ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
+ENGLISH = "en"  # what a model of one language knows
+
 _PATIENCE_S = 0.2  # between two looks whether audio that waits its turn is still wanted
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _FRAMES_PER_STEP = round(STEP_S / _FRAME_S)
+
+
+@dataclass(frozen=True)
+class How:
+    """How audio is transcribed.
+
+    language: a code such as "en", None to have it told by the first window; task: transcribe, or translate into
+    English; prompt: a text that each window's is to continue, of which the end counts; temperature: 0 for the most
+    likely token; seed: of what is chosen at a higher one.
+    """
+
+    language: str | None = None
+    task: str = "transcribe"
+    prompt: str = ""
+    temperature: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What is sure of a transcript so far. tokens: all of it, with their scores; n_read: positions fed.
+
+    data: the bytes of each token that stands for text, None for others.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    scores: tuple[float, ...]
+    n_read: int
+    data: tuple[bytes | None, ...]
 
 
 class Speech:
@@ -43,6 +77,7 @@ class Speech:
         decoder: "ort.InferenceSession",
         pieces: Sequence[bytes],
         files: LoadedFiles,
+        encoder_of_text: Callable[[], Callable[[str], list[int]]],
     ) -> None:
         self.id = bundle.manifest.id
         self.spec: SpeechSpec = bundle.manifest.speech
@@ -52,6 +87,9 @@ class Speech:
         self._rules = Rules(self.spec)
         self._files = files
         self._lock = threading.Lock()
+        self._encoder_of_text = encoder_of_text
+        self._encode_text: Callable[[str], list[int]] | None = None  # made with the first prompt
+        self._lock_of_encoder = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, *, threads: int | None = None) -> "Speech":
@@ -59,35 +97,37 @@ class Speech:
         bundle = SpeechBundle.open(path)
         spec, n_threads = bundle.manifest.speech, thread_count(threads)
         files = LoadedFiles(bundle.path, bundle.manifest.files)
-        data = (bundle.path / TOKENIZER).read_bytes()
-        pieces = text_pieces(data, n_text=spec.end, vocab_size=spec.vocab_size, file=str(bundle.path / TOKENIZER))
+        data, file = (bundle.path / TOKENIZER).read_bytes(), str(bundle.path / TOKENIZER)
+        pieces = text_pieces(data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
+        of_text = functools.partial(text_encoder, data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
         encoder = open_session(bundle.path / ENCODER, threads=n_threads)
         decoder = open_session(bundle.path / DECODER, threads=n_threads)
         _check_graphs(encoder, decoder, spec)
-        return cls(bundle, encoder, decoder, pieces, files)
+        return cls(bundle, encoder, decoder, pieces, files, of_text)
 
     def transcribe(
         self,
         samples: F32,
         *,
-        language: str | None = None,
-        task: str = "transcribe",
+        how: How | None = None,
         stopped: Callable[[], bool] | None = None,
         progress: Callable[[float, float], None] | None = None,
+        heard: Callable[[Heard], None] | None = None,
     ) -> Transcript:
         """Return what is said. samples: (n,) float32, mono, 16 kHz.
 
-        language: a code such as "en", None to have it told by the first window; task: transcribe, or translate into
-        English; stopped: asked between tokens; progress: called with seconds done and seconds in all.
+        stopped: asked between tokens; progress: called with seconds done and seconds in all; heard: called with what
+        there is after each stretch of text.
         Raises: ParameterError, EngineClosed when stopped, NonFiniteError, RuntimeFailure, MemoryExhausted,
         BundleChanged.
         """
-        check(self.spec, language=language, task=task)
+        how = how or How()
+        check(self.spec, language=how.language, task=how.task, prompt=how.prompt)
         stopped = stopped or _never
         while not self._lock.acquire(timeout=_PATIENCE_S):
             _check_wanted(stopped)
         try:
-            return self._transcribe(samples, language, task, stopped, progress)
+            return self._transcribe(samples, how, stopped, progress, heard)
         except EdgeError:
             raise
         except Exception as error:
@@ -118,31 +158,71 @@ class Speech:
     def _transcribe(
         self,
         samples: F32,
-        language: str | None,
-        task: str,
+        how: How,
         stopped: Callable[[], bool],
         progress: Callable[[float, float], None] | None,
+        heard: Callable[[Heard], None] | None,
     ) -> Transcript:
         spec = self.spec
         mel = self._frames(samples)
-        n_frames, seek = mel.shape[1], 0
-        token = spec.languages.get(language) if language is not None else None
+        n_frames, seek, n_read = mel.shape[1], 0, 0
+        token = spec.languages.get(how.language) if how.language is not None else None
+        before, luck = self._before(how.prompt), np.random.default_rng(how.seed)
         segments: list[Segment] = []
         while seek < n_frames:
             encoded = self.encode(_window(mel, seek, spec.n_frames))
             if seek == 0 and token is None and spec.languages:
                 token = self._rules.language(self.logits([spec.start], self.empty_past(), encoded)[0][-1])
-            prompt = [spec.start] if token is None else [spec.start, token, spec.tasks[task]]
-            spoken = self._speak(prompt, encoded, stopped)
+            control = [spec.start] if token is None else [spec.start, token, spec.tasks[how.task]]
+            n_read += spec.n_positions + len(before) + len(control)
+            said = _Said(seek, len(before), how.temperature, luck)
+            for is_pair in self._speak(said, [*before, *control], encoded, stopped):
+                if is_pair and heard is not None:
+                    heard(self._heard(segments, said, n_read))
             n_seen = min(spec.n_frames, n_frames - seek)
-            found, n_done = self._cut(spoken, seek * _FRAME_S, n_seen)
-            segments += found
+            found, n_done = self._cut(said.tokens, seek * _FRAME_S, n_seen)
+            segments += self._scored(found, said)
             seek += n_done
             if progress is not None:
                 progress(min(seek, n_frames) * _FRAME_S, n_frames * _FRAME_S)
+            if heard is not None:
+                heard(self._heard(segments, None, n_read))
         told = next((name for name, number in spec.languages.items() if number == token), None)
         text = self._text(token for segment in segments for token in segment.tokens).strip()
         return Transcript(text, tuple(segments), told, len(samples) / SAMPLE_RATE_HZ)
+
+    def _before(self, prompt: str) -> list[int]:
+        """Return the tokens of a text that is to be continued: its end, at most half a context of it."""
+        text, previous = prompt.strip(), self.spec.previous
+        if not text or previous is None:
+            return []
+        with self._lock_of_encoder:
+            if self._encode_text is None:
+                self._encode_text = self._encoder_of_text()
+        return [previous, *self._encode_text(f" {text}")[-(self.spec.context // 2 - 1) :]]
+
+    def _heard(self, segments: Sequence[Segment], said: "_Said | None", n_read: int) -> Heard:
+        """Return what is sure so far: earlier windows, and what a window has before its last timestamp."""
+        tokens = [token for segment in segments for token in segment.tokens]
+        scores = [score for segment in segments for score in segment.scores]
+        if said is not None:
+            tokens, scores = [*tokens, *said.tokens[:-1]], [*scores, *said.scores[:-1]]
+        # The end may be half a character, or white space that the whole text does not end with.
+        text = self._text(tokens).strip().rstrip("\ufffd").rstrip()
+        data = tuple(self._pieces[token] if token < self.spec.end else None for token in tokens)
+        return Heard(text, tuple(tokens), tuple(scores), n_read, data)
+
+    def _scored(self, segments: Sequence[Segment], said: "_Said") -> list[Segment]:
+        """Return a window's segments with what the model thinks of them."""
+        mean = (sum(said.scores) + said.end_score) / (len(said.scores) + 1)
+        text = self._text(token for segment in segments for token in segment.tokens)
+        window = Window(said.seek, said.temperature, mean, said.no_speech, text)
+        scored, at = [], 0
+        for segment in segments:
+            n_tokens = len(segment.tokens)
+            scored.append(replace(segment, scores=tuple(said.scores[at : at + n_tokens]), window=window))
+            at += n_tokens
+        return scored
 
     def _frames(self, samples: F32) -> F32:
         """Return the log-mel frames of audio, at least a window of them: silence fills it up."""
@@ -151,21 +231,30 @@ class Speech:
             samples = np.pad(samples, (0, n_least - len(samples)))
         return log_mel(samples, n_mels=self.spec.n_mels)
 
-    def _speak(self, prompt: Sequence[int], encoded: Values, stopped: Callable[[], bool]) -> list[int]:
-        """Choose a window's tokens, without the one that ends it."""
-        spoken: list[int] = []
+    def _speak(
+        self, said: "_Said", prompt: Sequence[int], encoded: Values, stopped: Callable[[], bool]
+    ) -> Iterator[bool]:
+        """Choose a window's tokens, without the one that ends it; yield after each whether it is a second timestamp."""
         logits, past = self.logits(prompt, self.empty_past(), encoded)
-        while True:
+        first, spoken = self.spec.first_timestamp, said.tokens
+        if self.spec.no_speech is not None:
+            row = logits[said.n_before]
+            said.no_speech = float(np.exp(row[self.spec.no_speech] - log_sum(row)))
+        while len(prompt) + len(spoken) < self.spec.context:
             _check_wanted(stopped)
             if not np.isfinite(logits[-1]).all():
                 raise NonFiniteError(f"token {len(spoken)} of a window of speech")
-            token = self._rules.choose(logits[-1], spoken)
+            scores = self._rules.allowed(logits[-1], spoken)
+            token = sampled(scores, said.temperature, said.luck) if said.temperature else int(scores.argmax())
+            score = float(scores[token]) - log_sum(scores)
             if token == self.spec.end:
-                return spoken
+                said.end_score = score
+                return
             spoken.append(token)
-            if len(prompt) + len(spoken) >= self.spec.context:
-                return spoken
-            logits, past = self.logits([token], past, encoded)
+            said.scores.append(score)
+            yield len(spoken) > 1 and token >= first and spoken[-2] >= first
+            if len(prompt) + len(spoken) < self.spec.context:
+                logits, past = self.logits([token], past, encoded)
 
     def _cut(self, spoken: Sequence[int], offset_s: float, n_frames: int) -> tuple[list[Segment], int]:
         """Cut a window's tokens at its pairs of timestamps; returns the stretches, and how many frames are done with.
@@ -196,20 +285,38 @@ class Speech:
     def _segment(self, tokens: Sequence[int], start_s: float, end_s: float) -> Segment:
         return Segment(start_s, end_s, self._text(tokens), tuple(tokens))
 
-    def _text(self, tokens: "Sequence[int] | Iterator[int]") -> str:
+    def _text(self, tokens: Iterable[int]) -> str:
         """Return the text of tokens; those from the end token on stand for no text."""
         data = b"".join(self._pieces[token] for token in tokens if token < self.spec.end)
         return data.decode("utf-8", errors="replace")
 
 
-def check(spec: SpeechSpec, *, language: str | None, task: str) -> None:
+@dataclass
+class _Said:
+    """A window's tokens so far. n_before: tokens before the start token; end_score: of the token that ended it."""
+
+    seek: int
+    n_before: int
+    temperature: float
+    luck: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    end_score: float = 0.0
+    no_speech: float | None = None
+
+
+def check(spec: SpeechSpec, *, language: str | None, task: str, prompt: str = "") -> None:
     """Check what is asked of a model besides audio. Raises: ParameterError saying what there is."""
-    languages, tasks = spec.languages, spec.tasks or {"transcribe": 0}
+    languages, tasks = spec.languages or {ENGLISH: 0}, spec.tasks or {"transcribe": 0}
     if language is not None and language not in languages:
-        known = ", ".join(languages) or "none, as this model knows one language only"
+        known = ", ".join(languages)
         raise ParameterError(f"language: expected one of {known}; got {language!r:.200}", field="language")
     if task not in tasks:
         raise ParameterError(f"task: expected one of {', '.join(tasks)}; got {task!r:.200}", field="task")
+    if prompt.strip() and spec.previous is None:
+        raise ParameterError(
+            "prompt: this model's vocabulary has no token for earlier text; expected none", field="prompt"
+        )
 
 
 def _values(whose: str, spec: SpeechSpec) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.limits import Limits
 from edge.models import Models
 from edge.server.access import Guard
 from edge.server.app import App, served_chat
@@ -47,10 +48,12 @@ def serving(
     waiting: int = 8,
     max_wait_s: float = 60.0,
     tls: ssl.SSLContext | None = None,
+    speech: Path | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[Served]:
-    models = Models(model=bundle, aliases=aliases or {}, threads=1, context=None, slots=slots)
+    models = Models(model=bundle, aliases=aliases or {}, threads=1, context=None, slots=slots, speech=speech)
     places = Queue(slots, max_waiting=waiting, max_wait_s=max_wait_s)
-    served = Served(Server(App(served_chat(models, files=files)), Guard(key=key), places), tls)
+    served = Served(Server(App(served_chat(models, files=files, limits=limits)), Guard(key=key), places), tls)
     try:
         yield served
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from functools import cache
@@ -10,20 +11,33 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tokenizers
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from edge.bundle.bundle import Bundle
 from edge.errors import BundleChanged, BundleError, EngineClosed, NonFiniteError, ParameterError
 from edge.media.mel import log_mel
-from edge.speech.transcriber import Speech
+from edge.speech.rules import Rules
+from edge.speech.transcriber import Heard, How, Speech, _Said
+from edge.speech.transcript import Segment
 from export.certificate.speech import sounds
-from tests.export.checkpoint.whisper_checkpoint import END, LANGUAGES, NO_TIMESTAMPS, START, TASKS
+from tests.export.checkpoint.whisper_checkpoint import (
+    END,
+    LANGUAGES,
+    MAX_LENGTH,
+    NO_TIMESTAMPS,
+    RULES,
+    START,
+    TASKS,
+)  # fmt: skip
+from tests.export.checkpoint.whisper_checkpoint import tokenizer as tokenizer_json
 
 F32 = npt.NDArray[np.float32]
 
 RATE = 16_000
 FIRST = NO_TIMESTAMPS + 1
+PREVIOUS = RULES["prev_sot_token_id"]
 LENGTHS_S = (1, 1.7, 2.5, 4, 6, 9, 12.3, 17, 22, 28, 29.99, 30, 30.005, 30.02, 33, 38, 45, 52.5, 61, 75)
 
 
@@ -87,9 +101,78 @@ def test_language_and_task_are_those_asked_for(
     language: str | None, task: str, speech: Speech, reference: WhisperForConditionalGeneration
 ) -> None:
     expected = generated(reference, clip(4), language=language, task=task)
-    found = speech.transcribe(clip(4), language=language, task=task)
+    found = speech.transcribe(clip(4), how=How(language, task))
     assert [list(segment.tokens) for segment in found.segments] == [s["tokens"].tolist() for s in expected]
     assert language is None or found.language == language
+
+
+@pytest.mark.parametrize("number", [1, 4, 10, 14, 17])
+def test_a_prompt_comes_before_each_window_as_in_transformers(
+    number: int, whisper_checkpoint: Path, speech: Speech, reference: WhisperForConditionalGeneration
+) -> None:
+    words = "<|en|> babe, cafe. " * 3
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps({**json.loads(tokenizer_json()), "added_tokens": []}))
+    prompt = [PREVIOUS, *tokenizer.encode(f" {words.strip()}").ids]
+    assert len(prompt) > MAX_LENGTH // 2  # the end of it counts
+    prompt[1:] = prompt[-(MAX_LENGTH // 2 - 1) :]
+    expected = generated(reference, clip(number), prompt_ids=torch.tensor(prompt))
+    found = speech.transcribe(clip(number), how=How(prompt=words))
+    tokens = [list(segment.tokens) for segment in found.segments]
+    assert tokens == [s["tokens"].tolist() for s in expected]
+    assert tokens != [list(segment.tokens) for segment in speech.transcribe(clip(number)).segments]
+
+
+@pytest.mark.parametrize("number", [3, 9, 13, 19])
+def test_what_is_heard_on_the_way_is_the_beginning_of_what_is_said(number: int, speech: Speech) -> None:
+    heard: list[Heard] = []
+    found = speech.transcribe(clip(number), heard=heard.append)
+    tokens = tuple(token for segment in found.segments for token in segment.tokens)
+    for one, other in zip(heard, [*heard[1:], heard[-1]], strict=True):
+        assert other.text.startswith(one.text) and other.tokens[: len(one.tokens)] == one.tokens
+        assert len(one.scores) == len(one.tokens)
+    assert (heard[-1].text, heard[-1].tokens) == (found.text, tokens)
+
+
+def test_pieces_of_a_window_are_heard_before_its_end(speech: Speech) -> None:
+    heard: list[Heard] = []
+    found = speech.transcribe(clip(6), heard=heard.append)
+    assert len(heard) > len({id(segment.window) for segment in found.segments})
+    assert len({one.text for one in heard}) == 3
+
+
+@pytest.mark.parametrize("number", [2, 9, 13])
+def test_scores_are_those_of_every_token_decoded_at_once(number: int, speech: Speech) -> None:
+    found = speech.transcribe(clip(number))
+    window = found.segments[0].window
+    ours = [s for s in found.segments if s.window is window]
+    assert window is not None and window.seek == 0
+    tokens = [token for segment in ours for token in segment.tokens]
+    scores = [score for segment in ours for score in segment.scores]
+    samples = np.pad(clip(number), (0, max(0, 30 * RATE - len(clip(number)))))
+    audio = speech.encode(log_mel(samples, n_mels=80)[:, :3000])
+    begin = [START, LANGUAGES[f"<|{found.language}|>"], TASKS["transcribe"]]
+    rows, _ = speech.logits([*begin, *tokens], speech.empty_past(), audio)
+    for i, (token, score) in enumerate(zip(tokens, scores, strict=True)):
+        allowed = torch.tensor(Rules(speech.spec).allowed(rows[len(begin) - 1 + i], tokens[:i]))
+        assert score == pytest.approx(float(allowed.log_softmax(0)[token]), abs=1e-3)
+    silence = float(torch.tensor(rows[0]).softmax(0)[NO_TIMESTAMPS - 1])
+    assert window.no_speech == pytest.approx(silence, abs=1e-5)
+
+
+def test_a_window_has_the_mean_of_its_scores_its_end_included(speech: Speech) -> None:
+    said = _Said(30, 0, 0.5, np.random.default_rng(0), [FIRST, 65, 65, FIRST + 9], [-1.0, -2.0, -3.0, -4.0], -5.0)
+    (segment,) = speech._scored([Segment(0.0, 1.0, "", (FIRST, 65, 65))], said)
+    assert segment.scores == (-1.0, -2.0, -3.0) and segment.window is not None
+    assert (segment.window.log_probability, segment.window.seek, segment.window.temperature) == (-3.0, 30, 0.5)
+    assert segment.window.compression_ratio == pytest.approx(2 / 10)
+
+
+def test_a_temperature_chooses_otherwise_and_a_seed_again_the_same(speech: Speech) -> None:
+    def said(temperature: float, seed: int) -> str:
+        return speech.transcribe(clip(4), how=How(temperature=temperature, seed=seed)).text
+
+    assert said(1.0, 1) == said(1.0, 1) != said(1.0, 2)
+    assert said(0.0, 1) == said(0.0, 2) == speech.transcribe(clip(4)).text
 
 
 def test_int8_encoder_says_nearly_the_same(speech: Speech, int8_speech_bundle: Path) -> None:
@@ -140,7 +223,7 @@ REFUSED = [({"language": "xx"}, "de, en, fr"), ({"task": "sing"}, "transcribe, t
 @pytest.mark.parametrize(("how", "words"), REFUSED)
 def test_what_it_cannot_do_is_refused(how: dict[str, str], words: str, speech: Speech) -> None:
     with pytest.raises(ParameterError, match=words):
-        speech.transcribe(clip(0), **how)
+        speech.transcribe(clip(0), how=How(**how))
 
 
 def test_chat_bundle_does_not_listen(text_bundle: Path) -> None:
