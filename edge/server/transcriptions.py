@@ -57,6 +57,7 @@ class SpeechRequest:
     wanted: Wanted
     samples: F32 | None = None
     has_media: bool = True
+    generates: bool = True
 
     def opened(self, chat: Chat, access: Access) -> "SpeechRequest":
         try:

@@ -14,7 +14,7 @@ from edge.extras import EXTRAS, missing
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DISTRIBUTIONS = {"optimum-onnx": "optimum"}
+DISTRIBUTIONS = {"python-multipart": "python_multipart", "optimum-onnx": "optimum"}
 
 
 def without(*libraries: str, code: str) -> subprocess.CompletedProcess[str]:
