@@ -82,13 +82,13 @@ TABLE: tuple[Route, ...] = (
 
 # Whose clients ask below a path (one that ends with a slash) or at it, where no route is: the first that fits.
 APIS: tuple[tuple[str, ErrorForm], ...] = (
+    ("/tokenize", tokens.ERRORS),
+    ("/detokenize", tokens.ERRORS),
     ("/api/", OLLAMA),
     ("/v1/messages/", anthropic.ERRORS),
     ("/v1/", openai.ERRORS),
     ("/chat", reka.ERRORS),
     ("/models", reka.ERRORS),
-    ("/tokenize", tokens.ERRORS),
-    ("/detokenize", tokens.ERRORS),
 )
 _ELSEWHERE = reka.ERRORS
 # Clients that ask below a path in their own API's words, whoever the path is of.
