@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle, in one page: read, plan, write the graphs, describe them, measure, publish."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,20 +20,19 @@ from edge.bundle.manifest import (
     RecipeRecord,
     Source,
     TensorRecord,
-    TextSpec,
-    VisionSpec,
     cache_bytes_per_token,
     dump_manifest,
 )
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError
+from edge.version import RUNTIME_VERSION
 from export import calibrate as calibration
 from export import outline, pack, speech
 from export.arrays import F32
 from export.certificate import certify
 from export.certificate.readable import check_tokenizer
 from export.checkpoint.checkpoint import Checkpoint
-from export.checkpoint.config import ModelConfig, VisionConfig
+from export.checkpoint.config import ModelConfig
 from export.checkpoint.files import has_file, plain_file
 from export.checkpoint.gguf.header import is_gguf
 from export.checkpoint.gguf.source import is_quantized
@@ -48,9 +48,11 @@ from export.errors import OutputError, RecipeError, UnsupportedError
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
 from export.graphs.siglip import write_siglip
-from export.graphs.table import PATH, is_shared, table_scheme, write_embedding
+from export.graphs.table import PATH, is_shared, write_embedding
 from export.graphs.text import write_decoder
 from export.graphs.vision import write_vision
+from export.journal import VERSION as JOURNAL_VERSION
+from export.journal import Journal
 from export.memory import PeakMemory
 from export.naming import checked_aliases, default_id
 from export.outline import Outline
@@ -58,12 +60,12 @@ from export.plan import Plan, layer_bytes, plan, recipe_path, scratch_bytes
 from export.quantize import carry
 from export.quantize.calibration import Calibration
 from export.quantize.rotation import RotatedWeights
-from export.recipe import Recipe, load, save
+from export.recipe import Recipe, dump, load, save
+from export.specs import text_spec, vision_spec
 from export.target import Target, settled
 from export.texts.read import read, shipped_calibration
 
 MIN_RUNTIME: Final = "0.2.0"  # the first that reads what is written here
-VIDEO_FRAMES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def build(
     level = None if certificate == "off" else certificate
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
+            pack.begin_anew(work)
             _check_whisper(chosen, mmproj, prompt_format, evaluate)
             if target is not None or isinstance(calibrate, Path):
                 raise UnsupportedError(
@@ -152,7 +155,14 @@ def build(
         data = export.calibration_data(calibrate, tell) if export.recipe.calibrate else []
         if data and (target is not None or export.recipe.search is not None):
             export = export.searched(data, target, work.scratch, tell)
-        tensors = export.write(work.bundle, data, tell)
+        journal = None
+        if data:  # it is carried from layer to layer
+            pack.begin_anew(work)
+        else:
+            journal = Journal(work.journal, work.bundle, key=_key(export.weights, export.recipe, name))
+            if journal.n_found:
+                tell(Step("resumed", journal.n_found, journal.n_found))
+        tensors = export.write(work.bundle, data, journal, tell)
         _describe(work.bundle, export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell))
         if certificate != "off":
             request = certify.Request(
@@ -258,8 +268,11 @@ class _Export:
         )  # fmt: skip
         return replace(self, recipe=found)
 
-    def write(self, folder: Path, data: list[F32], tell: Progress) -> dict[str, TensorRecord]:
-        """Write every file but the manifest; returns what was done to each tensor. data: to calibrate with, if any."""
+    def write(self, folder: Path, data: list[F32], journal: Journal | None, tell: Progress) -> dict[str, TensorRecord]:
+        """Write every file but the manifest; returns what was done to each tensor.
+
+        data: to calibrate with, if any; journal: of what is finished already.
+        """
         n_weights = self.planned().n_weights
         done = 0
 
@@ -269,17 +282,19 @@ class _Export:
             tell(Step("weights", done, n_weights))
 
         text = self.config.text
-        tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance)
+        tensors = write_embedding(self.weights, text, self.recipe, folder, progress=advance, journal=journal)
         correction = Calibration(self.weights, text, data, head_order=head_order(text)) if data else None
         data.clear()  # the streams are the calibration's, which gives them up layer by layer
-        tensors |= write_decoder(self.weights, text, self.recipe, folder, correction=correction, progress=advance)
+        tensors |= write_decoder(
+            self.weights, text, self.recipe, folder, correction=correction, progress=advance, journal=journal
+        )
         if is_shared(text, self.recipe):
             tensors["decoder.head"] = tensors[PATH]
         if self.config.vision is not None:
             write = write_siglip if isinstance(self.config.vision, SiglipConfig) else write_vision
-            tensors |= write(self.weights, self.config, self.recipe, folder, progress=advance)
+            tensors |= write(self.weights, self.config, self.recipe, folder, progress=advance, journal=journal)
         if self.config.audio is not None:
-            tensors |= write_audio(self.weights, self.config, self.recipe, folder, progress=advance)
+            tensors |= write_audio(self.weights, self.config, self.recipe, folder, progress=advance, journal=journal)
         (folder / TOKENIZER).write_bytes(self.tokenizer.tokenizer_json)
         return tensors
 
@@ -311,8 +326,8 @@ class _Export:
             min_runtime=MIN_RUNTIME,
             source=source,
             recipe=RecipeRecord(self.recipe.name, tensors, self.recipe.calibrate, self.recipe.rotate),
-            text=self._text_spec(),
-            vision=None if vision is None else _vision_spec(vision),
+            text=text_spec(self.config.text, self.recipe),
+            vision=None if vision is None else vision_spec(vision),
             audio=None if audio is None else AudioSpec(audio.n_mels, audio.n_frames, audio.tokens),
             prompt=self.prompt,
             memory=MemorySpec(
@@ -322,24 +337,6 @@ class _Export:
                 ),
             ),
             files=files,
-        )
-
-    def _text_spec(self) -> TextSpec:
-        text = self.config.text
-        return TextSpec(
-            hidden_size=text.hidden_size,
-            n_layers=text.n_layers,
-            n_heads=text.n_heads,
-            n_kv_heads=text.n_kv_heads,
-            head_dim=text.head_dim,
-            intermediate_size=text.intermediate_size,
-            vocab_size=text.vocab_size,
-            context=text.context,
-            rotary_share=text.rotary_share,
-            rope_base=text.rope_base,
-            norm_eps=text.norm_eps,
-            logit_scale=text.logit_scale,
-            embedding=table_scheme(self.recipe, text.n_layers),
         )
 
     def _source(self, tell: Progress) -> Source:
@@ -364,19 +361,13 @@ class _Export:
         return {name: plain_file(checkpoint.path, name) for name in names}
 
 
-def _vision_spec(vision: VisionConfig | SiglipConfig) -> VisionSpec:
-    return VisionSpec(
-        tile_px=vision.tile_px,
-        patch_px=vision.patch_px,
-        max_tiles=vision.max_tiles,
-        tokens_per_tile=vision.tokens_per_tile,
-        resample=vision.resample,
-        mean=vision.mean,
-        std=vision.std,
-        crop_share=vision.crop_share,
-        order=vision.order,
-        frames=VIDEO_FRAMES,
-    )
+def _key(weights: Weights, recipe: Recipe, name: str) -> str:
+    """What an export depends on: the files of the checkpoint as the system sees them, the recipe, the id, the code."""
+    checkpoint = weights.checkpoint
+    paths = checkpoint.parts or {file: checkpoint.path / file for file in checkpoint.files}
+    seen = {file: (path.stat().st_size, path.stat().st_mtime_ns) for file, path in sorted(paths.items())}
+    told = json.dumps([JOURNAL_VERSION, RUNTIME_VERSION, name, dump(recipe), seen])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def default_recipe(checkpoint: Path) -> str:

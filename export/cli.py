@@ -1,8 +1,9 @@
 """The command line `edge-export`: results go to stdout, progress and errors to stderr."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
@@ -130,7 +131,7 @@ def export(
     from export.target import target
 
     started, wanted = time.monotonic(), target(target_size, target_kl)
-    with PeakMemory() as memory, _Bars(memory) as bars:
+    with _notes_told(), PeakMemory() as memory, _Bars(memory) as bars:
         chosen = source.choose(
             checkpoint, mmproj=mmproj, recipe=recipe or (SEARCHED_RECIPE if wanted else None), id=name,
             aliases=alias or (), out=out, ranks=ranks,
@@ -161,6 +162,17 @@ def _calibrate(value: str | None) -> Path | Literal["off"] | None:
     return "off" if value == "off" else None if value is None else Path(value)
 
 
+@contextlib.contextmanager
+def _notes_told() -> Iterator[None]:
+    """Say what an export that is stopped leaves behind."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        for note in getattr(error, "__notes__", ()):
+            _tell(note)
+        raise
+
+
 def _tell(line: str) -> None:
     print(f"edge-export: {line}", file=sys.stderr)
 
@@ -189,6 +201,9 @@ class _Bars:
 
     def step(self, step: "Step") -> None:
         """Show how far a stage is."""
+        if step.stage == "resumed":
+            _tell(f"an export to this folder was stopped: {step.done} tensors that it had finished are used")
+            return
         if not self._tasks:
             self._progress.start()  # not earlier: an error before the first step is one line and nothing else
         if step.stage not in self._tasks:

@@ -1,6 +1,7 @@
 """Writes an ONNX model node by node, its large tensors streamed into one external data file."""
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from edge.bundle.manifest import TensorRecord
 from export.arrays import F32
 from export.errors import GraphError
+from export.journal import Entry, Journal, decoded, encoded
 
 Array = npt.NDArray[np.generic]
 Progress = Callable[[str, int], None]  # (recipe path of the tensor just written, its number of weights)
@@ -45,30 +48,84 @@ class Span:
     length: int
 
 
-class DataFile:
-    """A new file that tensors are appended to one after another; it must not exist yet."""
+@dataclass(frozen=True)
+class Mark:
+    """How far a data file, and the graph over it, had grown."""
 
-    def __init__(self, path: Path) -> None:
+    at: int
+    n_nodes: int = 0
+    n_tensors: int = 0
+    shared: frozenset[str] = frozenset()
+
+
+class DataFile:
+    """A file that tensors are appended to one after another; without a journal it must not exist yet.
+
+    journal: of the export that it belongs to: what is finished there stays where it is.
+    """
+
+    def __init__(self, path: Path, journal: Journal | None = None) -> None:
         self.path = path
-        self._file: BinaryIO = path.open("xb")
+        self.journal = journal
+        self._file: BinaryIO = path.open("r+b" if journal is not None and path.exists() else "xb")
+        self._crc = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self._file.truncate()  # of what an export that was killed left behind the last tensor
         self._file.close()
 
     def append(self, blocks: Iterable[Array], *, n_bytes: int) -> Span:
         """Write the blocks in order, little-endian; `n_bytes` is what they must add up to. Raises: GraphError."""
         if n_bytes >= ALIGNMENT:
-            self._file.write(bytes(-self._file.tell() % ALIGNMENT))
+            self._write(bytes(-self._file.tell() % ALIGNMENT))
         offset = self._file.tell()
         for block in blocks:
-            self._file.write(np.ascontiguousarray(block).data.cast("B"))
+            self._write(np.ascontiguousarray(block).data.cast("B"))
         length = self._file.tell() - offset
         if length != n_bytes:
             raise GraphError(f"{self.path.name}: a tensor has {length} bytes, expected {n_bytes}")
         return Span(offset, length)
+
+    def mark(self) -> Mark:
+        """Begin a tensor of the recipe."""
+        self._crc = 0
+        return Mark(self._file.tell())
+
+    def found(self, name: str) -> Entry | None:
+        """The tensor that begins here, if it is finished: what follows is written behind it."""
+        entry = None if self.journal is None else self.journal.find(self.path.name, name, self._file.tell())
+        if entry is not None:
+            self._file.seek(entry.stop)
+        return entry
+
+    def finished(
+        self,
+        name: str,
+        mark: Mark,
+        record: TensorRecord,
+        *,
+        output: str = "",
+        graph: str = "",
+        shared: Sequence[str] = (),
+    ) -> None:
+        """Note a tensor of the recipe whose last byte is written."""
+        if self.journal is not None:
+            self._file.flush()
+            self.journal.note(
+                Entry(
+                    name, self.path.name, mark.at, self._file.tell(), self._crc, output, graph, list(shared),
+                    record.scheme, record.error,
+                )
+            )  # fmt: skip
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        if self.journal is not None:
+            self._crc = zlib.crc32(data, self._crc)
 
 
 class Graph:
@@ -149,6 +206,29 @@ class Graph:
         for key, value in {"location": file, "offset": str(span.offset), "length": str(span.length)}.items():
             tensor.external_data.add(key=key, value=value)
         self._graph.initializer.append(tensor)
+
+    def mark(self) -> Mark:
+        """Begin a tensor of the recipe, with the nodes that compute with it."""
+        graph = self._graph
+        return Mark(self._data.mark().at, len(graph.node), len(graph.initializer), frozenset(self._shared))
+
+    def found(self, name: str) -> tuple[str, TensorRecord] | None:
+        """Add a tensor that is finished, with its nodes; returns the name of its result, and its record."""
+        entry = self._data.found(name)
+        if entry is None:
+            return None
+        added = onnx.GraphProto.FromString(decoded(entry.graph))
+        self._graph.node.extend(added.node)
+        self._graph.initializer.extend(added.initializer)
+        self._shared.update(entry.shared)
+        return entry.output, entry.record
+
+    def finished(self, name: str, mark: Mark, output: str, record: TensorRecord) -> None:
+        """Note a tensor of the recipe and the nodes that were added with it."""
+        node, initializer = self._graph.node[mark.n_nodes :], self._graph.initializer[mark.n_tensors :]
+        added = onnx.GraphProto(node=node, initializer=initializer).SerializeToString()
+        shared = sorted(self._shared - mark.shared)
+        self._data.finished(name, mark, record, output=output, graph=encoded(added), shared=shared)
 
     def save(self, path: Path, *, opset: int = OPSET) -> None:
         """Write the model to a new file; the same graph gives the same bytes. opset: the one its nodes are of."""

@@ -1,8 +1,9 @@
 """Publishing a bundle: a private workspace beside the destination, synced files, one rename.
 
-The workspace is a folder `.edge-export-XXXXXXXX` (no bundle id starts with a dot) with three entries: `lock`, held
-for as long as the export lives and naming its destination; `bundle`, the folder to be renamed; `scratch`, for what is
-thrown away. A kill at any moment leaves the destination absent or complete; the next export sweeps what is left.
+The workspace is a folder `.edge-export-XXXXXXXX` (no bundle id starts with a dot) with four entries: `lock`, held for
+as long as the export lives and naming its destination; `bundle`, the folder to be renamed; `journal`, of what is
+finished in it; `scratch`, for what is thrown away. A kill at any moment leaves the destination absent or complete. What
+is left is taken over by the next export to the same destination, and swept by any other after a week.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import signal
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ PREFIX: Final = ".edge-export-"
 LOCK: Final = "lock"
 BUNDLE: Final = "bundle"
 SCRATCH: Final = "scratch"
+JOURNAL: Final = "journal"
+KEPT_S: Final = 7 * 24 * 3600  # how long an export that was killed can be gone on with
 SPARE_SHARE: Final = 1.05  # of the predicted size: folders, journals and the like take room too
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # SIGINT already raises KeyboardInterrupt
@@ -48,6 +52,11 @@ class Workspace:
         return self.root / BUNDLE
 
     @property
+    def journal(self) -> Path:
+        """The file that notes what is finished in the bundle; while it is empty, nothing is kept."""
+        return self.root / JOURNAL
+
+    @property
     def scratch(self) -> Path:
         """A folder for files that are not part of the bundle."""
         return self.root / SCRATCH
@@ -55,20 +64,36 @@ class Workspace:
 
 @contextlib.contextmanager
 def workspace(out: Path) -> Iterator[Workspace]:
-    """Make a workspace beside `out`, and remove it however the block ends, signals included.
+    """Make a workspace beside `out`, or take over the one of an export to `out` that was killed.
 
+    It is removed when the block ends, unless a signal or Ctrl-C ends it and the journal has something to go on with.
     Raises: OutputError when `out` exists, its parent is not a folder that can be written, another export to `out` is
     running, or the disk is full; SystemExit (128 + number) on SIGTERM and SIGHUP.
     """
+    kept: set[Path] = set()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_signals_raise())
         try:
-            work = _enter(out, stack)
+            work = _enter(out, stack, kept)
             yield work
+        except (KeyboardInterrupt, SystemExit) as error:
+            if _has_journal(work.root):
+                kept.add(work.root)
+                error.add_note(
+                    f"stopped; the same command goes on from here (until then {work.root} holds what is done)"
+                )
+            raise
         except OSError as error:
             if error.errno in _FULL:
                 raise OutputError(f"{out.parent}: the disk is full: {error.strerror}") from error
             raise OutputError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def begin_anew(work: Workspace) -> None:
+    """Drop what an export that was killed had finished: for exports that keep no journal."""
+    work.journal.unlink(missing_ok=True)
+    shutil.rmtree(work.bundle)
+    work.bundle.mkdir()
 
 
 def publish(work: Workspace) -> None:
@@ -121,22 +146,31 @@ def check_out(out: Path) -> None:
         raise OutputError(f"{out}: exists; name a bundle folder that is not there yet")
 
 
-def _enter(out: Path, stack: contextlib.ExitStack) -> Workspace:
+def _enter(out: Path, stack: contextlib.ExitStack, kept: set[Path]) -> Workspace:
     """Sweep what dead exports left, refuse a taken destination, then make a locked workspace."""
     parent = out.parent
     if not parent.is_dir():
         raise OutputError(f"{parent}: expected a folder to make {out.name!r} in")
     with _exclusive(parent) as alone:
-        _sweep(parent, out.name, alone=alone)
+        left = _sweep(parent, out.name, alone=alone)
         if os.path.lexists(out):
             raise OutputError(f"{out}: exists; name a bundle folder that is not there yet")
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        stack.callback(_remove, root)
+        root = left or Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        stack.callback(_remove, root, kept)
         stack.callback(os.close, _hold(root / LOCK, out.name))
     work = Workspace(root, out)
-    work.bundle.mkdir()
+    shutil.rmtree(work.scratch, ignore_errors=True)
+    work.bundle.mkdir(exist_ok=True)
     work.scratch.mkdir()
     return work
+
+
+def _has_journal(root: Path) -> bool:
+    """Whether a workspace has more than the head of a journal."""
+    try:
+        return (root / JOURNAL).read_bytes().count(b"\n") > 1
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -154,19 +188,41 @@ def _exclusive(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _sweep(parent: Path, name: str, *, alone: bool) -> None:
-    """Remove workspaces whose export is dead. Raises: OutputError when a living one has the same destination.
+def _sweep(parent: Path, name: str, *, alone: bool) -> Path | None:
+    """Remove workspaces whose export is dead; return one to the same destination that can be gone on with.
 
-    alone: the parent's lock is held, so a workspace without a lock of its own is nobody's.
+    alone: the parent's lock is held, so a workspace without a lock of its own is nobody's. Those to other destinations
+    are kept for a week. Raises: OutputError when a living export has the same destination.
     """
+    found = None
     for entry in sorted(parent.iterdir()):
         if not entry.name.startswith(PREFIX) or not stat.S_ISDIR(entry.lstat().st_mode):
             continue
         holder = _holder(entry / LOCK)
         if holder == name:
             raise OutputError(f"{parent / name}: another export to it is running")
-        if holder is None and alone:
+        if holder is not None or not alone:
+            continue
+        if found is None and _destination(entry) == name:
+            found = entry
+        elif not _may_go_on(entry):
             shutil.rmtree(entry, ignore_errors=True)
+    return found
+
+
+def _destination(root: Path) -> str | None:
+    """The destination's name of a dead export that can be gone on with."""
+    try:
+        return os.fsdecode((root / LOCK).read_bytes()) if _has_journal(root) else None
+    except OSError:
+        return None
+
+
+def _may_go_on(root: Path) -> bool:
+    name = _destination(root)
+    if name is None or os.path.lexists(root.parent / name):
+        return False
+    return time.time() - (root / JOURNAL).stat().st_mtime < KEPT_S
 
 
 def _holder(lock: Path) -> str | None:
@@ -187,17 +243,19 @@ def _holder(lock: Path) -> str | None:
 
 
 def _hold(lock: Path, name: str) -> int:
-    """Create the lock, take it and write whose it is; closing the descriptor, or dying, gives it back."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Take the lock and write whose it is; closing the descriptor, or dying, gives it back."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.ftruncate(descriptor, 0)
     os.write(descriptor, os.fsencode(name))
     return descriptor
 
 
-def _remove(root: Path) -> None:
+def _remove(root: Path, kept: set[Path]) -> None:
     """Delete a workspace undisturbed: a second signal must not stop the cleaning that the first one asked for."""
     with _signals_wait():
-        shutil.rmtree(root, ignore_errors=True)
+        if root not in kept:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -32,13 +32,13 @@ EDGE_ROWS = (
 )
 EXPORT_ROWS = (
     ("arrays", "errors", "memory", "choices"),
-    ("naming",),
+    ("journal", "naming"),
     ("checkpoint", "graph", "pack", "texts"),
     ("recipe", "reference"),
     ("quantize",),
     ("graphs",),
     ("calibrate", "certificate"),
-    ("plan", "speech", "target"),
+    ("plan", "specs", "speech", "target"),
     ("outline",),
     ("build", "report"),
     ("source", "commands"),

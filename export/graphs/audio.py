@@ -12,6 +12,7 @@ from export.errors import GraphError
 from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.encoder import EncoderLayers
 from export.graphs.projection import add_projection
+from export.journal import Journal
 from export.quantize import Linears
 from export.recipe import Recipe
 
@@ -19,7 +20,13 @@ from export.recipe import Recipe
 
 
 def write_audio(
-    weights: Weights, config: ModelConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+    weights: Weights,
+    config: ModelConfig,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    progress: Progress | None,
+    journal: Journal | None = None,
 ) -> dict[str, TensorRecord]:
     """Write audio.onnx and audio.bin into `directory`; returns what was done to each tensor of the recipe.
 
@@ -28,7 +35,7 @@ def write_audio(
     audio = config.audio
     if audio is None:
         raise GraphError(f"{config.architecture} has no audio tower")
-    with DataFile(directory / "audio.bin") as data:
+    with DataFile(directory / "audio.bin", journal) as data:
         graph = Graph("audio", data)
         linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
         hidden, width = config.text.hidden_size, audio.encoder.width

@@ -12,6 +12,7 @@ from export.errors import GraphError
 from export.graph import DataFile, Graph, Progress
 from export.graphs.encoder import EncoderLayers
 from export.graphs.projection import add_projection, pooling_matrix
+from export.journal import Journal
 from export.quantize import Linears
 from export.recipe import Recipe
 
@@ -19,7 +20,13 @@ from export.recipe import Recipe
 
 
 def write_siglip(
-    weights: Weights, config: ModelConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+    weights: Weights,
+    config: ModelConfig,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    progress: Progress | None,
+    journal: Journal | None = None,
 ) -> dict[str, TensorRecord]:
     """Write vision.onnx and vision.bin into `directory`; returns what was done to each tensor of the recipe.
 
@@ -28,7 +35,7 @@ def write_siglip(
     siglip = config.vision
     if not isinstance(siglip, SiglipConfig):
         raise GraphError(f"{config.architecture} has no SigLIP tower")
-    with DataFile(directory / "vision.bin") as data:
+    with DataFile(directory / "vision.bin", journal) as data:
         graph = Graph("vision", data)
         linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
         hidden = config.text.hidden_size

@@ -14,6 +14,7 @@ from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
 from export.errors import GraphError, RecipeError
 from export.graph import FLOAT, Array, DataFile, Graph, Progress
+from export.journal import Journal
 from export.quantize import blocks, carry, int8, kept_runs, runs
 from export.quantize.blocks import Blocks
 from export.quantize.carry import Kept
@@ -46,30 +47,39 @@ def is_shared(config: TextConfig, recipe: Recipe) -> bool:
 
 
 def write_embedding(
-    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
-) -> dict[str, TensorRecord]:
+    weights: Weights, config: TextConfig, recipe: Recipe, directory: Path, *, progress: Progress | None,
+    journal: Journal | None = None,
+) -> dict[str, TensorRecord]:  # fmt: skip
     """Write embedding.bin as the recipe says: rows of float32, or rows of 8 bits and then their scales.
 
     int8: a float32 scale a row; int8-block32: values with the zero point 128, rows filled up to whole blocks, then a
     float16 scale a block.
     """
-    scheme = table_scheme(recipe, config.n_layers)
+    with DataFile(directory / FILE, journal) as data:
+        entry = data.found(PATH)
+        record = _append(weights, config, recipe, data) if entry is None else entry.record
+    if progress:
+        progress(PATH, math.prod(weights.shape("text.embed")))
+    return {PATH: record}
+
+
+def _append(weights: Weights, config: TextConfig, recipe: Recipe, data: DataFile) -> TensorRecord:
+    scheme, mark = table_scheme(recipe, config.n_layers), data.mark()
     shape, distance = weights.shape("text.embed"), Distance()
     table = runs(weights, "text.embed")
-    with DataFile(directory / FILE) as data:
-        if scheme == "fp32":
-            data.append(table, n_bytes=4 * math.prod(shape))
-        elif scheme == IN_BLOCKS:
-            n_blocks = shape[0] * FORMAT.blocks(shape[1])
-            kept = None
-            if carry.keeps(recipe, weights, ["text.embed"], IN_BLOCKS):
-                kept = kept_runs(weights, "text.embed", IN_BLOCKS)
-            data.append(_scales_last(_blocks(table, distance, kept)), n_bytes=n_blocks * (TABLE_BLOCK + 2))
-        else:
-            data.append(_scales_last(_rows(table, distance)), n_bytes=math.prod(shape) + 4 * shape[0])
-    if progress:
-        progress(PATH, math.prod(shape))
-    return {PATH: TensorRecord(scheme, distance.relative())}
+    if scheme == "fp32":
+        data.append(table, n_bytes=4 * math.prod(shape))
+    elif scheme == IN_BLOCKS:
+        n_blocks = shape[0] * FORMAT.blocks(shape[1])
+        kept = None
+        if carry.keeps(recipe, weights, ["text.embed"], IN_BLOCKS):
+            kept = kept_runs(weights, "text.embed", IN_BLOCKS)
+        data.append(_scales_last(_blocks(table, distance, kept)), n_bytes=n_blocks * (TABLE_BLOCK + 2))
+    else:
+        data.append(_scales_last(_rows(table, distance)), n_bytes=math.prod(shape) + 4 * shape[0])
+    record = TensorRecord(scheme, distance.relative())
+    data.finished(PATH, mark, record)
+    return record
 
 
 def add_shared_head(graph: Graph, x: str, config: TextConfig, *, name: str) -> str:

@@ -13,6 +13,7 @@ from export.checkpoint.names import Weights
 from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.rotary import head_order, tables
 from export.graphs.table import add_shared_head, is_shared
+from export.journal import Journal
 from export.quantize import Correction, Linears, carry, kept_runs, runs
 from export.quantize.carry import Kept
 from export.recipe import Recipe
@@ -28,12 +29,13 @@ def write_decoder(
     *,
     correction: Correction | None = None,
     progress: Progress | None,
+    journal: Journal | None = None,
 ) -> dict[str, TensorRecord]:
     """Write decoder.onnx and decoder.bin into `directory`; returns what was done to each tensor of the recipe.
 
     Raises: UnsupportedError for a head that no kernel takes. Source: model-family.md, 2; onnxruntime.md.
     """
-    with DataFile(directory / "decoder.bin") as data:
+    with DataFile(directory / "decoder.bin", journal) as data:
         decoder = _Decoder(weights, config, recipe, Graph("decoder", data), correction, progress)
         decoder.write()
         decoder.graph.save(directory / "decoder.onnx")

@@ -12,6 +12,7 @@ from export.checkpoint.names import Weights
 from export.errors import GraphError
 from export.graph import MICROSOFT, DataFile, Graph, Progress
 from export.graphs.projection import add_projection, pooling_matrix
+from export.journal import Journal
 from export.quantize import Linears, runs
 from export.recipe import Recipe
 
@@ -24,7 +25,13 @@ POSITION_BASE = 10000.0
 
 
 def write_vision(
-    weights: Weights, config: ModelConfig, recipe: Recipe, directory: Path, *, progress: Progress | None
+    weights: Weights,
+    config: ModelConfig,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    progress: Progress | None,
+    journal: Journal | None = None,
 ) -> dict[str, TensorRecord]:
     """Write vision.onnx and vision.bin into `directory`; returns what was done to each tensor of the recipe.
 
@@ -32,7 +39,7 @@ def write_vision(
     """
     if not isinstance(config.vision, VisionConfig):
         raise GraphError(f"{config.architecture} has no ConvNeXt V2 tower")
-    with DataFile(directory / "vision.bin") as data:
+    with DataFile(directory / "vision.bin", journal) as data:
         graph = Graph("vision", data)
         schemes = partial(recipe.scheme, n_layers=config.text.n_layers)
         linears = Linears(graph, schemes, progress, carries=recipe.carry)

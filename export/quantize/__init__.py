@@ -77,19 +77,34 @@ class Linears:
         kept: the same runs in the layer's scheme, for a layer that keeps the values of a GGUF file.
         A layer that is corrected is held whole.
         """
-        scheme = self._scheme(path)
+        out, record = self._graph.found(path) or self._add(x, path, parts, shape, bias, kept)
+        self.records[path] = record
+        if self._progress:
+            self._progress(path, shape[0] * shape[1])
+        if bias is None:
+            return out
+        return self._graph.node("Add", [out, self._graph.weight(f"{path}.bias", bias)], f"{path}.biased")
+
+    def _add(
+        self,
+        x: str,
+        path: str,
+        parts: Iterable[F32],
+        shape: tuple[int, int],
+        bias: F32 | None,
+        kept: Iterable[Kept] | None,
+    ) -> tuple[str, TensorRecord]:
+        """Add the product without its bias; returns the result's name and the weight's record."""
+        scheme, mark = self._scheme(path), self._graph.mark()
         if kept is not None:
             out, error = _kept(self._graph, x, parts, kept, scheme, shape=shape, name=path)
         elif self._correction is not None and self._correction.covers(path):
             out, error = self._corrected(x, path, _whole(parts, shape), bias, self._correction)
         else:
             out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path)
-        self.records[path] = TensorRecord(scheme, error)
-        if self._progress:
-            self._progress(path, shape[0] * shape[1])
-        if bias is None:
-            return out
-        return self._graph.node("Add", [out, self._graph.weight(f"{path}.bias", bias)], f"{path}.biased")
+        record = TensorRecord(scheme, error)
+        self._graph.finished(path, mark, out, record)
+        return out, record
 
     def _corrected(self, x: str, path: str, weight: F32, bias: F32 | None, correction: Correction) -> tuple[str, float]:
         """Add a layer that the calibration data passes through; returns the result's name and the weight's error."""

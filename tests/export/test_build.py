@@ -25,6 +25,7 @@ from export.checkpoint.names import expected
 from export.checkpoint.random_shapes import TINY_TEXT
 from export.errors import CheckpointError, OutputError, RecipeError
 from export.plan import plan, recipe_path
+from export.quantize import Linears
 from export.recipe import load
 from export.target import Target
 from tests.conftest import BundleOf, CheckpointOf
@@ -35,7 +36,7 @@ N_KILLS = 20
 # Forks once per export, before any thread exists, so that twenty exports cost less than twenty interpreters.
 # argv: checkpoint, out, seeds of the moments. Kills an export at each moment, looks at what it left, exports again.
 KILLER = """
-import json, os, random, shutil, signal, sys, time
+import hashlib, json, os, random, shutil, signal, sys, time
 from pathlib import Path
 from edge.bundle.bundle import verify
 from export.build import build
@@ -61,9 +62,12 @@ def finish():
 def traces():
     return [entry.name for entry in out.parent.iterdir() if entry.name.startswith(PREFIX)]
 
+def contents():
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+
 started = time.monotonic()
 assert finish() == 0
-whole_s = time.monotonic() - started
+whole_s, wanted = time.monotonic() - started, contents()
 shutil.rmtree(out)
 moments, found = random.Random(int(sys.argv[4])), []
 for _ in range(n_kills):
@@ -76,6 +80,7 @@ for _ in range(n_kills):
         shutil.rmtree(out)
     state["next"] = finish()
     state["problems"] += verify(out)
+    state["same"] = contents() == wanted
     state["traces_after"] = len(traces())
     shutil.rmtree(out)
     found.append(state)
@@ -288,23 +293,98 @@ def test_killed_at_any_moment_it_leaves_no_half_bundle(text_checkpoint: Path, tm
         assert state["problems"] == []
         assert state["next"] == 0, done.stderr
         assert state["traces_after"] == 0
+        assert state["same"], "what was gone on with is not what an undisturbed export writes"
     # The moments are worth something only if they hit the export at work.
     assert sum(state["traces"] for state in states) >= N_KILLS // 4
 
 
-def test_signal_during_an_export_leaves_nothing(text_checkpoint: Path, tmp_path: Path) -> None:
+def test_signal_during_an_export_leaves_what_the_next_one_uses(text_checkpoint: Path, tmp_path: Path) -> None:
     moments = random.Random(3)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        folder = tmp_path / number.name
+        folder.mkdir()
         process = subprocess.Popen(
-            command(text_checkpoint, tmp_path / "out", "--certificate", "quick"),
-            env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command(text_checkpoint, folder / "out", "--certificate", "quick", "--calibrate", "off"),
+            env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        while not left(tmp_path) and process.poll() is None:
+        while not left(folder) and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.5))
         process.send_signal(number)
-        assert process.wait(timeout=60) == 128 + number
-        assert left(tmp_path) == []
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert ("the same command goes on from here" in said) == bool(left(folder))
+        assert not (folder / "out").exists()
+        again = command(text_checkpoint, folder / "out", "--certificate", "off", "--calibrate", "off")
+        subprocess.run(again, env=environment(), check=True, capture_output=True)
+        assert left(folder) == ["out"] and verify(folder / "out") == []
+
+
+class Stopped(KeyboardInterrupt):
+    """A kill amid an export."""
+
+
+def stopped_after(share: float, checkpoint: Path, out: Path, **how: str) -> None:
+    """Export until this share of the weights is written."""
+
+    def stop(step: Step) -> None:
+        if step.stage == "weights" and step.done >= share * step.total:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        build(checkpoint, out, certificate="off", progress=stop, **how)
+
+
+def quantized(checkpoint: Path, out: Path, **how: str) -> tuple[list[Step], int]:
+    """Export; returns the steps, and how many tensors were rounded."""
+    steps: list[Step] = []
+    with pytest.MonkeyPatch.context() as patch:
+        calls: list[object] = []
+        add = Linears._add
+        patch.setattr(Linears, "_add", lambda self, *given: calls.append(1) or add(self, *given))
+        build(checkpoint, out, certificate="off", progress=steps.append, **how)
+    return steps, len(calls)
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "int8", "w8a8", "int4-mixed"])
+def test_export_that_was_killed_goes_on_without_rounding_again(
+    recipe: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    how = {"recipe": recipe, "id": "same", "calibrate": "off"}
+    _, n_all = quantized(tiny_checkpoint, tmp_path / "whole", **how)
+    for share in (0.3, 0.9):
+        stopped_after(share, tiny_checkpoint, tmp_path / "out", **how)
+    steps, n_again = quantized(tiny_checkpoint, tmp_path / "out", **how)
+    assert [step for step in steps if step.stage == "resumed"] and n_again < n_all / 2
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert left(tmp_path) == ["out", "whole"]
+
+
+@pytest.mark.parametrize("harm", ["byte", "torn", "short", "other recipe", "other checkpoint"])
+def test_what_was_left_is_checked_before_it_is_used(harm: str, text_checkpoint: Path, tmp_path: Path) -> None:
+    how = {"recipe": "int8", "id": "same"}
+    checkpoint = Path(shutil.copytree(text_checkpoint, tmp_path / "checkpoint"))
+    stopped_after(0.7, checkpoint, tmp_path / "out", **how)
+    (root,) = tmp_path.glob(".edge-export-*")
+    data = root / "bundle" / "decoder.bin"
+    if harm == "byte":
+        with data.open("r+b") as file:
+            file.seek(5000)
+            file.write(b"\x55\xaa")
+    elif harm == "torn":
+        journal = (root / "journal").read_bytes()
+        (root / "journal").write_bytes(journal[:-40])
+    elif harm == "short":
+        os.truncate(data, data.stat().st_size // 2)
+    elif harm == "other recipe":
+        how["recipe"] = "w8a8"
+    else:
+        shard = next(checkpoint.glob("*.safetensors"))
+        os.utime(shard, (1, 1))
+    build(checkpoint, tmp_path / "out", certificate="off", **how)
+    build(checkpoint, tmp_path / "whole", certificate="off", **how)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert left(tmp_path) == ["checkpoint", "out", "whole"]
 
 
 @pytest.mark.slow
