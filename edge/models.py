@@ -1,5 +1,6 @@
 """Which engine answers to a model name: engines are opened once per bundle, shared, counted, and freed by the last."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -9,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge.bundle import aliases as naming
-from edge.bundle import hub, store
+from edge.bundle import hub, packed, store
 from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Running, Stored
 from edge.engine.engine import Engine
-from edge.errors import BundleError, EngineClosed, ParameterError, UnknownModelError
+from edge.engine.packing import Background, in_background
+from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError
 from edge.speech.speech_to_text import SpeechToText
 
 # An engine's thread does not survive a fork: a child finds none under its own process id, and opens its own.
@@ -40,6 +42,7 @@ class _Shared:
         self._verified = False
         self._engine: Engine | None = None
         self._refused: object = None  # the files as they were when they were last found damaged
+        self._packing: Background | None = None
         self._opening = threading.Lock()
 
     def agree(self, wanted: Mapping[str, int | None]) -> None:
@@ -68,7 +71,15 @@ class _Shared:
             if self._engine is None:
                 slots = 1 if self.slots is None else self.slots
                 self._engine = Engine.open(self.path, threads=self.threads, context=self.context, slots=slots)
+                self._pack()
             return self._engine
+
+    def _pack(self) -> None:
+        """Have the weights packed for the next load, where they are not."""
+        if self._packing is not None:
+            self._packing.close()
+        with contextlib.suppress(EdgeError):  # what cannot be packed is loaded as it is
+            self._packing = in_background(self.path)
 
     def changed(self) -> str | None:
         """Return what has changed on disk since the bundle was loaded, None for nothing."""
@@ -100,6 +111,8 @@ class _Shared:
     def close(self) -> None:
         with self._opening:
             self._closed = True
+            if self._packing is not None:
+                self._packing.close()
             if self._engine is not None:
                 self._engine.close()
 
@@ -177,6 +190,7 @@ class Models:
         verify: bool = False,
     ) -> None:
         naming.of_environment()  # one that is wrong is told now, and not to every request
+        packed.is_on()
         self._aliases = dict(aliases)
         self._speech = None if speech is None else _speech_bundle(speech)
         self._speech_models: dict[Path, SpeechToText] = {}

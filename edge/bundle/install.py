@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge.bundle import bundle as bundle_files
-from edge.bundle import choices, index
+from edge.bundle import choices, index, packed
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
 from edge.bundle.choices import default_id, locked, models_folder, set_speech_models, settle, speech_models, sync_folder
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, dump_manifest
@@ -116,6 +116,7 @@ def remove(name: str) -> None:
         raise BundleError(f"{name} cannot be removed: it {what}")
     try:
         with locked(folder):
+            packed.forget(folder / name)
             doomed = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
             (folder / name).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)  # what is left of it goes with the next install
@@ -186,6 +187,7 @@ def _put(partial: Path, source: Path, manifest: AnyManifest, folder: Path) -> No
         raise BundleError("; ".join(problems))
     index.record(folder, manifest.id, index.Entry(index.digest(partial), synced=True))
     if target.exists():
+        packed.forget(target)
         exchange(partial, target)  # the old one is where the new one was, and goes with it
     else:
         partial.rename(target)

@@ -4,20 +4,27 @@ Weights are mapped: where a file is cut, reading it kills the process (SIGBUS), 
 weights are computed with. So this is asked before every step, and what has changed once is not trusted again.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from edge.bundle.packed import Packed
 from edge.errors import BundleChanged
 
 Facts = tuple[int, int, int, int]  # device, inode, bytes, time of the last change of the content in ns
 
 
 class LoadedFiles:
-    """A bundle's files as they were when it was loaded. Any thread may ask."""
+    """A bundle's files as they were when it was loaded, and its packed weights. Any thread may ask.
 
-    def __init__(self, path: Path, names: Iterable[str]) -> None:
+    packed: closed with this. It may be evicted meanwhile: what is mapped stays, so that its open files are asked.
+    """
+
+    def __init__(self, path: Path, names: Iterable[str], packed: Packed | None = None) -> None:
         self._path = path
         self._facts = {name: _facts(path / name) for name in sorted(names)}
+        self._packed = packed
+        self._packed_facts = self._packed_now()
         self._reason: str | None = None
 
     def changed(self) -> str | None:
@@ -28,6 +35,8 @@ class LoadedFiles:
                 if now != before:
                     self._reason = f"{name} of {self._path.name} {_difference(before, now)} since it was loaded"
                     break
+        if self._reason is None and self._packed_now() != self._packed_facts:
+            self._reason = f"the packed weights of {self._path.name} were written to since they were loaded"
         return self._reason
 
     def check(self) -> None:
@@ -39,7 +48,18 @@ class LoadedFiles:
 
     def now(self) -> tuple[Facts | None, ...]:
         """Return the facts of the files as they are at present, to be compared."""
-        return tuple(_facts(self._path / name) for name in self._facts)
+        return (*(_facts(self._path / name) for name in self._facts), *self._packed_now())
+
+    def close(self) -> None:
+        """Let go of the packed weights, once nothing reads them any more; closing twice is fine."""
+        packed, self._packed = self._packed, None
+        self._packed_facts = ()
+        if packed is not None:
+            packed.close()
+
+    def _packed_now(self) -> tuple[Facts, ...]:
+        descriptors = {} if self._packed is None else self._packed.descriptors
+        return tuple(_of(os.fstat(descriptor)) for descriptor in descriptors.values())
 
 
 def _facts(file: Path) -> Facts | None:
@@ -47,6 +67,10 @@ def _facts(file: Path) -> Facts | None:
         found = file.stat()
     except OSError:
         return None
+    return _of(found)
+
+
+def _of(found: os.stat_result) -> Facts:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 

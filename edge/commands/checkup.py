@@ -75,6 +75,7 @@ def examine(model: str | None) -> Iterator[Check]:
     problems = bundle.verify(stored.path)
     yield Check("bundle", "; ".join(problems) or f"{stored.id}: {stored.n_bytes} bytes verified", good=not problems)
     if not problems:
+        yield _packed(stored)
         yield from _answers(stored)
 
 
@@ -223,6 +224,14 @@ def _probe(library: str) -> Check:
         return Check("import", f"{library} ends with signal {-done.returncode}: not built for this CPU", good=False)
     loads = done.returncode == 0
     return Check("import", f"{library} {'loads' if loads else 'fails to load'}", good=loads)
+
+
+def _packed(stored: Stored) -> Check:
+    """Read every byte of a bundle's packed weights."""
+    from edge.commands.packing import described, problems
+
+    found = problems(stored)
+    return Check("packed", "; ".join(found) or described(stored) or f"no: edge models pack {stored.id}", good=not found)
 
 
 def _answers(stored: Stored) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from edge.bundle.manifest import Manifest
 from edge.commands.certified import Found, figures, replayed, warn, words
 from edge.commands.choosing import tell_unusable
 from edge.commands.console import AsJson
+from edge.commands.packing import Pack, after_install, described, pack, problems
 from edge.errors import BundleError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -74,30 +75,32 @@ def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_j
 def verify(
     name: Annotated[str, typer.Argument(help="Id, alias or folder.")],
     deep: Annotated[
-        bool, typer.Option("--deep", help="Compute the golden tokens of the certificate again, on this device.")
+        bool, typer.Option("--deep", help="Read its packed weights too, and compute the golden tokens again.")
     ] = False,
 ) -> None:
-    """Read every byte of a bundle and compare it with the manifest; nothing is written.
+    """Read every byte of a bundle and compare it with the manifest; nothing of it is written.
 
-    Of an installed bundle, the manifest and the certificate are compared with what was installed.
+    Of an installed bundle, the manifest and the certificate are compared with what was installed. Packed weights are
+    no part of it: damaged ones are removed.
     """
     from edge.bundle import store
     from edge.models import find
 
     stored = find(name, {}, kind=None)
-    problems, is_covered = store.verify(stored)
-    for problem in problems:
+    found, is_covered = store.verify(stored)
+    found += problems(stored) if deep else []
+    for problem in found:
         print(f"edge: {problem}", file=sys.stderr)
-    if problems:
+    if found:
         raise typer.Exit(1)
     print(f"{stored.id}: {len(stored.manifest.files)} files, {stored.n_bytes} bytes, all as the manifest says")
     if not is_covered:
         what = "the embedded bundle" if stored.embedded else "a folder"
         print(f"edge: of {what}, manifest.json and certificate.json are not covered: {_COVER}", file=sys.stderr)
     if deep:
-        found = _replayed(stored)
-        print(f"{stored.id}: {found.words}", file=sys.stdout if found.is_good else sys.stderr)
-        if not found.is_good:
+        replay = _replayed(stored)
+        print(f"{stored.id}: {replay.words}", file=sys.stdout if replay.is_good else sys.stderr)
+        if not replay.is_good:
             raise typer.Exit(1)
 
 
@@ -106,6 +109,7 @@ def install(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it.")],
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the copy.")] = None,
     replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
+    packs: Pack = True,
 ) -> None:
     """Copy a bundle into the models folder, verified byte by byte."""
     from rich.console import Console
@@ -123,6 +127,7 @@ def install(
         )
     print(f"{stored.id} is installed in {stored.path}")
     warn(stored)
+    after_install(stored, wanted=packs)
 
 
 @models.command()
@@ -130,6 +135,7 @@ def pull(
     repository: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="A hub's repository, ORG/NAME.")],
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the bundle.")] = None,
     replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
+    packs: Pack = True,
 ) -> None:
     """Download a bundle from a hub, verify every byte and install it; an interrupted download goes on.
 
@@ -152,6 +158,7 @@ def pull(
         )
     print(f"{stored.id} is installed in {stored.path}")
     warn(stored)
+    after_install(stored, wanted=packs)
 
 
 @models.command()
@@ -161,6 +168,9 @@ def remove(name: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
     installing.remove(name)
     print(f"{name} is removed")
+
+
+models.command()(pack)
 
 
 @models.command()
@@ -305,6 +315,7 @@ def _described(stored: "Stored") -> dict[str, object]:
         "id": manifest.id,
         "aliases": list(manifest.aliases),
         "path": str(stored.path),
+        "packed": described(stored),
         "embedded": stored.embedded,
         "architecture": manifest.source.architecture,
         "recipe": manifest.recipe.name,

@@ -27,9 +27,10 @@ from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
+from edge.engine.packing import Graphs
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
 from edge.engine.sampling import Sampler, greedy
-from edge.engine.session import open_session, thread_count
+from edge.engine.session import thread_count
 from edge.engine.tokenizer import Tokenizer
 from edge.engine.vision_tower import Vision
 from edge.engine.worker import Worker
@@ -78,12 +79,17 @@ class Engine:
             call_tags=frozenset(control[tag] for tag in CALL_TAGS if tag in control),
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
-        self._files = LoadedFiles(bundle.path, bundle.manifest.files)
-        model = _model(bundle, threads=threads, context=context, slots=slots)
+        graphs = Graphs(bundle, threads=threads)
+        self._files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
+        try:
+            model = _model(bundle, graphs, context=context, slots=slots)
+        except BaseException:
+            self._files.close()
+            raise
         self._drafting = Drafting() if draft else None
         self._worker = Worker(model, check=self._files.check, drafting=self._drafting)
         # Runs when the engine is forgotten and when the program ends, whichever comes first.
-        self._finalizer = weakref.finalize(self, self._worker.close)
+        self._finalizer = weakref.finalize(self, _close, self._worker, self._files)
 
     @classmethod
     def open(
@@ -312,7 +318,12 @@ class Engine:
         return self._worker.call(read)
 
 
-def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
+def _close(worker: Worker, files: LoadedFiles) -> None:
+    worker.close()
+    files.close()
+
+
+def _model(bundle: Bundle, graphs: Graphs, *, context: int, slots: int) -> Model:
     """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
     text, vision_spec, audio_spec = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
     try:
@@ -320,14 +331,13 @@ def _model(bundle: Bundle, *, threads: int, context: int, slots: int) -> Model:
         embedding = Embedding(bundle)
     except (OSError, MemoryError, ValueError) as error:
         raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
-    session = open_session(bundle.file("decoder.onnx"), threads=threads)
-    decoder = Decoder(session, text, cache)
+    decoder = Decoder(graphs.open("decoder.onnx"), text, cache)
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
     if vision_spec is not None:
-        session = open_session(bundle.file("vision.onnx"), threads=threads)
+        session = graphs.open("vision.onnx")
         vision = Vision(session, vision_spec, text.hidden_size, limit_bytes=limit_bytes)
     if audio_spec is not None:
-        session = open_session(bundle.file("audio.onnx"), threads=threads)
+        session = graphs.open("audio.onnx")
         audio = AudioTower(session, audio_spec, text.hidden_size, limit_bytes=limit_bytes)
     return Model(decoder, embedding, vision, audio)

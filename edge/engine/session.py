@@ -25,6 +25,7 @@ _SPIN_US = 1000
 # A few bytes of another graph may fold to gigabytes.
 _MAX_FOLDED_BYTES = 64 << 20
 _SHARES_PAST = (1, 31)
+_MIN_EXTERNAL_BYTES = 1024  # smaller tensors stay in a graph that is saved
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "failed to allocate", "bad allocation", "Out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUS = Path("/proc/cpuinfo")
@@ -49,24 +50,66 @@ def thread_count(threads: int | None) -> int:
 def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
     onnx_check.check(path)
+    return _session(path, _options(threads, clips()))
+
+
+def open_packed(path: Path, *, threads: int) -> "ort.InferenceSession":
+    """Load a graph that `save_packed` wrote, its weights mapped as they are packed. Raises: as open_session.
+
+    It is onnxruntime's own output, which `onnx_check` does not know: the caller knows whose it is. Every weight is
+    packed once more, to be compared with what is mapped, and only one that differs stays in memory.
+    """
+    options = _options(threads, clips())
+    options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL  # it was optimized
+    return _session(path, options)
+
+
+def save_packed(path: Path, out: Path, *, threads: int) -> "ort.InferenceSession":
+    """Load a graph as `open_session` does, and write it with its weights as they are packed here: OUT.onnx, OUT.bin.
+
+    Raises: as open_session.
+    """
+    onnx_check.check(path)
+    options = _options(threads, clips())
+    options.optimized_model_filepath = str(out)
+    entries = {
+        "session.optimized_model_external_initializers_file_name": out.with_suffix(".bin").name,
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(_MIN_EXTERNAL_BYTES),
+        "session.save_external_prepacked_constant_initializers": "1",
+    }
+    for name, value in entries.items():
+        options.add_session_config_entry(name, value)
+    return _session(path, options)
+
+
+def build() -> str:
+    """Return the version of onnxruntime and what it was built from."""
     ort = _onnxruntime()
-    clips = not _has_vnni()
+    return f"{ort.__version__} {ort.get_build_info()}"
+
+
+def clips() -> bool:
+    """Return whether the fast sums of 8-bit products are none to rely on here, so that weights are converted."""
+    return not _has_vnni()
+
+
+def _session(path: Path, options: "ort.SessionOptions") -> "ort.InferenceSession":
+    ort = _onnxruntime()
     try:
-        session = ort.InferenceSession(str(path), _options(threads, clips), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         failure = failure_of(error)
         if isinstance(failure, MemoryExhausted):
             raise failure from error
         raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
-    if clips:
-        _give_back()
+    _give_back()
     return session
 
 
 def open_bytes(graph: bytes, *, threads: int) -> "ort.InferenceSession":
     """Load a graph of our own making, weights included, with the options of bundles'."""
     ort = _onnxruntime()
-    return ort.InferenceSession(graph, _options(threads, not _has_vnni()), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, _options(threads, clips()), providers=["CPUExecutionProvider"])
 
 
 def check_shapes(
@@ -117,8 +160,8 @@ def failure_of(error: BaseException) -> EdgeError:
     return RuntimeFailure(f"the model could not be run ({type(error).__name__})")
 
 
-def _options(threads: int, clips: bool) -> "ort.SessionOptions":
-    """Return the options of a session. clips: the CPU's fast sums of 8-bit products are none to rely on."""
+def _options(threads: int, converts: bool) -> "ort.SessionOptions":
+    """Return the options of a session. converts: the CPU's fast sums of 8-bit products are none to rely on."""
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -126,8 +169,10 @@ def _options(threads: int, clips: bool) -> "ort.SessionOptions":
     # Row counts change from run to run: remembered allocation patterns would pile up and never fit.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+    # Weights are packed by all threads, in half the time; those that are mapped are let go at the end, not one by one.
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
-    if clips:
+    if converts:
         # x86 without VNNI adds pairs of products of uint8 and int8 in 16 bits, where they are clipped: 8-bit layers are
         # off by 1 % to 50 %. This has the weights made uint8 as they are loaded, whose sums are exact and about a
         # quarter slower. It would cost CPUs with VNNI their fast sums too, so it is not for all; ARM ignores it.
@@ -147,7 +192,7 @@ def _has_vnni() -> bool:
 
 
 def _give_back() -> None:
-    """Return freed memory to the system: converted weights would stay in glibc's heap, as many bytes as the model."""
+    """Return freed memory to the system: of converted and packed weights, glibc keeps up to as much as the model."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

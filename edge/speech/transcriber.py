@@ -5,6 +5,7 @@ Source: transformers' Whisper `generate` at one temperature, without fallback an
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from edge.arrays import F32
 from edge.bundle.bundle import SpeechBundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import SpeechSpec
-from edge.engine.session import check_shapes, failure_of, open_session, run_options, thread_count
+from edge.engine.packing import Graphs
+from edge.engine.session import check_shapes, failure_of, run_options, thread_count
 from edge.engine.tokenizer import text_encoder, text_pieces
 from edge.errors import EdgeError, EngineClosed, NonFiniteError, ParameterError
 from edge.media.mel import FRAME_SAMPLES, SAMPLE_RATE_HZ, log_mel
@@ -90,18 +92,19 @@ class Speech:
         self._encoder_of_text = encoder_of_text
         self._encode_text: Callable[[str], list[int]] | None = None  # made with the first prompt
         self._lock_of_encoder = threading.Lock()
+        weakref.finalize(self, files.close)
 
     @classmethod
     def open(cls, path: Path, *, threads: int | None = None) -> "Speech":
         """Load a speech bundle. Raises: BundleError, MemoryExhausted."""
         bundle = SpeechBundle.open(path)
         spec, n_threads = bundle.manifest.speech, thread_count(threads)
-        files = LoadedFiles(bundle.path, bundle.manifest.files)
+        graphs = Graphs(bundle, threads=n_threads)
+        files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
         data, file = (bundle.path / TOKENIZER).read_bytes(), str(bundle.path / TOKENIZER)
         pieces = text_pieces(data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
         of_text = functools.partial(text_encoder, data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
-        encoder = open_session(bundle.path / ENCODER, threads=n_threads)
-        decoder = open_session(bundle.path / DECODER, threads=n_threads)
+        encoder, decoder = graphs.open(ENCODER), graphs.open(DECODER)
         _check_graphs(encoder, decoder, spec)
         return cls(bundle, encoder, decoder, pieces, files, of_text)
 

@@ -42,6 +42,6 @@ def test_nothing_is_taken_for_granted_where_nobody_lists_the_cpu(
 
 
 def test_cpus_with_vnni_keep_their_fast_sums() -> None:
-    assert session._options(1, clips=True).get_session_config_entry(OPTION) == "1"
+    assert session._options(1, converts=True).get_session_config_entry(OPTION) == "1"
     with pytest.raises(RuntimeError, match=OPTION):
-        session._options(1, clips=False).get_session_config_entry(OPTION)
+        session._options(1, converts=False).get_session_config_entry(OPTION)

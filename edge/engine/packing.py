@@ -1,0 +1,227 @@
+"""Packing a bundle's weights in a process of its own, and loading graphs packed where they are, as they are else."""
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from edge.bundle import bundle as bundle_files
+from edge.bundle import packed
+from edge.bundle.bundle import Bundle, SpeechBundle
+from edge.bundle.packed import Packed
+from edge.engine.available import available_bytes
+from edge.engine.processor import kernels
+from edge.engine.session import build, clips, open_packed, open_session
+from edge.errors import BundleError, EdgeError, MemoryExhausted
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Progress = Callable[[int, int], None]  # graphs packed, graphs in all
+
+# Smaller bundles open in no time as they are: nothing is written for them unless asked.
+MIN_BYTES: Final = 64 << 20
+
+# Measured of bundles of a billion weights, in bytes of a graph's own: what packing takes of the disk (2.0 to 2.4), and
+# of memory (1.0 to 1.6; 2.2 where weights are converted first).
+_DISK_SHARE: Final = 2.5
+_MEMORY_SHARE: Final = 1.7
+_CONVERTED_SHARE: Final = 2.3
+_PATIENCE_S: Final = 0.2  # between two looks whether packing was stopped
+_OWN_BYTES: Final = 200 << 20  # of the process that packs, apart from weights
+
+_HERE: Final = str(Path(__file__).parents[2])
+
+_LOG = logging.getLogger("edge")
+
+
+class Graphs:
+    """The graphs of an open bundle, loaded packed where they are."""
+
+    def __init__(self, bundle: Bundle | SpeechBundle, *, threads: int) -> None:
+        self._path = bundle.path
+        self._threads = threads
+        self.packed = find(bundle.path)
+
+    def open(self, name: str) -> "ort.InferenceSession":
+        """Load one of the bundle's graphs. Raises: BundleError naming the file, MemoryExhausted."""
+        graph = None if self.packed is None else self.packed.graph(name)
+        if graph is not None:
+            try:
+                return open_packed(graph, threads=self._threads)
+            except BundleError as error:
+                _LOG.warning("packed weights are not used: %s", error)
+        return open_session(self._path / name, threads=self._threads)
+
+
+def environment() -> dict[str, str]:
+    """Return all that decides how weights are packed, besides the bundle: the processor, the library, our options."""
+    here = kernels()
+    return {
+        "processor": " ".join((here.name, here.architecture, *here.features)),
+        "onnxruntime": build(),
+        "converted": str(clips()),
+    }
+
+
+def find(bundle: Path) -> Packed | None:
+    """Return the packed weights of the bundle in a folder that can be used here, None without. The caller closes them.
+
+    Raises: ParameterError for a wrong EDGE_PACKED.
+    """
+    return packed.find(bundle, environment()) if packed.is_on() and packed.has(bundle) else None
+
+
+def is_worth_it(bundle: Path) -> bool:
+    """Return whether a bundle is packed without being asked: it is large enough, and packing is on."""
+    return packed.is_on() and sum(_weights(bundle).values()) >= MIN_BYTES
+
+
+class Background:
+    """Packs a bundle that is loaded as it is, on what others leave of the CPUs, for its next load; ends when closed."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = bundle
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="edge-packing", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """End it; nothing that is half done is left. Closing twice is fine."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        try:
+            pack(self._bundle, stopped=self._stopped, when_idle=True)
+        except EdgeError as error:
+            if not self._stopped.is_set():
+                _LOG.warning("the weights are not packed for the next load: %s", error)
+
+
+def in_background(bundle: Path) -> Background | None:
+    """Begin to pack the bundle in a folder, if that is worth it and not done. Raises: ParameterError, BundleError."""
+    if not is_worth_it(bundle):
+        return None
+    there = find(bundle)
+    if there is None:
+        return Background(bundle)
+    there.close()
+    return None
+
+
+def pack(
+    bundle: Path,
+    *,
+    progress: Progress | None = None,
+    stopped: threading.Event | None = None,
+    when_idle: bool = False,
+) -> bool:
+    """Pack the weights of the bundle in a folder for this device, unless they are; return whether they are now.
+
+    They are not where packing gains nothing. progress: told graphs done, and all. stopped: set, packing ends.
+    when_idle: it takes the time that no other process wants.
+    Raises: BundleError saying why they are not: the bundle is damaged, the disk is full or cannot be written,
+    EDGE_PACKED is off; MemoryExhausted; ParameterError for a wrong EDGE_PACKED.
+    """
+    if not packed.is_on():
+        raise BundleError(f"packing is off: {packed.VARIABLE}=off")
+    weights = _weights(bundle)
+    _check_memory(weights)
+    n_needed = int(sum(weights.values()) * _DISK_SHARE)
+
+    def make(folder: Path) -> list[str]:
+        problems = bundle_files.verify(bundle)
+        if problems:
+            raise BundleError("; ".join(problems))
+        return _packed_by_child(bundle, sorted(weights), folder, progress, stopped or threading.Event(), when_idle)
+
+    manifest = bundle_files.checked(bundle)
+    return packed.write(bundle, manifest.id, environment(), n_needed, make)
+
+
+def _weights(bundle: Path) -> dict[str, int]:
+    """Return the graphs of a bundle and the bytes of their weights. Raises: BundleError."""
+    files = bundle_files.checked(bundle).files
+    graphs = [name for name in files if name.endswith(".onnx")]
+    return {name: files[data].bytes for name in graphs if (data := f"{name.removesuffix('.onnx')}.bin") in files}
+
+
+def _check_memory(weights: Mapping[str, int]) -> None:
+    """Raises: MemoryExhausted where packing would take more than there is."""
+    share = _CONVERTED_SHARE if clips() else _MEMORY_SHARE
+    n_needed, n_free = int(max(weights.values(), default=0) * share) + _OWN_BYTES, available_bytes()
+    if n_needed > n_free:
+        found = f"packing takes {n_needed / 1e6:.0f} MB of memory, {n_free / 1e6:.0f} MB are available"
+        raise MemoryExhausted(found)
+
+
+def _packed_by_child(
+    bundle: Path,
+    graphs: list[str],
+    folder: Path,
+    progress: Progress | None,
+    stopped: threading.Event,
+    when_idle: bool,
+) -> list[str]:
+    """Have another process pack graphs into a folder; return the files to keep. Raises: BundleError."""
+    path = os.pathsep.join([*(str(Path(entry).resolve()) for entry in sys.path if entry), _HERE])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-B", "-m", "edge.engine.packing_child", str(bundle), str(folder), *graphs],
+        stdin=subprocess.PIPE,  # it ends with us
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if when_idle:
+        with contextlib.suppress(OSError, AttributeError):  # not everywhere
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+    with process:
+        threading.Thread(target=_end_when, args=(stopped, process), name="edge-packing-end", daemon=True).start()
+        try:
+            return _kept(process, graphs, progress or _silent)
+        finally:
+            process.kill()
+
+
+def _kept(process: "subprocess.Popen[bytes]", graphs: list[str], progress: Progress) -> list[str]:
+    """Read what the process says of each graph; return the files of those that packing gains something for."""
+    kept: list[str] = []
+    for n_done, name in enumerate(graphs):
+        progress(n_done, len(graphs))
+        said = _line(process)
+        if said.get("graph") != name:
+            status = process.wait()
+            way = "not enough memory or disk is the usual reason"
+            raise BundleError(said.get("error") or f"{name} could not be packed (status {status}); {way}")
+        if said["gains"]:
+            kept += [name, f"{name.removesuffix('.onnx')}.bin"]
+    progress(len(graphs), len(graphs))
+    return kept
+
+
+def _line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """Return what the process says next; nothing once it has ended."""
+    line = b"" if process.stdout is None else process.stdout.readline()
+    found: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+    return found
+
+
+def _end_when(stopped: threading.Event, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
+        if stopped.wait(_PATIENCE_S):
+            process.kill()
+            return
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Tell nobody."""
