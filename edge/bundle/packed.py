@@ -24,21 +24,16 @@ from typing import Final
 from edge.bundle.bundle import read_small
 from edge.bundle.choices import models_folder, sync_folder
 from edge.bundle.manifest import MANIFEST
+from edge.bundle.packed_room import INDEX, PARTIAL, drop_partials, entries, evict, limit, make_room, remove
 from edge.bundle.strict_json import load, read
-from edge.errors import BundleError, ParameterError
+from edge.errors import BundleError
 
-VARIABLE: Final = "EDGE_PACKED"  # the most bytes of packed weights in a folder; off: none are written or read
 FORMAT: Final = 1
 
-_INDEX = "index.json"
 _FOLDER = ".packed"  # in the models folder
-_PARTIAL = ".partial-"
 _LOCK = ".lock"
 _PRIVATE = 0o700
 _CHUNK_BYTES = 4 << 20
-_UNITS: Mapping[str, int] = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SHARE = 2  # unless EDGE_PACKED says otherwise, packed weights take at most one part in so many of what is free
-_SPARE_BYTES = 256 << 20  # left on every disk
 
 _LOG = logging.getLogger("edge")
 
@@ -108,7 +103,7 @@ class _Foreign(_Unusable):
 
 def is_on() -> bool:
     """Return whether packed weights are read and written at all. Raises: ParameterError for a wrong EDGE_PACKED."""
-    return _limit() != 0
+    return limit() != 0
 
 
 def digest(bundle: Path) -> str:
@@ -154,7 +149,7 @@ def find(bundle: Path, environment: Mapping[str, str]) -> Packed | None:
         _LOG.warning("packed weights are not used: %s", error)
     except _Unusable as error:
         _LOG.warning("packed weights are removed: %s", error)
-        _remove(folder)
+        remove(folder)
     return None
 
 
@@ -177,9 +172,9 @@ def write(
             if there is not None:
                 there.close()
                 return True
-            _drop_partials(folder)
-            _make_room(folder, n_needed)
-            partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+            drop_partials(folder)
+            make_room(folder, n_needed)
+            partial = folder / f"{PARTIAL}{secrets.token_hex(4)}"
             partial.mkdir(mode=_PRIVATE)
             try:
                 names = make(partial)
@@ -188,7 +183,7 @@ def write(
                 _index(partial, names, Index(FORMAT, bundle_id, manifest, dict(environment), {}))
                 _drop_stale(folder, manifest, environment)
                 if target.exists():  # one that is not to be trusted, and could not be removed
-                    _remove(target)
+                    remove(target)
                 partial.rename(target)
                 sync_folder(folder)
             finally:
@@ -204,9 +199,9 @@ def forget(bundle: Path) -> None:
         folder, prefix = home(bundle), ""
         with contextlib.suppress(OSError, BundleError):  # it may be damaged, and its id in the models folder will do
             prefix = digest(bundle)[:32]
-        for entry, _, _ in [*_entries(folder)]:
+        for entry, _, _ in [*entries(folder)]:
             if (prefix and entry.name.startswith(f"{prefix}-")) or (folder.name == _FOLDER and _is_of(entry, bundle)):
-                _remove(entry)
+                remove(entry)
 
 
 def _is_of(entry: Path, bundle: Path) -> bool:
@@ -225,7 +220,7 @@ def _opened(folder: Path, environment: Mapping[str, str]) -> Packed:
     """Open an entry and compare its files with its index. Raises: _Unusable, OSError."""
     for place in (folder.parent, folder):
         _check_is_private(place)
-    lock = os.open(folder / _INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    lock = os.open(folder / INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     descriptors: dict[str, int] = {}
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -238,7 +233,7 @@ def _opened(folder: Path, environment: Mapping[str, str]) -> Packed:
             descriptors[name] = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             _check(folder / name, file, descriptors[name])
         with contextlib.suppress(OSError):
-            os.utime(folder / _INDEX)  # the entry that was used last is evicted last
+            os.utime(folder / INDEX)  # the entry that was used last is evicted last
     except BaseException as error:
         for descriptor in (lock, *descriptors.values()):
             os.close(descriptor)
@@ -249,7 +244,7 @@ def _opened(folder: Path, environment: Mapping[str, str]) -> Packed:
 
 
 def _read_index(folder: Path) -> Index:
-    file = folder / _INDEX
+    file = folder / INDEX
     try:
         index = read(Index, load(read_small(file), file=str(file)), file=str(file), key="")
     except BundleError as error:
@@ -325,7 +320,7 @@ def _index(folder: Path, names: list[str], index: Index) -> None:
         finally:
             os.close(descriptor)
     text = json.dumps(asdict(index) | {"files": {name: asdict(file) for name, file in files.items()}}, indent=1)
-    with (folder / _INDEX).open("x", encoding="utf-8") as file:
+    with (folder / INDEX).open("x", encoding="utf-8") as file:
         file.write(f"{text}\n")
         file.flush()
         os.fchmod(file.fileno(), 0o600)
@@ -333,73 +328,12 @@ def _index(folder: Path, names: list[str], index: Index) -> None:
     sync_folder(folder)
 
 
-def _make_room(folder: Path, n_needed: int) -> None:
-    """Evict entries, those used least lately first, until one more has room. Raises: BundleError where it has none."""
-    entries = sorted(_entries(folder), key=lambda entry: entry[1])
-    n_used = sum(n_bytes for _, _, n_bytes in entries)
-    n_free = shutil.disk_usage(folder).free - _SPARE_BYTES
-    limit = _limit()
-    most = (n_free + n_used) // _SHARE if limit is None else limit
-    n_left = max(0, min(most, n_free + n_used))
-    if n_needed > n_left:
-        found = f"packed weights may take {n_needed / 1e6:.0f} MB, and {n_left / 1e6:.0f} MB are left for them"
-        raise BundleError(f"{folder}: {found}; {VARIABLE}=BYTES allows more where the disk has it")
-    for entry, _, n_bytes in entries:
-        if n_used + n_needed <= most and n_needed <= n_free:
-            return
-        if _evict(entry):
-            n_used, n_free = n_used - n_bytes, n_free + n_bytes
-    if n_used + n_needed > most or n_needed > n_free:
-        raise BundleError(f"{folder}: no room for packed weights of {n_needed / 1e6:.0f} MB beside those in use")
-
-
-def _entries(folder: Path) -> Iterator[tuple[Path, int, int]]:
-    """Yield (folder, when it was last used, bytes) of every entry."""
-    for entry in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if not entry.name.startswith("."):
-                used = (entry / _INDEX).stat().st_mtime_ns if (entry / _INDEX).exists() else 0
-                yield entry, used, sum(path.lstat().st_size for path in entry.iterdir())
-
-
-def _evict(entry: Path) -> bool:
-    """Remove an entry unless somebody uses it; return whether it is gone."""
-    try:
-        descriptor = os.open(entry / _INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return _remove(entry)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _remove(entry)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-
-
 def _drop_stale(folder: Path, manifest: str, environment: Mapping[str, str]) -> None:
     """Remove what other software packed of the same bundle for the same processor: it would not be used again."""
     for entry in folder.glob(f"{manifest[:32]}-*"):
         with contextlib.suppress(_Unusable, OSError, BundleError):
             if _read_index(entry).environment.get("processor") == environment.get("processor"):
-                _evict(entry)
-
-
-def _remove(entry: Path) -> bool:
-    """Remove an entry, by a rename first: nobody finds half of it."""
-    doomed = entry.with_name(f"{_PARTIAL}{secrets.token_hex(4)}")
-    try:
-        entry.rename(doomed)
-    except OSError:
-        return False
-    shutil.rmtree(doomed, ignore_errors=True)
-    return True
-
-
-def _drop_partials(folder: Path) -> None:
-    """Remove what was left by whoever was killed; the caller holds the lock, so nobody is writing it."""
-    for path in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(path, ignore_errors=True)
+                evict(entry)
 
 
 def _sha256(descriptor: int) -> str:
@@ -409,16 +343,3 @@ def _sha256(descriptor: int) -> str:
         state.update(block)
         at += len(block)
     return state.hexdigest()
-
-
-def _limit() -> int | None:
-    """Return the bytes that EDGE_PACKED allows, 0 for off, None where it is not set. Raises: ParameterError."""
-    value = os.environ.get(VARIABLE, "").strip()
-    if not value:
-        return None
-    if value.lower() == "off":
-        return 0
-    number, unit = (value, "") if value[-1].isdigit() else (value[:-1], value[-1].upper())
-    if not (number.isascii() and number.isdigit() and len(number) < 16 and unit in _UNITS):
-        raise ParameterError(f"{VARIABLE}: expected bytes such as 20G, or off; got {value!r:.100}", field=VARIABLE)
-    return int(number) * _UNITS[unit]

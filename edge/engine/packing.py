@@ -15,6 +15,7 @@ from edge.bundle import bundle as bundle_files
 from edge.bundle import packed
 from edge.bundle.bundle import Bundle, SpeechBundle
 from edge.bundle.packed import Packed
+from edge.bundle.packed_room import VARIABLE
 from edge.engine.available import available_bytes
 from edge.engine.processor import kernels
 from edge.engine.session import build, clips, open_packed, open_session
@@ -134,7 +135,7 @@ def pack(
     EDGE_PACKED is off; MemoryExhausted; ParameterError for a wrong EDGE_PACKED.
     """
     if not packed.is_on():
-        raise BundleError(f"packing is off: {packed.VARIABLE}=off")
+        raise BundleError(f"packing is off: {VARIABLE}=off")
     weights = _weights(bundle)
     _check_memory(weights)
     n_needed = int(sum(weights.values()) * _DISK_SHARE)

@@ -103,19 +103,26 @@ def replaced(path: Path) -> None:
     fresh.replace(path)
 
 
+def written_to(path: Path) -> None:
+    path.chmod(0o600)
+    os.utime(path)
+
+
+def linked(path: Path) -> None:
+    shutil.move(path, path.with_name("real"))
+    path.symlink_to("real")
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "weights cut": lambda folder: put_back(folder / "decoder.bin", bytes(999)),
-    "weights written to": lambda folder: (folder / "decoder.bin").chmod(0o600) or os.utime(folder / "decoder.bin"),
+    "weights written to": lambda folder: written_to(folder / "decoder.bin"),
     "weights replaced": lambda folder: replaced(folder / "decoder.bin"),
     "weights gone": lambda folder: (folder / "decoder.bin").unlink(),
-    "weights a link": lambda folder: (
-        shutil.move(folder / "decoder.bin", folder / "real"),
-        (folder / "decoder.bin").symlink_to("real"),
-    ),
+    "weights a link": lambda folder: linked(folder / "decoder.bin"),
     "graph changed": lambda folder: put_back(folder / "decoder.onnx", b"GRAPH"),
     "index cut": lambda folder: os.truncate(folder / "index.json", 20),
     "index of another format": lambda folder: rewrite(folder, '"format": 1', '"format": 2'),
-    "index of another bundle's processor": lambda folder: rewrite(folder, '"one"', '"two"'),
+    "index of another processor": lambda folder: rewrite(folder, '"one"', '"two"'),
     "index with a name outside": lambda folder: rewrite(folder, '"decoder.bin"', '"../decoder.bin"'),
     "index with an unknown key": lambda folder: rewrite(folder, '"format"', '"more": 1, "format"'),
 }

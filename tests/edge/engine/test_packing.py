@@ -233,11 +233,17 @@ def test_a_client_has_a_large_bundle_packed_for_the_next_one(
     int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "MIN_BYTES", 1)
-    begun = []
+    begun: list[packing.Background | None] = []
     begin = packing.in_background
-    monkeypatch.setattr("edge.models.in_background", lambda path: begun.append(begin(path)) or begun[-1])
+
+    def watched(path: Path) -> packing.Background | None:
+        begun.append(begin(path))
+        return begun[-1]
+
+    monkeypatch.setattr("edge.models.in_background", watched)
     models = Models(model=int8_bundle, aliases={}, threads=1, context=256)
     models.engine(models.ids()[0])
+    assert begun[0] is not None
     begun[0].wait()
     models.close()
     again = Models(model=int8_bundle, aliases={}, threads=1, context=256)
