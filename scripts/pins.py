@@ -1,7 +1,8 @@
 """Moves the pinned development tools to the newest releases that satisfy each other, as pip and npm find them.
 
 Python tools are pinned in pyproject.toml ([project.optional-dependencies].dev), JavaScript tools in
-scripts/javascript/package.json. A pinned tool that the project depends on as well stays within that range. torch,
+scripts/javascript/package.json, and the JavaScript clients that tests use in tests/conformance/javascript, with a lock
+file of everything that they need. A pinned tool that the project depends on as well stays within that range. torch,
 transformers and optimum-onnx stay as they are unless --move names them: their versions decide what an export writes.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+JAVASCRIPT = ("scripts/javascript", "tests/conformance/javascript")
 STAYING = frozenset({"torch", "transformers", "optimum-onnx"})
 
 Pins = dict[str, str]
@@ -95,29 +97,51 @@ def newest_javascript(text: str, client: Client) -> Pins:
         return {**json.loads((Path(folder) / "package.json").read_text("utf-8"))["devDependencies"]}
 
 
+def lock_of(text: str, client: Client) -> str:
+    """The lock file of package.json's text, which names no registry. Raises: ClientError."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "package.json").write_text(text, "utf-8")
+        options = ["--package-lock-only", "--omit-lockfile-registry-resolved", "--ignore-scripts"]
+        client(["npm", "install", *options, "--no-audit", "--no-fund", "--loglevel=error"], Path(folder))
+        return (Path(folder) / "package-lock.json").read_text("utf-8")
+
+
 def moved(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 def update(root: Path, *, staying: frozenset[str], check: bool, client: Client) -> list[str]:
-    """Move the pins in both files and return a line for each that moves; with check, leave the files as they are.
+    """Move the pins in all files and return a line for each that moves; with check, leave the files as they are.
 
-    Both are resolved before either is written. Raises: ClientError.
+    All are resolved before any is written. Raises: ClientError.
     """
-    python, javascript = root / "pyproject.toml", root / "scripts" / "javascript" / "package.json"
-    python_text, javascript_text = python.read_text("utf-8"), javascript.read_text("utf-8")
-    lines = []
+    python = root / "pyproject.toml"
+    python_text, lines = python.read_text("utf-8"), []
     for name, (old, new) in moved(python_pins(python_text), newest_python(python_text, staying, client)).items():
         python_text = python_text.replace(f'"{name}=={old}"', f'"{name}=={new}"')
         lines.append(f"{name} {old} -> {new}")
-    pins: Pins = json.loads(javascript_text)["devDependencies"]
-    for name, (old, new) in moved(pins, newest_javascript(javascript_text, client)).items():
-        javascript_text = javascript_text.replace(f'"{name}": "{old}"', f'"{name}": "{new}"')
-        lines.append(f"{name} {old} -> {new}")
+    texts = {python: python_text}
+    for folder in JAVASCRIPT:
+        changed, said = moved_javascript(root / folder, client)
+        texts |= changed
+        lines += said
     if not check:
-        python.write_text(python_text, "utf-8")
-        javascript.write_text(javascript_text, "utf-8")
+        for path, text in texts.items():
+            path.write_text(text, "utf-8")
     return lines
+
+
+def moved_javascript(folder: Path, client: Client) -> tuple[dict[Path, str], list[str]]:
+    """The files of a folder whose pins move, and a line for each pin that does. Raises: ClientError."""
+    path, lock, lines = folder / "package.json", folder / "package-lock.json", []
+    text = path.read_text("utf-8")
+    pins: Pins = json.loads(text)["devDependencies"]
+    for name, (old, new) in moved(pins, newest_javascript(text, client)).items():
+        text = text.replace(f'"{name}": "{old}"', f'"{name}": "{new}"')
+        lines.append(f"{name} {old} -> {new}")
+    if not lines:
+        return {}, []
+    return {path: text, **({lock: lock_of(text, client)} if lock.exists() else {})}, lines
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def test_without_the_key_nothing_else_is_answered(path: str, keyed: Served) -> N
 UPLOADS = ["/v1/audio/transcriptions", "/v1/audio/translations"]  # what a form says is text, whatever was meant
 POSTS = [path for path, method in ROUTES.items() if method == "POST" and path not in UPLOADS]
 FORMS = ("response_format", "structured_outputs", "json_schema", "regex", "guided_json", "guided_json_object",
-         "guided_regex", "guided_choice", "text", "format", "images")  # fmt: skip
+         "guided_regex", "guided_choice", "text", "format", "images", "output_config", "output_format")  # fmt: skip
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_what_the_document_allows_is_accepted(path: str, served: Served) -> None
         bounded(case)
         case.body = sayable(case.body)
         response = case.call(base_url=served.address)
-        is_long = response.status_code == 400 and "context" in response.text
+        is_long = response.status_code == 400 and any(words in response.text for words in ("context", "too long"))
         assert is_long or response.status_code == 200, (case.body, response.text)
 
     accepted()
@@ -153,7 +153,7 @@ def sayable(body: object) -> dict[str, object]:
     if fields.get("max_completion_tokens"):
         fields["max_completion_tokens"] = 3
     if fields.get("tool_choice") not in (None, "auto", "none"):
-        fields["tool_choice"] = "auto"  # names a tool, or asks for one whose schema may be any
+        fields["tool_choice"] = None  # names a tool, or asks for one whose schema may be any
     names = [tool.get("function", tool)["name"] for tool in fields.get("tools") or ()]
     if len(set(names)) < len(names) or any(name.endswith("\n") for name in names):
         fields["tools"] = None
@@ -190,7 +190,9 @@ def shown_media(value: object) -> object:
     if value.get("type") == "human" or value.get("type") == "model":
         return {**value, "media_url": None}
     kinds = ("image_url", "video_url", "audio_url", "pdf_url", "input_image", "input_audio", "file", "input_file")
-    if "tool_call_id" in value or "role" in value or "call_id" in value:
+    if value.get("type") in ("image", "document", "search_result"):
+        return {"type": "text", "text": "a medium"}
+    if any(name in value for name in ("role", "call_id", "tool_call_id", "tool_use_id")):
         kept = {key: item for key, item in value.items() if key != "images"}
         return {key: shown_media(item) if key in ("content", "output") else item for key, item in kept.items()}
     if value.get("type") in kinds or any(value.get(kind) is not None for kind in kinds[:4]):
