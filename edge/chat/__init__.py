@@ -125,6 +125,7 @@ class Chat:
                 budget=budget,
                 limits=self.limits,
                 frames=request.video_frames,
+                detail=request.detail,
                 audio_access=AudioAccess(self.models.speech_model(engine.manifest.id), request.video_sound),
             )
             return Opened(opened, budget)

@@ -19,6 +19,7 @@ from edge.limits import Limits
 from edge.media import decoding
 from edge.media.audio import from_samples
 from edge.media.decoded import Decoded, Options
+from edge.media.detail import AUTO, Detail
 from edge.media.fetch import read_url
 from edge.media.frames import small, spread
 from edge.media.image import digest, from_array, received, reduced, tower_options
@@ -138,15 +139,17 @@ def open_media(
     limits: Limits,
     frames: int | None = None,
     audio_access: AudioAccess | None = None,
+    detail: Detail = AUTO,
 ) -> list[Turn]:
     """Open every media part, in order, and turn audio into text where the bundle has no audio tower.
 
-    frames: how many of each video, the bundle's number unless given.
+    frames: how many of each video, the bundle's number unless given; detail: of images and pages whose part has none.
     Raises: MediaError naming the part and what is supported; as SpeechToText.transcribe.
     """
     opened = decode_media(
-        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, audio_access=audio_access
-    )
+        messages, spec=spec, access=access, budget=budget, limits=limits, frames=frames, audio_access=audio_access,
+        detail=detail,
+    )  # fmt: skip
     return transcribed(opened, spec=spec, audio_access=audio_access)
 
 
@@ -159,9 +162,10 @@ def decode_media(
     limits: Limits,
     frames: int | None = None,
     audio_access: AudioAccess | None = None,
+    detail: Detail = AUTO,
 ) -> list[Turn]:
     """Open every media part, in order, and leave audio as samples. Raises: MediaError naming the part."""
-    opener = _Opener(spec, access, limits, frames, budget, audio_access or AudioAccess())
+    opener = _Opener(spec, access, limits, frames, budget, audio_access or AudioAccess(), detail)
     return [opener.turn(message) for message in messages]
 
 
@@ -190,8 +194,10 @@ class _Opener:
         frames: int | None,
         budget: TextBudget,
         audio_access: AudioAccess,
+        detail: Detail,
     ) -> None:
         self._spec = spec
+        self._detail = detail
         self._access = access
         self._limits = limits
         self._frames = frames
@@ -231,21 +237,26 @@ class _Opener:
 
     def _image(self, part: MediaPart, spec: VisionSpec) -> DecodedImage:
         # The bytes left bound the pixels before anything is decoded.
-        max_px = min(self._limits.image_px, self._left_bytes // 3)
+        max_px, detail = min(self._limits.image_px, self._left_bytes // 3), self._detail_of(part)
         try:
             if part.is_url:
                 memory_bytes = self._limits.decoded_bytes + _DECODER_BYTES
-                options = {"max_px": max_px, "memory_bytes": memory_bytes, **tower_options(spec)}
+                options = {"max_px": max_px, "memory_bytes": memory_bytes, **tower_options(spec, detail)}
                 decoded = self._access.decode("image", self._read(part), options)
-                image = received(decoded, spec, max_px=max_px)
+                image = received(decoded, spec, max_px=max_px, detail=detail)
             else:
-                image = reduced(cast(U8, part.source), spec, max_px=max_px)
+                image = reduced(cast(U8, part.source), spec, max_px=max_px, detail=detail)
         except MediaError as error:
             held = "" if max_px == self._limits.image_px else self._held()
             raise MediaError(f"{error}{held}") from error
         width, height = size_of(image)
         self._hold_bytes(width * height * 3)  # what it was while it was decoded, though little of it may be left
-        return DecodedImage(image, digest(image))
+        return DecodedImage(image, digest(image), detail)
+
+    def _detail_of(self, part: MediaPart) -> Detail:
+        """Return how finely a part is looked at: as it says, else as the request does."""
+        most = self._detail.max_tiles if part.max_tiles is None else part.max_tiles
+        return Detail(part.detail or self._detail.level, most)
 
     def _video(self, part: MediaPart, spec: VisionSpec) -> Sequence[Part]:
         """Open a video, and its audio track where that is asked for."""
@@ -330,7 +341,7 @@ class _Opener:
         self._hold(pages)
         self._left_pages -= len(pages)
         self._left_pages_here -= len(pages)
-        return pdf_parts(pages, [str(text) for text in texts], self._budget)
+        return pdf_parts(pages, [str(text) for text in texts], self._budget, self._detail_of(part))
 
     def _read(self, part: MediaPart) -> bytes:
         return read_url(str(part.source), files=self._access.files, remote=self._access.remote)

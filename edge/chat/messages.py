@@ -9,6 +9,7 @@ from typing import cast
 from edge.chat.prompt import Call, Role
 from edge.errors import TextError
 from edge.limits import Kind, Limits
+from edge.media.detail import Level
 from edge.types import ChatMessage, HttpValidationError, UnprocessableEntityError, ValidationError, fields_of
 
 Loc = tuple[str | int, ...]
@@ -26,19 +27,23 @@ _KINDS: Mapping[str, Kind] = {
     "video": "video",
     "audio": "audio",
 }
+_DETAILED = ("image", "pdf")  # a frame of a video is one tile
+_LEVELS: Mapping[str, Level] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
 
 
 @dataclass(frozen=True, eq=False)
 class MediaPart:
     """A media part that was not opened yet; source: a URL or path, or (in process) what is decoded already.
 
-    loc: where it stood in the request as it came.
+    loc: where it stood in the request as it came. detail, max_tiles: of images and PDFs; None: as the request has it.
     """
 
     kind: Kind
     source: object
     loc: Loc
     is_url: bool = True
+    detail: Level | None = None
+    max_tiles: int | None = None
 
 
 class Unparsed(str):
@@ -215,7 +220,30 @@ def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | 
         return None
     if key == "text":
         return _text(str(value), (*loc, key), problems)
-    return MediaPart(_KINDS[key], value, problems.place((*loc, key)), is_url=key.endswith("_url"))
+    kind, level, most = _KINDS[key], None, None
+    if kind in _DETAILED:
+        level, most = (
+            read_level(fields.get("detail"), loc, problems),
+            read_max_tiles(fields.get("max_tiles"), loc, problems),
+        )
+    return MediaPart(kind, value, problems.place((*loc, key)), key.endswith("_url"), level, most)
+
+
+def read_level(detail: object, loc: Loc, problems: Problems) -> Level | None:
+    """Return the `detail` of a part or a request, None where there is none; what is wrong goes to `problems`."""
+    if detail is None or (isinstance(detail, str) and detail in _LEVELS):
+        return None if detail is None else _LEVELS[detail]
+    problems.add((*loc, "detail"), f"expected one of {', '.join(_LEVELS)}, got {shown(detail)}", "literal_error")
+    return None
+
+
+def read_max_tiles(most: object, loc: Loc, problems: Problems) -> int | None:
+    """Return the `max_tiles` of a part or a request, None where there is none; what is wrong goes to `problems`."""
+    if most is None or (isinstance(most, int) and not isinstance(most, bool) and most >= 1):
+        return most
+    kind = "value_error" if isinstance(most, int) and not isinstance(most, bool) else "int_type"
+    problems.add((*loc, "max_tiles"), f"expected an integer >= 1, got {shown(most)}", kind)
+    return None
 
 
 def _text(text: str, loc: Loc, problems: Problems) -> str:

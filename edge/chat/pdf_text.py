@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 from edge.arrays import U8
 from edge.chat.prompt import DecodedImage, Part
+from edge.media.detail import AUTO, ONE_TILE, Detail
 from edge.media.image import digest
 
 CUT = " […]"
+_PAGE_CHARS = 100  # what has fewer may be a scan with a stamp on it, or a slide
 
 
 class TextBudget:
@@ -43,11 +45,21 @@ class TextBudget:
         return kept
 
 
-def pdf_parts(pages: Sequence[U8], texts: Sequence[str], budget: TextBudget) -> list[Part]:
-    """Return a PDF as parts of a message: each page's image, and its text with its number if it has one."""
+def pdf_parts(pages: Sequence[U8], texts: Sequence[str], budget: TextBudget, detail: Detail = AUTO) -> list[Part]:
+    """Return a PDF as parts of a message: each page's image, and its text with its number if it has one.
+
+    detail: of the pages' images; "auto" is one tile for a page that is read from its text or is blank.
+    """
     parts: list[Part] = []
-    for number, (rgb, text) in enumerate(zip(pages, budget.share(texts), strict=True), 1):
-        parts.append(DecodedImage(rgb, digest(rgb)))
+    kept = budget.share(texts)
+    for number, (rgb, whole, text) in enumerate(zip(pages, texts, kept, strict=True), 1):
+        needs_one = detail.level == "auto" and (_is_text(whole, text) or rgb.min() == rgb.max())
+        parts.append(DecodedImage(rgb, digest(rgb), ONE_TILE if needs_one else detail))
         if text:
             parts.append(f"Page {number} of {len(pages)}:\n{text}\n")
     return parts
+
+
+def _is_text(whole: str, kept: str) -> bool:
+    """Return whether a page's text is all in the prompt, and enough to be what the page is about."""
+    return kept == whole and sum(not c.isspace() for c in whole) >= _PAGE_CHARS

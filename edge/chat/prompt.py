@@ -24,7 +24,7 @@ from edge.chat.turns import late_system, system_texts
 from edge.engine.pieces import Audio, Control, Media, Piece, Text
 from edge.errors import BundleError, MediaError, UnsupportedError
 from edge.media.resized import size_of
-from edge.media.tiles import tile_count
+from edge.media.tiles import grid_of, tile_count
 from edge.media.windows import token_count
 
 # Our own words: here, and only here, the tool_call tags stand for control tokens.
@@ -106,9 +106,13 @@ class _Layout:
         spec = self._manifest.vision
         if spec is None:
             raise MediaError(f"image: {self._manifest.id} accepts text only")
-        n_tokens = tile_count(*size_of(image.rgb), spec) * spec.tokens_per_tile
+        size, detail = size_of(image.rgb), image.detail
+        n_tokens = tile_count(*size, spec, detail) * spec.tokens_per_tile
+        grid = grid_of(*size, spec, detail)
+        # The same pixels cut otherwise are other tiles, and their embeddings others.
+        key = image.digest if grid == grid_of(*size, spec) else f"{grid} {image.digest}"
         self.control("<image>")
-        self.pieces.append(Media("image", image.rgb, n_tokens, image.digest))
+        self.pieces.append(Media("image", image.rgb, n_tokens, key, detail))
         self.control("</image>")
 
     def clip(self, clip: DecodedVideo) -> None:

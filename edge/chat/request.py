@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge.chat.messages import MediaPart, Message, Place, Problems, read_messages
+from edge.chat.messages import MediaPart, Message, Place, Problems, read_level, read_max_tiles, read_messages
 from edge.chat.messages import shown as _shown
 from edge.chat.prompt import Tool
 from edge.chat.reply import api_errors
@@ -15,6 +15,7 @@ from edge.errors import (
     UnsupportedError,
 )
 from edge.limits import Limits
+from edge.media.detail import AUTO, Detail
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Request:
     """A request whose fields are right, defaults filled in.
 
     tools: those that may be called. video_frames: how many of each video are looked at, None: as the bundle has it.
-    video_sound: whether their audio tracks are used, too. text: what is continued as it stands.
+    video_sound: whether their audio tracks are used, too. text: what is continued as it stands. detail: how finely
+    images and pages of PDFs are looked at, where their part does not say.
     """
 
     model: str
@@ -61,6 +63,7 @@ class Request:
     video_frames: int | None = None
     video_sound: bool = False
     text: str | None = None
+    detail: Detail = AUTO
 
     @property
     def has_media(self) -> bool:
@@ -103,6 +106,8 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
     top_logprobs = _read_logprobs(body, problems, limits)
     frames = _read_frames(body.get("video_frames"), problems, limits)
     with_audio = problems.flag(("body", "video_sound"), body.get("video_sound"))
+    level = read_level(body.get("detail"), ("body",), problems)
+    detail = Detail(level or AUTO.level, read_max_tiles(body.get("max_tiles"), ("body",), problems))
     _check_features(body, problems)
     problems.raise_any()
     _refuse_features(body)
@@ -120,7 +125,8 @@ def read_request(body: Mapping[str, object], *, limits: Limits, place: Place | N
         top_logprobs=top_logprobs,
         calls=bool(tools) and choice != "none",
     )
-    return Request(str(model), messages, options, () if choice == "none" else tools, frames, with_audio)
+    offered = () if choice == "none" else tools
+    return Request(str(model), messages, options, offered, frames, with_audio, detail=detail)
 
 
 def read_continuation(text: str, body: Mapping[str, object], *, limits: Limits, place: Place | None = None) -> Request:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from edge.arrays import F32, U8
 from edge.errors import MediaError, ParameterError
+from edge.media.detail import AUTO, Detail
 from edge.media.resized import Resized
 
 Role = Literal["user", "assistant", "system", "tool_output"]
@@ -13,10 +14,14 @@ Role = Literal["user", "assistant", "system", "tool_output"]
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A decoded image. rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it."""
+    """A decoded image.
+
+    rgb: (H, W, 3) uint8, or what is left; digest: `edge.media.image.digest` of it; detail: how finely it is cut.
+    """
 
     rgb: U8 | Resized
     digest: str
+    detail: Detail = AUTO
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,17 +52,35 @@ class Times:
     ended_s: float | None = None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How far a prompt is read, before its answer begins.
+
+    stage: "image", "frame" (of a video) and "audio" are media that a tower encodes, "tokens" the prompt as the decoder
+    reads it. number, count: which of the prompt's images, frames or audio, and of how many; both 0 for tokens. step,
+    steps: the tile or window that is encoded now, and of how many; the tokens that are read, and of how many.
+    """
+
+    stage: Literal["image", "frame", "audio", "tokens"]
+    number: int
+    count: int
+    step: int
+    steps: int
+
+
 class Handle:
     """One generation, seen from any thread: iterate it, or subscribe and poll it.
 
     Newer progress replaces what was not taken yet, so a slow reader gets only the newest. The iteration ends after
     the progress that has a finish_reason, or when the generation was cancelled; errors are raised where it is read.
+    While the prompt is read, `events` and `poll_reading` tell how far.
     """
 
     def __init__(self, start: Progress, on_cancel: Callable[["Handle"], None]) -> None:
         self._changed = threading.Condition()  # reentrant: a signal handler may cancel while its thread polls
         self._newest = start
         self._is_news = False
+        self._reading: Reading | None = None
         self._ended = False
         self._error: EdgeError | None = None
         self._cancelled = False
@@ -73,13 +91,18 @@ class Handle:
 
     def __iter__(self) -> Iterator[Progress]:
         """Yield progress as it comes, waiting for it. Raises: EdgeError when the generation failed."""
+        return (event for event in self.events() if isinstance(event, Progress))
+
+    def events(self) -> Iterator[Reading | Progress]:
+        """Yield how far the prompt is read, then progress, as they come. Raises: EdgeError, as iterating does."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_news or self._ended)
-                progress = self.poll()  # in the same hold: an error that came in between would not be seen
-            if progress is None:
+                self._changed.wait_for(lambda: self._is_news or self._ended or self._reading is not None)
+                # In the same hold: an error that came in between would not be seen.
+                event = self.poll_reading() or self.poll()
+            if event is None:
                 return
-            yield progress
+            yield event
 
     def poll(self) -> Progress | None:
         """Take the newest progress without waiting; None when there is nothing new. Raises as iterating does."""
@@ -90,6 +113,12 @@ class Handle:
             if self._error is not None:
                 raise self._error
             return None
+
+    def poll_reading(self) -> Reading | None:
+        """Take how far the prompt is read without waiting; None when there is nothing new, or the answer has begun."""
+        with self._changed:
+            reading, self._reading = self._reading, None
+            return reading
 
     @property
     def done(self) -> bool:
@@ -139,7 +168,7 @@ class Handle:
             if self._ended:
                 return
             self._cancelled = self._ended = True
-            self._is_news = False
+            self._is_news, self._reading = False, None
         self._on_cancel(self)
         self._notify()
 
@@ -147,12 +176,20 @@ class Handle:
         """Have an answer that is constrained by a schema take the shortest way to its end; others go on."""
         self._hurried = True
 
+    def report(self, reading: Reading) -> None:
+        """Tell how far the prompt is read; the engine's side."""
+        with self._changed:
+            if self._ended:
+                return
+            self._reading = reading
+        self._notify()
+
     def put(self, progress: Progress) -> None:
         """Deliver progress; the engine's side."""
         with self._changed:
             if self._ended:
                 return
-            self._newest, self._is_news = progress, True
+            self._newest, self._is_news, self._reading = progress, True, None
             self._ended = progress.finish_reason is not None
             if self._times.first_s is None or self._ended:
                 now_s = time.monotonic()
@@ -165,7 +202,7 @@ class Handle:
         with self._changed:
             if self._ended:
                 return
-            self._error, self._ended = error, True
+            self._error, self._ended, self._reading = error, True, None
         self._notify()
 
     def _notify(self) -> None:

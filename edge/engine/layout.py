@@ -44,6 +44,11 @@ class Positions:
         """Return the media that stand, in part at least, at the positions start to stop - 1."""
         return [span.content for span, _, _ in self._between(start, stop) if not isinstance(span.content, tuple)]
 
+    def place(self, media: Media | Audio) -> tuple[int, int]:
+        """Return which of the media of its kind one is, from 1 on, and how many there are."""
+        alike = [span.content for span in self.spans if _kind(span.content) == _kind(media)]
+        return next(i for i, each in enumerate(alike, 1) if each is media), len(alike)
+
     def embeddings(self, start: int, stop: int, embedding: Embedding, media: Mapping[str, F32]) -> F32:
         """Return the rows of the positions start to stop - 1: (n, H) float32. media: (n_tokens, H) by digest."""
         rows = []
@@ -95,6 +100,10 @@ def chunks(start: int, stop: int) -> Iterator[tuple[int, int]]:
             end -= ALIGNED
         yield start, end
         start = end
+
+
+def _kind(content: tuple[int, ...] | Media | Audio | Encoded) -> object:
+    return content.kind if isinstance(content, Media) else type(content)
 
 
 def _ids(piece: Control | Text, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """A bundle's graphs and tables as one model: reads prompts unit by unit, steps, looks at images; knows no queue."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -10,10 +10,12 @@ import numpy as np
 
 from edge.arrays import F32
 from edge.bundle.manifest import VisionSpec
+from edge.engine.ahead import ahead
 from edge.engine.audio_tower import AudioTower
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
 from edge.engine.embedding_cache import EmbeddingCache
+from edge.engine.handle import Reading
 from edge.engine.layout import Positions, chunks
 from edge.engine.pieces import Audio, Encoded, Media
 from edge.engine.session import run_options
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 T = TypeVar("T")
-Units = Generator[None, None, T]  # yields between units of work, one chunk or one tile each
+Units = Generator[Reading | None, None, T]  # yields between units of work, one chunk or one tile each: what comes next
 
 
 class Owner(Protocol):
@@ -119,10 +121,12 @@ class Model:
         known: dict[str, F32] = {}  # by digest
         scored: list[F32] = []
         first_scored = len(positions) - n_logits
-        for start, stop in chunks(self.cache.length(slot), len(positions)):
+        parts = list(chunks(self.cache.length(slot), len(positions)))
+        for start, stop in parts:
             for media in positions.media(start, stop):
                 if media.digest not in known:
-                    known[media.digest] = yield from self._perceive(media, owner)
+                    known[media.digest] = yield from self._perceive(media, positions, owner)
+            yield Reading("tokens", 0, 0, start, len(positions)) if len(parts) > 1 else None
             embeddings = positions.embeddings(start, stop, self._embedding, known)
             n_here = max(0, stop - max(start, first_scored))
             logits = self._read_chunk(slot, embeddings, max(1, n_here), owner)
@@ -132,7 +136,6 @@ class Model:
             if stop < len(positions):
                 following = {media.digest for media in positions.media(stop, stop + 1)}
                 known = {digest: rows for digest, rows in known.items() if digest in following}
-                yield
         return np.concatenate(scored)
 
     def step(self, slots: Sequence[int], tokens: Sequence[int]) -> F32:
@@ -161,14 +164,15 @@ class Model:
             yield options
         self.work.step_s += time.monotonic() - started
 
-    def encode(self, media: Media | Audio, *, owner: Owner | None) -> Units[F32]:
-        """Run media through their tower, yielding after each tile or window; returns their embeddings (n_tokens, H).
+    def encode(self, media: Media | Audio, *, owner: Owner | None, place: tuple[int, int] = (1, 1)) -> Units[F32]:
+        """Run media through their tower, yielding before each tile or window; returns their embeddings (n_tokens, H).
 
+        place: which of the prompt's media of this kind they are, and of how many.
         Raises: MediaError when the bundle has no such tower or the media are not of n_tokens.
         """
         if isinstance(media, Audio):
-            return (yield from self._encode_audio(media, owner))
-        return (yield from self._look(media, owner))
+            return (yield from self._encode_audio(media, owner, place))
+        return (yield from self._look(media, owner, place))
 
     def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
         """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError."""
@@ -188,7 +192,7 @@ class Model:
             if tower is not None:
                 tower.recent.forget()
 
-    def _perceive(self, media: Media | Audio | Encoded, owner: Owner | None) -> Units[F32]:
+    def _perceive(self, media: Media | Audio | Encoded, positions: Positions, owner: Owner | None) -> Units[F32]:
         """Return the embeddings of media, from memory if they came lately."""
         if isinstance(media, Encoded):
             return media.embeddings
@@ -197,34 +201,37 @@ class Model:
         known = recent.recall(media.digest)
         if known is not None and len(known) == media.n_tokens:
             return known
-        embeddings = yield from self.encode(media, owner=owner)
+        embeddings = yield from self.encode(media, owner=owner, place=positions.place(media))
         recent.remember(media.digest, embeddings)
         return embeddings
 
-    def _look(self, media: Media, owner: Owner | None) -> Units[F32]:
+    def _look(self, media: Media, owner: Owner | None, place: tuple[int, int]) -> Units[F32]:
         if self.vision is None:
             raise MediaError("image: this bundle accepts text only")
         spec = self.vision.spec
         rows: list[F32] = []
-        for tile in _tiles(media, spec):
+        n_tiles = media.n_tokens // spec.tokens_per_tile
+        made = _tiles(media, spec)
+        for tile in made if n_tiles == 1 else ahead(made):
+            yield Reading(media.kind, *place, len(rows) + 1, n_tiles)
             rows.append(self.encode_tile(tile, owner=owner))
-            yield
         embeddings = np.concatenate(rows)
         if len(embeddings) != media.n_tokens:
             raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeddings)}")
         return embeddings
 
-    def _encode_audio(self, wave: Audio, owner: Owner | None) -> Units[F32]:
+    def _encode_audio(self, wave: Audio, owner: Owner | None, place: tuple[int, int]) -> Units[F32]:
         if self.audio is None:
             raise MediaError("audio: this bundle has no audio tower")
         rows: list[F32] = []
+        n_windows = -(-wave.n_tokens // self.audio.spec.tokens_per_window)
         for mel in windows(wave.samples, self.audio.spec):
+            yield Reading("audio", *place, len(rows) + 1, n_windows)
             started = time.monotonic()
             with self.runs.options(owner) as options:
                 rows.append(self.audio.encode(mel, options=options))
             self.work.n_windows += 1
             self.work.window_s += time.monotonic() - started
-            yield
         embeddings = np.concatenate(rows)[: wave.n_tokens]
         if len(embeddings) != wave.n_tokens:
             raise MediaError(f"audio: expected {wave.n_tokens} positions, its windows give {len(embeddings)}")
@@ -251,7 +258,7 @@ def exhaust(units: Units[T]) -> T:
             return result
 
 
-def _tiles(media: Media, spec: VisionSpec) -> Iterable[F32]:
+def _tiles(media: Media, spec: VisionSpec) -> Iterator[F32]:
     if media.kind == "frame" and isinstance(media.rgb, np.ndarray):
-        return [frame_tile(media.rgb, spec)]
-    return tiles(media.rgb, spec)
+        return iter([frame_tile(media.rgb, spec)])
+    return tiles(media.rgb, spec, media.detail)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.arrays import F32, U8
+from edge.media.detail import AUTO, Detail
 from edge.media.resized import Resized
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")  # the control tokens around a tool call
@@ -27,14 +28,15 @@ class Text:
 class Media:
     """An image, or a video's frame (always one tile), of n_tokens positions.
 
-    rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame, its
-    kind: the two make other embeddings.
+    rgb: (H, W, 3) uint8, or of a large image what its tiles are cut from; digest: of its pixels and, for a frame or
+    another detail, of that: they make other embeddings. detail: how finely an image is cut into tiles.
     """
 
     kind: Literal["image", "frame"]
     rgb: U8 | Resized
     n_tokens: int
     digest: str
+    detail: Detail = AUTO
 
 
 @dataclass(frozen=True, eq=False)

@@ -228,13 +228,16 @@ class Worker:
             return
         reading = self._reading[0]
         try:
-            next(reading.units)
+            step = next(reading.units)
         except StopIteration as end:
             self._reading.popleft()
             self._take(reading.answer, reading.slot, end.value[-1])
         except BaseException as error:
             self._reading.popleft()
             self._fail(reading.answer, reading.slot, error)
+        else:
+            if step is not None:
+                reading.answer.handle.report(step)
 
     def _step_all(self) -> None:
         """Feed every running conversation its newest token and choose the next one; one alone may be guessed ahead."""

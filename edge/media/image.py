@@ -17,6 +17,7 @@ from edge.arrays import U8
 from edge.errors import MediaError, MemoryExhausted
 from edge.media.bmp import bit_fields
 from edge.media.decoded import Decoded, Options
+from edge.media.detail import AUTO, LEVELS, Detail
 from edge.media.resized import BAND_ROWS, Pixels, Resized, Source, resized
 from edge.media.sniff import expect
 from edge.media.tiles import Tower, TowerShape, targets
@@ -44,19 +45,28 @@ def decode(data: bytes, options: Options) -> Decoded:
     resample: Literal["bilinear", "bicubic"] = "bilinear" if options["resample"] == "bilinear" else "bicubic"
     tile_px, patch_px, max_tiles = (int(options[name] or 0) for name in ("tile_px", "patch_px", "max_tiles"))
     tower = TowerShape(tile_px, patch_px, max_tiles, None if share is None else float(share), resample)
-    found = _decoded(data, max_px, functools.partial(_reduced, tower=tower), max_bytes=max_bytes)
+    finish = functools.partial(_reduced, tower=tower, detail=_detail(options))
+    found = _decoded(data, max_px, finish, max_bytes=max_bytes)
     if not isinstance(found, Resized):
         return Decoded((found,))
     arrays = (found.cells,) if found.whole is None else (found.cells, found.whole)
     return Decoded(arrays, {"width": found.width, "height": found.height})
 
 
-def tower_options(tower: Tower) -> Options:
-    """Return the options with which `decode` gives what a tower needs."""
-    return {name: getattr(tower, name) for name in ("tile_px", "patch_px", "max_tiles", "crop_share", "resample")}
+def tower_options(tower: Tower, detail: Detail = AUTO) -> Options:
+    """Return the options with which `decode` gives what a tower needs for an image of this detail."""
+    shape = {name: getattr(tower, name) for name in ("tile_px", "patch_px", "max_tiles", "crop_share", "resample")}
+    return {**shape, "detail": detail.level, "most_tiles": detail.max_tiles}
 
 
-def received(decoded: Decoded, tower: Tower, *, max_px: int) -> U8 | Resized:
+def _detail(options: Options) -> Detail:
+    """Return the detail that `tower_options` has put among the options."""
+    level, most = options.get("detail"), options.get("most_tiles")
+    found = next((known for known in LEVELS if known == level), AUTO.level)
+    return Detail(found, None if most is None else int(most))
+
+
+def received(decoded: Decoded, tower: Tower, *, max_px: int, detail: Detail = AUTO) -> U8 | Resized:
     """Return what `decode` gave for a tower, checked: who did it may not have been itself any more.
 
     Raises: MediaError.
@@ -70,7 +80,7 @@ def received(decoded: Decoded, tower: Tower, *, max_px: int) -> U8 | Resized:
     width, height = info.get("width"), info.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 < height and width * height <= max_px):
         raise MediaError("decoding it failed")
-    wanted = [(target.height, target.width, 3) for target in targets(width, height, tower)]
+    wanted = [(target.height, target.width, 3) for target in targets(width, height, tower, detail)]
     if [image.shape for image in images] != wanted:
         raise MediaError("decoding it failed")
     return Resized(width, height, images[0], images[1] if len(images) > 1 else None)
@@ -128,9 +138,9 @@ def from_array(image: U8 | Image.Image, *, max_px: int) -> U8:
     return _given(image, max_px, _whole)
 
 
-def reduced(image: U8 | Image.Image, tower: Tower, *, max_px: int) -> U8 | Resized:
+def reduced(image: U8 | Image.Image, tower: Tower, *, max_px: int, detail: Detail = AUTO) -> U8 | Resized:
     """Accept an image as from_array does; return what a tower needs of it where that is less. Raises: as from_array."""
-    return _given(image, max_px, functools.partial(_reduced, tower=tower))
+    return _given(image, max_px, functools.partial(_reduced, tower=tower, detail=detail))
 
 
 def _given(image: U8 | Image.Image, max_px: int, finish: Callable[[Source], T]) -> T:
@@ -165,10 +175,10 @@ def digest(image: U8 | Resized) -> str:
     return state.hexdigest()
 
 
-def _reduced(source: Source, tower: Tower) -> U8 | Resized:
+def _reduced(source: Source, tower: Tower, detail: Detail) -> U8 | Resized:
     """Return what a tower needs of an image, all of it where that is not more."""
     width, height = source.size
-    wanted = targets(width, height, tower)
+    wanted = targets(width, height, tower, detail)
     if width * height <= sum(target.width * target.height for target in wanted):
         return _whole(source)
     cells, *rest = resized(source, wanted)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,9 +11,11 @@ from PIL import Image
 
 from edge.arrays import F32, U8
 from edge.bundle.manifest import VisionSpec
+from edge.media.detail import AUTO, Detail, Level
 from edge.media.resized import Resized, Target, check_resized, size_of
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_ENLARGED: Mapping[Level, int] = {"low": 1, "auto": 1, "high": 4}  # times the pixels
 
 
 class Tower(Protocol):
@@ -51,24 +53,25 @@ class TowerShape:
     resample: Literal["bilinear", "bicubic"]
 
 
-def tile_count(width: int, height: int, spec: VisionSpec) -> int:
+def tile_count(width: int, height: int, tower: Tower, detail: Detail = AUTO) -> int:
     """Return how many tiles an image of this size makes. Source: model-family.md, 4."""
-    grid = _grid(width, height, spec)
+    grid = grid_of(width, height, tower, detail)
     return 1 if grid is None else grid[0] * grid[1] + 1
 
 
-def tiles(image: U8 | Resized, spec: VisionSpec) -> Iterator[F32]:
-    """Yield an image's tiles one by one, each (3, T, T) float32, normalised. image: (H, W, 3) uint8, or what is left.
+def tiles(image: U8 | Resized, spec: VisionSpec, detail: Detail = AUTO) -> Iterator[F32]:
+    """Yield an image's tiles one by one, each (3, T, T) float32, normalised.
 
+    image: (H, W, 3) uint8, or what is left of it for the same detail.
     Raises: MediaError for an image too thin to resize. Source: model-family.md, 4.
     """
-    grid = _grid(*size_of(image), spec)
+    grid = grid_of(*size_of(image), spec, detail)
     if isinstance(image, Resized):
         cells = Image.fromarray(image.cells)
         overview = functools.partial(_normalised, image.cells if image.whole is None else image.whole, spec)
     else:
         whole = Image.fromarray(image)
-        target = targets(whole.width, whole.height, spec)[0]
+        target = targets(whole.width, whole.height, spec, detail)[0]
         cells = _resized(whole, (target.width, target.height), target.resample)
         overview = functools.partial(_tile, whole, spec)
     if grid is None:
@@ -96,9 +99,9 @@ def _cells(resized: Image.Image, grid: tuple[int, int], spec: VisionSpec) -> Ite
             yield _tile(resized.crop((left, top, left + width, top + height)), spec)
 
 
-def targets(width: int, height: int, tower: Tower) -> list[Target]:
+def targets(width: int, height: int, tower: Tower, detail: Detail = AUTO) -> list[Target]:
     """Return what an image is resized to: its cells side by side, and, where it has several, all of it for one tile."""
-    grid = _grid(width, height, tower)
+    grid = grid_of(width, height, tower, detail)
     if grid is None:
         return [Target(*_best(width, height, tower), Image.Resampling.BICUBIC)]
     columns, rows = grid
@@ -143,15 +146,23 @@ def _normalised(fitted: U8, spec: VisionSpec) -> F32:
     return np.stack([table[channel][pixels[:, :, channel]] for channel in range(3)])
 
 
-def _grid(width: int, height: int, spec: Tower) -> tuple[int, int] | None:
+def grid_of(width: int, height: int, tower: Tower, detail: Detail = AUTO) -> tuple[int, int] | None:
     """Return the grid (columns, rows) an image is cut into, None when it stays whole."""
-    n = min(-(-width * height // spec.tile_px**2), spec.max_tiles)
+    most = _most_cells(tower, detail)
+    n = min(-(-width * height * _ENLARGED[detail.level] // tower.tile_px**2), most)
     if n <= 1:
         return None
-    counts = [n, n + 1] if n < spec.max_tiles else [n]
+    counts = [n, n + 1] if n < most else [n]
     grids = [(columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0]
     wanted = math.log(width / height)
     return min(grids, key=lambda grid: abs(wanted - math.log(grid[0] / grid[1])))
+
+
+def _most_cells(tower: Tower, detail: Detail) -> int:
+    """Return the most cells of a grid; where there are several, the tile that shows all of the image is one more."""
+    if detail.level == "low":
+        return 1
+    return tower.max_tiles if detail.max_tiles is None else min(tower.max_tiles, detail.max_tiles - 1)
 
 
 def _best(width: int, height: int, spec: Tower) -> tuple[int, int]:

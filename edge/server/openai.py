@@ -25,7 +25,7 @@ Fields = dict[str, object]
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "use_search_engine",
-    "logprobs", "top_logprobs", "video_frames", "video_sound",
+    "logprobs", "top_logprobs", "video_frames", "video_sound", "detail", "max_tiles",
 )  # fmt: skip
 NO_TOP_K = (1 << 31) - 1  # more than any vocabulary has
 _CHOICES = "expected auto, none, required, allowed_tools or one of the tools"

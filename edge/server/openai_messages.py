@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from edge.chat.messages import Loc, Problems, Unparsed, shown
+from edge.chat.messages import Loc, Problems, Unparsed, read_level, read_max_tiles, shown
 from edge.media.data_url import of_base64
 
 Fields = dict[str, object]
@@ -155,21 +155,28 @@ def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
         key = "refusal" if kind == "refusal" else "text"
         return _checked("text", fields.get(key), (*loc, key), problems)
     if isinstance(kind, str) and kind in _URLS:
-        url = fields.get("image_url") if kind == "input_image" else value
-        key = "image_url" if kind == "input_image" else kind
-        if isinstance(url, Mapping):
-            return _checked(_URLS[kind], url.get("url"), (*loc, key, "url"), problems)
-        return _checked(_URLS[kind], url, (*loc, key, "url"), problems)
+        return _named("image_url" if kind == "input_image" else kind, fields, loc, problems)
     if kind == "input_audio" and isinstance(value, Mapping):
         data, form = value.get("data"), value.get("format")
         if isinstance(data, str) and isinstance(form, str):
             return {"type": "audio_url", "audio_url": of_base64(data, "audio/wav")}  # its format is told by the data
         problems.add((*loc, "input_audio"), "expected data and format, both strings", "string_type")
     elif (kind == "file" and isinstance(value, Mapping)) or kind == "input_file":
-        return _file(value if kind == "file" and isinstance(value, Mapping) else fields, loc, problems)
+        is_inner = kind == "file" and isinstance(value, Mapping)
+        return _file(value if is_inner else fields, (*loc, "file") if is_inner else loc, problems)
     else:
         problems.add((*loc, "type"), f"expected {_SUPPORTED}, got {shown(kind)}", "literal_error")
     return None
+
+
+def _named(key: str, fields: Mapping[str, object], loc: Loc, problems: Problems) -> Fields | None:
+    """Return a part that names its media, by a URL or by an object that has one. key: of _URLS."""
+    named = fields.get(key)
+    inner = named if isinstance(named, Mapping) else {"url": named}
+    part = _checked(_URLS[key], inner.get("url"), (*loc, key, "url"), problems)
+    if part is None or _URLS[key] != "image_url":
+        return part
+    return {**part, **_detail(fields, loc, problems), **_detail(inner, (*loc, key), problems)}
 
 
 def _checked(key: str, value: object, loc: Loc, problems: Problems) -> Fields | None:
@@ -179,14 +186,21 @@ def _checked(key: str, value: object, loc: Loc, problems: Problems) -> Fields | 
     return None
 
 
+def _detail(fields: Mapping[str, object], loc: Loc, problems: Problems) -> Fields:
+    """Return how finely media are looked at, as far as these fields say it; what is wrong goes to `problems`."""
+    read: Fields = {"detail": read_level(fields.get("detail"), loc, problems)}
+    read["max_tiles"] = read_max_tiles(fields.get("max_tiles"), loc, problems)
+    return {name: value for name, value in read.items() if value is not None}
+
+
 def _file(fields: Mapping[str, object], loc: Loc, problems: Problems) -> Fields | None:
     """Return a file as a PDF, the one kind of file that there is; a file that is stored elsewhere is not."""
     data, url = fields.get("file_data"), fields.get("file_url")
     if data is None and isinstance(url, str):
-        return {"type": "pdf_url", "pdf_url": url}
+        return {"type": "pdf_url", "pdf_url": url, **_detail(fields, loc, problems)}
     if isinstance(data, str):
-        return {"type": "pdf_url", "pdf_url": of_base64(data, "application/pdf")}
-    problems.add((*loc, "file", "file_data"), f"expected a string, got {shown(data)}", "string_type")
+        return {"type": "pdf_url", "pdf_url": of_base64(data, "application/pdf"), **_detail(fields, loc, problems)}
+    problems.add((*loc, "file_data"), f"expected a string, got {shown(data)}", "string_type")
     return None
 
 

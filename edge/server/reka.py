@@ -16,7 +16,7 @@ from edge.types import ApiError
 
 Fields = dict[str, object]
 
-_SAME = ("temperature", "frequency_penalty", "presence_penalty", "use_search_engine")
+_SAME = ("temperature", "frequency_penalty", "presence_penalty", "use_search_engine", "detail", "max_tiles")
 _RENAMED = {
     "model": "model_name",
     "max_tokens": "request_output_len",

@@ -149,6 +149,8 @@ def _part_place(way: Sequence[str | int]) -> Loc:
     match way:
         case (int(j), "file", *_):
             return (j, "file_data")
+        case (int(j), "image_url", "detail" | "max_tiles" as name):
+            return (j, name)
         case (int(j), "image_url", *_):
             return (j, "image_url")
     return tuple(way)
