@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge.devices.microphone import Microphone as Microphone
     from edge.devices.watch import watch as watch
     from edge.engine.engine import Engine as Engine
+    from edge.engine.handle import Reading as Reading
     from edge.errors import BundleChanged as BundleChanged
     from edge.errors import BundleError as BundleError
     from edge.errors import ContextLengthError as ContextLengthError
@@ -118,6 +119,7 @@ _HOMES = {
     "Engine": "engine.engine",
     "Limits": "limits",
     "Microphone": "devices.microphone",
+    "Reading": "engine.handle",
     "Reka": "client",
     "Transport": "server.transport",
     "parse_boxes": "chat.boxes",
@@ -162,6 +164,7 @@ __all__ = [
     "NonFiniteError",
     "ParameterError",
     "RateLimitError",
+    "Reading",
     "Reka",
     "RekaEnvironment",
     "RuntimeFailure",

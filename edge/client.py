@@ -15,16 +15,19 @@ from edge.chat import Chat
 from edge.chat.attachments import Access, allowing, folder_of
 from edge.chat.messages import MessageLike
 from edge.chat.reply import Reply, api_errors
-from edge.engine.handle import Progress
-from edge.errors import EngineClosed, UnsupportedError
+from edge.engine.handle import Progress, Reading
+from edge.errors import EngineClosed, ParameterError, UnsupportedError, shown
 from edge.limits import Limits
 from edge.media.pool import Pool
 from edge.models import Models
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
 
-Options = Mapping[str, object]  # the SDK's RequestOptions: only additional_body_parameters means something here
+Options = Mapping[
+    str, object
+]  # the SDK's RequestOptions: additional_body_parameters mean something here, and on_progress
 ToolLike = Tool | Mapping[str, object]
 Fields = dict[str, object]
+OnReading = Callable[[Reading], object]
 Argument = Any  # of a method whose parameters another function has: there it has its type
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +60,16 @@ def chat_request(
     if isinstance(further, Mapping):
         body.update({name: value for name, value in further.items() if value is not None})
     return body
+
+
+def _on_progress(arguments: Mapping[str, object]) -> OnReading | None:
+    """Return what is called while a prompt is read. Raises: ParameterError for what cannot be called."""
+    options = arguments.get("request_options")
+    call = options.get("on_progress") if isinstance(options, Mapping) else None
+    if call is None or callable(call):
+        return call
+    with api_errors():
+        raise ParameterError(f"on_progress: expected a function, got {shown(str(call))}", field="request_options")
 
 
 def _with_parameters_of(
@@ -193,10 +206,12 @@ class ChatClient:
     def create_stream(self, **arguments: Argument) -> Generator[ChunkChatResponse, None, None]:
         """Yield the answer as it grows, each chunk with the whole text so far; closing it stops the generation.
 
-        Nothing is checked or run before the first chunk. Raises: ApiError. Source: chat-interface.md, 1 and 2.
+        Nothing is checked or run before the first chunk; `on_progress` of request_options is called while the prompt is
+        read, with an `edge.Reading` each time. Raises: ApiError. Source: chat-interface.md, 1 and 2.
         """
+        on_progress = _on_progress(arguments)
         reply = self._door.start(self._door.read(chat_request(**arguments)))
-        with contextlib.closing(reply.progress()) as arriving:
+        with contextlib.closing(reply.progress(on_progress)) as arriving:
             for progress in arriving:
                 yield reply.chunk(progress)
 
@@ -210,7 +225,9 @@ class ChatClient:
         likely token. top_p: 0.95, in (0, 1]; top_k: 1024. frequency_penalty, presence_penalty: 0.0, from -2 to 2. seed:
         an integer; the same seed and request give the same answer. stop: strings that end the answer, and are not part
         of it. tools, tool_choice: functions that the model may call ("auto"), must call ("tool") or must not ("none").
-        use_search_engine: only false is supported. request_options: `additional_body_parameters` are further fields.
+        use_search_engine: only false is supported. request_options: `additional_body_parameters` are further fields
+        (`detail`, `max_tiles`, `video_frames`, ...), `on_progress` is called with an `edge.Reading` for each tile of an
+        image and each part of the prompt, before the answer begins.
 
             client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
 
@@ -218,9 +235,10 @@ class ChatClient:
         supported or does not fit into the context; UnprocessableEntityError (422) for a field of the wrong type.
         Source: chat-interface.md, 1 and 2.
         """
+        on_progress = _on_progress(arguments)
         reply = self._door.start(self._door.read(chat_request(**arguments)))
         last = None
-        for progress in reply.progress():
+        for progress in reply.progress(on_progress):
             last = progress
         return reply.response(_ended(last))
 
@@ -235,17 +253,19 @@ class AsyncChatClient:
     @_with_parameters_of(chat_request)
     async def create_stream(self, **arguments: Argument) -> AsyncGenerator[ChunkChatResponse, None]:
         """Yield the answer as `ChatClient.create_stream` does; closing it or cancelling its task stops it."""
+        on_progress = _on_progress(arguments)
         reply = await self._start(chat_request(**arguments))
-        async with contextlib.aclosing(_arriving(reply)) as arriving:
+        async with contextlib.aclosing(_arriving(reply, on_progress)) as arriving:
             async for progress in arriving:
                 yield reply.chunk(progress)
 
     @_with_parameters_of(chat_request)
     async def create(self, **arguments: Argument) -> ChatResponse:
         """Return the whole answer; cancelling the task stops the generation. Raises: as `ChatClient.create`."""
+        on_progress = _on_progress(arguments)
         reply = await self._start(chat_request(**arguments))
         last = None
-        async with contextlib.aclosing(_arriving(reply)) as arriving:
+        async with contextlib.aclosing(_arriving(reply, on_progress)) as arriving:
             async for progress in arriving:
                 last = progress
         return reply.response(_ended(last))
@@ -301,7 +321,7 @@ def _listed(door: Chat) -> list[Model]:
         return [Model(id=name) for name in door.models.ids()]
 
 
-async def _arriving(reply: Reply) -> AsyncGenerator[Progress, None]:
+async def _arriving(reply: Reply, on_progress: OnReading | None = None) -> AsyncGenerator[Progress, None]:
     """Yield the newest progress as the engine's thread announces it; leaving early stops the generation."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
 
@@ -314,6 +334,9 @@ async def _arriving(reply: Reply) -> AsyncGenerator[Progress, None]:
             news.clear()
             with api_errors():
                 progress = reply.handle.poll()
+            reading = reply.handle.poll_reading()
+            if reading is not None and on_progress is not None:
+                on_progress(reading)
             if progress is not None:
                 yield progress
             elif not reply.handle.done:

@@ -16,7 +16,9 @@ Loc = tuple[str | int, ...]
 Place = Callable[[Loc], Loc]
 MessageLike = ChatMessage | Mapping[str, object]
 
-_MOST_LEVELS = 500  # from 3.13 on, Python's own limit is ten times that of 3.11
+LEVELS: Mapping[str, Level] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}  # what `detail` may be
+
+_MOSTLEVELS = 500  # from 3.13 on, Python's own limit is ten times that of 3.11
 _ROLES = ("user", "assistant", "system", "tool_output")
 _KINDS: Mapping[str, Kind] = {
     "image_url": "image",
@@ -28,7 +30,6 @@ _KINDS: Mapping[str, Kind] = {
     "audio": "audio",
 }
 _DETAILED = ("image", "pdf")  # a frame of a video is one tile
-_LEVELS: Mapping[str, Level] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,9 +232,9 @@ def _read_part(part: object, loc: Loc, problems: Problems) -> str | MediaPart | 
 
 def read_level(detail: object, loc: Loc, problems: Problems) -> Level | None:
     """Return the `detail` of a part or a request, None where there is none; what is wrong goes to `problems`."""
-    if detail is None or (isinstance(detail, str) and detail in _LEVELS):
-        return None if detail is None else _LEVELS[detail]
-    problems.add((*loc, "detail"), f"expected one of {', '.join(_LEVELS)}, got {shown(detail)}", "literal_error")
+    if detail is None or (isinstance(detail, str) and detail in LEVELS):
+        return None if detail is None else LEVELS[detail]
+    problems.add((*loc, "detail"), f"expected one of {', '.join(LEVELS)}, got {shown(detail)}", "literal_error")
     return None
 
 
@@ -316,7 +317,7 @@ def _is_json(value: object) -> bool:
 def is_deep(value: object) -> bool:
     """Return whether what JSON can say has more levels than every Python's reader and writer of JSON goes down."""
     level = [value]
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MOSTLEVELS):
         level = [inner for each in level for inner in _inside(each)]
         if not level:
             return False

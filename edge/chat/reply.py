@@ -9,7 +9,7 @@ from typing import Any
 from edge.chat.pdf_text import TextBudget
 from edge.chat.reasoning import Start, parted
 from edge.chat.tool_calls import ParsedAnswer, said, shown
-from edge.engine.handle import Handle, Progress
+from edge.engine.handle import Handle, Progress, Reading
 from edge.errors import (
     BundleChanged,
     BundleError,
@@ -52,11 +52,17 @@ class Reply:
     reasoning: Start = "none"
     encode: Callable[[str], Sequence[int]] | None = None
 
-    def progress(self) -> Generator[Progress, None, None]:
-        """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError."""
+    def progress(self, on_reading: Callable[[Reading], object] | None = None) -> Generator[Progress, None, None]:
+        """Yield the newest progress until the answer is whole; leaving early stops it. Raises: ApiError.
+
+        on_reading: called with how far the prompt is read, before the first progress.
+        """
         try:
-            with api_errors():
-                yield from self.handle
+            for event in _events(self.handle):
+                if isinstance(event, Progress):
+                    yield event
+                elif on_reading is not None:
+                    on_reading(event)
         finally:
             self.handle.cancel()
 
@@ -115,6 +121,12 @@ class Reply:
             ToolCall(id=f"call_{stem}_{i}", name=call.name, parameters=dict(call.arguments))
             for i, call in enumerate(spoken.calls)
         ]
+
+
+def _events(handle: Handle) -> Iterator[Reading | Progress]:
+    """Yield what a handle tells. Raises: ApiError."""
+    with api_errors():
+        yield from handle.events()
 
 
 def refused(status: int, detail: str) -> ApiError:

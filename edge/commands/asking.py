@@ -4,11 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.commands.console import fail
+from edge.commands.reading_bar import reading_bar
 from edge.commands.screen import screen
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ class Asker:
     seed: int | None = None
     markdown: bool = True
     stats: bool = False
+    further: Mapping[str, object] = field(default_factory=dict)  # fields of the request
 
     def ask(self, messages: Sequence[Message]) -> tuple[str, bool]:
         """Stream an answer to stdout; return it, and whether it came to its end or Ctrl-C stopped it.
 
         Why it ended early, and the figures, go to stderr. Raises: ApiError.
         """
-        shown = screen(markdown=self.markdown)
+        shown, bar = screen(markdown=self.markdown), reading_bar()
         started_s = first_s = time.monotonic()
         text, first, last = "", None, None
         stream = self.client.chat.create_stream(
@@ -49,11 +51,13 @@ class Asker:
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             seed=self.seed,
+            request_options={"additional_body_parameters": self.further, "on_progress": bar.show},
         )
         try:
-            with contextlib.closing(stream):
+            with contextlib.closing(bar), contextlib.closing(stream):
                 for last in stream:
                     if first is None:
+                        bar.close()
                         first, first_s = last, time.monotonic()
                     text = str(last.responses[0].chunk.content)
                     shown.show(text)
@@ -76,6 +80,7 @@ class Asker:
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             seed=self.seed,
+            request_options={"additional_body_parameters": self.further},
         )
         text = response.json(indent=1) + "\n"
         sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge.devices.microphone import Microphone
 
 Names = list[str] | None
+Detail = Literal["auto", "low", "high"]
 
 
 def chat(
@@ -38,6 +39,12 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy decoding.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampling, for repeatable answers.")] = None,
+    detail: Annotated[
+        Detail, typer.Option("--detail", help="How finely images and pages are looked at; low is one tile.")
+    ] = "auto",
+    max_tiles: Annotated[
+        int | None, typer.Option("--max-tiles", min=1, help="The most tiles of an image. Default: the model's.")
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print token counts and times to stderr.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Do not render Markdown.")] = False,
     as_json: AsJson = False,
@@ -61,7 +68,10 @@ def chat(
         seeing, spoken = ["image"] * (camera is not None), ["audio"] * listens
         stored = chosen(model, needed([*_kinds(parts), *seeing, *spoken]))
         client = held.enter_context(Reka(model=model or stored.id, verify=verify))
-        asker = Asker(client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats)
+        asker = Asker(
+            client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats,
+            further={"detail": detail, "max_tiles": max_tiles},
+        )  # fmt: skip
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
         ear = held.enter_context(Microphone(mic_source)) if listens else None
         if is_one:

@@ -158,7 +158,7 @@ class Handle:
         """Have `callback` called, from the engine's thread, whenever there is something to poll or the end came."""
         with self._changed:
             self._callback = callback
-            due = self._is_news or self._ended
+            due = self._is_news or self._ended or self._reading is not None
         if due:
             callback()
 

@@ -43,6 +43,11 @@ def event(value: object) -> bytes:
     return b"data: " + dumped(value) + b"\n\n"
 
 
+def comment(name: str, value: object) -> bytes:
+    """Return a comment of a stream, which its readers skip: a name and JSON."""
+    return b": " + name.encode("ascii") + b" " + dumped(value) + b"\n\n"
+
+
 def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers by their names in lower case; of one that comes twice, all values."""
     found: dict[str, str] = {}

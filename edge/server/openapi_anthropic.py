@@ -8,12 +8,12 @@ from edge.server.anthropic import CHOICES, EMPTY, REFUSED, SWITCHES, THINKING
 from edge.server.anthropic_messages import THOUGHTS
 from edge.server.openapi_requests import (
     TOOL_NAME,
+    looking,
     needs_tools,
     not_there,
     response_format,
     sampling,
     structured,
-    videos,
 )
 from edge.server.openapi_shapes import (
     ANTHROPIC_ERROR,
@@ -51,7 +51,7 @@ def message_request() -> Fields:
         **ranges,
         "top_k": either({"const": -1}, ranges["top_k"]),
         "stop_sequences": ranges["stop"],
-        **videos(),
+        **looking(),
         "use_search_engine": _OFF,
         "tools": maybe(listed(_tool(), most=MAX_TOOLS)),
         "tool_choice": maybe(_choice()),

@@ -7,6 +7,7 @@ characters, that 5.0 is no integer, which constraints exclude each other, and wh
 import math
 from collections.abc import Mapping
 
+from edge.chat.messages import LEVELS
 from edge.chat.request import NUMBERS, Number
 from edge.chat.tools import MAX_TOOLS
 from edge.limits import Limits
@@ -40,7 +41,7 @@ def chat_request() -> Fields:
         **_scores(),
         "tools": maybe(listed(function(), most=MAX_TOOLS)),
         "tool_choice": one_of_values(("auto", "none", "tool")),
-        **videos(),
+        **looking(),
         "use_search_engine": {"enum": [False, None]},
         "response_format": response_format(),
         "stream": MAYBE_BOOLEAN,
@@ -63,7 +64,7 @@ def completion_request() -> Fields:
         "stop": either(_stop_string(), ranges["stop"]),
         "max_completion_tokens": ranges["max_tokens"],
         **_scores(),
-        **videos(),
+        **looking(),
         "use_search_engine": {"enum": [False, None]},
         "tools": maybe(listed(tool, most=MAX_TOOLS)),
         "tool_choice": tool_choice(),
@@ -88,7 +89,7 @@ def continuation_request() -> Fields:
         "stop": either(_stop_string(), ranges["stop"]),
         "logprobs": top,
         "echo": MAYBE_BOOLEAN,
-        **videos(),
+        **looking(),
         "use_search_engine": {"enum": [False, None]},
         "response_format": response_format(),
         **structured(),
@@ -131,6 +132,7 @@ def legacy_request() -> Fields:
         "use_search_engine": {"enum": [False, None]},
         "stream": {"enum": [False, None]},
         **{name: ranges[name] for name in ("temperature", "frequency_penalty", "presence_penalty")},
+        **detail(),
     }
     return shape(fields, "model_name", "conversation_history")
 
@@ -174,7 +176,8 @@ def _text_part() -> Fields:
 
 def _media_part(kind: str) -> Fields:
     others = dict.fromkeys((*_MEDIA, "text", "image", "video", "audio"), NULL)
-    return shape({**others, "type": one_of_values((kind,)), kind: STRING}, kind)
+    further = detail() if kind in ("image_url", "pdf_url") else {}
+    return shape({**others, "type": one_of_values((kind,)), kind: STRING, **further}, kind)
 
 
 def _completion_message() -> Fields:
@@ -217,14 +220,13 @@ def completion_texts() -> list[Fields]:
 
 def completion_media() -> list[Fields]:
     """Return the parts that are media."""
-    url = either(STRING, shape({"url": STRING}, "url"))
+    url, image = (either(STRING, shape({"url": STRING, **further}, "url")) for further in ({}, detail()))
     audio = shape({"data": STRING, "format": STRING}, "data", "format")
-    data = shape({"file_data": STRING}, "file_data")
-    file = either(data, shape({"file_data": NULL, "file_url": STRING}, "file_url"))
-    urls = [shape({"type": {"const": kind}, kind: url}, "type", kind) for kind in _MEDIA if kind != "pdf_url"]
+    data = shape({"file_data": STRING, **detail()}, "file_data")
+    file = either(data, shape({"file_data": NULL, "file_url": STRING, **detail()}, "file_url"))
     return [
-        *urls,
-        shape({"type": {"const": "input_image"}, "image_url": url}, "type", "image_url"),
+        *(shape({"type": {"const": kind}, kind: url}, "type", kind) for kind in ("video_url", "audio_url")),
+        shape({"type": {"enum": ["image_url", "input_image"]}, "image_url": image, **detail()}, "type", "image_url"),
         shape({"type": {"const": "input_audio"}, "input_audio": audio}, "type", "input_audio"),
         shape({"type": {"const": "file"}, "file": file}, "type", "file"),
         {"allOf": [shape({"type": {"const": "input_file"}}, "type"), file]},
@@ -286,12 +288,18 @@ def _stop_string() -> Fields:
     return {**FILLED, "maxLength": Limits.stop_bytes}
 
 
-def videos() -> Fields:
-    """Return the fields that say how videos are looked at."""
+def looking() -> Fields:
+    """Return the fields that say how images, PDFs and videos are looked at."""
     return {
+        **detail(),
         "video_frames": {"type": ["integer", "null"], "minimum": 1, "maximum": Limits.video_frames},
         "video_sound": MAYBE_BOOLEAN,
     }
+
+
+def detail() -> dict[str, Fields]:
+    """Return the fields that say how finely an image is looked at: of a request, and of a part."""
+    return {"detail": one_of_values(tuple(LEVELS)), "max_tiles": {"type": ["integer", "null"], "minimum": 1}}
 
 
 def response_format() -> Fields:

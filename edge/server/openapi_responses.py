@@ -11,13 +11,13 @@ from edge.server.openapi_requests import (
     completion_media,
     completion_texts,
     function,
+    looking,
     needs_tools,
     not_there,
     response_format,
     sampling,
     structured,
     tool_choice,
-    videos,
 )
 from edge.server.openapi_shapes import (
     ANY_OBJECT,
@@ -57,7 +57,7 @@ def response_request() -> Fields:
         "stop": either({**FILLED, "maxLength": Limits.stop_bytes}, ranges["stop"]),
         "include": maybe(listed({"enum": list(INCLUDED)})),
         "top_logprobs": top,
-        **videos(),
+        **looking(),
         "use_search_engine": _OFF,
         "tools": maybe(listed(tool, most=MAX_TOOLS)),
         "tool_choice": tool_choice(),

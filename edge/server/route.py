@@ -20,6 +20,7 @@ Fields = Mapping[str, object]
 Stopped = Callable[[], bool]  # whether nobody wants an answer any more
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 RETRY_AFTER_S = 5
 
 
@@ -239,7 +240,7 @@ class Endpoint:
     _: KW_ONLY
     clients: Callable[[Mapping[str, str]], bool] = everybody
     accepts: tuple[str, ...] = (JSON,)
-    stream_type: str = "text/event-stream"
+    stream_type: str = EVENT_STREAM
     is_open: bool = False
 
     def supports(self, method: str) -> bool:

@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 from collections.abc import Generator as GeneratorType
 from dataclasses import replace
 
+from edge.chat.reading import fields_of
 from edge.chat.reply import api_errors
 from edge.engine.handle import Handle, Progress
 from edge.errors import EngineClosed
 from edge.limits import Limits
-from edge.server.http import Headers, HttpResponse
+from edge.server.http import Headers, HttpResponse, comment
 from edge.server.metrics import Metrics
-from edge.server.route import Answer, Route
+from edge.server.route import EVENT_STREAM, Answer, Route
 from edge.types import ApiError
 
 Clock = Callable[[], float]  # seconds that never go back
@@ -83,7 +84,7 @@ class Generation:
             except ApiError as error:
                 return self._fail(error)
             if progress is None:
-                return None
+                return self._told()
             part = self._send(progress)
             if part is not None:
                 return part
@@ -124,10 +125,22 @@ class Generation:
             self.done = True
             self._count(str(progress.finish_reason))
         if self._answer.streams:
-            headers = ("content-type", self._route.stream_type), ("cache-control", "no-cache")
-            self.status, self.headers = 200, headers
+            self._begin()
             return self._answer.events(progress)
         return self._whole(self._answer.whole(progress)) if last else None
+
+    def _told(self) -> bytes | None:
+        """Return how far the prompt is read, for streams whose readers skip comments."""
+        reading = self.handle.poll_reading()
+        if reading is None or not self._answer.streams or self._route.stream_type != EVENT_STREAM:
+            return None
+        self._begin()
+        return comment("progress", fields_of(reading))
+
+    def _begin(self) -> None:
+        """Begin a stream."""
+        headers = ("content-type", self._route.stream_type), ("cache-control", "no-cache")
+        self.status, self.headers = 200, headers
 
     def _fail(self, error: ApiError) -> bytes:
         self.done = True

@@ -26,17 +26,18 @@ TEXT = {"type": "text", "text": "a"}
 SAMPLING: dict[str, object] = {
     "temperature": 1, "top_p": 1, "top_k": 5, "seed": 1, "stop": ["a"], "max_tokens": 3, "frequency_penalty": 0,
     "presence_penalty": 0, "logprobs": True, "top_logprobs": 2, "video_frames": 3, "video_sound": False,
-    "use_search_engine": False, "stream": False,
+    "use_search_engine": False, "stream": False, "detail": "low", "max_tiles": 2,
 }  # fmt: skip
 SPOKEN = [
     {"role": "system", "content": "a"},
     {
         "role": "user",
         "content": [
-            TEXT, {"type": "image_url", "image_url": {"url": "data:"}}, {"type": "input_image", "image_url": "x"},
+            TEXT, {"type": "image_url", "image_url": {"url": "data:", "detail": "high", "max_tiles": 3}},
+            {"type": "input_image", "image_url": "x", "detail": "auto", "max_tiles": None},
             {"type": "input_audio", "input_audio": {"data": "a", "format": "wav"}}, {"type": "refusal", "refusal": "x"},
-            {"type": "file", "file": {"file_data": "a"}}, {"type": "input_file", "file_data": "x"}, "x",
-            {"type": "video_url", "video_url": {"url": "x"}},
+            {"type": "file", "file": {"file_data": "a", "detail": "low"}}, {"type": "input_file", "file_data": "x"},
+            "x", {"type": "video_url", "video_url": {"url": "x", "detail": "x"}, "max_tiles": 0},
         ],
     },
     {
@@ -58,8 +59,8 @@ ITEMS = [
     {
         "type": "message", "role": "user",
         "content": [
-            {"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "x"},
-            {"type": "input_file", "file_data": "x"}, {"type": "input_file", "file_url": "x"},
+            {"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "x", "detail": "original"},
+            {"type": "input_file", "file_data": "x", "max_tiles": 1}, {"type": "input_file", "file_url": "x"},
             {"type": "input_audio", "input_audio": {"data": "a", "format": "wav"}},
         ],
     },
@@ -121,7 +122,13 @@ REQUESTS: dict[str, dict[str, object]] = {
         "model": "m",
         "messages": [
             {"role": "system", "content": [TEXT]},
-            {"role": "user", "content": [TEXT, {"image_url": "x", "text": None}, {"pdf_url": "x", "type": "pdf_url"}]},
+            {
+                "role": "user",
+                "content": [
+                    TEXT, {"image_url": "x", "text": None, "detail": "low", "max_tiles": 2},
+                    {"pdf_url": "x", "type": "pdf_url", "detail": "auto"}, {"video_url": "x", "detail": 5},
+                ],
+            },
             {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "name": "f", "parameters": {}}]},
             {"role": "tool_output", "content": [{"tool_call_id": "a", "output": "x"}]},
             {"role": "tool_output", "content": [{"tool_call_id": "a", "output": [TEXT]}]},
@@ -170,11 +177,12 @@ REQUESTS: dict[str, dict[str, object]] = {
         "conversation_history": [{"type": "human", "text": "a", "media_url": "x"}, {"type": "model", "text": "b"}],
         "request_output_len": 3, "random_seed": 1, "runtime_top_k": 3, "runtime_top_p": 1, "stop_words": ["x"],
         "length_penalty": 1, "retrieval_dataset": None, "use_search_engine": False, "stream": False, "temperature": 1,
+        "detail": "low", "max_tiles": 2,
     },
 }  # fmt: skip
 VALUES: list[object] = [
     None, True, False, 0, 1, -1, 2, 5, 257, 1.5, "", "a", "none", "auto", "required", "tool", "text", "user",
-    "assistant", "system", "tool_output", [], ["a"], [1], [None], {}, {"a": 1}, TEXT, {"url": "x"}, "x" * 300,
+    "assistant", "system", "tool_output", "low", [], ["a"], [1], [None], {}, {"a": 1}, TEXT, {"url": "x"}, "x" * 300,
     {"type": "object"}, {"type": "string"}, {"type": "any"},
 ]  # fmt: skip
 # What a JSON Schema cannot say: see edge.server.openapi_requests.

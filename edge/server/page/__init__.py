@@ -14,8 +14,8 @@ _NAMES = (
     "camera.js", "code.js", "composer.js", "connection.js", "conversation.js", "devices.js", "dialogs.js", "dom.js",
     "editing.js", "entities.js", "exported.js", "failure.js", "files.js", "inline.js", "library.js", "links.js",
     "management.js", "markdown.js", "marks.js", "media.js", "message.js", "models.js", "navigation.js",
-    "notices.js", "preview.js", "recorder.js", "session.js", "settings.js", "sidebar.js", "store.js", "tables.js",
-    "tap.js", "thread.js", "viewer.js", "wav.js",
+    "notices.js", "preview.js", "reading.js", "recorder.js", "session.js", "settings.js", "sidebar.js", "store.js",
+    "tables.js", "tap.js", "thread.js", "viewer.js", "wav.js",
 )  # fmt: skip
 FILES: Mapping[str, str] = {"/": "index.html", **{f"/page/{name}": name for name in _NAMES}}
 

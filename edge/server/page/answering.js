@@ -6,9 +6,11 @@ import { Failure, reasonOf } from "./failure.js";
 /**
  * @import { Body } from "./api.js"
  * @import { AnswerMessage } from "./conversation.js"
+ * @import { Reading } from "./reading.js"
  *
  * @typedef {object} AnsweringEvents
  * @property {() => void} change - the message has grown
+ * @property {(reading: Reading) => void} read - the question is read so far
  * @property {(seconds: number) => void} wait - the server is busy, and is asked again after that
  * @property {(failure: Failure | null) => void} end
  */
@@ -66,7 +68,8 @@ export class Answering {
     const { message } = this;
     const begun = performance.now();
     let first = null; // when the first tokens were there, and how many
-    for await (const { text, reasoning, model, finish, usage } of chat(body, { key, signal: this.abort.signal })) {
+    const options = { key, signal: this.abort.signal, onReading: this.on.read };
+    for await (const { text, reasoning, model, finish, usage } of chat(body, options)) {
       first ??= { at: performance.now(), n: usage?.output_tokens ?? 0 };
       Object.assign(message, { text: before + text, model, usage, end: finish });
       if (reasoning) message.reasoning = reasoning;

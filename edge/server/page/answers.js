@@ -143,6 +143,7 @@ export class Answers {
       change: () => {
         drawing ||= requestAnimationFrame(change);
       },
+      read: (reading) => this.thread.read(message, reading),
       wait: (seconds) => {
         waits = true;
         this.notices.show(`The server is busy with others: asking again in ${seconds} seconds.`);

@@ -4,6 +4,7 @@ import { Failure, detailOf } from "./failure.js";
 
 /**
  * @import { SentMessage } from "./conversation.js"
+ * @import { Reading } from "./reading.js"
  *
  * @typedef {{ input_tokens: number, output_tokens: number }} Usage
  * @typedef {{ model: string, messages: SentMessage[], temperature?: number, max_tokens?: number, top_p?: number }} Body
@@ -18,6 +19,8 @@ import { Failure, detailOf } from "./failure.js";
  * @typedef {{ finish_reason?: Progress["finish"], chunk: Said }} Answer
  * @typedef {{ responses: Answer[], model: string, usage?: Usage }} Chunk
  */
+
+const PROGRESS = ": progress ";
 
 /**
  * The names of the models that answer. Throws: Failure.
@@ -45,10 +48,11 @@ export async function isThere() {
  * Asks, and yields the answer as it grows. Throws: Failure, AbortError.
  *
  * @param {Body} body
- * @param {{ key: string, signal: AbortSignal }} options
+ * @param {{ key: string, signal: AbortSignal, onReading: (reading: Reading) => void }} options - onReading: how far the
+ *   question is read, before there is an answer
  * @returns {AsyncGenerator<Progress, void, void>}
  */
-export async function* chat(body, { key, signal }) {
+export async function* chat(body, { key, signal, onReading }) {
   const sent = {
     method: "POST",
     headers: { ...headers(key), "content-type": "application/json" },
@@ -58,7 +62,7 @@ export async function* chat(body, { key, signal }) {
   const response = await ask("v1/chat", sent);
   if (!response.body) throw new Failure("broken");
   let finish = null;
-  for await (const chunk of events(response.body)) {
+  for await (const chunk of events(response.body, onReading)) {
     const answer = chunk.responses[0];
     if (!answer) throw new Failure("broken", { detail: detailOf(chunk) });
     finish = answer.finish_reason ?? null;
@@ -96,9 +100,10 @@ async function ask(path, options) {
  * The JSON of each event of a stream.
  *
  * @param {ReadableStream<BufferSource>} stream
+ * @param {(reading: Reading) => void} onReading - told the comments of a stream that say how far the question is read
  * @returns {AsyncGenerator<Chunk, void, void>}
  */
-async function* events(stream) {
+async function* events(stream, onReading) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -107,7 +112,10 @@ async function* events(stream) {
       if (done) return;
       const lines = (rest + value).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
+      for (const line of lines) {
+        if (line.startsWith(PROGRESS)) onReading(JSON.parse(line.slice(PROGRESS.length)));
+        if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
+      }
     }
   } catch (error) {
     throw error instanceof TypeError

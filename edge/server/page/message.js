@@ -2,6 +2,7 @@
 
 import { h, icon, iconButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
+import { ReadingView } from "./reading.js";
 
 /**
  * @import { Child } from "./dom.js"
@@ -67,6 +68,7 @@ export class AnswerView {
     this.body = h("div", { class: "markdown" });
     this.markdown = new MarkdownView(this.body);
     this.waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("span"), h("span"), h("span"));
+    this.reading = new ReadingView();
     this.thoughts = h("p", { class: "plain", dir: "auto" });
     const summary = h("summary", {}, "Reasoning");
     this.reasoning = h("details", { class: "reasoning", hidden: true }, summary, this.thoughts);
@@ -77,7 +79,7 @@ export class AnswerView {
     this.more = wideButton(() => on.goOn(message), "Continue");
     const actions = h("div", { class: "actions" }, this.copy, this.again, this.more);
     const bar = h("div", { class: "bar" }, this.facts, actions);
-    const parts = [this.reasoning, this.waiting, this.body, this.failure, bar];
+    const parts = [this.reasoning, this.waiting, this.reading.element, this.body, this.failure, bar];
     this.article = h("article", { class: "answer", "aria-label": "Answer" }, parts);
   }
 
@@ -94,6 +96,7 @@ export class AnswerView {
     this.reasoning.hidden = !message.reasoning;
     this.thoughts.textContent = message.reasoning ?? "";
     this.waiting.hidden = message.text !== "" || message.end !== null;
+    this.reading.hide();
     this.facts.textContent = facts(message);
     this.failure.replaceChildren(...this.failureParts());
     this.failure.hidden = !message.failure;

@@ -8,6 +8,7 @@ import { listenToViewer, viewImage } from "./viewer.js";
 /**
  * @import { AnswerMessage, Medium, Message } from "./conversation.js"
  * @import { MessageEvents } from "./message.js"
+ * @import { Reading } from "./reading.js"
  *
  * @typedef {object} ThreadSources
  * @property {(medium: Medium) => Promise<Blob | undefined>} blob
@@ -114,6 +115,17 @@ export class Thread {
    */
   tick(message) {
     this.answer(message)?.tick();
+  }
+
+  /**
+   * Shows how far the question of an answer is read.
+   *
+   * @param {AnswerMessage} message
+   * @param {Reading} reading
+   */
+  read(message, reading) {
+    this.answer(message)?.reading.show(reading);
+    this.follow();
   }
 
   /** @param {AnswerMessage} message */

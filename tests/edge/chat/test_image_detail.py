@@ -144,7 +144,10 @@ def test_one_image_cut_in_two_ways_has_two_keys() -> None:
     assert key(detail="low") == key(max_tiles=1)
 
 
-TEXT = "All that this page has to say is said in these words, and there are a good many of them: more than a stamp's. "
+TEXT = (
+    "All that this page has to say is said in these words, and there are a good many of them: no stamp has as many. "
+    * 2
+)
 
 
 @pytest.mark.parametrize(

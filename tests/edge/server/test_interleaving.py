@@ -10,7 +10,7 @@ import pytest
 
 import edge.client
 from edge.chat.reply import Reply
-from edge.engine.handle import Handle, Progress
+from edge.engine.handle import Handle, Progress, Reading
 from edge.errors import NonFiniteError
 from edge.server import streaming as generation_module
 from edge.server.metrics import Metrics
@@ -29,6 +29,7 @@ SCRIPTS = [
     for script in itertools.permutations(ACTIONS, n)
     if script[-1] in ENDS and ("put2" not in script or "put" in script[: script.index("put2")])
 ]
+SCRIPTS += [("read", *script) for script in SCRIPTS if len(script) <= 2]
 N_POINTS = 7  # where the engine may come in before the reader first waits; the rest comes while it waits
 
 
@@ -64,7 +65,9 @@ class Engine:
         self._acting = True
         name, _ = self._left.pop(0)
         handle = self.handle
-        if name == "put":
+        if name == "read":
+            handle.report(Reading("image", 1, 1, 1, 2))
+        elif name == "put":
             handle.put(Progress("Three", 3, 1, None))
         elif name == "put2":
             handle.put(Progress("Three red", 3, 2, None))

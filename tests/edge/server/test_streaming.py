@@ -7,6 +7,8 @@ import pytest
 
 from edge.chat import Chat
 from edge.chat.attachments import Access
+from edge.engine.handle import Progress, Reading
+from edge.errors import MemoryExhausted
 from edge.limits import Limits
 from edge.server.metrics import Metrics
 from edge.server.reka import ChatWriter
@@ -72,3 +74,46 @@ def test_an_answer_ends_with_length_when_its_time_is_over(after_s: int, stream: 
     last = json.loads(str(first, "ascii").strip().rpartition("data: ")[2])["responses"][0]  # type: ignore[arg-type]
     assert last["finish_reason"] == ("stop" if after_s < 1800 else "length")
     assert last["chunk" if stream else "message"]["content"] == ("Three red circles." if after_s < 1800 else "Three")
+
+
+def waiting(stream: bool) -> tuple[FakeEngine, Generation]:
+    """Begin an answer whose prompt is being read."""
+    engine = FakeEngine(manifest())
+    engine.gate.clear()
+    chat = Chat(OneEngine(engine), Access(), Limits())  # type: ignore[arg-type]
+    answer = ChatAnswer(chat.start(chat.read(ASK)), ChatWriter(stream))
+    return engine, Generation(answer, route=routes_at("/v1/chat", {})[0], metrics=Metrics(), begun_s=5.0)
+
+
+def test_a_stream_says_in_a_comment_how_far_the_prompt_is_read() -> None:
+    engine, generation = waiting(stream=True)
+    assert generation.poll() is None and generation.status is None
+    for tile in (1, 2):
+        generation.handle.report(Reading("image", 1, 1, tile, 5))
+        assert generation.poll() == b': progress {"image":1,"images":1,"tile":%d,"tiles":5}\n\n' % tile
+        assert generation.status == 200 and generation.poll() is None
+    engine.gate.set()
+    assert b"".join(parts(generation)).startswith(b"data: ")
+
+
+def test_an_answer_at_once_says_nothing_of_how_far_the_prompt_is_read() -> None:
+    engine, generation = waiting(stream=False)
+    generation.handle.report(Reading("image", 1, 1, 1, 5))
+    assert generation.poll() is None and generation.status is None
+    engine.gate.set()
+    assert b"".join(parts(generation)).startswith(b"{")
+
+
+def test_an_error_behind_a_comment_is_an_event() -> None:
+    _, generation = waiting(stream=True)
+    generation.handle.report(Reading("image", 1, 1, 1, 5))
+    generation.poll()
+    generation.handle.fail(MemoryExhausted("no memory left"))
+    assert b'"detail":"no memory left"' in (generation.poll() or b"") and generation.broken
+
+
+def test_what_is_old_news_is_not_told() -> None:
+    _, generation = waiting(stream=True)
+    generation.handle.report(Reading("image", 1, 1, 1, 5))
+    generation.handle.put(Progress("One", 3, 1, None))
+    assert (generation.poll() or b"").startswith(b"data: ") and generation.poll() is None
