@@ -163,7 +163,8 @@ def _part(part: object, loc: Loc, problems: Problems) -> Fields | None:
         problems.add((*loc, "input_audio"), "expected data and format, both strings", "string_type")
     elif (kind == "file" and isinstance(value, Mapping)) or kind == "input_file":
         is_inner = kind == "file" and isinstance(value, Mapping)
-        return _file(value if is_inner else fields, (*loc, "file") if is_inner else loc, problems)
+        inner: Mapping[str, object] = value if isinstance(value, Mapping) and is_inner else fields
+        return _file(inner, (*loc, "file") if is_inner else loc, problems)
     else:
         problems.add((*loc, "type"), f"expected {_SUPPORTED}, got {shown(kind)}", "literal_error")
     return None
