@@ -76,11 +76,13 @@ def tensor_bytes(file: Path) -> int:
 class LlamaCpp:
     """A GGUF file opened by llama.cpp, its other settings its own defaults."""
 
-    def __init__(self, file: Path, *, threads: int, context: int = WINDOW, scoring: bool = True) -> None:
+    def __init__(
+        self, file: Path, *, threads: int, context: int = WINDOW, scoring: bool = True, batch: int = WINDOW
+    ) -> None:
         import llama_cpp
 
         self._model = llama_cpp.Llama(
-            str(file), n_ctx=context, n_batch=WINDOW, n_ubatch=WINDOW, logits_all=scoring, n_threads=threads,
+            str(file), n_ctx=context, n_batch=batch, n_ubatch=batch, logits_all=scoring, n_threads=threads,
             n_threads_batch=threads, verbose=False,
         )  # fmt: skip
 
@@ -98,6 +100,18 @@ class LlamaCpp:
     def step(self, token: int) -> None:
         """Read one more token."""
         self._model.eval([token])
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are."""
+        return int(self._model.n_vocab())
+
+    def best(self) -> int:
+        """The most likely token behind what was read."""
+        import llama_cpp
+
+        logits = llama_cpp.llama_get_logits_ith(self._model.ctx, -1)
+        return int(np.ctypeslib.as_array(logits, (self.vocab_size,)).argmax())
 
 
 def version() -> str:

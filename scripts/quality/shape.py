@@ -1,35 +1,41 @@
-"""Random weights of the 1b shape for both sides: a Llama checkpoint, and the same as GGUF in float16; speed alone."""
+"""Random weights for both sides: a Llama checkpoint, and the same as GGUF in float16; for speed alone."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import gguf
+import numpy as np
 import torch
 from safetensors import safe_open
 
 from export.checkpoint.random_checkpoint import write_checkpoint
-from export.checkpoint.random_shapes import ONE_B, Shape
+from export.checkpoint.random_shapes import EDGE_7B, ONE_B, Shape
 from scripts.quality.gguf_names import checkpoint_name
 
-LLAMA_1B: Final = replace(ONE_B, tower=None, prefix="model.", is_llama=True)
+SHAPES: Final = {
+    name: replace(shape, tower=None, prefix="model.", is_llama=True)
+    for name, shape in {"1b": ONE_B, "edge-7b": EDGE_7B}.items()
+}
 _LAYER_PARTS: Final = (
     "attn_q", "attn_k", "attn_v", "attn_output", "attn_norm", "ffn_gate", "ffn_up", "ffn_down", "ffn_norm",
 )  # fmt: skip
 
 
-def build(work: Path) -> tuple[Path, Path, int]:
+def build(work: Path, name: str = "1b") -> tuple[Path, Path, int]:
     """Write both under work unless they are there. Returns the checkpoint, the GGUF file, the vocabulary's size."""
-    checkpoint, file = work / "1b" / "checkpoint", work / "1b" / "gguf" / "F16.gguf"
+    checkpoint, file = work / name / "checkpoint", work / name / "gguf" / "F16.gguf"
+    shape = SHAPES[name]
     if not checkpoint.exists():
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(checkpoint, LLAMA_1B, seed=0)
+        write_checkpoint(checkpoint, shape, seed=0)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_f16(checkpoint, LLAMA_1B, file)
-    return checkpoint, file, LLAMA_1B.vocab_size
+        write_f16(checkpoint, shape, file)
+    return checkpoint, file, shape.vocab_size
 
 
 def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
@@ -50,14 +56,18 @@ def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
     writer.add_tokenizer_model("none")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     where = _files(checkpoint)
-    names = [f"blk.{layer}.{part}" for layer in range(shape.n_layers) for part in _LAYER_PARTS]
-    for name in ("token_embd", "output_norm", "output", *names):
-        weight = _read(where, checkpoint_name(name))
-        as_stored = weight.to(torch.float16 if weight.ndim == 2 else torch.float32)
-        writer.add_tensor(f"{name}.weight", as_stored.numpy())
+    layers = [f"blk.{layer}.{part}" for layer in range(shape.n_layers) for part in _LAYER_PARTS]
+    names = ["token_embd", "output_norm", "output", *layers]
+    for name in names:
+        size = _size(where, checkpoint_name(name))
+        dtype = np.dtype(np.float16 if len(size) == 2 else np.float32)
+        writer.add_tensor_info(f"{name}.weight", size, dtype, math.prod(size) * dtype.itemsize)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for name in names:  # one at a time: seven billion weights are more than the memory
+        weight = _read(where, checkpoint_name(name))
+        writer.write_tensor_data(weight.to(torch.float16 if weight.ndim == 2 else torch.float32).numpy())
     writer.close()
 
 
@@ -68,6 +78,11 @@ def _files(checkpoint: Path) -> dict[str, Path]:
         with safe_open(path, "pt") as tensors:
             found.update(dict.fromkeys(tensors.keys(), path))
     return found
+
+
+def _size(where: dict[str, Path], name: str) -> list[int]:
+    with safe_open(where[name], "pt") as tensors:
+        return list(tensors.get_slice(name).get_shape())
 
 
 def _read(where: dict[str, Path], name: str) -> torch.Tensor:
