@@ -24,6 +24,7 @@ from edge.media.fetch import read_url
 from edge.media.frames import small, spread
 from edge.media.image import digest, from_array, received, reduced, tower_options
 from edge.media.pool import Client, Decoder, Pool, Share
+from edge.media.recent import RecentMedia
 from edge.media.resized import size_of
 from edge.media.sandbox import Worker
 from edge.media.windows import digest as audio_digest
@@ -57,12 +58,14 @@ class Access:
     files: which local files, all, none or those in a folder; remote: what may be fetched, None for nothing.
     apart: whether clients are untrusted, so that images are decoded in the separate process, too; videos and
     PDFs always are, for the libraries that read them write to the terminal, want threads of their own, and crash.
+    recent: what was decoded lately.
     """
 
     files: bool | Path = False
     remote: "Remote | None" = None
     apart: bool = False
     worker: Decoder = field(default_factory=Worker, repr=False)
+    recent: RecentMedia = field(default_factory=RecentMedia, repr=False)
 
     def shared(self, client: Client | None) -> "Access":
         """Return what one request of a client uses: it takes turns where the processes are a pool's."""
@@ -74,10 +77,17 @@ class Access:
             self.worker.stop()
 
     def decode(self, kind: str, data: bytes, options: Options) -> Decoded:
-        """Decode media. Raises: MediaError, MemoryExhausted, RateLimitError."""
-        if self.apart or kind in ("video", "pdf"):
-            return self.worker.decode(kind, data, options)
-        return decoding.decode(kind, data, options)
+        """Decode media, unless the same bytes were decoded so lately.
+
+        Raises: MediaError, MemoryExhausted, RateLimitError.
+        """
+        key = self.recent.key(kind, data, options)
+        decoded = self.recent.recall(key)
+        if decoded is None:
+            is_apart = self.apart or kind in ("video", "pdf")
+            decoded = (self.worker.decode if is_apart else decoding.decode)(kind, data, options)
+            self.recent.remember(key, decoded)
+        return decoded
 
 
 def folder_of(files: bool | str | Path) -> bool | Path:

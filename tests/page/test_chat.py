@@ -1,12 +1,15 @@
 """A person at the page: asks, watches the answer come, stops it, asks again, changes, leaves and comes back."""
 
 import json
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from edge.engine.model import Model
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually
 from tests.page.chatting import answers, ask, attached, done, endless, lose_media, ready
@@ -235,3 +238,27 @@ def exported(page: Page, button: str, folder: Path) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+def test_the_page_shows_how_far_the_question_is_read(
+    visit: Visit, slowly: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, tile_may_go_on = visit(slowly.address), threading.Event()
+    encode = Model.encode_tile
+
+    def patient(model: Model, *arguments: object, **named: object) -> object:
+        assert tile_may_go_on.wait(60)
+        return encode(model, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "encode_tile", patient)
+    ready(page)
+    page.set_input_files("#any-file", PICTURE)
+    attached(page, PICTURE.name)
+    ask(page, "What is in this picture?")
+    bar = answers(page).locator(".reading-bar")
+    expect(bar).to_have_text(re.compile(r"image 1, tile 1 of \d"))
+    expect(bar.locator("progress")).to_have_attribute("value", "0")
+    tile_may_go_on.set()
+    expect(answers(page).locator(".markdown")).not_to_be_empty()
+    expect(bar).to_be_hidden()
+    page.press("#text", "Escape")

@@ -135,6 +135,46 @@ def test_markdown_is_drawn_and_several_lines_are_one_message() -> None:
         assert "human: first\\nsecond" in terminal.shown()
 
 
+READING = (
+    "from edge.engine.handle import Reading; from tests.edge.asking import eventually\n"
+    "answer = FakeEngine._answer\n"
+    "def read(self, handle, *arguments):\n"
+    "    for reading in (Reading('image', 1, 1, 3, 5), Reading('tokens', 0, 0, 1200, 3400)):\n"
+    "        handle.report(reading)\n"
+    "        eventually(lambda: handle._reading is None)\n"
+    "    answer(self, handle, *arguments)\n"
+    "FakeEngine._answer = read\n"
+)
+
+
+def test_a_bar_shows_how_far_the_question_is_read_and_is_gone_with_the_answer() -> None:
+    with Terminal(program("How many?", before=READING)) as terminal:
+        assert terminal.end() == 0
+        drawn = terminal.output.decode()
+        assert drawn.index("image 1, tile 3 of 5") < drawn.index("reading 1 200 of 3 400 tokens") < drawn.index("Three")
+        assert "tile" not in terminal.shown() and "tokens" not in terminal.shown() and "Three red" in terminal.shown()
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
+def test_without_a_terminal_there_is_no_bar(term: str) -> None:
+    environment = {**os.environ, "TERM": term}
+    code = program("How many?", before=READING)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, input=b"", env=environment, timeout=120)
+    assert run.returncode == 0 and run.stdout == b"Three red circles.\n" and run.stderr == b""
+
+
+def test_detail_and_max_tiles_are_the_requests(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 400), "red").save(tmp_path / "a.png")
+    after = "print([p.n_tokens for p in FakeEngine.opened[0].asked[0][0] if hasattr(p, 'rgb')])\n"
+    for arguments, n_tokens in (((), 20), (("--detail", "low"), 4), (("--max-tiles", "3"), 12)):
+        code = program("How many?", "--image", str(tmp_path / "a.png"), *arguments, after=after)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, input=b"", timeout=120)
+        assert run.stdout.splitlines()[-1] == f"[{n_tokens}]".encode(), run.stderr
+    for wrong in (("--detail", "fine"), ("--max-tiles", "0")):
+        run = subprocess.run([sys.executable, "-c", program("x", *wrong)], capture_output=True, input=b"", timeout=120)
+        assert run.returncode == 2 and wrong[0].encode() in run.stderr
+
+
 def test_each_question_sees_the_cameras_newest_frame(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     with Terminal(program("--camera", str(tmp_path), after=COUNTS)) as terminal:
