@@ -27,7 +27,16 @@ def bench(bundle: str, options: list[str]) -> Figures:
 
     Raises: SystemExit with what `edge bench` said where it failed.
     """
-    command = [str(Path(sys.executable).with_name("edge")), "bench", "--model", bundle, "--json", *options]
+    command = [
+        str(Path(sys.executable).with_name("edge")),
+        "bench",
+        "--model",
+        bundle,
+        "--json",
+        "--seconds",
+        "0",
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         output = process.stdout.read() if process.stdout is not None else ""
         # Waited for by hand: only this call tells one child's peak memory from another's.
@@ -35,7 +44,7 @@ def bench(bundle: str, options: list[str]) -> Figures:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"edge bench failed on {bundle} with status {process.returncode}")
-    figures = {name: value for name, value in json.loads(output).items() if not isinstance(value, str)}
+    figures = {name: value for name, value in json.loads(output).items() if not isinstance(value, str | dict)}
     return {**figures, "peak_bytes": usage.ru_maxrss * 1024}
 
 

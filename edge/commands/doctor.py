@@ -1,10 +1,11 @@
 """edge doctor and edge bench: what is wrong with this machine, and how fast it is."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, ModelName, api_failures
+from edge.commands.console import AsJson, ModelName, api_failures, fail
 
 if TYPE_CHECKING:
     from edge.commands.checkup import Check
@@ -37,17 +38,32 @@ def bench(
         bool,
         typer.Option("--grammar", help="Measure constrained decoding, too: its share of the decoding time."),
     ] = False,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Time for longer contexts. 0: none is measured.")
+    ] = 60,
+    plot: Annotated[Path | None, typer.Option("--plot", help="File to draw the figures in, as SVG.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: prompt and decode tokens/s, GB/s, seconds per tile, anonymous and mapped memory."""
+    """Measure a bundle on this machine: load, prompt and decode tokens/s by context, seconds per tile, memory."""
     import json
 
+    from edge.commands.bench_plot import svg
     from edge.commands.checkup import measure
 
-    figures = measure(model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, grammar=grammar)
+    figures, curves = measure(
+        model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, grammar=grammar, seconds=seconds
+    )
+    if plot is not None:
+        try:
+            plot.write_text(svg({**figures, **curves}), "utf-8")
+        except OSError as error:
+            fail(f"--plot {plot}: {error.strerror}")
     if as_json:
-        print(json.dumps(figures, indent=1))
+        print(json.dumps({**figures, **curves}, indent=1))
         return
     for name, value in figures.items():
         shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{name.replace('_', ' ') + ':':<26} {shown}")
+    for name, points in curves.items():
+        shown = ", ".join(f"{at}: {value:.4g}" for at, value in points.items()) or "-"
         print(f"{name.replace('_', ' ') + ':':<26} {shown}")

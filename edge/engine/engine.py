@@ -27,7 +27,7 @@ from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
-from edge.engine.packing import Graphs
+from edge.engine.packing import Graphs, is_packed
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
 from edge.engine.sampling import Sampler, greedy
 from edge.engine.session import thread_count
@@ -80,6 +80,7 @@ class Engine:
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         graphs = Graphs(bundle, threads=threads)
+        self._is_packed = graphs.packed is not None
         self._files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
         try:
             model = _model(bundle, graphs, context=context, slots=slots)
@@ -122,7 +123,7 @@ class Engine:
         spec = bundle.manifest.text
         if slots < 1:
             raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
-        shape, load, here = of_manifest(bundle.manifest), Load(context or 0, slots), memory()
+        shape, load, here = of_manifest(bundle.manifest), Load(context or 0, slots, packed=is_packed(bundle.path)), memory()
         if context is None:
             context = fit.fitting_context(shape, load, here)
         elif not 1 <= context <= spec.context:
@@ -239,6 +240,11 @@ class Engine:
             work=replace(model.work),
             held=replace(self._grammars.held),
         )
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether packed weights are mapped from files of this device."""
+        return self._is_packed
 
     def changed(self) -> str | None:
         """Return what has changed on disk since the bundle was loaded; it is not used any more then. None: nothing."""

@@ -79,6 +79,14 @@ def find(bundle: Path) -> Packed | None:
     return packed.find(bundle, environment()) if packed.is_on() and packed.has(bundle) else None
 
 
+def is_packed(bundle: Path) -> bool:
+    """Return whether a bundle is opened with packed weights. Raises: ParameterError for a wrong EDGE_PACKED."""
+    found = find(bundle)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
 def is_worth_it(bundle: Path) -> bool:
     """Return whether a bundle is packed without being asked: it is large enough, and packing is on."""
     return packed.is_on() and sum(_weights(bundle).values()) >= MIN_BYTES

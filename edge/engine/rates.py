@@ -15,7 +15,9 @@ from edge.engine.probe_graph import Kind
 
 # Measured on the 1b and the 7B shape: seconds that a step takes beside products and attention, for each layer and for
 # each logit (sampling), and the share of a prompt's and a tile's time that is products.
+_CALL_S: Final = 0.3e-3  # of each step, whatever the model
 _LAYER_S: Final = 40e-6
+_CHUNK_LAYER_S: Final = 0.4e-3  # of each layer, for each chunk of a prompt
 _LOGIT_S: Final = 5e-9
 _STEP_SHARE: Final = 0.85  # of the rate of products alone that they reach among other operators
 _READ_SHARE: Final = 0.95
@@ -65,7 +67,7 @@ def step_s(shape: ModelShape, rates: Rates, *, position: int, kv: Kv = "fp32") -
     products = sum(matrix.packed_bytes / rates.one_row[kind_of(matrix.scheme)] for matrix in shape.decoder)
     products /= _STEP_SHARE
     cache = 2 * text.n_layers * text.n_kv_heads * text.head_dim * position * (4 if kv == "fp32" else 1)
-    return products + cache / rates.cache + text.n_layers * _LAYER_S + text.vocab_size * _LOGIT_S
+    return products + cache / rates.cache + _CALL_S + text.n_layers * _LAYER_S + text.vocab_size * _LOGIT_S
 
 
 def read_s(shape: ModelShape, rates: Rates, n_tokens: int, *, kv: Kv = "fp32") -> float:
@@ -75,7 +77,8 @@ def read_s(shape: ModelShape, rates: Rates, n_tokens: int, *, kv: Kv = "fp32") -
     n_chunks = -(-n // CHUNK)
     head = n_chunks * shape.head.packed_bytes / rates.one_row[kind_of(shape.head.scheme)]
     attention = 2 * text.n_layers * text.n_heads * text.head_dim * n * n / rates.attention
-    return products + head + attention * (_INT8_CACHE_READ if kv == "int8" else 1.0)
+    others = n_chunks * text.n_layers * _CHUNK_LAYER_S
+    return products + head + others + attention * (_INT8_CACHE_READ if kv == "int8" else 1.0)
 
 
 def tile_s(tower: TowerShape, rates: Rates) -> float:

@@ -4,11 +4,13 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -260,8 +262,13 @@ def test_install_doctor_and_bench_work_on_a_real_bundle(int8_bundle: Path, tmp_p
     done = command("doctor", "--model", "reka-edge-random", models=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "bytes verified" in done.stdout
+    assert re.search(r"bandwidth: +\d+\.\d GB/s", done.stdout)
+    assert re.search(r"products: .*int4-blocks \d+, .*fp32 \d+", done.stdout)
+    for figure in ("prompt", "decode", "tile", "memory"):
+        assert re.search(rf"forecast: +{figure} .* forecast, .* measured \([+-]\d+%\)", done.stdout)
     options = ("--model", "reka-edge-random", "--prompt", "40", "--tokens", "8", "--threads", "1", "--grammar")
-    done = command("bench", *options, "--json", models=tmp_path)
+    plot = tmp_path / "bench.svg"
+    done = command("bench", *options, "--json", "--plot", str(plot), models=tmp_path)
     figures = json.loads(done.stdout)
     assert (figures["model"], figures["threads"]) == ("reka-edge-random", 1)
     assert (figures["prompt_tokens"], figures["answer_tokens"]) == (40, 8)
@@ -275,6 +282,11 @@ def test_install_doctor_and_bench_work_on_a_real_bundle(int8_bundle: Path, tmp_p
         "anonymous_bytes",
     )
     assert all(figures[name] > 0 for name in (*measured, "grammar_share"))
+    for curve in ("decode_tokens_per_s_at", "prefill_tokens_per_s_at"):
+        assert "256" in figures[curve]
+        assert all(value > 0 for value in figures[curve].values())
+    assert ElementTree.fromstring(plot.read_text("utf-8")).tag.endswith("svg")
+    assert f"{figures['decode_tokens_per_s_at']['256']:.3g}" in plot.read_text("utf-8")
 
 
 def test_a_reader_that_leaves_ends_it_quietly(int8_bundle: Path) -> None:
