@@ -123,7 +123,11 @@ class Engine:
         spec = bundle.manifest.text
         if slots < 1:
             raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
-        shape, load, here = of_manifest(bundle.manifest), Load(context or 0, slots, packed=is_packed(bundle.path)), memory()
+        shape, load, here = (
+            of_manifest(bundle.manifest),
+            Load(context or 0, slots, packed=is_packed(bundle.path)),
+            memory(),
+        )
         if context is None:
             context = fit.fitting_context(shape, load, here)
         elif not 1 <= context <= spec.context:
