@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.bundle.manifest import TextSpec
 from edge.bundle.recipes import RecipeSchemes, schemes_of
-from edge.bundle.shape import ModelShape, TowerShape, convnext, layer_matrices, transformer
+from edge.bundle.shape import INT8_CACHE_GRAPH, ModelShape, TowerShape, convnext, layer_matrices, transformer
 from edge.bundle.sizes import Matrix, stored_bytes
 from edge.bundle.strict_json import load
 from edge.errors import BundleError, UnsupportedError
@@ -54,6 +54,7 @@ def of_config(
     files = {
         "decoder.bin": n_bytes + _norms_and_tables(text),
         "decoder.onnx": _GRAPH_BYTES // 8,
+        INT8_CACHE_GRAPH: _GRAPH_BYTES // 8,
         "embedding.bin": stored_bytes(text.vocab_size, text.hidden_size, schemes.table),
         "tokenizer.json": _TOKENIZER_BYTES if tokenizer_bytes is None else tokenizer_bytes,
     }

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from edge.bundle.manifest import Manifest, RecipeRecord, TextSpec
 from edge.bundle.sizes import Matrix
 
+INT8_CACHE_GRAPH = "decoder-kv8.onnx"
+
 _STAGE = re.compile(r"vision\.stages\.(\d+)\.blocks\.(\d+)\.pwconv1")
 _KERNEL = 49  # values of a depthwise filter, 7 x 7
 _N_MULTIPLE = 8  # of the channels of a tower
@@ -59,6 +61,11 @@ class ModelShape:
     vision: TowerShape | None
     audio: TowerShape | None
     files: Mapping[str, int]
+
+    @property
+    def has_int8_cache(self) -> bool:
+        """Whether keys and values can be kept in 8 bits."""
+        return INT8_CACHE_GRAPH in self.files
 
     @property
     def decoder(self) -> tuple[Matrix, ...]:

@@ -31,6 +31,9 @@ def plan(
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Requests decoded at the same time.")] = 1,
     kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32 or int8.")] = "fp32",
+    packed: Annotated[
+        bool | None, typer.Option("--packed/--not-packed", help="Weights packed for the device. Default: as they are.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,10 +50,13 @@ def plan(
     target = planning.target(model, recipe=recipe)
     if target.config is None and recipe is not None:
         fail(f"--recipe {recipe}: {target.shape.id} is a bundle, its recipe is {target.shape.recipe}")
+    if known == "int8" and not target.shape.has_int8_cache:
+        fail(f"--kv int8: {target.shape.id} was exported without an int8 cache: export it again, or use fp32")
+    is_packed = (target.is_packed and not board) if packed is None else packed
     machine = planning.of_board(board) if board else planning.this_machine(target, threads=threads)
     if total_bytes is not None or rate is not None:
         machine = planning.other_machine(machine, total_bytes=total_bytes, bandwidth=rate)
-    made = planning.plan(target, machine, Load(0, slots, known), context=context)
+    made = planning.plan(target, machine, Load(0, slots, known, is_packed), context=context)
     if as_json:
         print(json.dumps(planning.figures(made), indent=1))
     else:
@@ -64,8 +70,8 @@ def lines(plan: "Plan") -> list[str]:
     told, vision = plan.forecast, plan.target.shape.vision
     shown = [f"{plan.target.shape.id} ({plan.target.where})", f"on {plan.machine.name}: {plan.machine.source}", ""]
     shown += [*_memory(plan), "", "time"]
-    shown.append(_row("first load, files in memory", _seconds(told.first_load_s)))
-    shown.append(_row("first load, from the disk", _seconds(told.cold_load_s)))
+    shown.append(_row("load, files in memory", _seconds(told.load_s_cached)))
+    shown.append(_row("load, from the disk", _seconds(told.load_s_cold)))
     if vision is not None:
         shown.append(_row("one tile of an image", _seconds(told.tile_s)))
         shown.append(_row(f"an image of {vision.n_max} tiles", _seconds(told.image_s)))
@@ -109,11 +115,13 @@ def _recipes(plan: "Plan") -> list[str]:
 
 def _described(load: "Load") -> str:
     slots = f", {load.slots} slots" if load.slots > 1 else ""
-    return f"a context of {load.context}{slots}, {load.kv} keys and values"
+    packed = ", packed weights" if load.packed else ""
+    return f"a context of {load.context}{slots}, {load.kv} keys and values{packed}"
 
 
 def _options(load: "Load") -> str:
-    return f"--context {load.context} --slots {load.slots} --kv {load.kv}"
+    packed = " --packed" if load.packed else ""
+    return f"--context {load.context} --slots {load.slots} --kv {load.kv}{packed}"
 
 
 def _row(name: str, value: str) -> str:

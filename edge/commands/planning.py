@@ -14,6 +14,7 @@ from edge.bundle.shape import ModelShape
 from edge.engine.available import memory
 from edge.engine.boards import board, rates_of
 from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context, room
+from edge.engine.packing import is_packed
 from edge.engine.rates import Rates, kind_of, load_s, read_s, step_s, tile_s
 from edge.errors import HubError, UnknownModelError, UnsupportedError
 from edge.models import find
@@ -24,10 +25,11 @@ _POSITIONS = (256, 1024, 4096, 8192, 16384)
 
 @dataclass(frozen=True)
 class Target:
-    """What is planned for. config: of a checkpoint, whose recipe is open; None for a bundle."""
+    """What is planned for. is_packed: for this device; config: of a checkpoint, whose recipe is open, else None."""
 
     shape: ModelShape
     where: str
+    is_packed: bool = False
     config: Mapping[str, object] | None = None
 
 
@@ -44,12 +46,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of a first load with its files in the page cache, and from the disk; of a tile, of the largest image and
+    """Seconds of a load with its files in the page cache, and from the disk; of a tile, of the largest image and
     of the first token of a question about it (None without a vision tower); of the first token by tokens of a prompt;
     and tokens per second by position."""
 
-    first_load_s: float
-    cold_load_s: float
+    load_s_cached: float
+    load_s_cold: float
     tile_s: float | None
     image_s: float | None
     first_with_image_s: float | None
@@ -165,8 +167,8 @@ def forecast(found: ModelShape, rates: Rates, load: Load) -> Forecast:
     prompts = [n for n in _PROMPTS if n < load.context] or [load.context]
     positions = [n for n in _POSITIONS if n <= load.context] or [load.context]
     return Forecast(
-        load_s(found, rates, packed=False, cold=False), load_s(found, rates, packed=False, cold=True), tile, image,
-        question, {n: read_s(found, rates, n, kv=load.kv) for n in prompts},
+        load_s(found, rates, packed=load.packed, cold=False), load_s(found, rates, packed=load.packed, cold=True),
+        tile, image, question, {n: read_s(found, rates, n, kv=load.kv) for n in prompts},
         {n: 1 / step_s(found, rates, position=n, kv=load.kv) for n in positions},
     )  # fmt: skip
 
@@ -184,6 +186,7 @@ def figures(plan: Plan) -> dict[str, object]:
         "context": load.context,
         "slots": load.slots,
         "kv": load.kv,
+        "packed": load.packed,
         "disk_bytes": sum(found.files.values()),
         "memory": [{"part": p.name, "bytes": p.n_bytes, "mapped": p.mapped} for p in plan.footprint.parts],
         "anonymous_bytes": plan.footprint.anonymous_bytes,
@@ -193,10 +196,12 @@ def figures(plan: Plan) -> dict[str, object]:
         "machine_bytes": plan.machine.total_bytes,
         "room_bytes": plan.machine.room_bytes,
         "fits": plan.fits,
-        "would_fit": [{"context": each.context, "slots": each.slots, "kv": each.kv} for each in plan.others],
+        "would_fit": [
+            {"context": each.context, "slots": each.slots, "kv": each.kv, "packed": each.packed} for each in plan.others
+        ],
         "recipes_that_fit": list(plan.recipes) if plan.target.config is not None else None,
         "bandwidth_GB_per_s": rates.bandwidth / 1e9,
-        "load_s": {"first": told.first_load_s, "first_cold": told.cold_load_s},
+        "load_s": {"cached": told.load_s_cached, "cold": told.load_s_cold},
         "seconds_per_tile": told.tile_s,
         "seconds_per_image": told.image_s,
         "first_token_s": {str(n): value for n, value in told.first_s.items()},
@@ -208,7 +213,7 @@ def figures(plan: Plan) -> dict[str, object]:
 def _of_manifest(manifest: AnyManifest, where: str) -> Target:
     if not isinstance(manifest, Manifest):
         raise UnsupportedError(f"{manifest.id} turns audio into text: edge plan counts what chat bundles take")
-    return Target(shape.of_manifest(manifest), where)
+    return Target(shape.of_manifest(manifest), where, is_packed=Path(where).is_dir() and is_packed(Path(where)))
 
 
 def _of_checkpoint(config: Path, recipe: str | None) -> Target:
@@ -217,7 +222,7 @@ def _of_checkpoint(config: Path, recipe: str | None) -> Target:
     n_bytes = tokenizer.stat().st_size if tokenizer.is_file() else None
     name = config.absolute().parent.name
     made = checkpoint_shape.of_config(found, recipe=recipe or DEFAULT, name=name, tokenizer_bytes=n_bytes)
-    return Target(made, str(config.parent), found)
+    return Target(made, str(config.parent), config=found)
 
 
 def _of_repository(repository: hub.Repository, recipe: str | None) -> Target:
@@ -247,7 +252,7 @@ def _in_folder(folder: Path, repository: hub.Repository, recipe: str | None) -> 
         raise HubError(f"{repository} has neither {MANIFEST} nor {checkpoint_shape.CONFIG}: nothing to plan for")
     found = checkpoint_shape.read_config(folder / checkpoint_shape.CONFIG)
     made = checkpoint_shape.of_config(found, recipe=recipe or DEFAULT, name=repository.name)
-    return Target(made, str(repository), found)
+    return Target(made, str(repository), config=found)
 
 
 def _fitting(target: Target, load: Load, room_bytes: int) -> list[str]:

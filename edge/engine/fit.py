@@ -66,7 +66,9 @@ def options(load: Load, instead: Load) -> str:
     """Return the options that change one load to another."""
     changed = [("--context", load.context, instead.context), ("--slots", load.slots, instead.slots)]
     told = [f"{name} {value}" for name, value, before in changed if value != before]
-    return " ".join([*told, *([f"--kv {load.kv}"] if load.kv != instead.kv else [])])
+    told += [f"--kv {load.kv}"] if load.kv != instead.kv else []
+    told += ["packed weights (edge models pack)"] if load.packed and not instead.packed else []
+    return " ".join(told)
 
 
 def largest_parts(found: Footprint) -> str:

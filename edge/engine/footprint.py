@@ -22,6 +22,7 @@ _LIBRARIES: Final = 50 << 20
 _DECODING: Final = 18 << 20
 _DECODING_LIBRARIES: Final = 4 << 20  # beside those that it shares with the first process
 _PHOTOGRAPH: Final = 36 << 20
+_UNMAPPED_SHARE: Final = 0.1  # of a decoder's bytes: what stays in memory of the process's own beside packed weights
 _TOKENIZER_SHARE: Final = 25  # bytes in memory for one of tokenizer.json: vocabulary, merges and their index
 # Of the largest values between layers: how many of them onnxruntime's arena holds by the end of a prompt or a tile.
 _ARENA_SHARE: Final = 4.5
@@ -122,12 +123,13 @@ def largest_context(shape: ModelShape, load: Load, *, room_bytes: int) -> int:
 
 
 def alternatives(shape: ModelShape, load: Load, *, room_bytes: int) -> Iterator[Load]:
-    """Yield other loads of the same model that fit: a smaller context, then 8-bit keys and values, then one slot."""
-    tried = [load, replace(load, kv="int8")]
+    """Yield other loads of a model that fit: a smaller context, 8-bit keys and values, one slot, packed weights."""
+    tried = [load, *([replace(load, kv="int8")] if shape.has_int8_cache else [])]
     tried += [replace(each, slots=1) for each in tried] if load.slots > 1 else []
-    for each in tried:
+    tried += [] if load.packed else [replace(each, packed=True) for each in tried]
+    for each in dict.fromkeys(tried):
         context = largest_context(shape, each, room_bytes=room_bytes)
-        if context and replace(each, context=min(context, load.context)) != load:
+        if context:
             yield replace(each, context=min(context, load.context))
 
 
@@ -136,6 +138,8 @@ def _parts(shape: ModelShape, load: Load) -> Iterator[Part]:
     touched = sum(matrix.packed_bytes for matrix in shape.decoder)
     kept = sum(matrix.kept_bytes for matrix in shape.decoder)
     yield Part("decoder", touched if load.packed else kept, mapped=load.packed)
+    if load.packed:
+        yield Part("decoder, not mapped", int(_UNMAPPED_SHARE * sum(matrix.stored_bytes for matrix in shape.decoder)))
     for name, tower in (("vision tower", shape.vision), ("audio tower", shape.audio)):
         if tower is not None:
             yield Part(name, tower.kept_bytes, mapped=load.packed)

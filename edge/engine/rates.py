@@ -24,6 +24,7 @@ _READ_SHARE: Final = 0.95
 _PASSES: Final = 17.0  # over what a tower's layers pass on: norms, activations, rounding
 # Bytes/s of stored weights that one core packs, measured on a Zen 5.
 _PACKING: Final[Mapping[Kind, float]] = {"int4-blocks": 0.62e9, "int8-blocks": 0.5e9, "int8": 1.2e9, "fp32": 2e9}
+_PACKED_SHARE: Final = 0.6  # of that time where packed weights are mapped: they are compared
 _START_S: Final = 0.3  # of importing onnxruntime and making the sessions
 _TOKENIZER_S: Final = 150e-9  # for a byte of tokenizer.json
 _INT8_CACHE_READ: Final = 3.3  # times as long as float32 to read a prompt, its attention alone
@@ -92,7 +93,7 @@ def load_s(shape: ModelShape, rates: Rates, *, packed: bool, cold: bool) -> floa
     n_bytes = sum(shape.files.values()) - shape.files.get("embedding.bin", 0)
     towers = [product.matrix for tower in (shape.vision, shape.audio) if tower for product in tower.products]
     packing = sum(matrix.stored_bytes / rates.packing[kind_of(matrix.scheme)] for matrix in (*shape.decoder, *towers))
-    packing = 0.0 if packed else packing
+    packing *= _PACKED_SHARE if packed else 1.0
     reading = n_bytes / rates.disk if cold else 0.0
     return _START_S + _TOKENIZER_S * shape.files.get("tokenizer.json", 0) + packing + reading
 

@@ -88,8 +88,9 @@ def test_what_does_not_fit_is_status_1_with_what_would(run: Run, checkpoint: Pat
     told = json.loads(run("plan", str(checkpoint), *options, "--json")[1])
     assert not told["fits"]
     for each in told["would_fit"]:
-        context = ("--context", str(each["context"]), "--slots", str(each["slots"]), "--kv", each["kv"])
-        assert run("plan", str(checkpoint), "--recipe", "int4", "--board", "pi5-16gb", *context)[0] == 0
+        load = ["--context", str(each["context"]), "--slots", str(each["slots"]), "--kv", each["kv"]]
+        load += ["--packed"] if each["packed"] else []
+        assert run("plan", str(checkpoint), "--recipe", "int4", "--board", "pi5-16gb", *load)[0] == 0
 
 
 def test_recipes_that_fit_are_named(run: Run, checkpoint: Path) -> None:
@@ -123,6 +124,17 @@ def test_eight_bit_keys_and_values_fit_four_times_the_context(run: Run, checkpoi
     assert found["int8"] == pytest.approx(4 * found["fp32"], rel=0.02)
 
 
+def test_packed_weights_are_mapped_and_said_to_fit(run: Run, checkpoint: Path) -> None:
+    options = ("plan", str(checkpoint), "--board", "pi5-8gb", "--context", "4096")
+    status, out, _ = run(*options)
+    assert status == 1
+    assert "--context 4096 --slots 1 --kv int8 --packed" in out
+    told = json.loads(run(*options, "--kv", "int8", "--packed", "--json")[1])
+    assert told["fits"]
+    assert told["anonymous_bytes"] < 2e9
+    assert {part["part"] for part in told["memory"] if part["mapped"]} >= {"decoder", "vision tower"}
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_has_a_plan(run: Run, name: str) -> None:
     status, out, _ = run("plan", EMBEDDED, "--board", name)
@@ -138,6 +150,7 @@ def test_every_board_has_a_plan(run: Run, name: str) -> None:
         (("--bandwidth", "-1G"), "--bandwidth"),
         (("--kv", "q8_0"), "fp32, int8"),
         (("--recipe", "int8"), "is a bundle"),
+        (("--kv", "int8"), "was exported without an int8 cache"),
     ],
 )
 def test_option_that_is_wrong_is_named(run: Run, arguments: tuple[str, ...], wanted: str) -> None:
