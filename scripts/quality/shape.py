@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def build(work: Path, name: str = "1b") -> tuple[Path, Path, int]:
 
 
 def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
-    """Write a random Llama checkpoint as GGUF: matrices in float16, without a tokenizer.
+    """Write a random Llama checkpoint as GGUF: matrices in float16.
 
     The rows of q and k are not permuted: random rows take the same time in any order.
     """
@@ -53,7 +54,7 @@ def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
     writer.add_head_count_kv(shape.n_kv_heads)
     writer.add_rope_dimension_count(shape.head_dim)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("none")
+    _add_tokenizer(writer, checkpoint, shape)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     where = _files(checkpoint)
     layers = [f"blk.{layer}.{part}" for layer in range(shape.n_layers) for part in _LAYER_PARTS]
@@ -69,6 +70,21 @@ def write_f16(checkpoint: Path, shape: Shape, out: Path) -> None:
         weight = _read(where, checkpoint_name(name))
         writer.write_tensor_data(weight.to(torch.float16 if weight.ndim == 2 else torch.float32).numpy())
     writer.close()
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Path, shape: Shape) -> None:
+    """Add the byte-level tokenizer of the checkpoint; ids of no text are control tokens."""
+    model = json.loads((checkpoint / "tokenizer.json").read_text("utf-8"))["model"]
+    tokens = [f"<|{number}|>" for number in range(shape.vocab_size)]
+    types = [gguf.TokenType.CONTROL] * shape.vocab_size
+    for token, number in model["vocab"].items():
+        tokens[number], types[number] = token, gguf.TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
+    writer.add_eos_token_id(shape.vocab_size - 1)
 
 
 def _files(checkpoint: Path) -> dict[str, Path]:

@@ -91,8 +91,8 @@ def _table(name: str, rows: Rows, bandwidth: float) -> str:
         [f"{row['side']} {row['name']}", f"{row['bytes'] / 1e6:,.0f}", *(_shown(row["median"].get(f)) for f in figures)]
         for row in rows
     ]
-    for ours, theirs in PAIRS:
-        one, other = _row(rows, OURS, ours), _row(rows, "llama.cpp", theirs)
+    for ours, theirs in (*PAIRS, ("int8", "F16"), ("int8", "float32")):
+        one, other = _row(rows, OURS, ours), _row(rows, "torch" if theirs == "float32" else "llama.cpp", theirs)
         if one and other:
             ratios = [ratio(one["median"], other["median"], figure) for figure in figures]
             shown.append([f"{ours} : {theirs}", "", *("" if each is None else f"**{each:.2f}**" for each in ratios)])

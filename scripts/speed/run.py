@@ -19,7 +19,7 @@ from edge.errors import EdgeError
 from export.errors import ExportError
 from scripts import results
 from scripts.quality import bundles, llamacpp, shape
-from scripts.speed import record
+from scripts.speed import projector, record
 from scripts.speed.turns import OURS, Contestant, medians, read_bandwidth, take_turns
 
 RECIPES: Final = ("int8", "w8a8", "int4", "int4-mixed")
@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _who(name: str, everyone: Sequence[Contestant], arguments: argparse.Namespace) -> list[Contestant]:
-    """Who takes part: llama.cpp has no slots here, and of vision torch does."""
+    """Who takes part: in slots and guesses bundles alone, in tiles torch too."""
     ours = [each for each in everyone if each.side == OURS]
     if name == "slots":
         return ours
@@ -84,8 +84,18 @@ def _who(name: str, everyone: Sequence[Contestant], arguments: argparse.Namespac
         folder: Path = arguments.work / "smollm2" / "bundles"
         return [Contestant(OURS, path.name, path) for path in sorted(folder.iterdir())]
     if name == "tile":
-        return [*ours, Contestant("torch", "float32", Path("none"))]
+        return _towers(arguments)
     return list(everyone)
+
+
+def _towers(arguments: argparse.Namespace) -> list[Contestant]:
+    """The released vision tower: ours in 8 bits, llama.cpp's as its converter writes it, torch's in float32."""
+    checkpoint, folder = projector.build(arguments.work)
+    out = arguments.work / "tower" / "bundles" / "int8"
+    if not out.exists():
+        bundles.export(checkpoint, out, out.name, ["--calibrate", "off"])
+    theirs = Contestant("llama.cpp", "F16", folder)
+    return [Contestant(OURS, "int8", out), theirs, Contestant("torch", "float32", Path("none"))]
 
 
 def _measured(name: str, who: Sequence[Contestant], arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -49,8 +49,12 @@ def text(file: Path, threads: int, context: int) -> Figures:
     return found | figures.memory()
 
 
-def tile(_file: Path, threads: int, _context: int) -> Figures:
-    """Seconds of a tile of ConvNeXt V2 Huge with random weights, in torch and float32."""
+def tile(path: Path, threads: int, _context: int) -> Figures:
+    """Seconds of a tile of ConvNeXt V2 Huge with random weights: of llama.cpp's files in a folder, else in torch."""
+    if path.is_dir():
+        from scripts.speed.projector import tile_seconds
+
+        return tile_seconds(path, threads)
     import torch
 
     transformers = importlib.import_module("transformers")

@@ -31,7 +31,9 @@ class Contestant:
     @property
     def files(self) -> list[Path]:
         """What is mapped when it is opened."""
-        return sorted(self.path.glob("*.bin")) if self.path.is_dir() else [self.path]
+        if not self.path.is_dir():
+            return [self.path]
+        return sorted([*self.path.glob("*.bin"), *self.path.glob("*.gguf")])
 
     @property
     def n_bytes(self) -> int:
