@@ -30,7 +30,10 @@ class Forecast:
     def words(self) -> str:
         """Both, and how far the forecast is off."""
         off = self.forecast / self.measured - 1 if self.measured else 0.0
-        return f"{self.name} {self.forecast:.3g} {self.unit} forecast, {self.measured:.3g} measured ({off:+.0%})"
+        forecast, measured = (
+            f"{each:.0f}" if each >= 100 else f"{each:.3g}" for each in (self.forecast, self.measured)
+        )
+        return f"{self.name} {forecast} {self.unit} forecast, {measured} measured ({off:+.0%})"
 
 
 def rates_in_words(rates: "Rates") -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ def _verdict(plan: "Plan") -> list[str]:
 def _recipes(plan: "Plan") -> list[str]:
     if plan.target.config is None:
         return []
-    return [f"recipes that fit: {', '.join(plan.recipes) or 'none'}"]
+    return [f"recipes that fit with these options: {', '.join(plan.recipes) or 'none'}"]
 
 
 def _described(load: "Load") -> str:

@@ -1,7 +1,7 @@
 """Boards that a model can be planned for: figures that others published, and none that this project measured.
 
-Rates of products on a board are not known: they are taken to stand to its clock, cores and vector width as those of
-this project's x86 do to theirs, so a forecast for a board is a first guess until `edge doctor` has run on it.
+Rates of products on a board are taken from its clock, cores and vector width, so a forecast for a board is a first
+guess until `edge doctor` has run on it.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.engine.probe_graph import Kind
-from edge.engine.rates import Rates, packing_rates
+from edge.engine.rates import STEP_SHARE, Rates, packing_rates
 from edge.errors import ParameterError
 
 _GIB = 1 << 30
 _CLOCK_HZ: Final = 4.0e9  # of the x86 on which packing was measured, about
-# Shares of the largest possible operations that kernels reach, by kind, with 256 rows. Measured on x86 (Zen 5).
-_KERNEL_SHARES: Final[Mapping[Kind, float]] = {"int8": 0.5, "int8-blocks": 0.25, "int4-blocks": 0.25, "fp32": 0.6}
+# Shares of the most operations that kernels reach with many rows. In blocks: llama.cpp reads a prompt of a 7B Q4_0
+# model on a Raspberry Pi 5 at 8.1 tokens/s (github.com/ggml-org/llama.cpp pull request 6928), 0.17 of its most. Of the
+# others no figure was found: they stand to it as they do on x86.
+_KERNEL_SHARES: Final[Mapping[Kind, float]] = {"int8": 0.45, "int8-blocks": 0.17, "int4-blocks": 0.17, "fp32": 0.5}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def rates_of(board: Board) -> Rates:
     many = {kind: share * most / (4 if kind == "fp32" else 1) for kind, share in _KERNEL_SHARES.items()}
     return Rates(
         bandwidth=board.read,
-        one_row=dict.fromkeys(many, board.read),
+        # What is published is what whole models read while they decode.
+        one_row=dict.fromkeys(many, board.read / STEP_SHARE),
         many_rows=many,
         cache=board.read / 2,
         attention=many["fp32"] / 2,

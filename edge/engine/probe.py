@@ -14,7 +14,7 @@ from edge.engine import probe_graph
 from edge.engine.available import available_bytes
 from edge.engine.probe_graph import KINDS, Kind
 from edge.engine.rates import Rates, packing_rates
-from edge.engine.session import open_bytes, thread_count
+from edge.engine.session import give_back, open_bytes, thread_count
 
 _WIDE, _NARROW = 8192, 2048
 _PRODUCTS: Final[Mapping[Kind, int]] = {"int4-blocks": 8, "int8-blocks": 6, "int8": 6, "fp32": 2}
@@ -42,6 +42,7 @@ def measure(*, threads: int | None = None, kinds: tuple[Kind, ...] = KINDS) -> R
     for kind in kinds:
         one_row[kind], many_rows[kind] = _products(kind, n_threads, flush)
     cache, attention = _attention(n_threads, flush)
+    give_back()
     for kind in KINDS:
         one_row.setdefault(kind, bandwidth)
         many_rows.setdefault(kind, statistics.fmean(many_rows.values()))

@@ -19,7 +19,7 @@ _CALL_S: Final = 0.3e-3  # of each step, whatever the model
 _LAYER_S: Final = 40e-6
 _CHUNK_LAYER_S: Final = 0.4e-3  # of each layer, for each chunk of a prompt
 _LOGIT_S: Final = 5e-9
-_STEP_SHARE: Final = 0.85  # of the rate of products alone that they reach among other operators
+STEP_SHARE: Final = 0.85  # of the rate of products alone that they reach among other operators
 _READ_SHARE: Final = 0.95
 _PASSES: Final = 17.0  # over what a tower's layers pass on: norms, activations, rounding
 # Bytes/s of stored weights that one core packs, measured on a Zen 5.
@@ -66,7 +66,7 @@ def step_s(shape: ModelShape, rates: Rates, *, position: int, kv: Kv = "fp32") -
     """Return the seconds of decoding one token at a position."""
     text = shape.text
     products = sum(matrix.packed_bytes / rates.one_row[kind_of(matrix.scheme)] for matrix in shape.decoder)
-    products /= _STEP_SHARE
+    products /= STEP_SHARE
     cache = 2 * text.n_layers * text.n_kv_heads * text.head_dim * position * (4 if kv == "fp32" else 1)
     return products + cache / rates.cache + _CALL_S + text.n_layers * _LAYER_S + text.vocab_size * _LOGIT_S
 

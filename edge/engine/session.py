@@ -102,7 +102,7 @@ def _session(path: Path, options: "ort.SessionOptions") -> "ort.InferenceSession
         if isinstance(failure, MemoryExhausted):
             raise failure from error
         raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
-    _give_back()
+    give_back()
     return session
 
 
@@ -191,7 +191,7 @@ def _has_vnni() -> bool:
     return ("avx512_vnni" if "avx512f" in flags else "avx_vnni") in flags
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return freed memory to the system: of converted and packed weights, glibc keeps up to as much as the model."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

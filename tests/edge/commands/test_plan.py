@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_status_1_with_what_would(run: Run, checkpoint: Pat
 
 def test_recipes_that_fit_are_named(run: Run, checkpoint: Path) -> None:
     out = run("plan", str(checkpoint), "--recipe", "fp32", "--board", "pi5-16gb", "--context", "4096")[1]
-    assert "recipes that fit: int4, int4-mixed, int8, w8a8" in out
+    assert "recipes that fit with these options: int4, int4-mixed, int8, w8a8" in out
 
 
 def test_memory_and_bandwidth_of_another_machine(run: Run, checkpoint: Path) -> None:
