@@ -22,7 +22,7 @@ _LIBRARIES: Final = 50 << 20
 _DECODING: Final = 18 << 20
 _DECODING_LIBRARIES: Final = 4 << 20  # beside those that it shares with the first process
 _PHOTOGRAPH: Final = 36 << 20
-_UNMAPPED_SHARE: Final = 0.1  # of a decoder's bytes: what stays in memory of the process's own beside packed weights
+_UNMAPPED_SHARE: Final = 0.02  # of a decoder's bytes: what stays in memory of the process's own beside packed weights
 _TOKENIZER_SHARE: Final = 25  # bytes in memory for one of tokenizer.json: vocabulary, merges and their index
 # Of the largest values between layers: how many of them onnxruntime's arena holds by the end of a prompt or a tile.
 _ARENA_SHARE: Final = 4.5
@@ -88,16 +88,16 @@ class Footprint:
 
     @property
     def peak_bytes(self) -> int:
-        """The most that is resident at any time: at work, or while the decoder's largest matrix is packed."""
+        """The most that is resident at any time: at work, or at the end of the decoder's packing."""
         return max(self.total_bytes, self.loading_bytes)
 
 
 def footprint(shape: ModelShape, load: Load) -> Footprint:
     """Count the memory of a load."""
     parts = tuple(_parts(shape, load))
-    largest = max(matrix.stored_bytes // matrix.n for matrix in shape.decoder)
+    stored = sum(matrix.stored_bytes for matrix in shape.decoder)
     first = sum(part.n_bytes for part in parts if part.name in _LOADED_FIRST)
-    return Footprint(load, parts, largest + first)
+    return Footprint(load, parts, stored + first)
 
 
 def cache_bytes(text: TextSpec, load: Load) -> int:
