@@ -16,13 +16,33 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _NAME_COLUMNS = 34
 
 
+def _boards() -> list[str]:
+    """Return the boards that a shell can complete."""
+    from edge.engine.boards import BOARDS
+
+    return list(BOARDS)
+
+
+def _recipes_there_are() -> list[str]:
+    """Return the recipes that a shell can complete."""
+    from edge.bundle.recipes import RECIPES
+
+    return list(RECIPES)
+
+
 def plan(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A bundle, a checkpoint's folder, or ORG/NAME of a hub.")
+        str | None, typer.Argument(metavar="MODEL", help="A bundle, a checkpoint's folder, or ORG/NAME of a hub.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe of a checkpoint. Default: int4-mixed.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", help="Recipe of a checkpoint. Default: int4-mixed.", autocompletion=_recipes_there_are
+        ),
+    ] = None,
     board: Annotated[
-        str | None, typer.Option("--board", help="A board, such as pi5-8gb. Default: this machine.")
+        str | None,
+        typer.Option("--board", help="A board, such as pi5-8gb. Default: this machine.", autocompletion=_boards),
     ] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="Memory, such as 8G.")] = None,
     bandwidth: Annotated[str | None, typer.Option("--bandwidth", help="Memory read in a second, such as 17G.")] = None,
@@ -30,7 +50,9 @@ def plan(
         int | None, typer.Option("--context", min=1, help="Context length of each slot, in tokens.")
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Requests decoded at the same time.")] = 1,
-    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32 or int8.")] = "fp32",
+    kv: Annotated[
+        str, typer.Option("--kv", help="Keys and values: fp32 or int8.", autocompletion=lambda: ["fp32", "int8"])
+    ] = "fp32",
     packed: Annotated[
         bool | None, typer.Option("--packed/--not-packed", help="Weights packed for the device. Default: as they are.")
     ] = None,

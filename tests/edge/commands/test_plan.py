@@ -1,6 +1,8 @@
 """edge plan: what it counts, for which machine, and that nothing is loaded or downloaded for it."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -188,3 +190,15 @@ def test_repository_without_either_file_is_an_error(run: Run, hub: Hub) -> None:
 def test_installed_bundle_is_found_by_its_id(run: Run) -> None:
     install.install(store.named(EMBEDDED).path, id="mine")
     assert json.loads(run("plan", "mine", "--json")[1])["model"] == "mine"
+
+
+def test_shells_complete_boards_and_recipes() -> None:
+    script = "import sys; sys.argv = ['edge']; from edge import cli; cli.app(prog_name='edge')"
+    for option, wanted in (("--board", "pi5-8gb"), ("--recipe", "int4-mixed"), ("--kv", "int8")):
+        environment = {
+            **os.environ, "_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": f"edge plan {option} ", "COMP_CWORD": "3"
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+        )
+        assert wanted in done.stdout.split()
