@@ -226,6 +226,16 @@ class Models:
             found.setdefault(stored.id, stored)
         return list(found.values())
 
+    def named(self) -> dict[str, Stored]:
+        """Return the bundle of every name that answers: ids, the default first, then aliases. Raises: EngineClosed."""
+        found = {stored.id: stored for stored in self.bundles()}
+        of_bundles = (alias for stored in [*found.values()] for alias in stored.names[1:])
+        for name in (*of_bundles, *self._aliases, *naming.of_environment(), *store.aliases()):
+            if name not in found:
+                with contextlib.suppress(UnknownModelError, BundleError):  # it stands for what is not here
+                    found[name] = self.bundle(name)
+        return found
+
     def bundle(self, name: str) -> Stored:
         """Return the bundle that answers to a name; nothing is opened. Raises: as engine."""
         if self._closed:

@@ -36,8 +36,8 @@ class Engines(Protocol):
     def id_of(self, name: str) -> str:
         """Return the id of the bundle that is the default for a name."""
 
-    def bundles(self) -> Sequence[Stored]:
-        """Return what is loaded or installed, the default first."""
+    def named(self) -> Mapping[str, Stored]:
+        """Return the bundle of every name that answers: ids, the default first, then aliases."""
 
     def bundle(self, name: str) -> Stored:
         """Return the bundle that is the default for a name; nothing is opened."""

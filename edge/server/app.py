@@ -199,7 +199,8 @@ def check_content_type(headers: Mapping[str, str], route: Route) -> None:
     """Refuse what a route does not accept: a foreign page can send it without asking first. Raises: ApiError 415."""
     kind = headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() not in route.accepts:
-        raise refused(415, f"content-type: expected {' or '.join(route.accepts)}, got {kind[:200]!r}")
+        wanted = " or ".join(each or "none" for each in route.accepts)
+        raise refused(415, f"content-type: expected {wanted}, got {kind[:200]!r}")
     coding = headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
         raise refused(415, f"content-encoding: expected none, got {coding[:200]!r}")

@@ -59,15 +59,19 @@ def show_version(_: Backend, __: HttpRequest) -> HttpResponse:
 
 
 def list_models(backend: Backend, _: HttpRequest) -> HttpResponse:
-    """Answer GET /api/tags: every bundle by its id, the default first."""
-    return json_response({"models": [_listed(stored) for stored in backend.chat.models.bundles()]})
+    """Answer GET /api/tags: ids, the default first, then aliases, as Ollama lists copies of a model."""
+    models = [
+        {**_named(name, stored), "size": stored.n_bytes, "modified_at": _modified_at(stored.path)}
+        for name, stored in backend.chat.models.named().items()
+    ]
+    return json_response({"models": models})
 
 
 def list_running(backend: Backend, _: HttpRequest) -> HttpResponse:
     """Answer GET /api/ps."""
     models = [
         {
-            **_named(running.stored),
+            **_named(running.stored.id, running.stored),
             "size": running.n_bytes,
             "size_vram": 0,
             "expires_at": NEVER,
@@ -126,13 +130,9 @@ def _read_name(chat: Chat, request: HttpRequest) -> tuple[str, Fields]:
     return name_of(chat, str(name)), fields
 
 
-def _listed(stored: Stored) -> Fields:
-    return {**_named(stored), "size": stored.n_bytes, "modified_at": _modified_at(stored.path)}
-
-
-def _named(stored: Stored) -> Fields:
+def _named(name: str, stored: Stored) -> Fields:
     """Return what both lists say of a bundle. Its digest is one of manifest and certificate."""
-    name = f"{stored.id}{LATEST}"
+    name = name if ":" in name else f"{name}{LATEST}"
     return {"name": name, "model": name, "digest": digest(stored.path), "details": _details(_manifest(stored))}
 
 

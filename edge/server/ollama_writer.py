@@ -22,6 +22,9 @@ Fields = dict[str, object]
 Kind = Literal["chat", "generate"]
 
 LINES = "application/x-ndjson"
+# Of bodies: LiteLLM says nothing of theirs, or the second. A foreign page sends none of the three unasked but the last,
+# and its Origin is refused.
+ACCEPTED = ("application/json", "application/octet-stream", "")
 
 
 def line(value: object) -> bytes:

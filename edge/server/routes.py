@@ -10,9 +10,19 @@ from edge.server import transcriptions as audio
 from edge.server.http import HttpRequest, HttpResponse, json_response
 from edge.server.multipart import MEDIA_TYPE as FORM
 from edge.server.multipart import Form
+from edge.server.ollama_writer import ACCEPTED, LINES
 from edge.server.ollama_writer import ERRORS as OLLAMA
-from edge.server.ollama_writer import LINES
-from edge.server.route import Asked, Backend, ChatRoute, DirectRoute, ErrorForm, Route, UploadRoute
+from edge.server.route import (
+    Asked,
+    Backend,
+    ChatRoute,
+    DirectRoute,
+    ErrorForm,
+    Fields,
+    Route,
+    RouteRequest,
+    UploadRoute,
+)
 from edge.types import ApiError
 
 
@@ -38,9 +48,14 @@ def _show_page(_: Backend, request: HttpRequest) -> HttpResponse:
     return ollama_models.say_running() if asks_ollama else page.answer(request)
 
 
-def _audio(
-    path: str, describe: Callable[[ErrorForm], dict[str, object]], read: Callable[[Chat, Form], Asked]
-) -> UploadRoute:
+Describe = Callable[[ErrorForm], dict[str, object]]
+
+
+def _ollama(path: str, describe: Describe, read: Callable[[Chat, Fields], RouteRequest | HttpResponse]) -> ChatRoute:
+    return ChatRoute(path, "POST", OLLAMA, describe, read, accepts=ACCEPTED, stream_type=LINES)
+
+
+def _audio(path: str, describe: Describe, read: Callable[[Chat, Form], Asked]) -> UploadRoute:
     return UploadRoute(path, "POST", openai.ERRORS, describe, read, audio.FILES, accepts=(FORM,))
 
 
@@ -61,12 +76,12 @@ TABLE: tuple[Route, ...] = (
     ChatRoute("/v1/responses", "POST", responses.ERRORS, openapi.response, responses.read_response),
     ChatRoute("/v1/messages", "POST", anthropic.ERRORS, openapi.message, anthropic.read_message),
     ChatRoute("/v1/messages/count_tokens", "POST", anthropic.ERRORS, openapi.count, anthropic.read_count),
-    ChatRoute("/api/chat", "POST", OLLAMA, openapi.ollama_chat, ollama.read_chat, stream_type=LINES),
-    ChatRoute("/api/generate", "POST", OLLAMA, openapi.ollama_generate, ollama.read_generate, stream_type=LINES),
+    _ollama("/api/chat", openapi.ollama_chat, ollama.read_chat),
+    _ollama("/api/generate", openapi.ollama_generate, ollama.read_generate),
     DirectRoute("/api/tags", "GET", OLLAMA, openapi.ollama_tags, ollama_models.list_models),
     DirectRoute("/api/ps", "GET", OLLAMA, openapi.ollama_running, ollama_models.list_running),
-    DirectRoute("/api/show", "POST", OLLAMA, openapi.ollama_show, ollama_models.show_model),
-    DirectRoute("/api/pull", "POST", OLLAMA, openapi.ollama_pull, ollama_models.pull),
+    DirectRoute("/api/show", "POST", OLLAMA, openapi.ollama_show, ollama_models.show_model, accepts=ACCEPTED),
+    DirectRoute("/api/pull", "POST", OLLAMA, openapi.ollama_pull, ollama_models.pull, accepts=ACCEPTED),
     DirectRoute("/api/version", "GET", OLLAMA, openapi.ollama_version, ollama_models.show_version),
     _audio("/v1/audio/transcriptions", openapi.transcription, audio.read_transcription),
     _audio("/v1/audio/translations", openapi.translation, audio.read_translation),

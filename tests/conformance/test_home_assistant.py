@@ -80,7 +80,7 @@ async def validated(url: str, key: str | None) -> str | None:
 async def chosen(client: ollama.AsyncClient, model: str | None) -> str:
     """The step that asks for a model (None: the first that is listed), and downloads what is not in the list."""
     listed = {info["model"] for info in (await in_time(client)).get("models", [])}
-    model = sorted(listed)[0] if model is None else model
+    model = min(listed) if model is None else model
     listed = {info["model"] for info in (await in_time(client)).get("models", [])}
     if model not in listed:
         await client.pull(model)
@@ -141,7 +141,7 @@ def test_a_model_is_chosen_from_the_list_or_by_any_name_that_is_known(served: Se
     async def flow() -> None:
         async with client_of(served.address, None) as client:
             assert await chosen(client, None) == "reka-edge-random:latest"
-            assert await chosen(client, "reka-edge") == "reka-edge"
+            assert await chosen(client, "reka-edge") == "reka-edge"  # not in the list without its tag: pulled
             assert await chosen(client, "reka-edge:latest") == "reka-edge:latest"
             with pytest.raises(ollama.ResponseError, match=r"llama3\.2:latest"):
                 await chosen(client, "llama3.2:latest")

@@ -156,7 +156,8 @@ def test_probabilities_join_to_the_text(client: ollama.Client) -> None:
 
 def test_models_are_listed_and_shown(client: ollama.Client) -> None:
     client.generate(MODEL)
-    (listed, *_) = client.list().models
+    listed, *others = client.list().models
+    assert {model.model: model.digest for model in others}["reka-edge:latest"] == listed.digest
     (running, *_) = client.ps().models
     assert listed.model == running.model == "reka-edge-random:latest" and listed.digest == running.digest
     assert listed.size > 0 and listed.modified_at.tzinfo is not None and listed.details.family == "yasa2"

@@ -126,8 +126,8 @@ class OneEngine:
     def id_of(self, name: str) -> str:
         return self._engine.manifest.id
 
-    def bundles(self) -> list[Stored]:
-        return [self.bundle(self._engine.manifest.id)]
+    def named(self) -> dict[str, Stored]:
+        return {self._engine.manifest.id: self.bundle("")}
 
     def bundle(self, name: str) -> Stored:
         return Stored(Path(self._engine.manifest.id), self._engine.manifest, embedded=False)
