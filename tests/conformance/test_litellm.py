@@ -1,9 +1,11 @@
 """LiteLLM by all of its providers that this server speaks to: OpenAI's, Anthropic's and both of Ollama's routes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -36,6 +38,16 @@ SCHEMA = {
     "required": ["n"],
     "additionalProperties": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_loop_is_left() -> Iterator[None]:
+    """Close the event loop that it makes for itself and forgets."""
+    yield
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):  # there is none
+        warnings.simplefilter("ignore")
+        asyncio.get_event_loop().close()
+    asyncio.set_event_loop(None)
 
 
 def how(provider: str, served: Served, **fields: object) -> dict[str, object]:

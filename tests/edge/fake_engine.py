@@ -15,6 +15,7 @@ CONTROL = (
     "<sep>", "<image>", "</image>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<video>",
     "</video>",
 )  # fmt: skip
+BUNDLE = Path(__file__).parents[2] / "models" / "reka-edge-tiny"  # for who looks at the files of a bundle
 WORDS = ("Three", " red", " circles", ".")
 
 
@@ -130,7 +131,7 @@ class OneEngine:
         return {self._engine.manifest.id: self.bundle("")}
 
     def bundle(self, name: str) -> Stored:
-        return Stored(Path(self._engine.manifest.id), self._engine.manifest, embedded=False)
+        return Stored(BUNDLE, self._engine.manifest, embedded=False)
 
     def running(self) -> list[Running]:
         return [Running(self.bundle(""), self._engine.context, 1)]
