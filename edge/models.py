@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge.bundle import aliases as naming
-from edge.bundle import hub, packed, store
+from edge.bundle import choices, hub, packed, store
 from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Running, Stored
 from edge.engine.engine import Engine
@@ -230,7 +230,7 @@ class Models:
         """Return the bundle of every name that answers: ids, the default first, then aliases. Raises: EngineClosed."""
         found = {stored.id: stored for stored in self.bundles()}
         of_bundles = (alias for stored in [*found.values()] for alias in stored.names[1:])
-        for name in (*of_bundles, *self._aliases, *naming.of_environment(), *store.aliases()):
+        for name in (*of_bundles, *self._aliases, *naming.of_environment(), *choices.aliases()):
             if name not in found:
                 with contextlib.suppress(UnknownModelError, BundleError):  # it stands for what is not here
                     found[name] = self.bundle(name)
