@@ -105,6 +105,7 @@ def _replay(
     if engine is not None and engine.context >= needed:
         return replay(engine, golden, tolerated=tolerated, progress=progress)
     with Engine.open(stored.path, context=needed) as own:
+        own.open_towers()
         return replay(own, golden, tolerated=tolerated, progress=progress)
 
 

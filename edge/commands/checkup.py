@@ -156,6 +156,7 @@ def _answers(stored: Stored, rates: "Rates") -> Iterator[Check]:
     try:
         before_bytes = float(measuring.memory()["anonymous_bytes"] or 0)
         with Engine.open(stored.path) as engine:
+            engine.open_towers()
             logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
             yield Check("answer", f"{len(logits)} finite logits; {engine.threads} threads, context {engine.context}")
             found = replayed(stored, engine)

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
+from edge.engine.opening import Opening
 from edge.engine.packing import Graphs, is_packed
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
 from edge.engine.sampling import Sampler, greedy
@@ -90,7 +92,8 @@ class Engine:
         self._drafting = Drafting() if draft else None
         self._worker = Worker(model, check=self._files.check, drafting=self._drafting)
         # Runs when the engine is forgotten and when the program ends, whichever comes first.
-        self._finalizer = weakref.finalize(self, _close, self._worker, self._files)
+        openings = [tower.opening for tower in (model.vision, model.audio) if tower is not None]
+        self._finalizer = weakref.finalize(self, _close, self._worker, openings, self._files)
 
     @classmethod
     def open(
@@ -229,6 +232,16 @@ class Engine:
         """
         return self._worker.call(lambda model: model.encode_tile(tile, owner=None))
 
+    def open_towers(self) -> None:
+        """Open the towers now, which the first image and the first audio would otherwise.
+
+        Raises: BundleError, MemoryExhausted, EngineClosed.
+        """
+        model = self._worker.model
+        for tower in (model.vision, model.audio):
+            if tower is not None:
+                tower.opening.session()
+
     def stats(self) -> Stats:
         """Return what the engine holds and did. Raises: EngineClosed."""
         model = self._worker.model
@@ -328,8 +341,12 @@ class Engine:
         return self._worker.call(read)
 
 
-def _close(worker: Worker, files: LoadedFiles) -> None:
+def _close(worker: Worker, openings: list[Opening], files: LoadedFiles) -> None:
+    """Free the model; openings: of its towers, emptied for it."""
     worker.close()
+    for opening in openings:
+        opening.close()
+    openings.clear()
     files.close()
 
 
@@ -345,9 +362,9 @@ def _model(bundle: Bundle, graphs: Graphs, *, context: int, slots: int) -> Model
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
     if vision_spec is not None:
-        session = graphs.open("vision.onnx")
-        vision = Vision(session, vision_spec, text.hidden_size, limit_bytes=limit_bytes)
+        open_it = partial(graphs.open, "vision.onnx")
+        vision = Vision(open_it, vision_spec, text.hidden_size, limit_bytes=limit_bytes)
     if audio_spec is not None:
-        session = graphs.open("audio.onnx")
-        audio = AudioTower(session, audio_spec, text.hidden_size, limit_bytes=limit_bytes)
+        open_it = partial(graphs.open, "audio.onnx")
+        audio = AudioTower(open_it, audio_spec, text.hidden_size, limit_bytes=limit_bytes)
     return Model(decoder, embedding, vision, audio)

@@ -17,6 +17,7 @@ from edge.engine.embedding import Embedding
 from edge.engine.embedding_cache import EmbeddingCache
 from edge.engine.handle import Reading
 from edge.engine.layout import Positions, chunks
+from edge.engine.opening import Waiting
 from edge.engine.pieces import Audio, Encoded, Media
 from edge.engine.session import run_options
 from edge.engine.vision_tower import Vision
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 T = TypeVar("T")
-Units = Generator[Reading | None, None, T]  # yields between units of work, one chunk or one tile each: what comes next
+Units = Generator[
+    Reading | Waiting | None, None, T
+]  # yields between units of work, one chunk or one tile each: what comes next
 
 
 class Owner(Protocol):
@@ -178,6 +181,7 @@ class Model:
         """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError."""
         if self.vision is None:
             raise MediaError("image: this bundle accepts text only")
+        self.vision.opening.session()  # its time is none of the tile's
         started = time.monotonic()
         with self.runs.options(owner) as options:
             embeddings = self.vision.encode(tile, options=options)
@@ -212,6 +216,7 @@ class Model:
         rows: list[F32] = []
         n_tiles = media.n_tokens // spec.tokens_per_tile
         made = _tiles(media, spec)
+        yield from self.vision.opening.waits()
         for tile in made if n_tiles == 1 else ahead(made):
             yield Reading(media.kind, *place, len(rows) + 1, n_tiles)
             rows.append(self.encode_tile(tile, owner=owner))
@@ -224,6 +229,7 @@ class Model:
         if self.audio is None:
             raise MediaError("audio: this bundle has no audio tower")
         rows: list[F32] = []
+        yield from self.audio.opening.waits()
         n_windows = -(-wave.n_tokens // self.audio.spec.tokens_per_window)
         for mel in windows(wave.samples, self.audio.spec):
             yield Reading("audio", *place, len(rows) + 1, n_windows)

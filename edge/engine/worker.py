@@ -16,6 +16,7 @@ from edge.engine.drafting import Drafting
 from edge.engine.handle import Handle
 from edge.engine.layout import Positions
 from edge.engine.model import Model, Units
+from edge.engine.opening import Waiting
 from edge.engine.session import failure_of
 from edge.errors import EdgeError, EngineClosed, MemoryExhausted
 
@@ -236,7 +237,9 @@ class Worker:
             self._reading.popleft()
             self._fail(reading.answer, reading.slot, error)
         else:
-            if step is not None:
+            if isinstance(step, Waiting):
+                self._reading.rotate(-1)
+            elif step is not None:
                 reading.answer.handle.report(step)
 
     def _step_all(self) -> None:

@@ -143,8 +143,8 @@ def _model(bundle: Bundle, capacity: int) -> Model:
     decoder = Decoder(session, text, cache)
     vision = None
     if spec is not None:
-        session = open_session(bundle.file("vision.onnx"), threads=threads)
-        vision = Vision(session, spec, text.hidden_size, limit_bytes=IMAGES_BYTES)
+        file = bundle.file("vision.onnx")
+        vision = Vision(lambda: open_session(file, threads=threads), spec, text.hidden_size, limit_bytes=IMAGES_BYTES)
     return Model(decoder, Embedding(bundle), vision)
 
 
