@@ -15,15 +15,22 @@ Pack = Annotated[
 ]
 
 
-def pack(name: Annotated[str, typer.Argument(help="Id, alias or folder.")]) -> None:
+def pack(
+    name: Annotated[str, typer.Argument(help="Id, alias or folder.")],
+    removes: Annotated[bool, typer.Option("--remove", help="Remove its packed weights instead.")] = False,
+) -> None:
     """Pack a bundle's weights for this device: it opens faster, and most of its memory can be given back.
 
     EDGE_PACKED limits the bytes of all packed weights, such as 20G; off: none are used.
     """
+    from edge.bundle import packed
     from edge.models import find
 
     stored = find(name, {}, kind=None)
-    if _packed(stored):
+    if removes:
+        packed.forget(stored.path)
+        print(f"{stored.id} has no packed weights")
+    elif _packed(stored):
         print(f"{stored.id} is packed: {_where(stored)}")
     else:
         print(f"{stored.id} gains nothing from packing: it is loaded as it is")

@@ -45,6 +45,13 @@ def test_no_pack_leaves_it(int8_bundle: Path, models: Path) -> None:
     assert len(entries(models)) == 1
 
 
+def test_packed_weights_can_be_removed_alone(int8_bundle: Path, models: Path) -> None:
+    edge("install", int8_bundle)
+    assert edge("pack", "reka-edge-random", "--remove").exit_code == 0
+    assert entries(models) == []
+    assert edge("verify", "reka-edge-random").exit_code == 0
+
+
 def test_small_bundles_are_not_packed_unasked(int8_bundle: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MIN_BYTES", 1 << 40)
     assert edge("install", int8_bundle).exit_code == 0
