@@ -42,7 +42,7 @@ def write_vision(
     with DataFile(directory / "vision.bin", journal) as data:
         graph = Graph("vision", data)
         schemes = partial(recipe.scheme, n_layers=config.text.n_layers)
-        linears = Linears(graph, schemes, progress, carries=recipe.carry)
+        linears = Linears(graph, schemes, progress, carries=recipe.carry, many_rows=True)
         _Tower(weights, config.vision, config.text.hidden_size, graph, linears).write()
         graph.save(directory / "vision.onnx")
     return linears.records

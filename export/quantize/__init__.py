@@ -35,7 +35,7 @@ class Linears:
 
     scheme: a recipe path such as "decoder.layers.0.qkv" -> how that tensor is stored; correction: what chooses the
     values of layers that calibration data passes through, None to round each to the nearest; carries: whether layers
-    keep the values of a GGUF file.
+    keep the values of a GGUF file; many_rows: whether their inputs have hundreds of rows, as those of a vision tower.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Linears:
         correction: Correction | None = None,
         *,
         carries: bool = False,
+        many_rows: bool = False,
     ) -> None:
         self.records: dict[str, TensorRecord] = {}
         self._graph = graph
@@ -53,6 +54,7 @@ class Linears:
         self._progress = progress
         self._correction = correction
         self._carries = carries
+        self._many_rows = many_rows
 
     def kept(self, path: str, weights: Weights, role: str) -> Iterator[Kept] | None:
         """The runs of a layer of one weight that keeps the values of a GGUF file, None for another."""
@@ -101,7 +103,7 @@ class Linears:
         elif self._correction is not None and self._correction.covers(path):
             out, error = self._corrected(x, path, _whole(parts, shape), bias, self._correction)
         else:
-            out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path)
+            out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path, many_rows=self._many_rows)
         record = TensorRecord(scheme, error)
         self._graph.finished(path, mark, out, record)
         return out, record
@@ -166,11 +168,18 @@ def _kept(
 
 
 def _stored(
-    graph: Graph, x: str, parts: Iterable[F32], scheme: Scheme, *, shape: tuple[int, int], name: str
+    graph: Graph,
+    x: str,
+    parts: Iterable[F32],
+    scheme: Scheme,
+    *,
+    shape: tuple[int, int],
+    name: str,
+    many_rows: bool = False,
 ) -> tuple[str, float]:
     """Add a layer whose weights are rounded as they come; returns the result's name and the weight's error."""
     if scheme == "int8":
-        return int8.matmul(graph, x, parts, shape=shape, name=name)
+        return int8.matmul(graph, x, parts, shape=shape, name=name, many_rows=many_rows)
     if scheme == "int4":
         return int4.matmul(graph, x, parts, shape=shape, name=name)
     form, distance = blocks.format_of(scheme), Distance()

@@ -52,20 +52,27 @@ def quantize_parts(parts: Iterable[F32], *, shape: tuple[int, int]) -> tuple[Int
     return Int8Rows(values, scales), distance.relative()
 
 
-def matmul(graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str) -> tuple[str, float]:
+def matmul(
+    graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str, many_rows: bool = False
+) -> tuple[str, float]:
     """Add `x @ weight.T`; each row of x is divided by its own largest magnitude before it is rounded.
 
     So a row's result does not depend on its neighbours, to the last bit: the sums are of integers.
-    x: (..., shape[1]) -> (..., shape[0]). Returns the result's name and the weight's relative error.
+    x: (..., shape[1]) -> (..., shape[0]). many_rows: x has hundreds of rows, where a pass over them costs more than
+    some nodes more. Returns the result's name and the weight's relative error.
     """
     rows, error = quantize_parts(parts, shape=shape)
     weight = graph.tensor(f"{name}.weight", "int8", shape[::-1], _transposed(rows.values))
     scales = graph.weight(f"{name}.scales", rows.scales)
-    peak = row_peak(graph, x, name=name)
-    inputs = graph.node("Div", [x, peak], f"{name}.unit")
     step = graph.shared("int8.step", np.array(1 / LEVELS, np.float32))
     zero = graph.shared("int8.zero", np.array(ZERO_POINT, np.uint8))
-    inputs = graph.node("QuantizeLinear", [inputs, step, zero], f"{name}.rounded")
+    if many_rows:
+        peak = _span(graph, x, name=name)
+        inputs = _rounded(graph, x, peak, step, zero, n_in=shape[1], name=name)
+    else:
+        peak = row_peak(graph, x, name=name)
+        inputs = graph.node("Div", [x, peak], f"{name}.unit")
+        inputs = graph.node("QuantizeLinear", [inputs, step, zero], f"{name}.rounded")
     product = graph.node(
         "MatMulIntegerToFloat", [inputs, weight, step, scales, zero], f"{name}.unscaled", domain=MICROSOFT
     )
@@ -79,6 +86,26 @@ def row_peak(graph: Graph, x: str, *, name: str) -> str:
     magnitude = graph.node("Abs", [x], f"{name}.magnitude")
     peak = graph.node("ReduceMax", [magnitude, last], f"{name}.raw_peak", keepdims=1)
     return graph.node("Max", [peak, floor], f"{name}.peak")
+
+
+def _span(graph: Graph, x: str, *, name: str) -> str:
+    """Add the same as row_peak, without a pass that writes all of x. x: (..., K) -> (..., 1)."""
+    last = graph.shared("axis.last", np.array([-1], np.int64))
+    floor = graph.shared("int8.floor", np.array([FLOOR], np.float32))
+    highest = graph.node("ReduceMax", [x, last], f"{name}.highest", keepdims=1)
+    lowest = graph.node("ReduceMin", [x, last], f"{name}.lowest", keepdims=1)
+    return graph.node("Max", [highest, graph.node("Neg", [lowest], f"{name}.depth"), floor], f"{name}.peak")
+
+
+def _rounded(graph: Graph, x: str, peak: str, step: str, zero: str, *, n_in: int, name: str) -> str:
+    """Round x in one pass: as a matrix, it may have a scale for each row. x: (..., K) -> (..., K) uint8."""
+    flat = graph.shared("int8.flat", np.array([-1], np.int64))
+    scales = graph.node("Reshape", [graph.node("Mul", [peak, step], f"{name}.steps"), flat], f"{name}.steps.flat")
+    zeros = graph.node("Expand", [zero, graph.node("Shape", [scales], f"{name}.rows")], f"{name}.zeros")
+    matrix = graph.shared(f"int8.matrix.{n_in}", np.array([-1, n_in], np.int64))
+    rows = graph.node("Reshape", [x, matrix], f"{name}.matrix")
+    rounded = graph.node("QuantizeLinear", [rows, scales, zeros], f"{name}.rounded.matrix", axis=0)
+    return graph.node("Reshape", [rounded, graph.node("Shape", [x], f"{name}.shape")], f"{name}.rounded")
 
 
 def _transposed(values: I8) -> Iterator[I8]:

@@ -43,14 +43,22 @@ def random(*shape: int, seed: int = 0) -> F32:
 
 
 def linear(
-    folder: Path, scheme: Scheme, weight: F32, *, bias: F32 | None = None, n_parts: int = 3
+    folder: Path,
+    scheme: Scheme,
+    weight: F32,
+    *,
+    bias: F32 | None = None,
+    n_parts: int = 3,
+    many_rows: bool = False,
+    rank: int = 2,
 ) -> tuple[Callable[[F32], F32], TensorRecord]:
     """A session of one linear layer, and the record of it."""
     with DataFile(folder / "layer.bin") as data:
         graph = Graph("layer", data)
-        graph.input("x", "float32", ["rows", weight.shape[1]])
-        graph.output("y", "float32", ["rows", weight.shape[0]])
-        linears = Linears(graph, lambda _: scheme, None)
+        dims = [f"rows{i}" for i in range(rank - 1)]
+        graph.input("x", "float32", [*dims, weight.shape[1]])
+        graph.output("y", "float32", [*dims, weight.shape[0]])
+        linears = Linears(graph, lambda _: scheme, None, many_rows=many_rows)
         parts = np.array_split(weight, n_parts)
         graph.node("Identity", [linears.add("x", "layer", parts, shape=weight.shape, bias=bias)], "y")
         graph.save(folder / "layer.onnx")
@@ -97,6 +105,29 @@ def test_rows_of_zeros_stay_zero(scheme: ModuleType) -> None:
     stored = int8.dequantize(rows) if scheme is int8 else int4.dequantize(rows, columns=256)
     assert not stored[1].any()
     assert stored[0].any()
+
+
+def test_many_rows_are_rounded_as_a_few_are(tmp_path: Path) -> None:
+    weight, x = random(N_OUT, N_IN), random(3, 4, 5, N_IN, seed=2) * random(3, 4, 5, 1, seed=3) ** 3
+    x[0, 0, 0] = 0
+    results = []
+    for many_rows in (False, True):
+        (folder := tmp_path / str(many_rows)).mkdir()
+        results.append(linear(folder, "int8", weight, many_rows=many_rows, rank=4)[0](x))
+    one, other = results
+    assert one.shape == other.shape == (3, 4, 5, N_OUT) and not other[0, 0, 0].any()
+    # The same levels but for those between two, which may be rounded either way.
+    levels = np.abs(x).max(axis=-1, keepdims=True) / 127 * np.abs(weight).max()
+    assert (np.abs(one - other) <= 2 * levels).all()
+    assert np.isclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(one).max()).mean() > 0.9
+
+
+def test_one_of_many_rows_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    layer, _ = linear(tmp_path, "int8", random(N_OUT, N_IN), many_rows=True)
+    x = random(9, N_IN, seed=4)
+    alone = layer(x[3:4])
+    x[5] *= 1000
+    assert np.array_equal(layer(x)[3:4], alone)
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "int8", "int4", *IN_BLOCKS])
