@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Iterator
 
+import anthropic
 import httpx
 import langchain_openai
 import numpy as np
@@ -109,6 +110,19 @@ def test_rekas_client_sees_chunks_alone(carrier: httpx.Client) -> None:
     assert all(len(chunk.responses) == 1 for chunk in chunks)
     whole = client.chat.create(messages=messages, **HOW)  # type: ignore[arg-type]
     assert chunks[-1].responses[0].chunk.content == whole.responses[0].message.content
+
+
+def test_anthropics_client_sees_events_alone(carrier: httpx.Client) -> None:
+    client = anthropic.Anthropic(api_key="x", base_url=str(carrier.base_url), max_retries=0)
+    source = {"type": "base64", "media_type": "image/png", "data": fresh_url().partition(",")[2]}
+    content = [{"type": "image", "source": source}, TEXT]
+    asking = {**HOW, "messages": [{"role": "user", "content": content}]}
+    sent = raw(carrier, "/v1/messages", {**asking, "stream": True})
+    assert sent.startswith(COMMENT % 1)
+    source["data"] = fresh_url().partition(",")[2]
+    with client.messages.stream(**asking) as stream:  # type: ignore[arg-type]
+        kinds = [event.type for event in stream]
+    assert kinds[0] == "message_start" and kinds[-1] == "message_stop" and "content_block_delta" in kinds
 
 
 def test_langchain_sees_chunks_alone(carrier: httpx.Client) -> None:
