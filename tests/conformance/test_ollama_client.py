@@ -209,6 +209,21 @@ def test_errors_are_raised_with_their_status(client: ollama.Client) -> None:
     assert caught.value.status_code == 404
 
 
+def test_a_body_of_no_declared_type_is_read_but_not_for_a_foreign_page(served: Served) -> None:
+    data = json.dumps({"model": MODEL, "messages": ASK, "options": OPTIONS, "stream": False})
+    with httpx.Client(base_url=served.address, timeout=60) as http:
+        for headers, status in (
+            ({}, 200),
+            ({"content-type": "application/octet-stream"}, 200),
+            ({"content-type": "application/x-www-form-urlencoded"}, 415),
+            ({"content-type": "text/plain"}, 415),
+            ({"origin": "https://example.com"}, 403),
+            ({"origin": "null"}, 403),
+        ):
+            response = http.post("/api/chat", content=data.encode(), headers=headers)
+            assert response.status_code == status and ("error" in response.json()) == (status != 200)
+
+
 def test_a_key_is_given_as_a_bearer(int8_bundle: Path) -> None:
     with serving(int8_bundle, key="secret") as served:
         with ollama.Client(served.address, headers={"Authorization": "Bearer secret"}) as known:

@@ -21,7 +21,8 @@ V0 = {"model_name": "reka-edge", "conversation_history": [{"type": "human", "tex
 ITEMS = {"model": "reka-edge", "input": ASK, "max_output_tokens": 4}
 ROUTES = {
     "/v1/chat": V1, "/v1/chat/completions": V1, "/v1/responses": ITEMS, "/v1/messages": V1,
-    "/v1/messages/count_tokens": V1, "/chat": V0,
+    "/v1/messages/count_tokens": V1, "/chat": V0, "/api/chat": V1,
+    "/api/generate": {"model": "reka-edge", "prompt": "hi"}, "/api/show": {"model": "reka-edge"},
 }  # fmt: skip
 STATUSES = {503: 529}  # of Anthropic's
 
@@ -51,6 +52,9 @@ def check_form(route: str, response: httpx.Response, status: int) -> str:
     if is_anthropics:
         assert set(said) == {"type", "error"} and set(said["error"]) == {"type", "message"}
         return str(said["error"]["message"])
+    if route.startswith("/api/"):
+        assert set(said) == {"error"} and isinstance(said["error"], str)
+        return said["error"]
     assert set(said) == {"detail"}
     return str(said["detail"])
 
@@ -138,7 +142,7 @@ def test_422_names_the_field(client: httpx.Client) -> None:
     assert all(set(problem) == {"loc", "msg", "type"} for problem in response.json()["detail"])
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if not route.endswith("count_tokens")])
+@pytest.mark.parametrize("route", [route for route in ROUTES if not route.endswith(("count_tokens", "show"))])
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError("secret"), 500), (MemoryExhausted("no memory"), 503)])
 def test_500_and_503_when_the_engine_fails(
     route: str, error: Exception, status: int, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +159,7 @@ def test_500_and_503_when_the_engine_fails(
         assert client.post(route, json=ROUTES[route]).status_code == 200
 
 
-@pytest.mark.parametrize("route", ["/v1/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("route", ["/v1/chat", "/v1/chat/completions", "/api/chat"])
 def test_an_error_on_the_way_is_the_last_event_and_no_proper_end(
     route: str, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,12 +181,14 @@ def test_an_error_on_the_way_is_the_last_event_and_no_proper_end(
             assert response.status_code == 200
             for part in response.iter_bytes():
                 said += part
-    events = [json.loads(line.removeprefix("data: ")) for line in said.decode().split("\n\n") if line]
+    events = [json.loads(line.removeprefix("data: ")) for line in said.decode().split("\n") if line]
     assert "secret" not in said.decode()
     if route == "/v1/chat":
         assert set(events[-1]) == {"id", "model", "responses", "usage", "detail"}
         assert events[-1]["responses"] == [] and events[-1]["id"] == events[0]["id"]
         assert events[-1]["detail"] == "the model failed"
+    elif route == "/api/chat":
+        assert events[-1] == {"error": "the model failed"} and events[0]["done"] is False
     else:
         assert set(events[-1]["error"]) == {"message", "type", "param", "code"}
 
@@ -210,11 +216,11 @@ def test_head_has_the_headers_of_get_alone(client: httpx.Client) -> None:
             assert head.headers["content-length"] == str(len(get.content))
 
 
-@pytest.mark.parametrize("path", ["/v1/chat", "/v1/models", "/models"])
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/models", "/models", "/api/chat", "/api/tags"])
 def test_503_of_a_closed_transport(path: str, int8_bundle: Path) -> None:
     transport = edge.Transport(model=int8_bundle, threads=1)
     transport.close()
-    method = "POST" if path == "/v1/chat" else "GET"
+    method = "POST" if path.endswith("/chat") else "GET"
 
     async def asked() -> httpx.Response:
         client = httpx.AsyncClient(transport=transport, base_url="http://edge")

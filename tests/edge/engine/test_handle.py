@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.engine.engine import Engine, Progress
+from edge.engine.handle import Handle, Times
 from tests.edge.asking import LONG, answer, ask, eventually, fresh_answer, image, options, slow
 
 
@@ -109,3 +110,22 @@ def test_cancelled_reading_keeps_what_was_read(own_engine: Engine) -> None:
     before = own_engine.stats().work.n_read
     answer(own_engine, ask(own_engine, LONG), options(1))
     assert own_engine.stats().work.n_read == before + 2
+
+
+def test_times_are_those_of_the_first_token_and_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((10.0, 12.0, 15.0))
+    monkeypatch.setattr("edge.engine.handle.time.monotonic", lambda: next(clock))
+    handle = Handle(Progress("", 3, 0, None), lambda _: None)
+    assert handle.times == Times(10.0)
+    handle.put(Progress("a", 3, 1, None))
+    handle.put(Progress("ab", 3, 2, None))
+    assert handle.times == Times(10.0, 12.0)
+    handle.put(Progress("abc", 3, 3, "stop"))
+    handle.put(Progress("too late", 3, 4, "stop"))
+    assert handle.times == Times(10.0, 12.0, 15.0)
+
+
+def test_an_answer_of_one_token_begins_and_ends_with_it() -> None:
+    handle = Handle(Progress("", 3, 0, None), lambda _: None)
+    handle.put(Progress("a", 3, 1, "length"))
+    assert handle.times.first_s == handle.times.ended_s is not None
