@@ -30,6 +30,7 @@ Columns = Mapping[str, Any]
 
 LOCAL = "local"
 
+_CONNECT_S = 10.0
 _N_READERS = 2
 _ROWS_OF_A_READER = 16
 _UNABLE = -1  # the index of a row that says why a node cannot answer
@@ -223,22 +224,41 @@ def _connect(address: str) -> None:
     """Be part of a cluster, quietly. Raises: ParameterError where there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # once it is left, a cluster is not joined again
     import ray
     import ray.data
 
-    if address.startswith("ray://"):
-        what = f"--ray {address[:200]}: expected the address of a cluster that this machine is a node of, HOST:PORT"
-        raise ParameterError(f"{what}, or {LOCAL}", field="ray")
+    _check_address(address)
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
-        way = "ray start --head on one machine, ray start --address=HOST:PORT on the others"
-        raise ParameterError(f"--ray {address[:200]}: {_last_line(error)} ({way}; or {LOCAL})", field="ray") from error
+        raise _no_cluster(address, _last_line(error)) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a row a block: each answer arrives as soon as it is there
+
+
+def _check_address(address: str) -> None:
+    """Find out at once that nobody answers there: Ray takes minutes. Raises: ParameterError."""
+    if "://" in address:
+        what = f"--ray {address[:200]}: expected the address of a cluster that this machine is a node of, HOST:PORT"
+        raise ParameterError(f"{what}, or {LOCAL}", field="ray")
+    host, colon, port = address.rpartition(":")
+    if not colon:  # LOCAL, or auto
+        return
+    if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise ParameterError(f"--ray {address[:200]}: expected HOST:PORT, or {LOCAL}", field="ray")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> ParameterError:
+    way = "ray start --head on one machine, ray start --address=HOST:PORT on the others"
+    return ParameterError(f"--ray {address[:200]}: no cluster answers: {reason}; {way}; or --ray {LOCAL}", field="ray")
 
 
 def _disconnect() -> None:

@@ -13,7 +13,7 @@ from edge.commands.choosing import chosen
 from edge.commands.console import Verify, fail
 from edge.commands.pace import Pace, duration
 from edge.errors import UnknownModelError
-from edge.extras import missing
+from edge.extras import check
 
 if TYPE_CHECKING:
     from edge.batch.asker import Settings
@@ -75,6 +75,8 @@ def batch(
     """
     from edge.batch.asker import Settings
 
+    if ray is not None:
+        _check_ray()
     first, output = _two(names, images)
     n_first, limits = _limits(limit or [])
     if images is None and (system, max_tokens, temperature) != (None, None, None):
@@ -112,6 +114,13 @@ class _Asked:
     n_first: int | None
     retry: bool
     ray: str | None
+
+
+def _check_ray() -> None:
+    try:
+        check("ray", need="edge batch --ray")
+    except ModuleNotFoundError as error:
+        fail(str(error))
 
 
 def _two(names: list[str], images: str | None) -> tuple[str, str]:
@@ -258,12 +267,9 @@ def _opened(
 
         n_threads = min(len(entries), settings.n_slots + _N_AHEAD)
         return LocalWork(entries, source, Asker.open(settings, settled), n_threads=n_threads)
-    try:
-        from edge.batch.cluster import ClusterWork
+    from edge.batch.cluster import ClusterWork
 
-        return ClusterWork(entries, source, settings, settled, address=ray)
-    except ModuleNotFoundError as error:
-        fail(missing(error.name, need="edge batch --ray"))
+    return ClusterWork(entries, source, settings, settled, address=ray)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Pace:
 
         self.n_done, self.n_failed = n_done, n_failed
         self.n_here = 0
+        self._first_s: float | None = None  # when the first line was done: what is before it is starting
         self._n_lines = n_lines
         self._clock = clock
         self._begun_s = self._told_s = clock()
@@ -45,6 +46,7 @@ class Pace:
 
     def count(self, *, failed: bool) -> None:
         """Count a line that is done."""
+        self._first_s = self._clock() if self._first_s is None else self._first_s
         self.n_done += 1
         self.n_here += 1
         self.n_failed += failed
@@ -65,9 +67,10 @@ class Pace:
         """Return how far it is, in one line."""
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         so_far = f"{self.n_done} of {self._n_lines} lines{failed}"
-        if not self.n_here or self.seconds <= 0:
+        timed_s = 0.0 if self._first_s is None else self._clock() - self._first_s
+        if timed_s <= 0 or self.n_here < 2:
             return so_far
-        rate = self.n_here / self.seconds
+        rate = (self.n_here - 1) / timed_s
         return f"{so_far}, {per_time(rate)}, {duration((self._n_lines - self.n_done) / rate)} left"
 
     def __enter__(self) -> Self:

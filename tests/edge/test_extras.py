@@ -83,6 +83,12 @@ def test_the_server_names_its_extra(library: str) -> None:
     assert (done.returncode, done.stderr) == (1, f"edge: {missing(library, need='edge serve')}\n")
 
 
+def test_a_batch_on_a_cluster_names_its_extra() -> None:
+    arguments = ["edge", "batch", "in.jsonl", "out.jsonl", "--ray", "local"]
+    done = without("ray", code=f"sys.argv = {arguments}\nfrom edge.cli import main; main()")
+    assert (done.returncode, done.stderr) == (1, f"edge: {missing('ray', need='edge batch --ray')}\n")
+
+
 def test_the_transport_names_its_extra() -> None:
     done = without("httpx", "httpx2", code="try: from edge import Transport\nexcept ImportError as error: print(error)")
     assert done.stdout == f"{missing('httpx', need='edge.Transport')}\n"

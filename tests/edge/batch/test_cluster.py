@@ -1,5 +1,6 @@
 """A batch on a Ray cluster: answers as without one, and a node that is lost takes no line with it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
@@ -20,13 +21,23 @@ from edge.limits import Limits
 from edge.version import RUNTIME_VERSION
 from tests.edge.batch.batches import SETTLED, continuation, ids, line, records, write
 
-if TYPE_CHECKING:
-    from ray._private.node import Node
-    from ray.cluster_utils import Cluster
-
 ROOT = Path(__file__).parents[3]
 LEAVES_S = 240.0
 N_LINES = 160
+
+
+# Starts the nodes, and kills the second one when it is told to.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+node = cluster.add_node(num_cpus=1)
+print("said", cluster.address, node.all_processes["raylet"][0].process.pid, flush=True)
+for _ in sys.stdin:
+    cluster.remove_node(node, allow_graceful=False)
+    print("said lost", flush=True)
+cluster.shutdown()
+"""
 
 
 def rows(source: LinesFile | Images) -> dict[str, list[Any]]:
@@ -84,14 +95,41 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def cluster(folder: Path) -> Iterator["Cluster"]:
-    """A cluster of this machine's head node alone, with one CPU."""
-    from ray.cluster_utils import Cluster
+class Cluster:
+    """Two nodes with a CPU each on this machine, in processes of their own."""
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", CLUSTER]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.address, raylet = self._said().split()
+        self._raylet = psutil.Process(int(raylet))
+
+    def second_answers(self) -> bool:
+        """Whether an actor of the second node is answering a line, told by the title of its process."""
+        titles = []
+        for process in self._raylet.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                titles.append(" ".join(process.cmdline()))
+        return any("Answering" in title and "submit" in title for title in titles)
+
+    def lose_second(self) -> None:
+        """Kill every process of the second node."""
+        print("lose", file=self._process.stdin, flush=True)
+        assert self._said() == "lost"
+
+    def close(self) -> None:
+        self._process.communicate(timeout=LEAVES_S)
+
+    def _said(self) -> str:
+        assert self._process.stdout is not None
+        return next(line.strip() for line in self._process.stdout if line.startswith("said "))[5:]
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Cluster]:
+    cluster = Cluster()
     yield cluster
-    cluster.shutdown()
+    cluster.close()
 
 
 def edge(*arguments: str) -> subprocess.Popen[str]:
@@ -99,37 +137,28 @@ def edge(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+def n_written(out: Path) -> int:
+    return out.read_bytes().count(b"\n") if out.exists() else 0
+
+
 def texts(name: str) -> dict[object, object]:
     return {r["custom_id"]: r["response"]["body"]["choices"] for r in records(Path(name))}  # type: ignore[index]
 
 
-def answers_somewhere_on(node: "Node") -> bool:
-    """Whether an actor of a node is answering a line, told by the title of its process."""
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    titles = []
-    for process in raylet.children(recursive=True):
-        try:
-            titles.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return any("Answering" in title and "submit" in title for title in titles)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_node_that_is_lost_half_way_loses_no_line(cluster: "Cluster") -> None:
-    node = cluster.add_node(num_cpus=1)
+def test_a_node_that_is_lost_half_way_loses_no_line(cluster: Cluster) -> None:
     questions = (continuation(f"r{i}", f"There are {i} red", max_tokens=64) for i in range(N_LINES))
     write(Path("in.jsonl"), *questions, b"{")
     process = edge("out.jsonl", "--ray", cluster.address, "--slots", "2")
     give_up_s = time.monotonic() + LEAVES_S
     out = Path("out.jsonl")
-    while not (out.read_bytes().count(b"\n") >= 10 if out.exists() else False) or not answers_somewhere_on(node):
+    while n_written(out) < 10 or not cluster.second_answers():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < give_up_s
         time.sleep(0.02)
     n_before = len(ids(out))
-    cluster.remove_node(node, allow_graceful=False)
+    cluster.lose_second()
     _, said = process.communicate(timeout=LEAVES_S)
     assert process.returncode == 3 and f"{N_LINES} of {N_LINES + 1} lines answered, 1 failed" in said, said
     assert n_before < N_LINES  # it was lost half way
@@ -141,17 +170,17 @@ def test_a_node_that_is_lost_half_way_loses_no_line(cluster: "Cluster") -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_on_a_cluster_that_is_killed_goes_on_without_it(cluster: "Cluster") -> None:
+def test_a_run_on_a_cluster_that_is_killed_goes_on_without_it(cluster: Cluster) -> None:
     questions = (continuation(f"r{i}", f"There are {i} red", max_tokens=64) for i in range(60))
     write(Path("in.jsonl"), *questions)
     process = edge("out.jsonl", "--ray", cluster.address)
     out = Path("out.jsonl")
     give_up_s = time.monotonic() + LEAVES_S
-    while not out.exists() or out.read_bytes().count(b"\n") < 5:
+    while n_written(out) < 5:
         assert process.poll() is None and time.monotonic() < give_up_s, process.communicate()[1]
         time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.communicate()
     n_before = out.read_bytes().count(b"\n")
     local = edge("out.jsonl")
     _, said = local.communicate(timeout=LEAVES_S)

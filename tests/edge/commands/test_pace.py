@@ -43,10 +43,21 @@ def test_a_pipe_gets_a_line_every_ten_seconds(clock: Clock, capsys: pytest.Captu
 
 def test_a_terminal_gets_a_bar(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     pace = Pace(4, clock=clock, is_terminal=True)
-    clock.now_s += 1
-    pace.count(failed=True)
-    assert pace._bar.tasks[0].completed == 1 and pace._bar.tasks[0].total == 4
-    assert pace._bar.tasks[0].description == "1 of 4 lines, 1 failed, 1.0 lines/s, 3 s left"
+    for failed in (True, False):
+        clock.now_s += 1
+        pace.count(failed=failed)
+    assert pace._bar.tasks[0].completed == 2 and pace._bar.tasks[0].total == 4
+    assert pace._bar.tasks[0].description == "2 of 4 lines, 1 failed, 1.0 lines/s, 2 s left"
+
+
+def test_what_is_before_the_first_line_is_no_part_of_the_rate(clock: Clock) -> None:
+    pace = Pace(100, clock=clock, is_terminal=False)
+    clock.now_s += 500
+    pace.count(failed=False)
+    assert pace.text() == "1 of 100 lines"
+    clock.now_s += 2
+    pace.count(failed=False)
+    assert pace.text() == "2 of 100 lines, 30.0 lines/min, 3:16 min left"
 
 
 @pytest.mark.parametrize(
