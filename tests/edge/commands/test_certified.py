@@ -12,6 +12,8 @@ import pytest
 from edge import cli
 from edge.bundle.bundle import Bundle
 from edge.bundle.certificate import Golden, Noise, Spread
+from edge.engine import probe
+from edge.engine.boards import board, rates_of
 from export.build import build
 from export.certificate.document import machine, versions
 from export.certificate.golden import record
@@ -29,6 +31,7 @@ MISSED = "mean KL divergence 0.0125 is 0.0025 over max_mean_kl 0.01"
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(probe, "measure", lambda: rates_of(board("pi5-8gb")))  # edge doctor takes seconds for it
     return tmp_path
 
 

@@ -21,6 +21,8 @@ from edge.bundle import store
 from edge.bundle.manifest import MANIFEST, FileEntry, dump_manifest
 from edge.bundle.store import Stored
 from edge.commands import checkup, measuring
+from edge.engine import probe
+from edge.engine.boards import board, rates_of
 from edge.engine.pieces import Control, Media, Text
 from edge.errors import NonFiniteError
 from edge.version import RUNTIME_VERSION
@@ -258,6 +260,7 @@ def test_a_broken_bundle_is_listed_on_stderr(run: Run, tmp_path: Path) -> None:
 
 def test_doctor_names_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "_probe", lambda library: checkup.Check("import", f"{library} loads"))
+    monkeypatch.setattr(probe, "measure", lambda: rates_of(board("pi5-8gb")))
     monkeypatch.setattr(checkup, "_answers", lambda stored, rates: [checkup.Check("answer", "none", good=False)])
     status, out, _ = run("doctor")
     assert status == 1
