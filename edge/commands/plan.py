@@ -95,6 +95,7 @@ def lines(plan: "Plan") -> list[str]:
     shown.append(_row("load, files in memory", _seconds(told.load_s_cached)))
     shown.append(_row("load, from the disk", _seconds(told.load_s_cold)))
     if vision is not None:
+        shown.append(_row("opening the vision tower", _seconds(told.tower_load_s)))
         shown.append(_row("one tile of an image", _seconds(told.tile_s)))
         shown.append(_row(f"an image of {vision.n_max} tiles", _seconds(told.image_s)))
         shown.append(_row("first token about that image", _seconds(told.first_with_image_s)))

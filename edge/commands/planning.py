@@ -15,7 +15,7 @@ from edge.engine.available import memory
 from edge.engine.boards import board, rates_of
 from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context, room
 from edge.engine.packing import is_packed
-from edge.engine.rates import Rates, kind_of, load_s, read_s, step_s, tile_s
+from edge.engine.rates import Rates, kind_of, load_s, read_s, step_s, tile_s, tower_load_s
 from edge.errors import HubError, UnknownModelError, UnsupportedError
 from edge.models import find
 
@@ -46,12 +46,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of a load with its files in the page cache, and from the disk; of a tile, of the largest image and
-    of the first token of a question about it (None without a vision tower); of the first token by tokens of a prompt;
-    and tokens per second by position."""
+    """How fast a model will be, in seconds and tokens per second.
+
+    load_s_cached, load_s_cold: until text can be answered, files in the page cache or on the disk; tower_load_s: of the
+    vision tower's first use; tile_s, image_s: of a tile and of the largest image; first_with_image_s: to the first token
+    of a question about that; these are None without a vision tower. first_s: to the first token, by the tokens of a
+    prompt; decode_per_s: by position.
+    """
 
     load_s_cached: float
     load_s_cold: float
+    tower_load_s: float | None
     tile_s: float | None
     image_s: float | None
     first_with_image_s: float | None
@@ -168,6 +173,7 @@ def forecast(found: ModelShape, rates: Rates, load: Load) -> Forecast:
     positions = [n for n in _POSITIONS if n <= load.context] or [load.context]
     return Forecast(
         load_s(found, rates, packed=load.packed, cold=False), load_s(found, rates, packed=load.packed, cold=True),
+        None if found.vision is None else tower_load_s(found.vision, rates, packed=load.packed),
         tile, image, question, {n: read_s(found, rates, n, kv=load.kv) for n in prompts},
         {n: 1 / step_s(found, rates, position=n, kv=load.kv) for n in positions},
     )  # fmt: skip
@@ -201,7 +207,7 @@ def figures(plan: Plan) -> dict[str, object]:
         ],
         "recipes_that_fit": list(plan.recipes) if plan.target.config is not None else None,
         "bandwidth_GB_per_s": rates.bandwidth / 1e9,
-        "load_s": {"cached": told.load_s_cached, "cold": told.load_s_cold},
+        "load_s": {"cached": told.load_s_cached, "cold": told.load_s_cold, "vision": told.tower_load_s},
         "seconds_per_tile": told.tile_s,
         "seconds_per_image": told.image_s,
         "first_token_s": {str(n): value for n, value in told.first_s.items()},

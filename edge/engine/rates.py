@@ -4,7 +4,7 @@ Decoding is bound by bytes: packed weights at the rate of one row, then the cach
 are bound by products of many rows. What is neither is a share that was measured (docs/plan.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,13 +89,24 @@ def tile_s(tower: TowerShape, rates: Rates) -> float:
 
 
 def load_s(shape: ModelShape, rates: Rates, *, packed: bool, cold: bool) -> float:
-    """Return the seconds of opening. packed: packed weights are in a file; cold: no file is in the page cache."""
-    n_bytes = sum(shape.files.values()) - shape.files.get("embedding.bin", 0)
-    towers = [product.matrix for tower in (shape.vision, shape.audio) if tower for product in tower.products]
-    packing = sum(matrix.stored_bytes / rates.packing[kind_of(matrix.scheme)] for matrix in (*shape.decoder, *towers))
-    packing *= _PACKED_SHARE if packed else 1.0
+    """Return the seconds until text can be answered; towers open with their first use.
+
+    packed: packed weights are in a file; cold: no file is in the page cache.
+    """
+    n_bytes = sum(size for name, size in shape.files.items() if name.startswith(("decoder", "tokenizer")))
     reading = n_bytes / rates.disk if cold else 0.0
-    return _START_S + _TOKENIZER_S * shape.files.get("tokenizer.json", 0) + packing + reading
+    tokenizer = _TOKENIZER_S * shape.files.get("tokenizer.json", 0)
+    return _START_S + tokenizer + _packing_s(shape.decoder, rates, packed=packed) + reading
+
+
+def tower_load_s(tower: TowerShape, rates: Rates, *, packed: bool) -> float:
+    """Return the seconds of opening a tower whose file is in the page cache."""
+    return _packing_s([product.matrix for product in tower.products], rates, packed=packed)
+
+
+def _packing_s(matrices: Iterable[Matrix], rates: Rates, *, packed: bool) -> float:
+    seconds = sum(matrix.stored_bytes / rates.packing[kind_of(matrix.scheme)] for matrix in matrices)
+    return seconds * (_PACKED_SHARE if packed else 1.0)
 
 
 def _many(matrix: Matrix, n_rows: int, rates: Rates) -> float:
