@@ -147,7 +147,7 @@ def tokens(errors: ErrorForm) -> Fields:
 def text_of_tokens(errors: ErrorForm) -> Fields:
     """POST /detokenize."""
     ok = _ok({"application/json": _schema(closed({"content": STRING}))})
-    request = shape({"tokens": listed({"type": "integer"}), "model": maybe(FILLED)}, "tokens")
+    request = shape({"tokens": listed(COUNT), "model": maybe(FILLED)}, "tokens")
     return post("The text of tokens, as llama.cpp's server gives it", request, ok, errors)
 
 

@@ -1,6 +1,6 @@
 """What the document at /openapi.json says of audio that is uploaded: the fields of its form, and its transcripts.
 
-It cannot say: that a field is there once, that an empty one is absent, and which languages and tasks a model has.
+It cannot say: that an empty field is absent, how many fields there may be, and which languages and tasks a model has.
 """
 
 from edge.server.openapi_shapes import COUNT, FILLED, STRING, Fields, closed, listed, shape
@@ -21,10 +21,10 @@ def transcription_request() -> Fields:
         "temperature": {"type": "number", "minimum": 0, "maximum": 1},
         "seed": COUNT,
         "stream": {"type": "boolean"},
-        "include[]": listed({"const": "logprobs"}),
-        "timestamp_granularities[]": listed({"const": "segment"}),
+        "include[]": listed({"const": "logprobs"}, most=1),
+        "timestamp_granularities[]": listed({"const": "segment"}, most=1),
         "chunking_strategy": {"enum": ["auto"]},
-        **dict.fromkeys((f"{name}[]" for name in REFUSED), listed(_NONE)),
+        **dict.fromkeys((f"{name}[]" for name in REFUSED), listed(_NONE, most=1)),
     }
     streamed = {"if": _has("stream", {"const": True}), "then": shape({"response_format": {"enum": list(STREAMED)}})}
     timed = {

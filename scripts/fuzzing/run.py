@@ -80,7 +80,9 @@ def serving(bundle: Path, folder: Path) -> Iterator[Served]:
     log = folder / "log"
     limits = [flag for limit in _LIMITS for flag in ("--limit", limit)]
     command = [sys.executable, "-m", "edge.cli", "serve", "--model", str(bundle), "--alias", f"default={bundle.name}"]
-    with log.open("wb") as file, subprocess.Popen([*command, "--port", "0", *limits], stderr=file) as process:
+    environment = {**os.environ, "EDGE_MODELS": str(bundle.parent / "models")}
+    command += ["--port", "0", *limits]
+    with log.open("wb") as file, subprocess.Popen(command, stderr=file, env=environment) as process:
         try:
             yield Served(process, address_of(process, log))
         finally:
@@ -112,7 +114,7 @@ def ask(served: Served, target: str, number: int, seed: int, seen: Findings) -> 
     case = TARGETS[target](random.Random(f"{seed} {target} {number}"))
     try:
         with httpx.Client(base_url=served.address, timeout=HANG_S, trust_env=False) as client:
-            response = client.post(case.path, content=case.body, headers={"content-type": "application/json"})
+            response = client.post(case.path, content=case.body, headers={"content-type": case.content_type})
         problem = case.check(response.status_code, response.content)
         status = str(response.status_code)
     except httpx.HTTPError as error:
@@ -177,6 +179,20 @@ def made_bundle(folder: Path) -> Path:
     return bundle
 
 
+def made_speech(folder: Path) -> None:
+    """Have the server under test find a speech bundle of random weights, exported once."""
+    bundle = folder / "models" / "whisper-fuzzed"
+    if not (bundle / "manifest.json").is_file():
+        from tests.export.checkpoint.whisper_checkpoint import write_whisper  # loads transformers
+
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint = write_whisper(Path(scratch) / "checkpoint")
+            bundle.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "export.cli", str(checkpoint), "--out", str(bundle)]
+            flags = ["--id", bundle.name, "--certificate", "off"]
+            subprocess.run([*command, *flags], check=True, capture_output=True)
+
+
 def main() -> None:
     names = [*TARGETS, "bundles"]
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
@@ -192,6 +208,8 @@ def main() -> None:
         parser.error(f"unknown target {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     seen = Findings()
     bundle = made_bundle(arguments.folder)
+    if "forms" in targets:
+        made_speech(arguments.folder)
     over_http = [name for name in targets if name in TARGETS]
     seconds = arguments.minutes * 60
     if arguments.case is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import jsonschema
 
-from scripts.fuzzing import inputs, mutators
+from scripts.fuzzing import forms, inputs, mutators
 from tests.edge.engine.grammar.schemas import FORMATS, random_schema
 
 Json = object
@@ -18,6 +18,7 @@ Check = Callable[[int, bytes], str | None]  # status and body; returns what is w
 
 ALLOWED = {200, 400, 404, 413, 415, 422}
 CHAT, OPENAI, LEGACY = "/v1/chat", "/v1/chat/completions", "/chat"
+AUDIO = ("/v1/audio/transcriptions", "/v1/audio/translations")
 
 _MAX_TOKENS = 3
 _SCHEMA_TOKENS = 300
@@ -30,12 +31,13 @@ _ODD: tuple[Json, ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """One request and what is right. body: as it is sent; kind: of its content, for the summary."""
+    """One request and what is right. body: as it is sent, of a media type; kind: of its content, for the summary."""
 
     path: str
     body: bytes
     kind: str
     check: Check
+    content_type: str = "application/json"
 
 
 def image(rng: random.Random) -> Case:
@@ -102,6 +104,12 @@ def body(rng: random.Random) -> Case:
     return Case(path, data, path, _answered)
 
 
+def form(rng: random.Random) -> Case:
+    """An uploaded form, to be transcribed or translated."""
+    body, name = forms.form(rng)
+    return Case(rng.choice((*AUDIO, AUDIO[0])), body, f"form: {name}", _transcribed, forms.CONTENT_TYPE)
+
+
 TARGETS: Mapping[str, Callable[[random.Random], Case]] = {
     "images": image,
     "audio": audio,
@@ -109,6 +117,7 @@ TARGETS: Mapping[str, Callable[[random.Random], Case]] = {
     "pdfs": pdf,
     "schemas": schema,
     "bodies": body,
+    "forms": form,
 }
 
 
@@ -136,6 +145,19 @@ def _answered(status: int, answer: bytes) -> str | None:
         return None if b"finish_reason" in answer else f"a stream without its end: {answer[-200:]!r}"
     json.loads(answer)
     return None
+
+
+def _transcribed(status: int, answer: bytes) -> str | None:
+    """Return what is wrong with a transcript: half of it, or what is none."""
+    if status != 200:
+        return _refused(status, answer)
+    if answer.startswith(b"data: "):
+        is_whole = b'"transcript.text.done"' in answer and answer.endswith(b"\n\n")
+        return None if is_whole else f"a stream without its end: {answer[-200:]!r}"
+    if answer.startswith(b"{"):
+        return None if "text" in json.loads(answer) else f"no transcript: {answer[:300]!r}"
+    answer.decode()
+    return None if answer.endswith(b"\n") else f"a text without its end: {answer[-200:]!r}"
 
 
 def _refused(status: int, answer: bytes) -> str | None:

@@ -12,11 +12,13 @@ from edge.chat.attachments import Access
 from edge.limits import Limits
 from edge.server.anthropic import from_anthropic
 from edge.server.completions import from_completion
+from edge.server.multipart import Form
 from edge.server.ollama import read_chat, read_generate
 from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
 from edge.server.responses import from_responses
 from edge.server.routes import document
+from edge.server.transcriptions import from_form
 from edge.types import ApiError, HttpValidationError
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
@@ -257,4 +259,61 @@ def test_document_and_server_allow_the_same(path: str) -> None:
             assert why is None or any(words in why for words in UNSAID), request
         else:
             assert why is not None, request
+    assert 0 < n_allowed < N_CHANGES
+
+
+UPLOAD = [
+    ("model", "m"), ("language", "en"), ("prompt", "x"), ("response_format", "verbose_json"), ("temperature", "0.5"),
+    ("seed", "1"), ("stream", "false"), ("timestamp_granularities[]", "segment"), ("chunking_strategy", "auto"),
+]  # fmt: skip
+TEXTS = (
+    "", "true", "false", "yes", "0", "1", "-1", "1.5", "0.25", "1e400", "nan", "json", "text", "srt", "vtt", "auto",
+    "verbose_json", "diarized_json", "segment", "word", "logprobs", "server_vad", "en", "x" * 300,
+)  # fmt: skip
+NAMES = ("include[]", "known_speaker_names[]", "keywords[]", "languages[]", "hotwords", *(name for name, _ in UPLOAD))
+
+
+def typed(fields: list[tuple[str, str]], properties: dict[str, dict[str, object]]) -> dict[str, object]:
+    """Return a form's texts as the document's types: an empty one is absent, what is no number is a text."""
+    found: dict[str, object] = {"file": "x"}
+    for name, text in fields:
+        kind, value = properties.get(name, {}).get("type"), text
+        if kind in ("number", "integer") and text.replace(".", "", 1).lstrip("-").isdigit():
+            value = float(text) if "." in text else int(text)  # type: ignore[assignment]
+        if kind == "boolean" and text in ("true", "false"):
+            value = text == "true"  # type: ignore[assignment]
+        if text and kind == "array":
+            found.setdefault(name, []).append(value)  # type: ignore[attr-defined]
+        elif text:
+            found[name] = value if name not in found else [found[name], value]
+    return found
+
+
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+def test_document_and_server_allow_the_same_forms(task: str) -> None:
+    path = {"transcribe": "/v1/audio/transcriptions", "translate": "/v1/audio/translations"}[task]
+    (content,) = document()["paths"][path]["post"]["requestBody"]["content"].values()  # type: ignore[index]
+    schema, properties = jsonschema.Draft202012Validator(content["schema"]), content["schema"]["properties"]
+    luck, n_allowed = random.Random(1), 0
+    for _ in range(N_CHANGES):
+        fields = list(UPLOAD)
+        for _ in range(luck.choice((1, 1, 1, 2, 3))):
+            act, at = luck.random(), luck.randrange(len(fields))
+            if act < 0.25 and len(fields) > 1:
+                del fields[at]
+            elif act < 0.4:
+                fields.append((luck.choice(NAMES), luck.choice(TEXTS)))
+            else:
+                fields[at] = (fields[at][0], luck.choice(TEXTS))
+        texts = {name: tuple(text for other, text in fields if other == name) for name, _ in fields}
+        try:
+            from_form(Form(texts, {"file": b"x"}), task)
+            why = None
+        except ApiError as error:
+            why = str(error.body.detail if isinstance(error.body, HttpValidationError) else error.body)
+        allowed = schema.is_valid(typed(fields, properties))
+        # A list of one value may be there twice.
+        is_twice = any(len(values) > 1 for name, values in texts.items() if name.endswith("[]"))
+        n_allowed += allowed
+        assert allowed == (why is None) or is_twice, (fields, why)
     assert 0 < n_allowed < N_CHANGES
