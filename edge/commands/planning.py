@@ -49,8 +49,8 @@ class Forecast:
     """How fast a model will be, in seconds and tokens per second.
 
     load_s_cached, load_s_cold: until text can be answered, files in the page cache or on the disk; tower_load_s: of the
-    vision tower's first use; tile_s, image_s: of a tile and of the largest image; first_with_image_s: to the first token
-    of a question about that; these are None without a vision tower. first_s: to the first token, by the tokens of a
+    vision tower's first use; tile_s, image_s: of a tile and of the largest image; first_with_image_s: to the first
+    token of a question about that; these are None without a vision tower. first_s: to the first token, by tokens of a
     prompt; decode_per_s: by position.
     """
 
