@@ -19,7 +19,7 @@ from edge.engine.handle import Reading
 from edge.engine.layout import Positions, chunks
 from edge.engine.opening import Waiting
 from edge.engine.pieces import Audio, Encoded, Media
-from edge.engine.session import run_options
+from edge.engine.session import run_options, shrink
 from edge.engine.vision_tower import Vision
 from edge.errors import MediaError, NonFiniteError
 from edge.media.tiles import frame_tile, tiles
@@ -177,13 +177,18 @@ class Model:
             return (yield from self._encode_audio(media, owner, place))
         return (yield from self._look(media, owner, place))
 
-    def encode_tile(self, tile: F32, *, owner: Owner | None) -> F32:
-        """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError."""
+    def encode_tile(self, tile: F32, *, owner: Owner | None, is_last: bool = False) -> F32:
+        """Run one tile (3, T, T) through the tower; returns its embeddings (n, H). Raises: MediaError.
+
+        is_last: give the memory of its activations back.
+        """
         if self.vision is None:
             raise MediaError("image: this bundle accepts text only")
         self.vision.opening.session()  # its time is none of the tile's
         started = time.monotonic()
         with self.runs.options(owner) as options:
+            if is_last:
+                shrink(options)
             embeddings = self.vision.encode(tile, options=options)
         self.work.n_tiles += 1
         self.work.tile_s += time.monotonic() - started
@@ -219,7 +224,8 @@ class Model:
         yield from self.vision.opening.waits()
         for tile in made if n_tiles == 1 else ahead(made):
             yield Reading(media.kind, *place, len(rows) + 1, n_tiles)
-            rows.append(self.encode_tile(tile, owner=owner))
+            is_last = place[0] == place[1] and len(rows) + 1 == n_tiles
+            rows.append(self.encode_tile(tile, owner=owner, is_last=is_last))
         embeddings = np.concatenate(rows)
         if len(embeddings) != media.n_tokens:
             raise MediaError(f"image: expected {media.n_tokens} positions, its tiles give {len(embeddings)}")

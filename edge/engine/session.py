@@ -151,6 +151,11 @@ def run_options() -> "ort.RunOptions":
     return options
 
 
+def shrink(options: "ort.RunOptions") -> None:
+    """Have a run give memory that its activations took back to the system at its end: for the last of several."""
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+
 def failure_of(error: BaseException) -> EdgeError:
     """Say in our words what went wrong while computing; errors of ours stay as they are."""
     if isinstance(error, EdgeError):

@@ -312,3 +312,12 @@ def test_who_cancels_and_asks_anew_is_given_the_same_slot(own_engine: Engine, mo
     eventually(lambda: bool(again))
     again[0].result()
     assert own_engine.stats().work.n_read - seen <= 1 + ALIGNED
+
+
+def test_memory_of_a_tower_is_given_back_behind_the_last_tile(
+    own_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, shrunk = own_engine._worker.model, []
+    monkeypatch.setattr("edge.engine.model.shrink", lambda _: shrunk.append(model.work.n_tiles))
+    answer(own_engine, ask(own_engine, image(1), image(2), "What are they?"), options(2))
+    assert model.work.n_tiles > 2 and shrunk == [model.work.n_tiles - 1]
