@@ -5,5 +5,6 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int8]
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]

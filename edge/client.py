@@ -110,11 +110,12 @@ class _LocalClient:
         limits: Limits | None = None,
         speech: str | Path | None = None,
         verify: bool = False,
+        kv: str | None = None,
     ) -> None:
         if providers is not None and list(providers) != list(_PROVIDERS):
             raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
         engine = {"threads": threads, "context": context}
-        models = Models(model=model, aliases=aliases or {}, speech=speech, verify=verify, **engine)
+        models = Models(model=model, aliases=aliases or {}, speech=speech, verify=verify, kv=kv, **engine)
         limits = limits or Limits.of_this_machine()
         self._door = Chat(models, Access(folder_of(files), allowing(allow_media, limits), worker=Pool()), limits)
 
@@ -130,14 +131,15 @@ class Reka(_LocalClient):
     has). files: whether messages may name local files, True, False or a folder they must lie in. allow_media: hosts
     that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
     request may hold. speech: id or folder of the speech-to-text model for bundles without an audio tower (default: the
-    one that `edge models speech` sets). verify: read every byte of the bundle before it is loaded. Clients on one
-    bundle share its engine; the last one closed frees it.
+    one that `edge models speech` sets). verify: read every byte of the bundle before it is loaded. kv: how keys and
+    values are kept, "fp32" or "int8", a quarter of the memory (default: what fits). Clients on one bundle share its
+    engine; the last one closed frees it.
 
         with Reka() as client:
             answer = client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
             print(answer.responses[0].message.content)
 
-    Raises: UnknownModelError, BundleError; ParameterError for other threads or context than the bundle is open with.
+    Raises: UnknownModelError, BundleError; ParameterError for threads, context or kv other than the bundle's open ones.
     """
 
     @functools.cached_property

@@ -14,6 +14,7 @@ from edge.bundle import choices, hub, packed, store
 from edge.bundle.manifest import MANIFEST
 from edge.bundle.store import Kind, Running, Stored
 from edge.engine.engine import Engine
+from edge.engine.kv import bytes_per_token, parse_kv
 from edge.engine.packing import Background, in_background
 from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError
 from edge.speech.speech_to_text import SpeechToText
@@ -36,6 +37,7 @@ class _Shared:
         self.threads: int | None = None
         self.context: int | None = None
         self.slots: int | None = None
+        self.kv: str | None = None
         self.users = 0
         self.verify = False
         self._closed = False
@@ -45,7 +47,7 @@ class _Shared:
         self._packing: Background | None = None
         self._opening = threading.Lock()
 
-    def agree(self, wanted: Mapping[str, int | None]) -> None:
+    def agree(self, wanted: Mapping[str, int | str | None]) -> None:
         """Settle the settings among the users, all or none. Raises: ParameterError when one differs."""
         chosen = {name: value for name, value in wanted.items() if value is not None}
         for name, value in chosen.items():
@@ -70,7 +72,9 @@ class _Shared:
                 self._verified = True
             if self._engine is None:
                 slots = 1 if self.slots is None else self.slots
-                self._engine = Engine.open(self.path, threads=self.threads, context=self.context, slots=slots)
+                self._engine = Engine.open(
+                    self.path, threads=self.threads, context=self.context, slots=slots, kv=self.kv
+                )
                 self._pack()
             return self._engine
 
@@ -188,7 +192,9 @@ class Models:
         slots: int | None = None,
         speech: str | Path | None = None,
         verify: bool = False,
+        kv: str | None = None,
     ) -> None:
+        parse_kv(kv)
         naming.of_environment()  # one that is wrong is told now, and not to every request
         packed.is_on()
         self._aliases = dict(aliases)
@@ -197,6 +203,7 @@ class Models:
         self._threads = threads
         self._context = context
         self._slots = slots
+        self._kv = kv
         self._verify = verify
         self._closed = False
         self._held: dict[_Key, _Shared] = {}
@@ -252,8 +259,8 @@ class Models:
         for shared in [*self._held.values()]:
             engine = shared.loaded
             if engine is not None:
-                memory, slots = engine.manifest.memory, engine.slots
-                n_bytes = memory.weights_bytes + memory.cache_bytes_per_token * engine.context * slots
+                cache_bytes = bytes_per_token(engine.manifest.text, engine.kv) * engine.context * engine.slots
+                n_bytes = engine.manifest.memory.weights_bytes + cache_bytes
                 found.append(Running(Stored(shared.path, engine.manifest, False), engine.context, n_bytes))
         return found
 
@@ -329,7 +336,7 @@ class Models:
             if key not in self._held:
                 shared = _SHARED.get(key) or _Shared(key[1])
                 shared.verify = shared.verify or self._verify
-                shared.agree({"threads": self._threads, "context": self._context, "slots": self._slots})
+                shared.agree({"threads": self._threads, "context": self._context, "slots": self._slots, "kv": self._kv})
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1
             return self._held[key]

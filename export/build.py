@@ -26,8 +26,8 @@ from edge.bundle.manifest import (
 from edge.engine.tokenizer import Tokenizer
 from edge.errors import BundleError
 from edge.version import RUNTIME_VERSION
+from export import cache_scales, outline, pack, speech
 from export import calibrate as calibration
-from export import outline, pack, speech
 from export.arrays import F32
 from export.certificate import certify
 from export.certificate.readable import check_tokenizer
@@ -163,7 +163,7 @@ def build(
             if journal.n_found:
                 tell(Step("resumed", journal.n_found, journal.n_found))
         tensors = export.write(work.bundle, data, journal, tell)
-        _describe(work.bundle, export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell))
+        _finish(work.bundle, export.manifest(name, names, tensors, pack.file_entries(work.bundle), tell), tell)
         if certificate != "off":
             request = certify.Request(
                 work.bundle, checkpoint, certificate, recipe, work.scratch, memory.peak(), mmproj, evaluate, strict
@@ -182,6 +182,12 @@ def _describe(folder: Path, manifest: Manifest) -> None:
         Bundle.open(folder)
     except BundleError as error:
         raise OutputError(f"what was written is not a bundle: {error}") from error
+
+
+def _finish(folder: Path, manifest: Manifest, tell: Progress) -> None:
+    """Make a folder a bundle, which then reads text for its cache of 8 bits. Raises: OutputError, EdgeError."""
+    _describe(folder, manifest)
+    _describe(folder, cache_scales.added(folder, manifest, read(shipped_calibration()), _steps(tell)))
 
 
 def _check_whisper(recipe: Recipe, mmproj: Path | None, prompt_format: str | None, evaluate: Path | None) -> None:

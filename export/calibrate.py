@@ -22,7 +22,7 @@ from export.quantize.sensitivity import Sensitivity, sensitivities
 from export.recipe import Recipe, with_schemes
 from export.reference import model as reference
 from export.texts.read import Entry
-from export.texts.sequences import sequences
+from export.texts.sequences import sequences, spread
 
 WINDOW: Final = 512  # positions of a sequence at most
 STREAM_BYTES: Final = 128 << 20  # of the residual streams of all sequences: 8 192 positions of 4 096 channels
@@ -44,7 +44,7 @@ def prompts(
     """
     laid_out = [each.positions for each in sequences(entries, manifest=manifest, tokenizer=tokenizer, window=WINDOW)]
     room = n_positions(manifest.text.hidden_size)
-    chosen = [laid_out[at] for at in _spread([len(each) for each in laid_out], room)]
+    chosen = [laid_out[at] for at in spread([len(each) for each in laid_out], room)]
     if not chosen:
         raise CalibrationError("calibration: no text that this model can read, expected at least one")
     images = _images(weights, manifest.vision, chosen, report)
@@ -107,7 +107,7 @@ def found_recipe(
     neither is given. Raises: RecipeError when no choice keeps within a limit.
     """
     schemes = recipe.search.schemes if recipe.search else SEARCHED
-    some = [data[at] for at in _spread([len(each) for each in data], SEARCH_POSITIONS)]
+    some = [data[at] for at in spread([len(each) for each in data], SEARCH_POSITIONS)]
     layers = sensitivities(
         weights, text, some, schemes=schemes, scratch=scratch,
         progress=lambda done, total: report("sensitivity", done, total),
@@ -122,13 +122,6 @@ def _recipe_bytes(recipe: Recipe, layers: Sequence[Sensitivity]) -> float:
     if recipe.search is None:
         raise CalibrationError(f"recipe {recipe.name}: expected a [search], a size or a divergence to search by")
     return recipe.search.bits_per_weight / 8 * sum(rows * columns for rows, columns in (each.shape for each in layers))
-
-
-def _spread(lengths: Sequence[int], n_positions: int) -> list[int]:
-    """Which of some sequences to take: evenly spaced ones, of about n_positions together, at least one."""
-    share = min(1.0, n_positions / max(1, sum(lengths)))
-    taken = [at for at in range(len(lengths)) if int((at + 1) * share) > int(at * share)]
-    return taken or list(range(len(lengths)))[:1]
 
 
 def _images(

@@ -118,12 +118,14 @@ def publish(work: Workspace) -> None:
 
 def file_entries(folder: Path) -> dict[str, FileEntry]:
     """Size and sha256 of every file of a folder, by name."""
-    entries = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        entries[path.name] = FileEntry(path.stat().st_size, digest.hexdigest())
-    return entries
+    return {path.name: file_entry(path) for path in sorted(folder.iterdir())}
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Size and sha256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return FileEntry(path.stat().st_size, digest.hexdigest())
 
 
 def check_space(work: Workspace, needed_bytes: int) -> None:

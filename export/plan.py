@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.bundle.sizes import stored_bytes
-from export.certificate.extent import EXTENTS, Level
+from export.certificate.extent import EXTENTS, INT8_POSITIONS, Level
 from export.checkpoint.config import ModelConfig, TextConfig
 from export.checkpoint.names import expected
 from export.errors import RecipeError
@@ -68,8 +68,13 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
 
 
 def scratch_bytes(text: TextConfig, level: Level) -> int:
-    """What a certificate keeps on disk while it is made: the bundle's logits at every scored position."""
-    return EXTENTS[level].positions * text.vocab_size * 4
+    """What a certificate keeps on disk while it is made: the bundle's logits at every scored position.
+
+    Those of given text once more, of a cache of 8 bits.
+    """
+    extent = EXTENTS[level]
+    again = min(extent.text + extent.chat + extent.images, INT8_POSITIONS)
+    return (extent.positions + again) * text.vocab_size * 4
 
 
 def recipe_path(role: str) -> str | None:

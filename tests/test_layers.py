@@ -38,6 +38,7 @@ EXPORT_ROWS = (
     ("quantize",),
     ("graphs",),
     ("calibrate", "certificate"),
+    ("cache_scales",),
     ("plan", "specs", "speech", "target"),
     ("outline",),
     ("build", "report"),
@@ -60,6 +61,7 @@ MEASURING = {
     "export.certificate.answers",
     "export.certificate.document",
     "export.certificate.golden",
+    "export.certificate.int8_cache",
     "export.certificate.measure",
     "export.certificate.passages",
     "export.certificate.reader",
@@ -69,6 +71,7 @@ MEASURING = {
     "export.texts.read",
     "export.texts.sequences",
     "export.certificate.readable",
+    "export.cache_scales",
     "export.calibrate",
     "export.build",
 }

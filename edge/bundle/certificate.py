@@ -100,7 +100,8 @@ class Golden:
 class Certificate:
     """level: quick or full; kl_mean, top1: over all positions; missed: the thresholds that are not reached, in words.
 
-    kinds: mean KL by kind of text. machine, versions: of who certified.
+    kinds: mean KL by kind of text. int8_kl_mean, int8_kl_p99, int8_top1: of a cache of 8 bits, against the same bundle
+    with a float32 one. machine, versions: of who certified.
     """
 
     level: str | None
@@ -112,6 +113,9 @@ class Certificate:
     machine: Mapping[str, object]
     versions: Mapping[str, object]
     golden: Golden | None
+    int8_kl_mean: float | None = None
+    int8_kl_p99: float | None = None
+    int8_top1: float | None = None
 
 
 def read(folder: Path, manifest: AnyManifest) -> Certificate | None:
@@ -133,6 +137,7 @@ def parse(data: bytes, manifest: AnyManifest, *, file: str = CERTIFICATE) -> Cer
     """A certificate from the bytes of its file. Raises: BundleError naming file and key."""
     document = strict_json.load(data, file=file)
     kl, sets = _mapping(document.get("kl")), _mapping(document.get("sets"))
+    int8 = _mapping(_mapping(document.get("int8_cache")).get("to_float32"))
     means = {str(name)[:20]: _number(_mapping(_mapping(each).get("kl")).get("mean")) for name, each in sets.items()}
     return Certificate(
         level=_words(document.get("level")),
@@ -144,6 +149,9 @@ def parse(data: bytes, manifest: AnyManifest, *, file: str = CERTIFICATE) -> Cer
         machine=_mapping(document.get("machine")),
         versions=_mapping(document.get("versions")),
         golden=_golden(document.get("golden"), manifest, file),
+        int8_kl_mean=_number(_mapping(int8.get("kl")).get("mean")),
+        int8_kl_p99=_number(_mapping(int8.get("kl")).get("p99")),
+        int8_top1=_number(int8.get("top1_agreement")),
     )
 
 

@@ -16,6 +16,8 @@ from edge.version import RUNTIME_VERSION
 FORMAT = 1
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
+DECODER = "decoder.onnx"
+DECODER_INT8_CACHE = "decoder-kv8.onnx"  # the same decoder over a cache of 8 bits
 TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale
 
 _MAX_DIMENSION = 1 << 24
@@ -117,9 +119,17 @@ class MemorySpec:
     cache_bytes_per_token: int
 
 
-def cache_bytes_per_token(*, n_layers: int, n_kv_heads: int, head_dim: int) -> int:
-    """Return the bytes of one position of a decoder's cache: keys and values, all layers, float32."""
-    return 2 * n_layers * n_kv_heads * head_dim * 4
+def cache_bytes_per_token(*, n_layers: int, n_kv_heads: int, head_dim: int, value_bytes: int = 4) -> int:
+    """Return the bytes of one position of a decoder's cache: keys and values, all layers, float32 unless said."""
+    return 2 * n_layers * n_kv_heads * head_dim * value_bytes
+
+
+@dataclass(frozen=True)
+class Int8Cache:
+    """How the scales of a cache of 8 bits were found: positions of text that were read, and what was left above."""
+
+    positions: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The only truth about a bundle."""
+    """The only truth about a bundle; int8_cache: None where it can only be run with a float32 cache."""
 
     format: int
     id: str
@@ -147,6 +157,7 @@ class Manifest:
     prompt: PromptSpec
     memory: MemorySpec
     files: Mapping[str, FileEntry]
+    int8_cache: Int8Cache | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +293,8 @@ def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield from _audio_problems(manifest.audio)
     if (manifest.family in _SEEING) != (manifest.vision is not None):
         yield "vision", f"{'an object' if manifest.family in _SEEING else 'null'} for family {manifest.family!r}"
+    if manifest.int8_cache is not None and not (manifest.int8_cache.positions > 0 and manifest.int8_cache.margin > 0):
+        yield "int8_cache", f"positions and a margin above 0, got {manifest.int8_cache}"
     kinds = ["image", "video"] if manifest.vision is not None else []
     kinds += ["audio"] if manifest.audio is not None else []
     yield from prompt_problems(manifest.prompt, vocab_size=manifest.text.vocab_size, kinds=kinds)
@@ -342,7 +355,7 @@ def _speech_problems(speech: SpeechSpec) -> Iterator[tuple[str, str]]:
 
 def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the file list itself, without looking at the disk."""
-    wanted = {"decoder.onnx", "decoder.bin", "tokenizer.json"}
+    wanted = {DECODER, "decoder.bin", "tokenizer.json"}
     if isinstance(manifest, SpeechManifest):
         wanted |= {"encoder.onnx", "encoder.bin"}
     else:
@@ -351,6 +364,8 @@ def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
         wanted |= {"vision.onnx", "vision.bin"}
     if isinstance(manifest, Manifest) and manifest.audio is not None:
         wanted |= {"audio.onnx", "audio.bin"}
+    if isinstance(manifest, Manifest) and manifest.int8_cache is not None:
+        wanted.add(DECODER_INT8_CACHE)
     for name in sorted(wanted ^ manifest.files.keys()):
         yield f"files.{name}"[:200], "this file" if name in wanted else "no such file"
     for name, entry in manifest.files.items():

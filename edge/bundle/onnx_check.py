@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.bundle.manifest import DECODER_INT8_CACHE
 from edge.errors import BundleError
 
 MAX_BYTES = 64 << 20
 MAX_NODES = 50_000
 TABLE = "embedding.bin"  # a tied head multiplies with the table itself
+# Graphs over the weights of another.
+_WEIGHTS_OF = {DECODER_INT8_CACHE: "decoder.bin"}
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _MAX_ELEMENTS = 1 << 40
@@ -48,7 +51,8 @@ def check(path: Path) -> None:
         if size > MAX_BYTES:
             raise BundleError(f"{path}: expected a graph of at most {MAX_BYTES} bytes, got {size}")
         data = path.read_bytes()
-        places = [path.with_suffix(".bin"), path.with_name(TABLE)]
+        own = path.with_suffix(".bin").name
+        places = [path.with_name(_WEIGHTS_OF.get(path.name, own)), path.with_name(TABLE)]
         sizes = {place.name: place.stat().st_size for place in places if place.is_file()}
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error

@@ -40,9 +40,17 @@ def figures(stored: Stored) -> dict[str, object] | None:
         "kl_mean": made.kl_mean,
         "kl_mean_of": dict(made.kinds),
         "top1_agreement": made.top1,
+        "int8_cache": _int8_cache(made),
         "golden_tokens": 0 if made.golden is None else made.golden.n_steps,
         "missed": list(made.missed),
     }
+
+
+def _int8_cache(made: Certificate) -> dict[str, float | None] | None:
+    """Return what 8 bits of keys and values cost, against the same bundle with float32; None where nobody measured."""
+    if made.int8_kl_mean is None:
+        return None
+    return {"kl_mean": made.int8_kl_mean, "kl_p99": made.int8_kl_p99, "top1_agreement": made.int8_top1}
 
 
 def words(certified: object) -> str:
@@ -59,6 +67,9 @@ def words(certified: object) -> str:
         parts.append(f"top-1 {certified['top1_agreement']:.2%}")
     if certified["positions"] is not None:
         parts.append(f"{certified['positions']} positions")
+    int8 = certified.get("int8_cache")
+    if isinstance(int8, Mapping):
+        parts.append(f"int8 cache: KL {int8['kl_mean']:.2g} to float32")
     return ", ".join([*parts, f"{certified['golden_tokens'] or 'no'} golden tokens"])
 
 
@@ -102,9 +113,9 @@ def _replay(
     needed, has = context(golden), stored.manifest.text.context
     if needed > has:
         raise BundleError(f"certificate.json: golden: {needed} positions, the bundle has a context of {has}")
-    if engine is not None and engine.context >= needed:
+    if engine is not None and engine.context >= needed and engine.kv == "fp32":
         return replay(engine, golden, tolerated=tolerated, progress=progress)
-    with Engine.open(stored.path, context=needed) as own:
+    with Engine.open(stored.path, context=needed, kv="fp32") as own:  # certified with a float32 cache
         own.open_towers()
         return replay(own, golden, tolerated=tolerated, progress=progress)
 

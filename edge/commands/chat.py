@@ -8,7 +8,17 @@ import typer
 
 from edge.commands.asking import KINDS, Asker, Message, Part, audio_part, first_model, named, seen, user
 from edge.commands.choosing import chosen, needed
-from edge.commands.console import AsJson, MemoryCheck, ModelName, Verify, api_failures, camera_of, fail, piped
+from edge.commands.console import (
+    AsJson,
+    KvOption,
+    MemoryCheck,
+    ModelName,
+    Verify,
+    api_failures,
+    camera_of,
+    fail,
+    piped,
+)
 from edge.commands.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -34,6 +44,7 @@ def chat(
     ] = None,
     model: ModelName = None,
     verify: Verify = False,
+    kv: KvOption = None,
     _memory_check: MemoryCheck = True,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
@@ -67,7 +78,7 @@ def chat(
     with api_failures(), ExitStack() as held:
         seeing, spoken = ["image"] * (camera is not None), ["audio"] * listens
         stored = chosen(model, needed([*_kinds(parts), *seeing, *spoken]))
-        client = held.enter_context(Reka(model=model or stored.id, verify=verify))
+        client = held.enter_context(Reka(model=model or stored.id, verify=verify, kv=kv))
         asker = Asker(
             client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats,
             further={"detail": detail, "max_tiles": max_tiles},

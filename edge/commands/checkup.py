@@ -70,21 +70,28 @@ def examine(model: str | None) -> Iterator[Check]:
 
 
 def measure(
-    model: str | None, *, n_prompt: int, n_answer: int, threads: int | None, grammar: bool = False, seconds: float = 0
+    model: str | None,
+    *,
+    n_prompt: int,
+    n_answer: int,
+    threads: int | None,
+    kv: str | None = None,
+    grammar: bool = False,
+    seconds: float = 0,
 ) -> tuple[Figures, Curves]:
     """Return what a bundle does in this process: seconds to load it, speed, and memory in bytes at the end.
 
     Keys stay from version to version: docs/benchmarks/README.md.
 
-    n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. grammar: measure
-    answers constrained by a schema too. seconds: for speed at longer contexts, none of which is measured without.
-    Raises: EdgeError.
+    n_prompt, n_answer: tokens to read and to generate; both are cut to what the context holds. kv: how keys and
+    values are kept, as for `Engine.open`. grammar: measure answers constrained by a schema too. seconds: for speed at
+    longer contexts, none of which is measured without. Raises: EdgeError.
     """
     from edge.engine.engine import Engine
 
     stored = _chosen(model)
     started = time.monotonic()
-    with Engine.open(stored.path, threads=threads) as engine:
+    with Engine.open(stored.path, threads=threads, kv=kv) as engine:
         load_s = time.monotonic() - started
         n_answer = min(n_answer, engine.context // 2)
         n_prompt = min(n_prompt, engine.context - n_answer)
@@ -95,6 +102,7 @@ def measure(
             "cpu": this_cpu(),
             "onnxruntime": importlib.metadata.version("onnxruntime"),
             "threads": engine.threads,
+            "kv": engine.kv,
             "prompt_tokens": n_prompt,
             "answer_tokens": n_answer,
             "load_s": load_s,
@@ -158,7 +166,8 @@ def _answers(stored: Stored, rates: "Rates") -> Iterator[Check]:
         with Engine.open(stored.path) as engine:
             engine.open_towers()
             logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
-            yield Check("answer", f"{len(logits)} finite logits; {engine.threads} threads, context {engine.context}")
+            with_what = f"{engine.threads} threads, context {engine.context}, {engine.kv} keys and values"
+            yield Check("answer", f"{len(logits)} finite logits; {with_what}")
             found = replayed(stored, engine)
             yield Check("golden", found.words, good=found.is_good)
             for forecast in compared(engine, rates, before_bytes=before_bytes):

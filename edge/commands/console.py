@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _FRAMES_FROM = 60  # columns
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Id, alias or folder of a bundle.")]
+KvOption = Annotated[
+    str | None,
+    typer.Option("--kv", help="Keys and values: fp32, or int8, a quarter of the memory. Default: what fits."),
+]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every byte of the bundle before it is loaded.")]
 MemoryCheck = Annotated[
     bool,

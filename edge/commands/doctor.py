@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, ModelName, api_failures, fail
+from edge.commands.console import AsJson, KvOption, ModelName, api_failures, fail
 
 if TYPE_CHECKING:
     from edge.commands.checkup import Check
@@ -34,6 +34,7 @@ def bench(
     n_prompt: Annotated[int, typer.Option("--prompt", min=2, help="Prompt tokens.")] = 256,
     n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Generated tokens.")] = 64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
+    kv: KvOption = None,
     grammar: Annotated[
         bool,
         typer.Option("--grammar", help="Measure constrained decoding, too: its share of the decoding time."),
@@ -51,7 +52,7 @@ def bench(
     from edge.commands.checkup import measure
 
     figures, curves = measure(
-        model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, grammar=grammar, seconds=seconds
+        model, n_prompt=n_prompt, n_answer=n_answer, threads=threads, kv=kv, grammar=grammar, seconds=seconds
     )
     if plot is not None:
         try:

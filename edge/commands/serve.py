@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from edge.commands.choosing import tell_unusable
-from edge.commands.console import MemoryCheck, ModelName, Verify, fail
+from edge.commands.console import KvOption, MemoryCheck, ModelName, Verify, fail
 from edge.extras import missing
 
 
@@ -29,6 +29,7 @@ def serve(
         int | None, typer.Option("--context", min=1, help="Context length of each slot, in tokens.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
+    kv: KvOption = None,
     media_folder: Annotated[
         Path | None, typer.Option("--media-folder", help="Folder whose files messages may name.")
     ] = None,
@@ -75,6 +76,7 @@ def serve(
         slots=slots,
         context=context,
         threads=threads,
+        kv=kv,
         media_folder=media_folder,
         media_hosts=media_hosts,
         allowed_hosts=hosts,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.arrays import F32, U8
-from edge.bundle.manifest import TextSpec, cache_bytes_per_token
+from edge.arrays import F32, I8, U8
+from edge.bundle.manifest import TextSpec
+from edge.engine.kv import VALUE_BYTES, Kv, bytes_per_token
 from edge.engine.pages import Pages
 
-LEAST_CONTEXT = 2048
 ALIGNED = 8  # rows: chunks begin at multiples of it
 MAX_ROWS = 16  # of one conversation in a step
 
@@ -33,7 +33,7 @@ class Rows:
     """
 
     slots: tuple[int, ...]
-    parts: list[tuple[str, F32]]
+    parts: list[tuple[str, F32 | I8]]
 
 
 class Cache:
@@ -42,16 +42,18 @@ class Cache:
     The memory is taken page by page as positions are written. Only positions written by a prefill are used again:
     a generated token's row is computed in another order of additions, and an answer must not depend on history.
     The slot `spare` belongs to no conversation: rows that only keep others company are written there.
+    kv: what a value is, float32 or 8 bits.
     """
 
-    def __init__(self, spec: TextSpec, *, capacity: int, slots: int) -> None:
+    def __init__(self, spec: TextSpec, *, capacity: int, slots: int, kv: Kv = "fp32") -> None:
+        self.kv = kv
         self.capacity = capacity
         self.spare = slots
-        self._token_bytes = bytes_per_token(spec)
+        self._token_bytes = bytes_per_token(spec, kv)
         self.nbytes = self._token_bytes * capacity * slots
         self._slots = [_Slot() for _ in range(slots)]
         self._n_parts = 2 * spec.n_layers
-        row_bytes = 4 * spec.n_kv_heads * spec.head_dim
+        row_bytes = VALUE_BYTES[kv] * spec.n_kv_heads * spec.head_dim
         # A part of a slot is whole pages, so that it can stand in several places.
         n_rows = _rounded_up(capacity, mmap.PAGESIZE // math.gcd(row_bytes, mmap.PAGESIZE))
         self._part_shape = (spec.n_kv_heads, n_rows, spec.head_dim)
@@ -146,7 +148,9 @@ class Cache:
 
     def _view(self, slots: Sequence[int], memory: U8, *, n_rows: int, first: int = 0) -> Rows:
         """Return len(slots) of the n_rows of memory, from the first on, as the rows of these slots."""
-        parts = memory.view(np.float32).reshape(self._n_parts, n_rows, *self._part_shape)
+        parts = memory.view(np.float32 if self.kv == "fp32" else np.int8).reshape(
+            self._n_parts, n_rows, *self._part_shape
+        )
         shown = parts[:, first : first + len(slots)]
         names = (f"{n}.{kind}" for n in range(self._n_parts // 2) for kind in ("key", "value"))
         return Rows(tuple(slots), list(zip(names, shown, strict=True)))
@@ -160,17 +164,6 @@ class Cache:
         if slot not in self._repeated:
             self._repeated[slot] = self._arranged([slot] * MAX_ROWS)
         return self._repeated[slot]
-
-
-def bytes_per_token(spec: TextSpec) -> int:
-    """Return the bytes of one position: keys and values, all layers, float32."""
-    return cache_bytes_per_token(n_layers=spec.n_layers, n_kv_heads=spec.n_kv_heads, head_dim=spec.head_dim)
-
-
-def default_context(spec: TextSpec, *, slots: int, available_bytes: int) -> int:
-    """Return the model's context, cut to what a quarter of the memory holds, but at least 2048 (or the model's)."""
-    affordable = available_bytes // 4 // (slots * bytes_per_token(spec))
-    return min(spec.context, max(LEAST_CONTEXT, affordable))
 
 
 def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:

@@ -1,4 +1,4 @@
-"""decoder.onnx over the shared cache: reading a chunk of one conversation, or one step of several."""
+"""The decoder graph over the shared cache: reading a chunk of one conversation, or one step of several."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge.arrays import F32
+from edge.arrays import F32, I8
 from edge.bundle.manifest import TextSpec
 from edge.engine.cache import Cache, Rows
+from edge.engine.kv import GRAPHS
 from edge.engine.session import Shape, can_share_past, check_shapes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Decoder:
         inputs |= {"total_sequence_length": (), "n_logits": (1,)}
         inputs |= {f"past.{name}": past for name, _ in cache.rows([0]).parts}
         outputs = {"logits": (None, None, spec.vocab_size)}
-        check_shapes(session, inputs=inputs, outputs=outputs, file="decoder.onnx")
+        check_shapes(session, inputs=inputs, outputs=outputs, file=GRAPHS[cache.kv])
         self.cache = cache
         self._session = session
         self._spec = spec
@@ -140,7 +141,7 @@ class _Bound:
         self._input("total_sequence_length", self.longest)
         self._input("n_logits", self.n_logits)
 
-    def bind(self, name: str, value: F32, output: str, into: F32) -> None:
+    def bind(self, name: str, value: F32 | I8, output: str, into: F32 | I8) -> None:
         """Bind an input and the array that an output is written to."""
         self._input(name, value)
         self._binding.bind_ortvalue_output(output, self._value(output, into))
@@ -148,7 +149,7 @@ class _Bound:
     def run(self, options: "ort.RunOptions") -> None:
         self._session.run_with_iobinding(self._binding, options)
 
-    def _input(self, name: str, value: npt.NDArray[np.float32] | npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> None:
+    def _input(self, name: str, value: npt.NDArray[np.generic]) -> None:
         self._binding.bind_ortvalue_input(name, self._value(name, value))
 
     def _value(self, name: str, value: npt.NDArray[np.generic]) -> "ort.OrtValue":

@@ -1,5 +1,6 @@
 """A loaded bundle that answers: opened once, used from any thread, closed to free everything."""
 
+import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from edge.engine.footprint import Load
 from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
+from edge.engine.kv import GRAPHS, CacheChoice, Kv, choose
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
 from edge.engine.opening import Opening
@@ -43,15 +45,20 @@ from edge.media.tiles import tile_count
 __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
 
+_LOG = logging.getLogger("edge")
 _RECENT_BYTES = 64 << 20  # of embeddings kept for each tower
 _MOST_COUNTED = 1 << 20  # positions of a prompt that is only counted
 
 
 @dataclass(frozen=True)
 class Stats:
-    """An engine's memory in bytes and its work so far; the cache's pages are taken as positions are written."""
+    """An engine's memory in bytes and its work so far; the cache's pages are taken as positions are written.
+
+    kv: how keys and values are kept, fp32 or int8.
+    """
 
     threads: int
+    kv: Kv
     slots: int
     context: int
     weights_bytes: int
@@ -66,10 +73,11 @@ class Stats:
 class Engine:
     """A bundle in memory, its one worker thread, and everything that can be asked of them."""
 
-    def __init__(self, bundle: Bundle, *, threads: int, context: int, slots: int, draft: bool = True) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int, cache: CacheChoice, slots: int, draft: bool = True) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
-        self.context = context
+        self.context = cache.context
+        self.kv = cache.kv
         self.slots = slots
         prompt = bundle.manifest.prompt
         self._tokenizer = Tokenizer.open(bundle)
@@ -85,7 +93,7 @@ class Engine:
         self._is_packed = graphs.packed is not None
         self._files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
         try:
-            model = _model(bundle, graphs, context=context, slots=slots)
+            model = _model(bundle, graphs, cache=cache, slots=slots)
         except BaseException:
             self._files.close()
             raise
@@ -106,6 +114,7 @@ class Engine:
         verify: bool = False,
         draft: bool = True,
         check_memory: bool | None = None,
+        kv: str | None = None,
     ) -> "Engine":
         """Open the bundle in a folder.
 
@@ -113,31 +122,32 @@ class Engine:
         given the model's, cut to what fits in the memory that is available. slots: conversations at a time, each with
         a context of its own. verify: read every byte against its sha256 first, not the small files alone. draft: guess
         tokens from what was said before and check several in one step, where that pays; answers are the same.
-        check_memory: refuse what does not fit before anything is mapped; unless given, EDGE_MEMORY_CHECK says it.
+        check_memory: refuse what does not fit before anything is mapped; unless given, EDGE_MEMORY_CHECK says it. kv:
+        how keys and values are kept, "fp32" or "int8", a quarter of the memory; unless given fp32 where a quarter of
+        the available memory holds the context in it or the bundle has no other, and a warning says so where not.
 
             with Engine.open("models/reka-edge-tiny", context=2048) as engine:
                 ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
 
-        Raises: BundleError, ParameterError for context, slots or threads, MemoryLimitError, MemoryExhausted.
+        Raises: BundleError, ParameterError for context, slots, threads or kv, MemoryLimitError, MemoryExhausted.
         """
         if verify:
             store.check(Path(path))
         bundle = Bundle.open(Path(path))
-        spec = bundle.manifest.text
         if slots < 1:
             raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
-        shape, load, here = (
-            of_manifest(bundle.manifest),
-            Load(context or 0, slots, packed=is_packed(bundle.path)),
-            memory(),
-        )
+        here = memory()
+        cache = choose(bundle.manifest, kv=kv, context=context, slots=slots, available_bytes=here.available)
+        shape = of_manifest(bundle.manifest)
+        load = Load(cache.context, slots, kv=cache.kv, packed=cache.kv == "fp32" and is_packed(bundle.path))
         if context is None:
-            context = fit.fitting_context(shape, load, here)
-        elif not 1 <= context <= spec.context:
-            raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
+            load = replace(load, context=fit.fitting_context(shape, load, here))
         if fit.is_checked() if check_memory is None else check_memory:
-            fit.check(shape, replace(load, context=context), here)
-        return cls(bundle, threads=thread_count(threads), context=context, slots=slots, draft=draft)
+            fit.check(shape, load, here)
+        if cache.reason is not None:
+            _LOG.warning("%s: %s", bundle.manifest.id, cache.reason)
+        cache = replace(cache, context=load.context)
+        return cls(bundle, threads=thread_count(threads), cache=cache, slots=slots, draft=draft)
 
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
         """Queue a prompt and return the handle of its answer.
@@ -247,6 +257,7 @@ class Engine:
         model = self._worker.model
         return Stats(
             threads=self.threads,
+            kv=self.kv,
             slots=self.slots,
             context=self.context,
             weights_bytes=self.manifest.memory.weights_bytes,
@@ -282,7 +293,8 @@ class Engine:
     def __repr__(self) -> str:
         state = "" if self._finalizer.alive else ", closed"
         return (
-            f"Engine({self.manifest.id!r}, context={self.context}, slots={self.slots}, threads={self.threads}{state})"
+            f"Engine({self.manifest.id!r}, context={self.context}, slots={self.slots}, threads={self.threads},"
+            f" kv={self.kv!r}{state})"
         )
 
     def __enter__(self) -> "Engine":
@@ -350,15 +362,16 @@ def _close(worker: Worker, openings: list[Opening], files: LoadedFiles) -> None:
     files.close()
 
 
-def _model(bundle: Bundle, graphs: Graphs, *, context: int, slots: int) -> Model:
+def _model(bundle: Bundle, graphs: Graphs, *, cache: CacheChoice, slots: int) -> Model:
     """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
     text, vision_spec, audio_spec = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
     try:
-        cache = Cache(text, capacity=context, slots=slots)
+        keys_and_values = Cache(text, capacity=cache.context, slots=slots, kv=cache.kv)
         embedding = Embedding(bundle)
     except (OSError, MemoryError, ValueError) as error:
-        raise MemoryExhausted(f"no memory for a context of {context} positions, {slots} times: {error}") from error
-    decoder = Decoder(graphs.open("decoder.onnx"), text, cache)
+        msg = f"no memory for a context of {cache.context} positions, {slots} times: {error}"
+        raise MemoryExhausted(msg) from error
+    decoder = Decoder(graphs.open(GRAPHS[cache.kv]), text, keys_and_values)
     limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
     vision = audio = None
     if vision_spec is not None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from edge.bundle.shape import ModelShape
 from edge.engine.available import Memory
-from edge.engine.cache import LEAST_CONTEXT, default_context
 from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context
+from edge.engine.kv import LEAST_CONTEXT, default_context
 from edge.errors import MemoryLimitError, ParameterError
 
 VARIABLE: Final = "EDGE_MEMORY_CHECK"  # off: what does not fit is loaded all the same
@@ -29,7 +29,7 @@ def fitting_context(shape: ModelShape, load: Load, here: Memory) -> int:
 
     That is a quarter of it, or less where the rest of the model needs more; at least 2048, or the model's.
     """
-    wanted = default_context(shape.text, slots=load.slots, available_bytes=here.available)
+    wanted = default_context(shape.text, slots=load.slots, available_bytes=here.available, kv=load.kv)
     least = min(LEAST_CONTEXT, shape.text.context)
     return min(wanted, largest_context(shape, load, room_bytes=_room(here)) or least)
 

@@ -5,14 +5,13 @@ Counted from shapes; what is not weights or cache was measured, with onnxruntime
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
-from edge.bundle.manifest import TextSpec, cache_bytes_per_token
+from edge.bundle.manifest import TextSpec
 from edge.bundle.shape import ModelShape, TowerShape
-from edge.engine.cache import LEAST_CONTEXT
+from edge.engine.kv import KVS as KVS
+from edge.engine.kv import LEAST_CONTEXT, Kv, bytes_per_token
 
-Kv = Literal["fp32", "int8"]
-KVS: Final[tuple[Kv, ...]] = ("fp32", "int8")
 CHUNK: Final = 256  # rows of a prompt that are read at a time
 
 # Measured in MiB: what a process has once onnxruntime, the tokenizers' library and the server are imported, its own and
@@ -102,8 +101,7 @@ def footprint(shape: ModelShape, load: Load) -> Footprint:
 
 def cache_bytes(text: TextSpec, load: Load) -> int:
     """Return the bytes of the cache with all of its positions in use."""
-    n_bytes = cache_bytes_per_token(n_layers=text.n_layers, n_kv_heads=text.n_kv_heads, head_dim=text.head_dim)
-    return n_bytes * load.context * load.slots // (4 if load.kv == "int8" else 1)
+    return bytes_per_token(text, load.kv) * load.context * load.slots
 
 
 def room(total: int) -> int:

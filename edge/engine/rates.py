@@ -10,7 +10,8 @@ from typing import Final
 
 from edge.bundle.shape import ModelShape, TowerShape
 from edge.bundle.sizes import Matrix
-from edge.engine.footprint import CHUNK, Kv
+from edge.engine.footprint import CHUNK
+from edge.engine.kv import Kv
 from edge.engine.probe_graph import Kind
 
 # Measured on the 1b and the 7B shape: seconds that a step takes beside products and attention, for each layer and for

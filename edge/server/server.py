@@ -44,6 +44,7 @@ class Settings:
     slots: int | None
     context: int | None
     threads: int | None
+    kv: str | None
     media_folder: Path | None
     media_hosts: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
@@ -146,6 +147,7 @@ def _open(settings: Settings) -> Server:
         threads=settings.threads,
         context=settings.context,
         slots=slots,
+        kv=settings.kv,
         verify=settings.verify,
     )
     try:

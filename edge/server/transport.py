@@ -45,8 +45,9 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
         speech: str | Path | None = None,
+        kv: str | None = None,
     ) -> None:
-        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech)
+        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, kv=kv)
         remote = allowing(allow_media, limits)
         self._app = App(served_chat(models, files=folder_of(files), remote=remote, limits=limits))
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")

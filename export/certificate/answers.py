@@ -62,9 +62,14 @@ def answered(reader: Reader, prompts: Sequence[Positions], file: BinaryIO) -> It
 
 def read(reader: Reader, passage: Passage, file: BinaryIO) -> F32:
     """Read a passage as a prompt and write the logits of its scored positions, (n, V); returns them."""
-    start = passage.scored[0]
-    rows = reader.read(passage.positions, n_logits=len(passage.positions) - start)
-    logits = rows if len(rows) == len(passage.scored) else rows[[at - start for at in passage.scored]]
+    return read_rows(reader, passage.positions, passage.scored, file)
+
+
+def read_rows(reader: Reader, positions: Positions, scored: Sequence[int], file: BinaryIO) -> F32:
+    """Read positions as a prompt and write the logits of the scored ones, (n, V); returns them."""
+    start = scored[0]
+    rows = reader.read(positions, n_logits=len(positions) - start)
+    logits = rows if len(rows) == len(scored) else rows[[at - start for at in scored]]
     _write(file, logits)
     return logits
 

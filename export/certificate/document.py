@@ -17,6 +17,7 @@ from export.arrays import F64
 from export.certificate.compare import Agreement, Scores
 from export.certificate.evaluation import Evaluation
 from export.certificate.extent import MAX_ANSWER, Level
+from export.certificate.int8_cache import CacheCost
 from export.certificate.measure import Cosines, Cost, Measured
 from export.certificate.passages import Kind
 from export.certificate.prompts import SEED
@@ -97,6 +98,7 @@ def certificate(
         **_figures(measured.scores),
         "sets": {kind: _figures(scores) for kind, scores in sets.items()},
         "prefill_decode": prefill_decode(measured.scores, measured.prefill_decode),
+        "int8_cache": _int8_cache(measured.int8_cache),
         "kl_positions": _kl_positions(sets),
         "image_cosine": None if measured.image_cosine is None else asdict(measured.image_cosine),
         "worst_tensors": [{"tensor": name, "scheme": at.scheme, "error": at.error} for name, at in worst],
@@ -133,6 +135,17 @@ def prefill_decode(quantization: Scores, stepped: Scores) -> dict[str, object] |
     figures, cost = _figures(stepped), float(quantization.kl.mean())
     del figures["perplexity"]
     return {**figures, "share_of_kl": float(stepped.kl.mean()) / cost if cost else None}
+
+
+def _int8_cache(cost: CacheCost | None) -> dict[str, object] | None:
+    """What 8 bits of keys and values cost, beside what the bundle costs with float32 at the same positions."""
+    if cost is None:
+        return None
+    return {
+        "to_float32": _figures(cost.to_float32),
+        "to_reference": _figures(cost.to_reference),
+        "float32_to_reference": _figures(cost.float32_to_reference),
+    }
 
 
 def _kl_positions(sets: Mapping[Kind, Scores]) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ Level = Literal["quick", "full"]
 
 SLOTS: Final = 4  # answers that grow together: a step of four costs less than two steps of one
 MAX_ANSWER: Final = 64  # tokens
+INT8_POSITIONS: Final = 3000  # scored with a cache of 8 bits, about: their logits are kept a second time
 
 
 @dataclass(frozen=True)

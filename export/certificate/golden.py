@@ -60,7 +60,7 @@ def record(bundle: Bundle, report: Report) -> Recorded:
     """
     made, kls = [], list[float]()
     asked = list(_asked(bundle))
-    with Engine.open(bundle.path, context=min(bundle.manifest.text.context, CONTEXT)) as engine:
+    with Engine.open(bundle.path, context=min(bundle.manifest.text.context, CONTEXT), kv="fp32") as engine:
         for n, turns in enumerate(asked):
             prompt = pieces(turns, engine.manifest)
             # A model may have next to no context, or no tokens for a character.

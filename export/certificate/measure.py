@@ -27,6 +27,7 @@ from export.certificate.answers import file_rows
 from export.certificate.compare import Bools, Comparison, Scores, row_cosines
 from export.certificate.evaluation import Evaluation
 from export.certificate.extent import Level
+from export.certificate.int8_cache import CacheComparison, CacheCost, Reread, reread
 from export.certificate.passages import KINDS, Kind
 from export.certificate.said import Said, transcribe
 from export.checkpoint.names import Weights
@@ -52,7 +53,7 @@ class Cosines:
 class Measured:
     """What the certificate says about quality. kinds: which scored positions are of a kind, of those there are any.
 
-    skipped: why entries of the evaluation file are left out.
+    skipped: why entries of the evaluation file are left out; int8_cache: None for a bundle without one.
     """
 
     scores: Scores
@@ -65,6 +66,7 @@ class Measured:
     n_windows: int
     n_conversations: int
     skipped: tuple[str, ...]
+    int8_cache: CacheCost | None = None
 
 
 @dataclass(frozen=True)
@@ -89,22 +91,30 @@ def measure(
         made = golden.record(bundle, report)
         gc.collect()  # the sessions: their weights are as large as the bundle
         said = transcribe(bundle, evaluation, level, logits, report)
+        gc.collect()
+        again = reread(bundle, said, scratch / "int8-cache", report)
         bundle_peak = memory.peak()
     gc.collect()
     with PeakMemory() as memory:
-        measured = _measure(bundle, weights, said, made, logits, report)
+        measured = _measure(bundle, weights, said, made, again, logits, report)
         reference_peak = memory.peak()
     return measured, Cost(bundle_peak, reference_peak, time.monotonic() - start)
 
 
 def _measure(
-    bundle: Bundle, weights: Weights, said: Said, made: golden.Recorded, logits: Path, report: Report
+    bundle: Bundle,
+    weights: Weights,
+    said: Said,
+    made: golden.Recorded,
+    again: Reread | None,
+    logits: Path,
+    report: Report,
 ) -> Measured:
     """Compute the reference and compare."""
     manifest, embeds = bundle.manifest, dict[str, F32]()
     if manifest.vision is not None and said.images:
         embeds = _image_embeds(weights, manifest.vision, said.images, report)
-    scores = _scores(weights, said, _prompt_embeds(weights, said, embeds), logits, report)
+    scores, int8_cache = _scores(weights, said, _prompt_embeds(weights, said, embeds), again, logits, report)
     return Measured(
         scores,
         kinds={kind: chosen for kind in KINDS if (chosen := said.of_kind(kind)).any()},
@@ -116,10 +126,13 @@ def _measure(
         n_windows=said.n_windows,
         n_conversations=said.n_conversations,
         skipped=said.skipped,
+        int8_cache=int8_cache,
     )
 
 
-def _scores(weights: Weights, said: Said, prompts: list[F32], logits: Path, report: Report) -> Scores:
+def _scores(
+    weights: Weights, said: Said, prompts: list[F32], again: Reread | None, logits: Path, report: Report
+) -> tuple[Scores, CacheCost | None]:
     """What the reference says to the same tokens, compared. prompts: (S, H) each, given up here."""
     text = weights.checkpoint.config.text
 
@@ -132,10 +145,13 @@ def _scores(weights: Weights, said: Said, prompts: list[F32], logits: Path, repo
     del states
     rows = file_rows(logits, n_rows=said.positions, vocab_size=text.vocab_size)
     comparison = Comparison(said.positions, said.targets)
+    int8 = None if again is None else CacheComparison(again, rows)
     for run, expected in reference.logits(weights, text, scored):
         comparison.add(expected, rows[:, run])
+        if int8 is not None:
+            int8.add(run, expected)
         report("comparison", run.stop, text.vocab_size)
-    return comparison.scores()
+    return comparison.scores(), None if int8 is None else int8.cost()
 
 
 def _image_embeds(

@@ -24,6 +24,9 @@ def lines(data: bytes) -> Iterator[str]:
         share = stepped["share_of_kl"]
         told = "" if share is None else f", {share:.1%} of what quantization costs"
         yield f"  decode        KL {stepped['kl']['mean']:.2e} mean against prefill{told}"
+    int8_cache = measured.get("int8_cache")
+    if int8_cache is not None:
+        yield f"  int8 cache    {_int8(int8_cache)}"
     yield f"  logits        {measured['largest_logit_difference']:.3g} largest difference"
     for key, name in (("image_cosine", "images"), ("encoder_cosine", "encoder")):
         cosine = measured.get(key)
@@ -54,6 +57,13 @@ def mib(size: int) -> str:
 
 def _kl(kl: Mapping[str, float]) -> str:
     return f"{kl['mean']:.2e} mean, {kl['p99']:.2e} 99th percentile, {kl['max']:.2e} largest"
+
+
+def _int8(cache: Mapping[str, Any]) -> str:
+    found, whole, without = (cache[key] for key in ("to_float32", "to_reference", "float32_to_reference"))
+    before, after = (figures["kl"]["mean"] for figures in (without, whole))
+    told = f"KL {found['kl']['mean']:.2e} against float32 keys and values, top-1 {found['top1_agreement']:.2%}"
+    return f"{told}; against the reference {after:.2e}, {before:.2e} without"
 
 
 def _set(figures: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.manifest import TensorRecord
+from edge.bundle.manifest import DECODER, TensorRecord
 from export.arrays import F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
@@ -38,7 +38,7 @@ def write_decoder(
     with DataFile(directory / "decoder.bin", journal) as data:
         decoder = _Decoder(weights, config, recipe, Graph("decoder", data), correction, progress)
         decoder.write()
-        decoder.graph.save(directory / "decoder.onnx")
+        decoder.graph.save(directory / DECODER)
     return decoder.linears.records
 
 

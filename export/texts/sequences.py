@@ -1,6 +1,7 @@
 """Conversations and running text as the positions that a model reads, cut into windows."""
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
@@ -73,6 +74,13 @@ def sequences(entries: Iterable[Entry], *, manifest: Manifest, tokenizer: Tokeni
         except EdgeError as error:
             raise TextsError(f"{entry.where}: {error}") from error
         yield from laid_out.windows(window, entry.where)
+
+
+def spread(lengths: Items[int], n_positions: int) -> list[int]:
+    """Which of some sequences to take: evenly spaced ones, of about n_positions together, at least one."""
+    share = min(1.0, n_positions / max(1, sum(lengths)))
+    taken = [at for at in range(len(lengths)) if int((at + 1) * share) > int(at * share)]
+    return taken or list(range(len(lengths)))[:1]
 
 
 def _layout(entry: Entry, manifest: Manifest, tokenizer: Tokenizer) -> "_Layout":

@@ -49,7 +49,7 @@ class FakeEngine:
         self.gate = threading.Event()
         self.gate.set()
         self.n_free = 0
-        self.threads, self.context = 2, 64
+        self.threads, self.context, self.kv = 2, 64, "fp32"
         self.asked: list[tuple[list[Piece], Options]] = []
         self.handles: list[Handle] = []
         self.cancelled: list[Handle] = []
@@ -60,7 +60,13 @@ class FakeEngine:
 
     @classmethod
     def open(
-        cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1
+        cls,
+        path: Path,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        slots: int = 1,
+        kv: str | None = None,
     ) -> "FakeEngine":
         engine = cls(manifest(path.name))
         engine.threads, engine.context = threads or engine.threads, context or engine.context

@@ -9,8 +9,8 @@ from edge.bundle.bundle import Bundle
 
 
 def test_an_engine_shows_model_context_and_slots(fp32_bundle: Path) -> None:
-    engine = Engine.open(fp32_bundle, context=64, slots=2, threads=1)
-    assert repr(engine) == "Engine('reka-edge-random', context=64, slots=2, threads=1)"
+    engine = Engine.open(fp32_bundle, context=64, slots=2, threads=1, kv="fp32")
+    assert repr(engine) == "Engine('reka-edge-random', context=64, slots=2, threads=1, kv='fp32')"
     engine.close()
     assert repr(engine).endswith(", closed)")
     shown = repr(Bundle.open(fp32_bundle))

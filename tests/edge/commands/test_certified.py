@@ -52,6 +52,22 @@ def golden(int8_bundle: Path) -> dict[str, object]:
     return asdict(Golden(1, record(Bundle.open(int8_bundle), lambda *_: None).prompts, NOISE))
 
 
+def test_show_says_what_the_int8_cache_costs(run: Run, folder: Path, int8_bundle: Path) -> None:
+    to_float32 = {"kl": {"mean": 0.0117, "p99": 0.1}, "top1_agreement": 0.94}
+    run("models", "install", certified(int8_bundle, folder, int8_cache={"to_float32": to_float32}))
+    name = Bundle.open(int8_bundle).manifest.id
+    assert "int8 cache: KL 0.012 to float32" in run("models", "info", name)[1]
+    shown = json.loads(run("models", "info", name, "--json")[1])["certificate"]
+    assert shown["int8_cache"] == {"kl_mean": 0.0117, "kl_p99": 0.1, "top1_agreement": 0.94}
+
+
+def test_certificate_without_it_says_nothing_of_the_int8_cache(run: Run, folder: Path, int8_bundle: Path) -> None:
+    run("models", "install", certified(int8_bundle, folder))
+    name = Bundle.open(int8_bundle).manifest.id
+    assert "int8 cache:" not in run("models", "info", name)[1]
+    assert json.loads(run("models", "info", name, "--json")[1])["certificate"]["int8_cache"] is None
+
+
 def certified(bundle: Path, folder: Path, **more: object) -> str:
     """A copy of a bundle with a certificate."""
     shutil.copytree(bundle, folder / "made")

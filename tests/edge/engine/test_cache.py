@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import edge.engine.layout
 from edge.bundle.manifest import TextSpec
-from edge.engine.cache import ALIGNED, MAX_ROWS, Cache, bytes_per_token, common_prefix, default_context
+from edge.engine.cache import ALIGNED, MAX_ROWS, Cache, common_prefix
+from edge.engine.kv import bytes_per_token, default_context
 from edge.engine.layout import MAX_CHUNK, chunks
 
 SPEC = TextSpec(8, 3, 4, 2, 16, 16, 32, 4096, 1.0, 10000.0, 1e-5, 1.0, "fp32")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.bundle.bundle import Bundle
+from export import cache_scales
 from export.build import Step, build
 from export.certificate import certify, said
 from export.certificate.answers import answer_all
@@ -156,6 +157,29 @@ def test_fp32_bundle_is_the_reference(
     assert found.prefill_decode.agreement().kl_max < 1e-9
     assert found.image_cosine is not None
     assert found.image_cosine.min > 0.999999
+
+
+def test_int8_cache_is_measured_at_the_given_positions_against_float32_and_the_reference(
+    fp32_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = measured(fp32_bundle, tiny_checkpoint, tmp_path / "a", patch=monkeypatch).int8_cache
+    assert found is not None
+    given = SHORT.text + SHORT.chat + SHORT.images
+    assert {len(each.kl) for each in (found.to_float32, found.to_reference, found.float32_to_reference)} == {given}
+    assert found.float32_to_reference.kl.max() < 1e-9 < found.to_float32.kl.mean() < 0.01
+    # Where float32 keys and values give the reference's own logits, both comparisons say the same.
+    assert found.to_reference.kl.mean() == pytest.approx(found.to_float32.kl.mean(), rel=1e-3)
+    assert found.to_float32.agreement().top1 > 0.9
+    assert found.to_reference.perplexity() is not None and found.to_float32.perplexity() is None
+
+
+def test_bundle_without_an_int8_cache_is_measured_without(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_scales, "measure", lambda *_: None)
+    out = build(tiny_checkpoint, tmp_path / "old", recipe="fp32", certificate="off")
+    assert Bundle.open(out).manifest.int8_cache is None
+    assert measured(out, tiny_checkpoint, tmp_path / "a", patch=monkeypatch).int8_cache is None
 
 
 def test_images_of_a_rotated_bundle_are_compared_in_its_basis(

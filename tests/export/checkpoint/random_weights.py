@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from edge.bundle.manifest import DECODER, DECODER_INT8_CACHE
 from edge.engine.session import open_session
 from export.arrays import F32
 from export.checkpoint.config import ModelConfig, TextConfig, VisionConfig
@@ -61,11 +62,15 @@ class RandomWeights:
 class Conversations:
     """A decoder session with its cache: rows go in, logits come out, lengths can be set back."""
 
-    def __init__(self, folder: Path, config: TextConfig, *, batch: int = 1, threads: int = 1) -> None:
-        self._session = open_session(folder / "decoder.onnx", threads=threads)
+    def __init__(
+        self, folder: Path, config: TextConfig, *, batch: int = 1, threads: int = 1, int8_cache: bool = False
+    ) -> None:
+        self._session = open_session(folder / (DECODER_INT8_CACHE if int8_cache else DECODER), threads=threads)
         shape = (batch, config.n_kv_heads, 96, config.head_dim)
         names = [f"{layer}.{part}" for layer in range(config.n_layers) for part in ("key", "value")]
-        self.cache = {name: np.full(shape, np.nan, np.float32) for name in names}  # what is not written is not read
+        # What is not written is not read.
+        self.cache = {name: np.full(shape, 99, np.int8) if int8_cache else np.full(shape, np.nan, np.float32)
+                      for name in names}  # fmt: skip
         self.lengths = [0] * batch
 
     def step(self, embeds: F32, *, n_logits: int | None = None) -> F32:

@@ -1,0 +1,78 @@
+"""How keys and values are kept, and how many positions there is room for: chosen by the memory of the machine."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from edge.bundle.manifest import DECODER, DECODER_INT8_CACHE, Manifest, TextSpec, cache_bytes_per_token
+from edge.errors import ParameterError
+
+Kv = Literal["fp32", "int8"]
+KVS: Final[tuple[Kv, ...]] = ("fp32", "int8")
+VALUE_BYTES: Final[dict[Kv, int]] = {"fp32": 4, "int8": 1}
+GRAPHS: Final[dict[Kv, str]] = {"fp32": DECODER, "int8": DECODER_INT8_CACHE}
+LEAST_CONTEXT: Final = 2048
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """kv: how keys and values are kept; context: positions of a slot; reason: for 8 bits where nobody asked for them,
+    in one sentence."""
+
+    kv: Kv
+    context: int
+    reason: str | None = None
+
+
+def parse_kv(value: str | None) -> Kv | None:
+    """Return a choice as it is known here; None for none. Raises: ParameterError."""
+    known = next((each for each in KVS if each == value), None)
+    if value is not None and known is None:
+        raise ParameterError(f"kv: expected {' or '.join(KVS)}, got {value!r:.60}", field="kv")
+    return known
+
+
+def bytes_per_token(spec: TextSpec, kv: Kv = "fp32") -> int:
+    """Return the bytes of one position: keys and values, all layers."""
+    return cache_bytes_per_token(
+        n_layers=spec.n_layers, n_kv_heads=spec.n_kv_heads, head_dim=spec.head_dim, value_bytes=VALUE_BYTES[kv]
+    )
+
+
+def default_context(spec: TextSpec, *, slots: int, available_bytes: int, kv: Kv = "fp32") -> int:
+    """Return the model's context, cut to what a quarter of the memory holds, but at least 2048 (or the model's)."""
+    affordable = available_bytes // 4 // (slots * bytes_per_token(spec, kv))
+    return min(spec.context, max(LEAST_CONTEXT, affordable))
+
+
+def choose(manifest: Manifest, *, kv: str | None, context: int | None, slots: int, available_bytes: int) -> CacheChoice:
+    """Settle how keys and values are kept, and the positions of a slot.
+
+    kv: as asked for; None: float32 where a quarter of the memory holds the context in it (the model's, unless given),
+    else 8 bits, if the bundle has them. context: as asked for, else `default_context`.
+    Raises: ParameterError naming the field.
+    """
+    spec, asked = manifest.text, parse_kv(kv)
+    if context is not None and not 1 <= context <= spec.context:
+        raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
+    if asked == "int8" and manifest.int8_cache is None:
+        raise ParameterError(
+            f"kv: {manifest.id} has no int8 cache, it was exported without {DECODER_INT8_CACHE}: export it again, or"
+            " use fp32",
+            field="kv",
+        )
+    wanted, quarter = context or spec.context, available_bytes // 4
+    needed = wanted * slots * bytes_per_token(spec)
+    chosen = asked or ("int8" if needed > quarter and manifest.int8_cache is not None else "fp32")
+    if context is None:
+        context = default_context(spec, slots=slots, available_bytes=available_bytes, kv=chosen)
+    return CacheChoice(
+        chosen, context, _reason(wanted, slots, needed, quarter) if chosen != (asked or "fp32") else None
+    )
+
+
+def _reason(n_positions: int, slots: int, needed: int, quarter: int) -> str:
+    times = f" in {slots} slots" if slots > 1 else ""
+    return (
+        f"keys and values are kept in 8 bits: {n_positions} positions{times} would take {needed / 1e9:.1f} GB in"
+        f" float32, a quarter of the free memory is {quarter / 1e9:.1f} GB (kv fp32: float32, kv int8: 8 bits)"
+    )
