@@ -3,6 +3,7 @@
 Source: Ollama's API, "List Local Models", "Show Model Information", "List Running Models", "Version".
 """
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge.chat.messages import Problems, shown
 from edge.chat.reasoning import reasons
 from edge.chat.reply import refused
 from edge.chat.request import NUMBERS
-from edge.errors import UnknownModelError
+from edge.errors import BundleError, UnknownModelError
 from edge.server.http import HttpRequest, HttpResponse, json_response
 from edge.server.json_body import read_json
 from edge.server.ollama import LATEST, OPTIONS, name_of
@@ -60,25 +61,21 @@ def show_version(_: Backend, __: HttpRequest) -> HttpResponse:
 
 def list_models(backend: Backend, _: HttpRequest) -> HttpResponse:
     """Answer GET /api/tags: ids, the default first, then aliases, as Ollama lists copies of a model."""
-    models = [
-        {**_named(name, stored), "size": stored.n_bytes, "modified_at": _modified_at(stored.path)}
-        for name, stored in backend.chat.models.named().items()
-    ]
+    models = []
+    for name, stored in backend.chat.models.named().items():
+        with contextlib.suppress(OSError, BundleError):  # it is removed at this moment
+            dated = {"size": stored.n_bytes, "modified_at": _modified_at(stored.path)}
+            models.append({**_named(name, stored), **dated})
     return json_response({"models": models})
 
 
 def list_running(backend: Backend, _: HttpRequest) -> HttpResponse:
     """Answer GET /api/ps."""
-    models = [
-        {
-            **_named(running.stored.id, running.stored),
-            "size": running.n_bytes,
-            "size_vram": 0,
-            "expires_at": NEVER,
-            "context_length": running.context,
-        }
-        for running in backend.chat.models.running()
-    ]
+    models = []
+    for running in backend.chat.models.running():
+        held = {"size": running.n_bytes, "size_vram": 0, "context_length": running.context}
+        with contextlib.suppress(OSError, BundleError):  # its files were removed: nothing is answered with it any more
+            models.append({**_named(running.stored.id, running.stored), **held, "expires_at": NEVER})
     return json_response({"models": models})
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -467,6 +468,19 @@ def test_a_prompt_that_does_not_fit_says_so_as_ollama_does() -> None:
 def test_routes_that_are_not_there_say_why(app: App, path: str, words: str, method: str) -> None:
     status, _, parts = app.respond(method, path, JSON, b"{}")
     assert status == 404 and words in json.loads(b"".join(parts))["error"]
+
+
+def test_lists_leave_out_what_is_removed_at_this_moment(
+    app: App, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def names(path: str) -> list[str]:
+        found = app.read(HttpRequest("GET", path, {}, b""))
+        assert found.status == 200  # type: ignore[union-attr]
+        return [str(model["name"]) for model in json.loads(found.body)["models"]]  # type: ignore[union-attr]
+
+    assert names("/api/tags") == names("/api/ps") == ["a-model:latest"]
+    monkeypatch.setattr("tests.edge.fake_engine.BUNDLE", tmp_path)
+    assert names("/api/tags") == names("/api/ps") == []
 
 
 def test_ollamas_clients_are_told_that_the_server_runs(app: App) -> None:
