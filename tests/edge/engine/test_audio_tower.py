@@ -59,13 +59,13 @@ def test_embeddings_that_are_not_finite_name_what_they_are_of(
     with Engine.open(audio_access) as engine:
         tower = engine._worker.model.audio
         assert tower is not None
-        session = tower._session
+        session = tower.opening.session()
 
         class Spoilt:
             def run(self, *arguments: object) -> list[F32]:
                 return [np.full_like(embeddings, np.inf) for embeddings in session.run(*arguments)]
 
-        monkeypatch.setattr(tower, "_session", Spoilt())
+        monkeypatch.setattr(tower.opening, "session", Spoilt)
         decoded = pieces([Turn("user", (DecodedAudio(samples, digest(samples)),))], engine.manifest)
         with pytest.raises(NonFiniteError, match="not finite at a window of audio"):
             answer(engine, decoded, options(1))

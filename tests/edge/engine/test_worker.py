@@ -117,7 +117,7 @@ def test_embeddings_that_are_not_finite_name_what_they_are_of(
 ) -> None:
     vision = own_engine._worker.model.vision
     assert vision is not None
-    session = vision._session
+    session = vision.opening.session()
 
     class Spoilt:
         def run(self, *arguments: object) -> list[F32]:
@@ -127,7 +127,7 @@ def test_embeddings_that_are_not_finite_name_what_they_are_of(
 
     def check() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(vision, "_session", Spoilt())
+            patch.setattr(vision.opening, "session", Spoilt)
             with pytest.raises(NonFiniteError, match="not finite at an image tile"):
                 answer(own_engine, ask(own_engine, image(0)), options(1))
 
