@@ -4,6 +4,8 @@ import asyncio
 import json
 import math
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from edge.speech.transcript import Transcript
 from export.certificate.speech import sounds
 from tests.conformance.conftest import Served, serving
 from tests.conformance.test_openapi import check
+from tests.edge.asking import eventually
 from tests.edge.media.tones import file
 
 # The client warns that the service's own models for translations will be shut down.
@@ -241,6 +244,33 @@ def test_metrics_count_transcripts(listening: Served) -> None:
     assert httpx.post(f"{listening.address}{route}", **fields).status_code == 200  # type: ignore[arg-type]
     n_requests, n_ends, n_tokens = (counted(name) - old for name, old in zip(names, before, strict=True))
     assert (n_requests, n_ends) == (1, 1) and n_tokens > 0 and math.isfinite(n_tokens)
+
+
+def test_who_leaves_stops_a_transcription(listening: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, count = threading.Event(), re.compile(r'edge_generations_total\{end="cancelled"\} (\d+)')
+    logits = Speech.logits
+
+    def slow(*arguments: object) -> object:
+        gate.wait(0.05)
+        return logits(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Speech, "logits", slow)
+    for stream in ("true", "false"):
+        before = sum(map(int, count.findall(httpx.get(f"{listening.address}/metrics").text)))
+        body = httpx.Request(
+            "POST", "http://localhost/v1/audio/transcriptions",
+            data={"model": "whisper-1", "stream": stream}, files={"file": RECORDING},
+        )  # fmt: skip
+        data = body.read()
+        head = "".join(f"{name}: {value}\r\n" for name, value in body.headers.items())
+        with socket.create_connection(listening.place, timeout=20) as connection:
+            connection.sendall(f"POST {body.url.path} HTTP/1.1\r\n{head}\r\n".encode() + data)
+            eventually(lambda: listening.server.queue.n_running == 1)
+            eventually(lambda: any(t.name == "edge-speech" for t in threading.enumerate()))
+        eventually(lambda: not any(t.name == "edge-speech" for t in threading.enumerate()))
+        eventually(lambda: listening.server.queue.n_running == 0)
+        text = httpx.get(f"{listening.address}/metrics").text
+        assert sum(map(int, count.findall(text))) == before + 1
 
 
 def test_a_key_is_needed_for_what_is_uploaded(int8_bundle: Path, speech_bundle: Path) -> None:

@@ -6,13 +6,15 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from tests.conformance.conftest import Served
+from tests.conformance.conftest import Served, serving
 from tests.conformance.scripted import call_of, saying
 from tests.conformance.test_reka_client import image_url
+from tests.edge.media.tones import file, tone
 
 with warnings.catch_warnings(), mock.patch.dict(os.environ, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}):
     warnings.simplefilter("ignore")
@@ -125,3 +127,15 @@ def test_async(served: Served) -> None:
             assert streamed == whole.choices[0].message.content
 
     asyncio.run(asked())
+
+
+def test_a_transcription(int8_bundle: Path, speech_bundle: Path) -> None:
+    recording = ("talk.wav", file(tone(2.0)))
+    with serving(int8_bundle, speech=speech_bundle) as served:
+        fields = {"model": "openai/whisper-1", "api_base": f"{served.address}/v1", "api_key": "local"}
+        plain = litellm.transcription(file=recording, **fields)
+        verbose = litellm.transcription(file=recording, response_format="verbose_json", **fields)
+        subtitles = litellm.transcription(file=recording, response_format="vtt", **fields)
+    assert plain.text == verbose.text and verbose.duration == 2
+    assert "".join(segment["text"] for segment in verbose.segments).strip() == plain.text
+    assert subtitles.text.startswith("WEBVTT")
