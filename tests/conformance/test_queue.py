@@ -14,6 +14,7 @@ from edge.limits import Limits
 from edge.server.queue import Queue
 from edge.types import ApiError
 from tests.conformance.conftest import serving
+from tests.conformance.test_reka_client import image_url
 from tests.edge.asking import eventually, long_seed, slow
 
 ASK = {"model": "reka-edge", "messages": [{"role": "user", "content": "How many?"}]}
@@ -42,6 +43,26 @@ def test_503_when_the_queue_is_full_or_the_wait_too_long(int8_bundle: Path, monk
         assert "waited" in said(second.result())
         assert client.get("/health").status_code == 200
         assert first.result().status_code == 200
+
+
+def test_a_prompt_is_counted_while_every_place_is_taken(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = long_seed(int8_bundle)
+    slow(monkeypatch, 0.02)
+    image = {"type": "image", "source": {"type": "base64", "data": image_url().partition(",")[2]}}
+    seen = {**ASK, "messages": [{"role": "user", "content": [image]}]}
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serving(int8_bundle, slots=1, waiting=1, max_wait_s=60))
+        threads = stack.enter_context(ThreadPoolExecutor(2))
+        client = stack.enter_context(httpx.Client(base_url=served.address, timeout=60))
+        fields = {**ASK, "max_tokens": 100, "temperature": 1.0, "seed": seed}
+        asked = [threads.submit(client.post, "/v1/chat", json=fields) for _ in range(2)]
+        eventually(lambda: (served.server.queue.n_running, served.server.queue.n_waiting) == (1, 1))
+        full = client.post("/v1/messages", json=fields)
+        assert (full.status_code, full.json()["error"]["type"]) == (529, "overloaded_error")
+        assert int(full.headers["retry-after"]) >= 1
+        counts = [client.post("/v1/messages/count_tokens", json=each).json()["input_tokens"] for each in (ASK, seen)]
+        assert counts[1] > counts[0] and (served.server.queue.n_running, served.server.queue.n_waiting) == (1, 1)
+        assert [each.result().status_code for each in asked] == [200, 200]
 
 
 def test_eight_wait_and_the_ninth_is_sent_away(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
