@@ -7,6 +7,7 @@ import numpy as np
 from edge.arrays import F32
 from edge.bundle.manifest import SpeechSpec
 
+GREEDY = 1e-5  # lower temperatures choose the most likely token
 STEP_S = 0.02  # from one timestamp to the next
 
 
@@ -68,11 +69,14 @@ class Rules:
 
 
 def sampled(scores: F32, temperature: float, luck: np.random.Generator) -> int:
-    """Return a token by its probability at a temperature above 0. scores: (V,) float32, -inf for what may not follow.
+    """Return a token by its probability at a temperature, below GREEDY the most likely one.
 
-    The largest of the logits with noise of Gumbel's distribution is a sample of their softmax.
+    scores: (V,) float32, -inf for what may not follow. The largest of the logits with noise of Gumbel's distribution is
+    a sample of their softmax.
     """
-    return int((scores / np.float32(temperature) + luck.gumbel(size=len(scores))).argmax())
+    if temperature < GREEDY:
+        return int(scores.argmax())
+    return int((scores.astype(np.float64) / temperature + luck.gumbel(size=len(scores))).argmax())
 
 
 def log_sum(scores: F32) -> float:

@@ -248,7 +248,7 @@ class Speech:
             if not np.isfinite(logits[-1]).all():
                 raise NonFiniteError(f"token {len(spoken)} of a window of speech")
             scores = self._rules.allowed(logits[-1], spoken)
-            token = sampled(scores, said.temperature, said.luck) if said.temperature else int(scores.argmax())
+            token = sampled(scores, said.temperature, said.luck)
             score = float(scores[token]) - log_sum(scores)
             if token == self.spec.end:
                 said.end_score = score

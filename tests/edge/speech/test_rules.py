@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import SpeechSpec
-from edge.speech.rules import Rules
+from edge.speech.rules import Rules, sampled
 
 END, START, SILENT, FIRST, N_TOKENS = 300, 301, 309, 311, 1812
 SPEC = SpeechSpec(
@@ -73,3 +73,18 @@ def test_language_is_the_most_likely_of_those_it_knows() -> None:
     logits = np.zeros(N_TOKENS, np.float32)
     logits[65], logits[303] = 9, 1
     assert RULES.language(logits) == 303
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-300, 1e-6, 1e-5])
+def test_low_temperatures_choose_the_most_likely_token(temperature: float) -> None:
+    scores = np.full(50, -np.inf, np.float32)
+    scores[[3, 7, 9]] = 80.0, 81.0, -80.0
+    assert {sampled(scores, temperature, np.random.default_rng(seed)) for seed in range(20)} == {7}
+
+
+def test_tokens_come_as_often_as_they_are_likely() -> None:
+    scores = np.full(50, -np.inf, np.float32)
+    scores[[3, 7]] = np.log([0.2, 0.8])
+    luck = np.random.default_rng(0)
+    found = [sampled(scores, 1.0, luck) for _ in range(2000)]
+    assert set(found) == {3, 7} and found.count(7) == pytest.approx(1600, abs=80)
