@@ -32,18 +32,18 @@ def form(rng: random.Random) -> tuple[bytes, str]:
     """Return a form, right or not, and the name of the audio in it."""
     name = rng.choice(sorted(inputs.audio()))
     data, mutate = inputs.audio()[name]
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         data = mutators.mixed(mutate)(data, rng)
     parts = [_part("file", data, rng), _part("model", b"whisper-1", rng)]
     for field, values in _FIELDS:
-        if rng.random() < 0.25:
+        if rng.random() < 0.15:
             value = rng.choice(values if rng.random() < 0.8 else _ODD)
             parts.append(_part(field, value.encode(), rng))
     if rng.random() < 0.1:
         parts *= rng.choice((2, 20))
     rng.shuffle(parts)
     body = b"".join(b"--" + BOUNDARY + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + BOUNDARY + b"--\r\n"
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         body = mutators.any_bytes(body, rng)
     if rng.random() < 0.1:
         place = rng.randrange(len(body))
@@ -55,6 +55,6 @@ def _part(field: str, data: bytes, rng: random.Random) -> bytes:
     lines = [b'Content-Disposition: form-data; name="' + field.encode() + b'"']
     if field == "file":
         lines[0] += b'; filename="' + rng.choice((b"a.wav", b"", b"../../a", b'a\\"b', b"\xff")) + b'"'
-    while rng.random() < 0.15:
+    while rng.random() < 0.03:
         lines.insert(rng.randint(0, len(lines)), rng.choice(_HEADERS))
     return b"\r\n".join([*lines, b"", data])
