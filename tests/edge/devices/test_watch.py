@@ -14,7 +14,7 @@ from PIL import Image
 
 from edge.chat.prompt import DecodedImage
 from edge.chat.request import read_request
-from edge.commands.checkup import memory
+from edge.commands.measuring import memory
 from edge.devices.camera import Camera, Frame
 from edge.devices.tile_changes import TileMemory, TileUpdate
 from edge.devices.watch import Event, Looker, MonotonicClock, Pace, Sight, events, watch
