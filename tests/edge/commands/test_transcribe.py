@@ -67,7 +67,7 @@ def test_writes_down_a_video(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--format", "vtt"), "expected one of text, srt, json"),
+        (("--format", "ass"), "expected one of text, srt, vtt, json"),
         (("--language", "xx"), "expected one of de, en, fr; got 'xx'"),
         (("--seconds", "1"), "at most 1 s, got 1.5 s"),
     ],
