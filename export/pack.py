@@ -203,8 +203,8 @@ def _sweep(parent: Path, name: str, *, alone: bool) -> Path | None:
         holder = _holder(entry / LOCK)
         if holder == name:
             raise OutputError(f"{parent / name}: another export to it is running")
-        if holder is not None or not alone:
-            continue
+        if holder is not None or not alone or entry.lstat().st_uid != os.geteuid():
+            continue  # what another user left may be full of links: nothing to go on with, or to remove
         if found is None and _destination(entry) == name:
             found = entry
         elif not _may_go_on(entry):

@@ -24,7 +24,7 @@ class LoadedFiles:
         self._path = path
         self._facts = {name: _facts(path / name) for name in sorted(names)}
         self._packed = packed
-        self._packed_facts = self._packed_now()
+        self._packed_facts = _of_packed(packed)
         self._reason: str | None = None
 
     def changed(self) -> str | None:
@@ -35,7 +35,7 @@ class LoadedFiles:
                 if now != before:
                     self._reason = f"{name} of {self._path.name} {_difference(before, now)} since it was loaded"
                     break
-        if self._reason is None and self._packed_now() != self._packed_facts:
+        if self._reason is None and not self._is_packed_as_before():
             self._reason = f"the packed weights of {self._path.name} were written to since they were loaded"
         return self._reason
 
@@ -48,18 +48,26 @@ class LoadedFiles:
 
     def now(self) -> tuple[Facts | None, ...]:
         """Return the facts of the files as they are at present, to be compared."""
-        return (*(_facts(self._path / name) for name in self._facts), *self._packed_now())
+        return (*(_facts(self._path / name) for name in self._facts), *_of_packed(self._packed))
 
     def close(self) -> None:
         """Let go of the packed weights, once nothing reads them any more; closing twice is fine."""
         packed, self._packed = self._packed, None
-        self._packed_facts = ()
         if packed is not None:
             packed.close()
 
-    def _packed_now(self) -> tuple[Facts, ...]:
-        descriptors = {} if self._packed is None else self._packed.descriptors
-        return tuple(_of(os.fstat(descriptor)) for descriptor in descriptors.values())
+    def _is_packed_as_before(self) -> bool:
+        packed = self._packed
+        try:
+            is_same = _of_packed(packed) == self._packed_facts
+        except OSError:
+            is_same = False
+        return is_same or packed is None or self._packed is not packed  # closed, perhaps meanwhile by another thread
+
+
+def _of_packed(packed: Packed | None) -> tuple[Facts, ...]:
+    descriptors = {} if packed is None else packed.descriptors
+    return tuple(_of(os.fstat(descriptor)) for descriptor in descriptors.values())
 
 
 def _facts(file: Path) -> Facts | None:

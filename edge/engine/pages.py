@@ -39,7 +39,7 @@ class Pages:
         self.can_repeat = sys.platform == "linux" and sys.maxsize > 1 << 32
         if self.can_repeat:
             self._file = os.memfd_create("edge-cache", os.MFD_CLOEXEC)
-            weakref.finalize(self, os.close, self._file)
+            weakref.finalize(self, os.close, self._file).atexit = False
             os.ftruncate(self._file, self._nbytes)
             self.whole = self.arranged(range(n_pieces))
         else:
@@ -76,7 +76,8 @@ class _Mapping:
         self._n_bytes = n_bytes
         flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
         self._start = _mapped(None, n_bytes, _PROT_NONE, flags, -1, 0)
-        weakref.finalize(self, _libc().munmap, self._start, n_bytes)
+        # Not at exit: a thread that is still computing would read what is gone.
+        weakref.finalize(self, _unmap, _libc(), os.getpid(), self._start, n_bytes).atexit = False
         shape, address = (n_bytes,), (self._start, False)
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": shape, "data": address}
 
@@ -91,6 +92,12 @@ class _Mapping:
         """
         for advice in (_MADV_DONTFORK, _MADV_NOHUGEPAGE):  # without either it works all the same
             _libc().madvise(self._start, self._n_bytes, advice)
+
+
+def _unmap(libc: ctypes.CDLL, process: int, start: int, n_bytes: int) -> None:
+    """Unmap a range in the process that mapped it: in one that was forked, something else may be there."""
+    if os.getpid() == process:
+        libc.munmap(start, n_bytes)
 
 
 def _mapped(start: int | None, n_bytes: int, protection: int, flags: int, file: int, offset: int) -> int:

@@ -236,6 +236,25 @@ def test_another_user_s_export_counts_as_living(tmp_path: Path, monkeypatch: pyt
         assert pack._holder(tmp_path / pack.LOCK) == ""
 
 
+def test_what_another_user_left_is_neither_gone_on_with_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "file").write_text("mine")
+    planted = tmp_path / f"{pack.PREFIX}planted"
+    planted.mkdir()
+    (planted / pack.LOCK).write_text("out")
+    (planted / pack.JOURNAL).write_text("{}\n{}\n")
+    (planted / pack.BUNDLE).symlink_to(tmp_path / "own")
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pack.workspace(tmp_path / "out") as work:
+        assert work.root != planted
+        pack.begin_anew(work)
+    assert (tmp_path / "own" / "file").read_text() == "mine"
+    assert planted.is_dir()
+
+
 def test_second_export_to_a_name_fails_at_once(tmp_path: Path) -> None:
     with holder(tmp_path / "out"):
         with pytest.raises(OutputError, match="another export to it is running"), pack.workspace(tmp_path / "out"):

@@ -11,6 +11,7 @@ import pytest
 import edge
 from edge.bundle import store
 from edge.bundle.loaded import LoadedFiles
+from edge.bundle.packed import Index, Packed
 from edge.commands.serve import _tell
 from edge.engine.engine import Engine
 from edge.errors import BundleChanged, BundleError
@@ -172,3 +173,25 @@ class Full:
 def test_a_server_whose_log_is_full_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Full())
     _tell("http://127.0.0.1:1", "model x; no key is needed")
+
+
+def test_packed_weights_that_are_closed_while_they_are_asked_about_have_not_changed(tmp_path: Path) -> None:
+    class ClosedMeanwhile(Packed):
+        @property
+        def descriptors(self) -> dict[str, int]:  # type: ignore[override]
+            kept = self._kept
+            if loaded:
+                loaded[0].close()
+            return kept
+
+        @descriptors.setter
+        def descriptors(self, given: dict[str, int]) -> None:
+            self._kept = given
+
+    def opened() -> int:
+        return os.open(tmp_path, os.O_RDONLY)
+
+    loaded: list[LoadedFiles] = []
+    packed = ClosedMeanwhile(tmp_path, Index(1, "a", "b", {}, {}), opened(), {"decoder.bin": opened()})
+    loaded.append(LoadedFiles(tmp_path, [], packed))
+    assert loaded[0].changed() is None
