@@ -194,7 +194,10 @@ def write(
 
 
 def forget(bundle: Path) -> None:
-    """Remove all packed weights of the bundle in a folder, whatever packed them; what fails is left."""
+    """Remove all packed weights of the bundle in a folder, whatever packed them; what fails is left.
+
+    What packing of any bundle left when it was killed is removed too, unless somebody is packing.
+    """
     with contextlib.suppress(OSError, BundleError):
         folder, prefix = home(bundle), ""
         with contextlib.suppress(OSError, BundleError):  # it may be damaged, and its id in the models folder will do
@@ -202,6 +205,8 @@ def forget(bundle: Path) -> None:
         for entry, _, _ in [*entries(folder)]:
             if (prefix and entry.name.startswith(f"{prefix}-")) or (folder.name == _FOLDER and _is_of(entry, bundle)):
                 remove(entry)
+        with _locked(folder, waits=False):
+            drop_partials(folder)
 
 
 def _is_of(entry: Path, bundle: Path) -> bool:
@@ -295,10 +300,10 @@ def _make_private(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, waits: bool = True) -> Iterator[None]:
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

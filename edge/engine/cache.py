@@ -1,5 +1,6 @@
 """The keys and values of every position read so far, one slot per conversation, and what of them can be used again."""
 
+import contextlib
 import math
 import mmap
 from collections.abc import Hashable, Sequence
@@ -11,6 +12,7 @@ from edge.arrays import F32, I8, U8
 from edge.bundle.manifest import TextSpec
 from edge.engine.kv import VALUE_BYTES, Kv, bytes_per_token
 from edge.engine.pages import Pages
+from edge.errors import MemoryExhausted
 
 ALIGNED = 8  # rows: chunks begin at multiples of it
 MAX_ROWS = 16  # of one conversation in a step
@@ -76,17 +78,19 @@ class Cache:
         return self._pages.can_repeat
 
     def rows(self, slots: Sequence[int]) -> Rows:
-        """Return the memory of a step's rows; where `can_repeat` is false, of every slot from the first to the last.
+        """Return the memory of a step's rows; of every slot from the first to the last where they cannot be arranged.
 
         slots: in any order; one slot alone up to MAX_ROWS times: its rows stand at successive positions. All of them
         see what any of them writes.
+        Raises: MemoryExhausted where there are no addresses left for a slot several times.
         """
         if len(slots) > 1 and len(set(slots)) == 1:
             return self._view(slots, self._repeats(slots[0]), n_rows=MAX_ROWS)
         first, stop = min(slots), max(slots) + 1
-        if not self.can_repeat or list(slots) == [*range(first, stop)]:
-            return self._view(range(first, stop), self._pages.whole, n_rows=self.n_slots + 1, first=first)
-        return self._view(slots, self._arranged(slots), n_rows=len(slots))
+        if self.can_repeat and list(slots) != [*range(first, stop)]:
+            with contextlib.suppress(MemoryExhausted):  # no addresses left
+                return self._view(slots, self._arranged(slots), n_rows=len(slots))
+        return self._view(range(first, stop), self._pages.whole, n_rows=self.n_slots + 1, first=first)
 
     def length(self, slot: int) -> int:
         """Return the number of positions in use; the spare slot has none."""

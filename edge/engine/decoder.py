@@ -12,6 +12,7 @@ from edge.bundle.manifest import TextSpec
 from edge.engine.cache import Cache, Rows
 from edge.engine.kv import GRAPHS
 from edge.engine.session import Shape, can_share_past, check_shapes
+from edge.errors import MemoryExhausted
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -85,8 +86,14 @@ class Decoder:
         """Feed several rows at successive positions to one conversation; return their logits (n, V).
 
         embeds: (n, H), n even, MAX_ROWS at most. Bit for bit what `step` gives for one row after another: the first
-        time for so many rows that is looked at, for the first of them. Where it is not so, that one alone is returned.
+        time for so many rows that is looked at, for the first of them. Where it is not so, that one alone is returned,
+        and where there are no addresses left to show the conversation's memory in several places.
         """
+        try:
+            self._step((slot,) * len(embeddings))
+        except MemoryExhausted:
+            self._can_verify = False
+            return self.step([slot], embeddings[:1], options=options)
         rows = self._feed([slot] * len(embeddings), embeddings, options)
         if len(embeddings) not in self._same_rows:
             alone = self.step([slot], embeddings[:1], options=options)

@@ -36,6 +36,7 @@ _MEMORY_SHARE: Final = 1.7
 _CONVERTED_SHARE: Final = 2.3
 _READ_AHEAD_SHARE: Final = 1.5  # a file is read ahead where memory has room for so many of it
 _PATIENCE_S: Final = 0.2  # between two looks whether packing was stopped
+_REMOVING_S: Final = 10.0  # at most: what others have the disk do may come first
 _OWN_BYTES: Final = 200 << 20  # of the process that packs, apart from weights
 
 _HERE: Final = str(Path(__file__).parents[2])
@@ -106,6 +107,7 @@ class Background:
     def __init__(self, bundle: Path) -> None:
         self._bundle = bundle
         self._stopped = threading.Event()
+        self._writes = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edge-packing", daemon=True)
         self._thread.start()
 
@@ -114,12 +116,17 @@ class Background:
         self._thread.join()
 
     def close(self) -> None:
-        """End it; nothing that is half done is left. Closing twice is fine."""
+        """End it; nothing that is half done is left. Closing twice is fine.
+
+        What is written already is waited for until it is removed: a program may end after this.
+        """
         self._stopped.set()
+        if self._writes.is_set():
+            self._thread.join(_REMOVING_S)
 
     def _run(self) -> None:
         try:
-            pack(self._bundle, stopped=self._stopped, when_idle=True)
+            pack(self._bundle, progress=lambda *_: self._writes.set(), stopped=self._stopped, when_idle=True)
         except EdgeError as error:
             if not self._stopped.is_set():
                 _LOG.warning("the weights are not packed for the next load: %s", error)

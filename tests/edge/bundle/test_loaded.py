@@ -178,7 +178,7 @@ def test_a_server_whose_log_is_full_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
 def test_packed_weights_that_are_closed_while_they_are_asked_about_have_not_changed(tmp_path: Path) -> None:
     class ClosedMeanwhile(Packed):
         @property
-        def descriptors(self) -> dict[str, int]:  # type: ignore[override]
+        def descriptors(self) -> dict[str, int]:
             kept = self._kept
             if loaded:
                 loaded[0].close()

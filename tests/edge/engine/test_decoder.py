@@ -11,6 +11,8 @@ from edge.engine.decoder import Decoder
 from edge.engine.drafting import ROWS
 from edge.engine.engine import Engine
 from edge.engine.model import Model
+from edge.engine.pages import Pages
+from edge.errors import MemoryExhausted
 from tests.edge.asking import answer, ask, options
 
 F32 = npt.NDArray[np.float32]
@@ -68,6 +70,27 @@ def test_any_conversations_in_any_order_are_what_each_gives_alone(bundle: Path) 
                 model.cache.trim(slot, model.cache.length(slot) - 1)
 
     with Engine.open(bundle, slots=3, context=128) as engine:
+        engine._worker.call(check)
+
+
+def test_without_addresses_left_the_same_is_answered_row_by_row(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(model: Model) -> None:
+        for slot in (0, 2):
+            read(model, slot, 20 + slot)
+        wanted = [one_by_one(model, slot, [50 + slot])[0] for slot in (0, 2)]
+        monkeypatch.setattr(Pages, "arranged", full)
+        assert np.array_equal(model.step([0, 2], [50, 52]), wanted)
+        model.cache.trim(0, 20)
+        (alone,) = model.verify(0, [50, 1, 2, 3])
+        assert np.array_equal(alone, wanted[0])
+        assert not model.can_verify
+
+    def full(_self: Pages, _pieces: Sequence[int]) -> npt.NDArray[np.uint8]:
+        raise MemoryExhausted("no room for 1 bytes of addresses")
+
+    with Engine.open(int8_bundle, slots=3, context=128) as engine:
         engine._worker.call(check)
 
 

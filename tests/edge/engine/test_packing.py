@@ -159,6 +159,7 @@ def test_a_packed_graph_that_cannot_be_loaded_is_passed_by(
         (folder / "decoder.onnx").write_bytes(b"no graph")
         return there
 
+    monkeypatch.setattr("edge.engine.engine.is_packed", lambda _: True)  # it is looked for once
     monkeypatch.setattr(packing, "find", spoilt)
     with caplog.at_level(logging.WARNING, "edge"):
         assert numbers(int8_bundle) == plain
@@ -265,6 +266,27 @@ def test_closing_ends_packing_and_says_nothing(
         begun.wait()
     assert not caplog.records
     assert [path.name for path in cache.iterdir() if path.name != ".lock"] == []
+
+
+def test_once_closed_nothing_half_written_is_left(
+    int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_writing = threading.Event()
+
+    def line(process: "subprocess.Popen[bytes]") -> dict[str, object]:
+        (partial,) = cache.glob(".partial-*")
+        (partial / "decoder.bin").write_bytes(b"half")
+        is_writing.set()
+        process.wait()
+        return {}
+
+    monkeypatch.setattr(packing, "MIN_BYTES", 1)
+    monkeypatch.setattr(packing, "_line", line)
+    begun = packing.in_background(int8_bundle)
+    assert begun is not None
+    assert is_writing.wait(60)
+    begun.close()
+    assert [path.name for path in cache.iterdir()] == [".lock"]
 
 
 def test_what_keeps_a_bundle_from_being_packed_is_one_sentence(
