@@ -371,9 +371,15 @@ def _key(weights: Weights, recipe: Recipe, name: str) -> str:
     """What an export depends on: the files of the checkpoint as the system sees them, the recipe, the id, the code."""
     checkpoint = weights.checkpoint
     paths = checkpoint.parts or {file: checkpoint.path / file for file in checkpoint.files}
-    seen = {file: (path.stat().st_size, path.stat().st_mtime_ns) for file, path in sorted(paths.items())}
+    seen = {file: _seen(path) for file, path in sorted(paths.items())}
     told = json.dumps([JOURNAL_VERSION, RUNTIME_VERSION, name, dump(recipe), seen])
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _seen(path: Path) -> tuple[str, int, int, int]:
+    """A file as the system sees it; where it is, too: of copies and archives, sizes and times may all be the same."""
+    found = path.stat()
+    return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def default_recipe(checkpoint: Path) -> str:

@@ -117,7 +117,7 @@ def home(bundle: Path) -> Path:
     The cache: $XDG_CACHE_HOME/edge/packed, else ~/.cache/edge/packed. Raises: BundleError without a home folder.
     """
     models = models_folder()
-    if bundle.absolute().parent == models and _is_ours(models) and os.access(models, os.W_OK):
+    if bundle.resolve().parent == models.resolve() and _is_ours(models) and os.access(models, os.W_OK):
         return models / _FOLDER
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     try:

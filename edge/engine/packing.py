@@ -159,6 +159,8 @@ def pack(
     """
     if not packed.is_on():
         raise BundleError(f"packing is off: {VARIABLE}=off")
+    if not sys.executable or getattr(sys, "frozen", False):  # it would be this program that is started again
+        raise BundleError("packing needs a Python to run, which this program is not: pack with edge models pack")
     weights = _weights(bundle)
     _check_memory(weights)
     n_needed = int(sum(weights.values()) * _DISK_SHARE)

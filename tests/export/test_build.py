@@ -498,3 +498,13 @@ def test_manifest_says_what_was_calibrated_and_rotated(
     assert (record.calibrated, record.rotated) == (calibrated, rotated)
     keys = json.loads((path / "manifest.json").read_bytes())["recipe"]
     assert set(keys) - {"name", "tensors"} == {key for key in ("calibrated", "rotated") if getattr(record, key)}
+
+
+def test_files_of_one_size_and_time_are_told_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text(name)
+        os.utime(tmp_path / name / "model.safetensors", (1, 1))
+    one, two = (building._seen(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one[2:] == two[2:]
+    assert one != two

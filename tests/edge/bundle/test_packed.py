@@ -328,6 +328,23 @@ def test_installed_bundles_have_theirs_beside_them(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models" / ".packed").iterdir()] == [".lock"]
 
 
+def test_installed_bundles_have_one_home_by_whatever_path(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to("disk")
+    copy(tmp_path / "disk", "a")
+    assert packed.home(tmp_path / "models" / "a") == packed.home(tmp_path / "disk" / "a")
+    write(tmp_path / "disk" / "a")
+    assert is_found(tmp_path / "models" / "a")
+
+
+def test_what_a_killed_packing_left_goes_with_a_bundle(bundle: Path, cache: Path) -> None:
+    write(bundle)
+    (cache / ".partial-0123abcd").mkdir()
+    (cache / ".partial-0123abcd" / "decoder.bin").write_text("half")
+    packed.forget(bundle)
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
 def test_bundles_elsewhere_have_theirs_in_the_cache_folder(
     bundle: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,6 +215,12 @@ def test_switched_off_nothing_is_written_or_read(
         packing.pack(int8_bundle)
 
 
+def test_a_frozen_program_does_not_start_itself(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    with pytest.raises(BundleError, match="needs a Python"):
+        packing.pack(int8_bundle)
+
+
 def test_a_wrong_limit_is_told_at_once(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_PACKED", "much")
     with pytest.raises(ParameterError, match="EDGE_PACKED"):
