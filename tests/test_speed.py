@@ -124,3 +124,10 @@ def test_plots_are_svg_that_names_everything(svg: str) -> None:
 
 def test_tasks_say_again_what_they_ask_about() -> None:
     assert [kind for kind, _ in tasks.read()] == ["repeat", "extract", "edit"]
+
+
+def test_the_kept_page_is_made_from_the_kept_record() -> None:
+    kept = record.read()
+    assert (record.FOLDER / "speed.md").read_text("utf-8") == record.page(kept)
+    for name, svg in record.plots(kept).items():
+        assert (record.FOLDER / name).read_text("utf-8") == svg

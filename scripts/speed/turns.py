@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.bundle import packed
 from scripts.results import ROOT
 from scripts.speed.figures import Figures, seconds
 
@@ -51,6 +52,7 @@ def take_turns(
             print(f"{measure}, round {number + 1} of {rounds}: {each.side} {each.name}", file=sys.stderr, flush=True)
             if cold:
                 drop(each.files)
+                drop([*packed.home(each.path).glob("*/*.bin")] if each.side == OURS else [])
             rows.append(measured(each, measure, threads=threads, context=context))
     return found
 
