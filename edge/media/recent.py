@@ -7,6 +7,8 @@ from collections import OrderedDict
 from edge.media.decoded import Decoded, Options
 
 LIMIT_BYTES = 32 << 20  # some eight photographs as five tiles need them
+ENTRY_BYTES = 2 << 10  # what one takes besides: of images of a few pixels, nearly all
+_CHARACTER_BYTES = 4  # at most
 
 Key = tuple[str, bytes, tuple[tuple[str, object], ...]]
 
@@ -14,7 +16,7 @@ Key = tuple[str, bytes, tuple[tuple[str, object], ...]]
 class RecentMedia:
     """What media decoded to, by their bytes and how they were decoded; any thread may ask it.
 
-    limit_bytes: over it, the least recently used are evicted first.
+    limit_bytes: of all that is kept, ENTRY_BYTES for each included; over it, the least recently used are evicted first.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -51,4 +53,5 @@ class RecentMedia:
 
 
 def _n_bytes(decoded: Decoded) -> int:
-    return sum(array.nbytes for array in decoded.arrays) + sum(len(str(value)) for value in decoded.info.values())
+    n_characters = sum(len(str(value)) for value in decoded.info.values())
+    return ENTRY_BYTES + sum(array.nbytes for array in decoded.arrays) + _CHARACTER_BYTES * n_characters

@@ -1,6 +1,7 @@
 """Media that were decoded lately are not decoded again, whoever asks, and take no more memory than they may."""
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge.errors import MediaError
 from edge.limits import Limits
 from edge.media.decoded import Decoded, Options
 from edge.media.detail import Detail
-from edge.media.recent import RecentMedia
+from edge.media.recent import ENTRY_BYTES, RecentMedia
 from edge.media.sandbox import Worker
 from tests.edge.fake_engine import manifest
 
@@ -76,15 +77,29 @@ def decoded(n_bytes: int) -> Decoded:
 
 
 def test_the_limit_is_kept_and_the_least_recently_used_goes_first() -> None:
-    recent = RecentMedia(limit_bytes=100)
+    recent = RecentMedia(limit_bytes=100 + 2 * ENTRY_BYTES)
     keys = [recent.key("image", bytes([i]), {}) for i in range(4)]
     recent.remember(keys[0], decoded(40))
     recent.remember(keys[1], decoded(40))
     assert recent.recall(keys[0]) is not None
     recent.remember(keys[2], decoded(40))
     assert [recent.recall(key) is not None for key in keys] == [True, False, True, False]
-    recent.remember(keys[3], decoded(101))
-    assert recent.recall(keys[3]) is None and recent.nbytes == 80
+    recent.remember(keys[3], decoded(101 + ENTRY_BYTES))
+    assert recent.recall(keys[3]) is None and recent.nbytes == 80 + 2 * ENTRY_BYTES
+
+
+def test_many_small_images_take_no_more_memory_than_large_ones() -> None:
+    recent, most = RecentMedia(limit_bytes=1 << 20), (1 << 20) // ENTRY_BYTES
+    keys = [recent.key("image", b"%d" % i, {}) for i in range(2 * most)]
+    tracemalloc.start()
+    try:
+        for key in keys:
+            recent.remember(key, Decoded((np.zeros((8, 8, 3), np.uint8),), {"width": 8, "height": 8}))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held <= 1 << 20
+    assert 0 < sum(recent.recall(key) is not None for key in keys) < most
 
 
 def test_keys_tell_kind_bytes_and_options_apart() -> None:
