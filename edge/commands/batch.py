@@ -78,6 +78,8 @@ def batch(
     if ray is not None:
         _check_ray()
     first, output = _two(names, images)
+    if Path(output).is_dir():
+        fail(f"{output}: expected a file, got a folder")
     n_first, limits = _limits(limit or [])
     if images is None and (system, max_tokens, temperature) != (None, None, None):
         fail("--system, --max-tokens and --temperature are for --images: the lines of a file have their own")

@@ -219,6 +219,7 @@ def test_a_terminal_shows_a_bar_with_the_time_left() -> None:
         (("in.jsonl", "out.jsonl", "--errors", "in.jsonl"), "in.jsonl: expected another file"),
         (("in.jsonl", "out.jsonl", "--errors", "out.jsonl"), "--errors out.jsonl: expected another"),
         (("in.jsonl", "models"), "models: expected a file"),
+        (("in.jsonl", "."), ".: expected a file, got a folder"),
         (("in.jsonl", "other.txt"), "other.txt, line 1: expected one that edge batch wrote"),
         (("in.jsonl", "gone/out.jsonl"), "gone/out.jsonl: No such file or directory"),
         (("in.jsonl", "out.jsonl", "--limit", "some"), "--limit 'some': expected a number of lines, or NAME=NUMBER"),
