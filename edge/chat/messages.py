@@ -18,7 +18,7 @@ MessageLike = ChatMessage | Mapping[str, object]
 
 LEVELS: Mapping[str, Level] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}  # what `detail` may be
 
-_MOSTLEVELS = 500  # from 3.13 on, Python's own limit is ten times that of 3.11
+_MOST_LEVELS = 500  # from 3.13 on, Python's own limit is ten times that of 3.11
 _ROLES = ("user", "assistant", "system", "tool_output")
 _KINDS: Mapping[str, Kind] = {
     "image_url": "image",
@@ -317,7 +317,7 @@ def _is_json(value: object) -> bool:
 def is_deep(value: object) -> bool:
     """Return whether what JSON can say has more levels than every Python's reader and writer of JSON goes down."""
     level = [value]
-    for _ in range(_MOSTLEVELS):
+    for _ in range(_MOST_LEVELS):
         level = [inner for each in level for inner in _inside(each)]
         if not level:
             return False
