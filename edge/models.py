@@ -75,15 +75,15 @@ class _Shared:
                 self._engine = Engine.open(
                     self.path, threads=self.threads, context=self.context, slots=slots, kv=self.kv
                 )
-                self._pack()
+                self._pack(self._engine)
             return self._engine
 
-    def _pack(self) -> None:
+    def _pack(self, engine: Engine) -> None:
         """Have the weights packed for the next load, where they are not."""
         if self._packing is not None:
             self._packing.close()
         with contextlib.suppress(EdgeError):  # what cannot be packed is loaded as it is
-            self._packing = in_background(self.path)
+            self._packing = in_background(self.path, kv=engine.kv)
 
     def changed(self) -> str | None:
         """Return what has changed on disk since the bundle was loaded, None for nothing."""

@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,8 @@ from edge.bundle.strict_json import load, read
 from edge.errors import BundleError
 
 FORMAT: Final = 1
+
+KV: Final = "kv"  # of an environment: which of a bundle's decoders is packed; an entry has one
 
 _FOLDER = ".packed"  # in the models folder
 _LOCK = ".lock"
@@ -135,14 +137,14 @@ def has(bundle: Path) -> bool:
         return False
 
 
-def find(bundle: Path, environment: Mapping[str, str]) -> Packed | None:
+def find(bundle: Path, environment: Mapping[str, str], *, is_used: bool = True) -> Packed | None:
     """Return the packed weights of the bundle in a folder, None where there are none that can be trusted.
 
-    Those that are damaged are removed. The caller closes what it gets.
+    is_used: the entry counts as used now. Those that are damaged are removed. The caller closes what it gets.
     """
     try:
         folder = home(bundle) / _name(digest(bundle), environment)
-        return _opened(folder, environment)
+        return _opened(folder, environment, is_used=is_used)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, BundleError, _Foreign) as error:
@@ -193,6 +195,23 @@ def write(
     return True
 
 
+def link(packed: Packed, graphs: Iterable[str], folder: Path) -> list[str]:
+    """Have files of an entry in another that is written into a folder, without copies; return their names.
+
+    graphs: those wanted; the ones that the entry has are linked with their weights, once every byte was found as its
+    index says. Raises: OSError where the file system has no links.
+    """
+    linked = []
+    for graph in graphs:
+        names = (graph, f"{graph.removesuffix('.onnx')}.bin")
+        files, descriptors = packed.index.files, packed.descriptors
+        if all(name in files and _sha256(descriptors[name]) == files[name].sha256 for name in names):
+            for name in names:
+                os.link(packed.folder / name, folder / name, follow_symlinks=False)
+            linked += names
+    return linked
+
+
 def forget(bundle: Path) -> None:
     """Remove all packed weights of the bundle in a folder, whatever packed them; what fails is left.
 
@@ -221,7 +240,7 @@ def _name(manifest: str, environment: Mapping[str, str]) -> str:
     return f"{manifest[:32]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _opened(folder: Path, environment: Mapping[str, str]) -> Packed:
+def _opened(folder: Path, environment: Mapping[str, str], *, is_used: bool) -> Packed:
     """Open an entry and compare its files with its index. Raises: _Unusable, OSError."""
     for place in (folder.parent, folder):
         _check_is_private(place)
@@ -237,8 +256,9 @@ def _opened(folder: Path, environment: Mapping[str, str]) -> Packed:
                 raise _Unusable(f"{folder}: {name!r:.100} is not a name")
             descriptors[name] = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             _check(folder / name, file, descriptors[name])
-        with contextlib.suppress(OSError):
-            os.utime(folder / INDEX)  # the entry that was used last is evicted last
+        if is_used:
+            with contextlib.suppress(OSError):
+                os.utime(folder / INDEX)  # the entry that was used last is evicted last
     except BaseException as error:
         for descriptor in (lock, *descriptors.values()):
             os.close(descriptor)
@@ -337,8 +357,14 @@ def _drop_stale(folder: Path, manifest: str, environment: Mapping[str, str]) -> 
     """Remove what other software packed of the same bundle for the same processor: it would not be used again."""
     for entry in folder.glob(f"{manifest[:32]}-*"):
         with contextlib.suppress(_Unusable, OSError, BundleError):
-            if _read_index(entry).environment.get("processor") == environment.get("processor"):
+            found = _read_index(entry).environment
+            is_other_graph = found.get(KV) != environment.get(KV) and _without_kv(found) == _without_kv(environment)
+            if found.get("processor") == environment.get("processor") and not is_other_graph:
                 evict(entry)
+
+
+def _without_kv(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != KV}
 
 
 def _sha256(descriptor: int) -> str:

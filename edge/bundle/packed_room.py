@@ -36,30 +36,38 @@ def limit() -> int | None:
 def make_room(folder: Path, n_needed: int) -> None:
     """Evict entries, those used least lately first, until one more has room. Raises: BundleError where it has none."""
     by_use = sorted(entries(folder), key=lambda entry: entry[1])
-    n_used = sum(n_bytes for _, _, n_bytes in by_use)
-    n_free = shutil.disk_usage(folder).free - _SPARE_BYTES
+    n_used, n_free = _used_and_free(folder)
     most_bytes = limit()
     most = (n_free + n_used) // _SHARE if most_bytes is None else most_bytes
     n_left = max(0, min(most, n_free + n_used))
     if n_needed > n_left:
         found = f"packed weights may take {n_needed / 1e6:.0f} MB, and {n_left / 1e6:.0f} MB are left for them"
         raise BundleError(f"{folder}: {found}; {VARIABLE}=BYTES allows more where the disk has it")
-    for entry, _, n_bytes in by_use:
+    for entry, _, _ in by_use:
         if n_used + n_needed <= most and n_needed <= n_free:
             return
-        if evict(entry):
-            n_used, n_free = n_used - n_bytes, n_free + n_bytes
+        evict(entry)
+        n_used, n_free = _used_and_free(folder)  # counted anew: entries may have files in common
     if n_used + n_needed > most or n_needed > n_free:
         raise BundleError(f"{folder}: no room for packed weights of {n_needed / 1e6:.0f} MB beside those in use")
 
 
+def _used_and_free(folder: Path) -> tuple[int, int]:
+    n_used = sum(n_bytes for _, _, n_bytes in entries(folder))
+    return n_used, shutil.disk_usage(folder).free - _SPARE_BYTES
+
+
 def entries(folder: Path) -> Iterator[tuple[Path, int, int]]:
-    """Yield (folder, when it was last used, bytes) of every entry."""
+    """Yield (folder, when it was last used, bytes) of every entry; of a file that several have, each has its share."""
     for entry in folder.iterdir():
         with contextlib.suppress(OSError):
             if not entry.name.startswith("."):
                 used = (entry / INDEX).stat().st_mtime_ns if (entry / INDEX).exists() else 0
-                yield entry, used, sum(path.lstat().st_size for path in entry.iterdir())
+                yield entry, used, sum(_share(path.lstat()) for path in entry.iterdir())
+
+
+def _share(found: os.stat_result) -> int:
+    return found.st_size // max(1, found.st_nlink)
 
 
 def evict(entry: Path) -> bool:

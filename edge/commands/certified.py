@@ -10,7 +10,7 @@ from edge.bundle.certificate import Certificate
 from edge.bundle.manifest import Manifest
 from edge.bundle.store import Stored
 from edge.commands.console import harmless
-from edge.errors import BundleError, EdgeError
+from edge.errors import BundleError, EdgeError, MemoryExhausted, MemoryLimitError
 
 if TYPE_CHECKING:
     from edge.engine.engine import Engine
@@ -89,6 +89,12 @@ def replayed(stored: Stored, engine: "Engine | None" = None, progress: "Progress
         if made.golden is None:
             return Found("the certificate has no golden tokens: it is of an older edge-export", is_good=True)
         found = _replay(stored, made.golden, _tolerated(made), engine, progress)
+    except (MemoryLimitError, MemoryExhausted) as error:
+        # A machine that has room for 8-bit keys and values alone finds nothing wrong with the bundle.
+        found = (
+            "the golden tokens are not computed: they take float32 keys and values, which have no room in memory here"
+        )
+        return Found(f"{found} ({harmless(str(error))})", is_good=True)
     except EdgeError as error:
         return Found(f"the golden tokens cannot be computed: {harmless(str(error))}", is_good=False)
     where = "" if found.is_identical else f" (certified on {_where(made)})"

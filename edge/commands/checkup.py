@@ -168,9 +168,10 @@ def _answers(stored: Stored, rates: "Rates") -> Iterator[Check]:
             logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
             with_what = f"{engine.threads} threads, context {engine.context}, {engine.kv} keys and values"
             yield Check("answer", f"{len(logits)} finite logits; {with_what}")
-            found = replayed(stored, engine)
-            yield Check("golden", found.words, good=found.is_good)
-            for forecast in compared(engine, rates, before_bytes=before_bytes):
-                yield Check("forecast", forecast.words)
+            found = replayed(stored, engine) if engine.kv == "fp32" else None
+            forecasts = [Check("forecast", each.words) for each in compared(engine, rates, before_bytes=before_bytes)]
+        found = found or replayed(stored)  # another engine, with float32, once the memory of this one is free
+        yield Check("golden", found.words, good=found.is_good)
+        yield from forecasts
     except EdgeError as error:
         yield Check("answer", str(error), good=False)

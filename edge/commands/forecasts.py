@@ -54,12 +54,12 @@ def compared(engine: "Engine", rates: "Rates", *, before_bytes: float) -> Iterat
     n_answer = min(_ANSWER, engine.context // 2)
     n_prompt = min(_PROMPT, engine.context - n_answer)
     read_per_s, step_per_s = read_and_generate(engine, n_prompt, n_answer)
-    yield Forecast("prompt", n_prompt / read_s(found, rates, n_prompt), read_per_s, "tokens/s")
-    yield Forecast("decode", 1 / step_s(found, rates, position=n_prompt), step_per_s, "tokens/s")
+    yield Forecast("prompt", n_prompt / read_s(found, rates, n_prompt, kv=engine.kv), read_per_s, "tokens/s")
+    yield Forecast("decode", 1 / step_s(found, rates, position=n_prompt, kv=engine.kv), step_per_s, "tokens/s")
     tile = seconds_per_tile(engine)
     if tile is not None and found.vision is not None:
         yield Forecast("tile", tile_s(found.vision, rates), tile, "s")
-    load = Load(n_prompt + n_answer, packed=engine.is_packed)
+    load = Load(n_prompt + n_answer, kv=engine.kv, packed=engine.is_packed)
     parts = footprint(found, load).parts
     n_bytes = sum(part.n_bytes for part in parts if not part.mapped and part.name not in _PROCESS)
     held = float(memory()["anonymous_bytes"] or 0) - before_bytes

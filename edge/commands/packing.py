@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.commands.console import fail
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge.bundle.packed import Packed
     from edge.bundle.store import Stored
+    from edge.engine.kv import Kv
+
+_BOTH = "both"
+_KVS = ("fp32", "int8", _BOTH)
 
 Pack = Annotated[
     bool, typer.Option("--pack/--no-pack", help="Pack the weights for this device too, where the bundle is large.")
@@ -18,19 +26,30 @@ Pack = Annotated[
 def pack(
     name: Annotated[str, typer.Argument(help="Id, alias or folder.")],
     removes: Annotated[bool, typer.Option("--remove", help="Remove its packed weights instead.")] = False,
+    kv: Annotated[
+        str | None,
+        typer.Option(
+            "--kv",
+            help="For engines with these keys and values: fp32, int8 or both. Default: as memory allows here.",
+            autocompletion=lambda: [*_KVS],
+        ),
+    ] = None,
 ) -> None:
     """Pack a bundle's weights for this device: it opens faster, and most of its memory can be given back.
 
+    Weights are packed for each way to keep keys and values apart: by default for the one that an engine takes here.
     EDGE_PACKED limits the bytes of all packed weights, such as 20G; off: none are used.
     """
     from edge.bundle import packed
     from edge.models import find
 
+    if kv is not None and kv not in _KVS:
+        fail(f"--kv {kv!r:.60}: expected one of {', '.join(_KVS)}")
     stored = find(name, {}, kind=None)
     if removes:
         packed.forget(stored.path)
         print(f"{stored.id} has no packed weights")
-    elif _packed(stored):
+    elif any([_packed(stored, each) for each in _wanted(stored, kv)]):  # noqa: C419 (not the first alone)
         print(f"{stored.id} is packed: {_where(stored)}")
     else:
         print(f"{stored.id} gains nothing from packing: it is loaded as it is")
@@ -41,7 +60,7 @@ def after_install(stored: "Stored", *, wanted: bool) -> None:
     from edge.engine.packing import is_worth_it
 
     try:
-        if wanted and is_worth_it(stored.path) and _packed(stored):
+        if wanted and is_worth_it(stored.path) and _packed(stored, *_wanted(stored, None)):
             print(f"{stored.id} is packed: {_where(stored)}")
     except EdgeError as error:
         print(f"edge: {stored.id} is not packed, and opens more slowly: {error}", file=sys.stderr)
@@ -49,31 +68,51 @@ def after_install(stored: "Stored", *, wanted: bool) -> None:
 
 def problems(stored: "Stored") -> list[str]:
     """Read every byte of a bundle's packed weights; damaged ones are removed, and it is said what brings them back."""
-    from edge.bundle import packed
-    from edge.engine.packing import find
+    from edge.bundle.packed_room import remove
 
-    there = find(stored.path)
-    if there is None:
-        return []
-    found = there.problems()
-    there.close()
-    if found:
-        packed.forget(stored.path)
-    return [f"{problem}; they are removed: edge models pack {stored.id} makes them again" for problem in found]
+    found = []
+    for kv, there in _each(stored):
+        damaged = there.problems()
+        there.close()
+        if damaged:
+            remove(there.folder)
+        again = f"edge models pack {stored.id}" + ("" if kv == "fp32" else f" --kv {kv}")
+        found += [f"{problem}; they are removed: {again} makes them again" for problem in damaged]
+    return found
 
 
 def described(stored: "Stored") -> str | None:
-    """Return where a bundle's packed weights are, None without."""
+    """Return where a bundle's packed weights are, and for which keys and values if not float32; None without."""
+    found = []
+    for kv, there in _each(stored):
+        there.close()
+        of_kv = "" if kv == "fp32" else f", {kv} keys and values"
+        found.append(f"{there.folder} ({there.n_bytes / 1e6:.0f} MB{of_kv})")
+    return ", ".join(found) or None
+
+
+def _each(stored: "Stored") -> "Iterator[tuple[Kv, Packed]]":
+    """Yield a bundle's packed weights, by the keys and values that they are for; who gets them closes them."""
+    from edge.engine.kv import KVS
     from edge.engine.packing import find
 
-    there = find(stored.path)
-    if there is None:
-        return None
-    there.close()
-    return f"{there.folder} ({there.n_bytes / 1e6:.0f} MB)"
+    for kv in KVS:
+        there = find(stored.path, kv=kv, is_used=False)
+        if there is not None:
+            yield kv, there
 
 
-def _packed(stored: "Stored") -> bool:
+def _wanted(stored: "Stored", kv: str | None) -> "tuple[Kv, ...]":
+    """Return the keys and values to pack for, as asked for; unless asked, those that an engine takes here."""
+    from edge.engine.kv import KVS
+    from edge.engine.packing import default_kv
+
+    if kv is None:
+        return (default_kv(stored.path),)
+    return tuple(each for each in KVS if kv in (each, _BOTH))
+
+
+def _packed(stored: "Stored", kv: "Kv") -> bool:
     """Pack a bundle with a bar: of a large one it takes minutes."""
     from rich.console import Console
     from rich.progress import Progress
@@ -82,7 +121,9 @@ def _packed(stored: "Stored") -> bool:
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("packing", total=None)
-        return pack_bundle(stored.path, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        return pack_bundle(
+            stored.path, kv=kv, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
 
 
 def _where(stored: "Stored") -> str:

@@ -74,7 +74,7 @@ def plan(
         fail(f"--recipe {recipe}: {target.shape.id} is a bundle, its recipe is {target.shape.recipe}")
     if known == "int8" and not target.shape.has_int8_cache:
         fail(f"--kv int8: {target.shape.id} was exported without an int8 cache: export it again, or use fp32")
-    is_packed = (target.is_packed and not board) if packed is None else packed
+    is_packed = (known in target.packed and not board) if packed is None else packed
     machine = planning.of_board(board) if board else planning.this_machine(target, threads=threads)
     if total_bytes is not None or rate is not None:
         machine = planning.other_machine(machine, total_bytes=total_bytes, bandwidth=rate)

@@ -13,7 +13,8 @@ from edge.bundle.recipes import DEFAULT, RECIPES
 from edge.bundle.shape import ModelShape
 from edge.engine.available import memory
 from edge.engine.boards import board, rates_of
-from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context, room
+from edge.engine.footprint import KVS, Footprint, Load, alternatives, footprint, largest_context, room
+from edge.engine.kv import Kv
 from edge.engine.packing import is_packed
 from edge.engine.rates import Rates, kind_of, load_s, read_s, step_s, tile_s, tower_load_s
 from edge.errors import HubError, UnknownModelError, UnsupportedError
@@ -25,11 +26,15 @@ _POSITIONS = (256, 1024, 4096, 8192, 16384)
 
 @dataclass(frozen=True)
 class Target:
-    """What is planned for. is_packed: for this device; config: of a checkpoint, whose recipe is open, else None."""
+    """What is planned for.
+
+    packed: the kvs of the engines that have packed weights on this device; config: of a checkpoint, whose recipe is
+    open, else None.
+    """
 
     shape: ModelShape
     where: str
-    is_packed: bool = False
+    packed: frozenset[Kv] = frozenset()
     config: Mapping[str, object] | None = None
 
 
@@ -219,7 +224,9 @@ def figures(plan: Plan) -> dict[str, object]:
 def _of_manifest(manifest: AnyManifest, where: str) -> Target:
     if not isinstance(manifest, Manifest):
         raise UnsupportedError(f"{manifest.id} turns audio into text: edge plan counts what chat bundles take")
-    return Target(shape.of_manifest(manifest), where, is_packed=Path(where).is_dir() and is_packed(Path(where)))
+    folder = Path(where)
+    packed = frozenset(kv for kv in KVS if folder.is_dir() and is_packed(folder, kv=kv))
+    return Target(shape.of_manifest(manifest), where, packed=packed)
 
 
 def _of_checkpoint(config: Path, recipe: str | None) -> Target:

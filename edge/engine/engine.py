@@ -23,11 +23,10 @@ from edge.engine.cache import Cache
 from edge.engine.decoder import Decoder
 from edge.engine.drafting import Drafting
 from edge.engine.embedding import Embedding
-from edge.engine.footprint import Load
 from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
-from edge.engine.kv import GRAPHS, CacheChoice, Kv, choose
+from edge.engine.kv import GRAPHS, KVS, CacheChoice, Kv
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, Work, exhaust
 from edge.engine.opening import Opening
@@ -89,7 +88,7 @@ class Engine:
             call_tags=frozenset(control[tag] for tag in CALL_TAGS if tag in control),
         )
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
-        graphs = Graphs(bundle, threads=threads)
+        graphs = Graphs(bundle, threads=threads, kv=cache.kv)
         self._is_packed = graphs.packed is not None
         self._files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
         try:
@@ -124,7 +123,8 @@ class Engine:
         tokens from what was said before and check several in one step, where that pays; answers are the same.
         check_memory: refuse what does not fit before anything is mapped; unless given, EDGE_MEMORY_CHECK says it. kv:
         how keys and values are kept, "fp32" or "int8", a quarter of the memory; unless given fp32 where a quarter of
-        the available memory holds the context in it or the bundle has no other, and a warning says so where not.
+        the available memory, and what the weights leave of it, hold the context in it or the bundle has no other, and a
+        warning says so where not.
 
             with Engine.open("models/reka-edge-tiny", context=2048) as engine:
                 ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
@@ -137,16 +137,20 @@ class Engine:
         if slots < 1:
             raise ParameterError(f"slots: expected an integer >= 1, got {slots!r:.200}", field="slots")
         here = memory()
-        cache = choose(bundle.manifest, kv=kv, context=context, slots=slots, available_bytes=here.available)
-        shape = of_manifest(bundle.manifest)
-        load = Load(cache.context, slots, kv=cache.kv, packed=cache.kv == "fp32" and is_packed(bundle.path))
-        if context is None:
-            load = replace(load, context=fit.fitting_context(shape, load, here))
+        load, reason = fit.choose(
+            bundle.manifest,
+            kv=kv,
+            context=context,
+            slots=slots,
+            here=here,
+            is_packed=lambda each: is_packed(bundle.path, kv=each),
+        )
         if fit.is_checked() if check_memory is None else check_memory:
-            fit.check(shape, load, here)
-        if cache.reason is not None:
-            _LOG.warning("%s: %s", bundle.manifest.id, cache.reason)
-        cache = replace(cache, context=load.context)
+            packed = [each for each in KVS if is_packed(bundle.path, kv=each)]
+            fit.check(of_manifest(bundle.manifest), load, here, packed=packed)
+        if reason is not None:
+            _LOG.warning("%s: %s", bundle.manifest.id, reason)
+        cache = CacheChoice(load.kv, load.context, reason)
         return cls(bundle, threads=thread_count(threads), cache=cache, slots=slots, draft=draft)
 
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:

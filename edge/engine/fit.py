@@ -1,14 +1,16 @@
 """Whether a bundle fits in the memory there is, asked before anything of it is mapped; else what would."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
-from edge.bundle.shape import ModelShape
+from edge.bundle.manifest import Manifest
+from edge.bundle.shape import ModelShape, of_manifest
 from edge.engine.available import Memory
 from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context
-from edge.engine.kv import LEAST_CONTEXT, default_context
+from edge.engine.kv import KVS, LEAST_CONTEXT, Kv, default_context, parse_kv
+from edge.engine.kv import choose as choose_cache
 from edge.errors import MemoryLimitError, ParameterError
 
 VARIABLE: Final = "EDGE_MEMORY_CHECK"  # off: what does not fit is loaded all the same
@@ -24,6 +26,31 @@ def is_checked() -> bool:
     return _SWITCH[value]
 
 
+def choose(
+    manifest: Manifest,
+    *,
+    kv: str | None,
+    context: int | None,
+    slots: int,
+    here: Memory,
+    is_packed: Callable[[Kv], bool],
+) -> tuple[Load, str | None]:
+    """Return how an engine is loaded, as asked for and as memory allows: `kv.choose` beside all that a model takes.
+
+    is_packed: whether there are packed weights for engines of a kv. The second value is the reason for 8-bit keys and
+    values where nobody asked for them. Raises: ParameterError naming the field.
+    """
+    shape, asked = of_manifest(manifest), parse_kv(kv)
+    looked_at = (asked,) if asked else KVS if shape.has_int8_cache else KVS[:1]
+    loads = {each: Load(0, slots, kv=each, packed=is_packed(each)) for each in looked_at}
+    left = {each: _room(here) - footprint(shape, load).needed_bytes for each, load in loads.items()}
+    found = choose_cache(manifest, kv=kv, context=context, slots=slots, available_bytes=here.available, left_bytes=left)
+    load = replace(loads[found.kv], context=found.context)
+    if context is None:
+        load = replace(load, context=fitting_context(shape, load, here))
+    return load, found.reason
+
+
 def fitting_context(shape: ModelShape, load: Load, here: Memory) -> int:
     """Return the context of an engine that is asked for none: as much as the cache may take of what is available.
 
@@ -34,8 +61,12 @@ def fitting_context(shape: ModelShape, load: Load, here: Memory) -> int:
     return min(wanted, largest_context(shape, load, room_bytes=_room(here)) or least)
 
 
-def check(shape: ModelShape, load: Load, here: Memory) -> None:
-    """Refuse a load whose memory is not there. Raises: MemoryLimitError with the numbers, and with what would fit."""
+def check(shape: ModelShape, load: Load, here: Memory, *, packed: Collection[Kv] = ()) -> None:
+    """Refuse a load whose memory is not there.
+
+    packed: the kvs whose engines have packed weights. Raises: MemoryLimitError with the numbers, and with what would
+    fit.
+    """
     found = footprint(shape, load)
     if found.needed_bytes <= _room(here):
         return
@@ -44,15 +75,16 @@ def check(shape: ModelShape, load: Load, here: Memory) -> None:
     raise MemoryLimitError(
         f"{shape.id} does not fit in memory: it takes {gigabytes(needed)} ({largest_parts(found)}), and"
         f" {gigabytes(available)} of {gigabytes(here.total)} are available{where}; "
-        f"{'; '.join(ways(shape, load, here))}",
+        f"{'; '.join(ways(shape, load, here, packed=packed))}",
         needed=needed,
         available=available,
     )
 
 
-def ways(shape: ModelShape, load: Load, here: Memory) -> Iterator[str]:
-    """Yield what would fit, and how to load it all the same."""
-    found = [options(each, load) for each in alternatives(shape, load, room_bytes=_room(here))]
+def ways(shape: ModelShape, load: Load, here: Memory, *, packed: Collection[Kv] = ()) -> Iterator[str]:
+    """Yield what would fit, and how to load it all the same. packed: the kvs whose engines have packed weights."""
+    others = alternatives(shape, load, room_bytes=_room(here), packed=packed)
+    found = [options(each, load, packed=packed) for each in others]
     if found:
         yield f"this would fit: {', or '.join(dict.fromkeys(found))}"
     else:
@@ -62,12 +94,13 @@ def ways(shape: ModelShape, load: Load, here: Memory) -> Iterator[str]:
     yield f"{VARIABLE}=off (--no-memory-check) loads it all the same"
 
 
-def options(load: Load, instead: Load) -> str:
-    """Return the options that change one load to another."""
+def options(load: Load, instead: Load, *, packed: Collection[Kv] = ()) -> str:
+    """Return the options that change one load to another. packed: the kvs whose engines have packed weights."""
     changed = [("--context", load.context, instead.context), ("--slots", load.slots, instead.slots)]
     told = [f"{name} {value}" for name, value, before in changed if value != before]
     told += [f"--kv {load.kv}"] if load.kv != instead.kv else []
-    told += ["packed weights (edge models pack)"] if load.packed and not instead.packed else []
+    is_there = load.kv in packed or (load.kv == instead.kv and instead.packed)
+    told += [f"packed weights (edge models pack --kv {load.kv})"] if load.packed and not is_there else []
     return " ".join(told)
 
 

@@ -3,7 +3,7 @@
 Counted from shapes; what is not weights or cache was measured, with onnxruntime 1.32 on x86-64 (docs/plan.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -120,11 +120,17 @@ def largest_context(shape: ModelShape, load: Load, *, room_bytes: int) -> int:
     return min(shape.text.context, affordable - affordable % _STEP)
 
 
-def alternatives(shape: ModelShape, load: Load, *, room_bytes: int) -> Iterator[Load]:
-    """Yield other loads of a model that fit: a smaller context, 8-bit keys and values, one slot, packed weights."""
-    tried = [load, *([replace(load, kv="int8")] if shape.has_int8_cache else [])]
+def alternatives(
+    shape: ModelShape, load: Load, *, room_bytes: int, packed: Collection[Kv] | None = None
+) -> Iterator[Load]:
+    """Yield other loads of a model that fit: a smaller context, 8-bit keys and values, one slot, packed weights.
+
+    packed: the kvs whose engines have packed weights; unless given, all or none as in the load.
+    """
+    int8 = replace(load, kv="int8", packed=load.packed if packed is None else "int8" in packed)
+    tried = [load, *([int8] if shape.has_int8_cache else [])]
     tried += [replace(each, slots=1) for each in tried] if load.slots > 1 else []
-    tried += [] if load.packed else [replace(each, packed=True) for each in tried]
+    tried += [replace(each, packed=True) for each in tried]
     for each in dict.fromkeys(tried):
         context = largest_context(shape, each, room_bytes=room_bytes)
         if context:

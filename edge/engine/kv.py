@@ -1,5 +1,6 @@
 """How keys and values are kept, and how many positions there is room for: chosen by the memory of the machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,6 +32,12 @@ def parse_kv(value: str | None) -> Kv | None:
     return known
 
 
+def no_int8_cache(bundle_id: str) -> ParameterError:
+    """Return what is raised where 8 bits are asked of a bundle that has float32 alone."""
+    found = f"kv: {bundle_id} has no int8 cache, it was exported without {DECODER_INT8_CACHE}"
+    return ParameterError(f"{found}: export it again, or use fp32", field="kv")
+
+
 def bytes_per_token(spec: TextSpec, kv: Kv = "fp32") -> int:
     """Return the bytes of one position: keys and values, all layers."""
     return cache_bytes_per_token(
@@ -44,35 +51,48 @@ def default_context(spec: TextSpec, *, slots: int, available_bytes: int, kv: Kv 
     return min(spec.context, max(LEAST_CONTEXT, affordable))
 
 
-def choose(manifest: Manifest, *, kv: str | None, context: int | None, slots: int, available_bytes: int) -> CacheChoice:
+def choose(
+    manifest: Manifest,
+    *,
+    kv: str | None,
+    context: int | None,
+    slots: int,
+    available_bytes: int,
+    left_bytes: Mapping[Kv, int] | None = None,
+) -> CacheChoice:
     """Settle how keys and values are kept, and the positions of a slot.
 
-    kv: as asked for; None: float32 where a quarter of the memory holds the context in it (the model's, unless given),
-    else 8 bits, if the bundle has them. context: as asked for, else `default_context`.
+    kv: as asked for; None: float32 where a quarter of the memory, and what is left of it beside the model, hold the
+    context in it (the model's, unless given), else 8 bits, if the bundle has them and it does not fit in float32 alone.
+    context: as asked for, else `default_context` of the kv that is chosen.
+    left_bytes: what of the memory the rest of the model leaves to the cache, for each kv; all unless given.
     Raises: ParameterError naming the field.
     """
     spec, asked = manifest.text, parse_kv(kv)
     if context is not None and not 1 <= context <= spec.context:
         raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
     if asked == "int8" and manifest.int8_cache is None:
-        raise ParameterError(
-            f"kv: {manifest.id} has no int8 cache, it was exported without {DECODER_INT8_CACHE}: export it again, or"
-            " use fp32",
-            field="kv",
-        )
+        raise no_int8_cache(manifest.id)
+    left = dict.fromkeys(KVS, available_bytes) | dict(left_bytes or {})
     wanted, quarter = context or spec.context, available_bytes // 4
     needed = wanted * slots * bytes_per_token(spec)
-    chosen = asked or ("int8" if needed > quarter and manifest.int8_cache is not None else "fp32")
+    chosen: Kv = asked or "fp32"
+    if asked is None and manifest.int8_cache is not None and needed > min(quarter, left["fp32"]):
+        least = context or min(LEAST_CONTEXT, spec.context)
+        fits = {each: least * slots * bytes_per_token(spec, each) <= left[each] for each in KVS}
+        chosen = "fp32" if fits["fp32"] and not fits["int8"] else "int8"  # packed weights of one leave more than others
     if context is None:
         context = default_context(spec, slots=slots, available_bytes=available_bytes, kv=chosen)
-    return CacheChoice(
-        chosen, context, _reason(wanted, slots, needed, quarter) if chosen != (asked or "fp32") else None
-    )
+    is_told = asked is None and chosen == "int8"
+    return CacheChoice(chosen, context, _reason(wanted, slots, needed, quarter, left["fp32"]) if is_told else None)
 
 
-def _reason(n_positions: int, slots: int, needed: int, quarter: int) -> str:
+def _reason(n_positions: int, slots: int, needed: int, quarter: int, left: int) -> str:
     times = f" in {slots} slots" if slots > 1 else ""
+    room = f"a quarter of the free memory is {quarter / 1e9:.1f} GB"
+    if left < quarter:
+        room = f"{max(0, left) / 1e9:.1f} GB of the free memory are left beside the rest of the model"
     return (
         f"keys and values are kept in 8 bits: {n_positions} positions{times} would take {needed / 1e9:.1f} GB in"
-        f" float32, a quarter of the free memory is {quarter / 1e9:.1f} GB (kv fp32: float32, kv int8: 8 bits)"
+        f" float32, {room} (kv fp32: float32, kv int8: 8 bits)"
     )

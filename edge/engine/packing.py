@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from edge.bundle import bundle as bundle_files
 from edge.bundle import packed
 from edge.bundle.bundle import Bundle, SpeechBundle
+from edge.bundle.manifest import Manifest
 from edge.bundle.packed import Packed
 from edge.bundle.packed_room import VARIABLE
-from edge.engine.available import available_bytes
+from edge.engine import fit
+from edge.engine.available import available_bytes, memory
+from edge.engine.kv import GRAPHS, Kv, no_int8_cache
 from edge.engine.processor import kernels
 from edge.engine.session import build, clips, open_packed, open_session
 from edge.errors import BundleError, EdgeError, MemoryExhausted
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 Progress = Callable[[int, int], None]  # graphs packed, graphs in all
+
+_KV: Final[Kv] = "fp32"  # of engines that know no other: those of speech bundles, too
+_DATA: Final = "decoder.bin"  # the weights of both decoders
 
 # Smaller bundles open in no time as they are: nothing is written for them unless asked.
 MIN_BYTES: Final = 64 << 20
@@ -47,10 +53,10 @@ _LOG = logging.getLogger("edge")
 class Graphs:
     """The graphs of an open bundle, loaded packed where they are."""
 
-    def __init__(self, bundle: Bundle | SpeechBundle, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle | SpeechBundle, *, threads: int, kv: Kv = _KV) -> None:
         self._path = bundle.path
         self._threads = threads
-        self.packed = find(bundle.path)
+        self.packed = find(bundle.path, kv=kv)
 
     def open(self, name: str) -> "ort.InferenceSession":
         """Load one of the bundle's graphs. Raises: BundleError naming the file, MemoryExhausted."""
@@ -70,42 +76,58 @@ class Graphs:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-def environment() -> dict[str, str]:
-    """Return all that decides how weights are packed, besides the bundle: the processor, the library, our options."""
+def environment(kv: Kv = _KV) -> dict[str, str]:
+    """Return what decides how weights are packed, besides the bundle: processor, library, our options, the graph."""
     here = kernels()
-    return {
+    found = {
         "processor": " ".join((here.name, here.architecture, *here.features)),
         "onnxruntime": build(),
         "converted": str(clips()),
     }
+    return found if kv == _KV else {**found, packed.KV: kv}
 
 
-def find(bundle: Path) -> Packed | None:
+def find(bundle: Path, *, kv: Kv = _KV, is_used: bool = True) -> Packed | None:
     """Return the packed weights of the bundle in a folder that can be used here, None without. The caller closes them.
 
+    kv: of the engine that they are for. is_used: they count as used now.
     Raises: ParameterError for a wrong EDGE_PACKED.
     """
-    return packed.find(bundle, environment()) if packed.is_on() and packed.has(bundle) else None
+    if not (packed.is_on() and packed.has(bundle)):
+        return None
+    return packed.find(bundle, environment(kv), is_used=is_used)
 
 
-def is_packed(bundle: Path) -> bool:
-    """Return whether a bundle is opened with packed weights. Raises: ParameterError for a wrong EDGE_PACKED."""
-    found = find(bundle)
+def is_packed(bundle: Path, *, kv: Kv = _KV) -> bool:
+    """Return whether a bundle has packed weights for a kv. Raises: ParameterError for a wrong EDGE_PACKED."""
+    found = find(bundle, kv=kv, is_used=False)
     if found is not None:
         found.close()
     return found is not None
 
 
+def default_kv(bundle: Path) -> Kv:
+    """Return how an engine keeps keys and values that is opened now and asked for nothing. Raises: BundleError."""
+    manifest = bundle_files.checked(bundle)
+    if not isinstance(manifest, Manifest):
+        return _KV
+    found, _ = fit.choose(
+        manifest, kv=None, context=None, slots=1, here=memory(), is_packed=lambda kv: is_packed(bundle, kv=kv)
+    )
+    return found.kv
+
+
 def is_worth_it(bundle: Path) -> bool:
     """Return whether a bundle is packed without being asked: it is large enough, and packing is on."""
-    return packed.is_on() and sum(_weights(bundle).values()) >= MIN_BYTES
+    return packed.is_on() and sum(_weights(bundle, _KV).values()) >= MIN_BYTES
 
 
 class Background:
     """Packs a bundle that is loaded as it is, on what others leave of the CPUs, for its next load; ends when closed."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, *, kv: Kv) -> None:
         self._bundle = bundle
+        self._kv = kv
         self._stopped = threading.Event()
         self._writes = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edge-packing", daemon=True)
@@ -126,42 +148,46 @@ class Background:
 
     def _run(self) -> None:
         try:
-            pack(self._bundle, progress=lambda *_: self._writes.set(), stopped=self._stopped, when_idle=True)
+            pack(
+                self._bundle,
+                kv=self._kv,
+                progress=lambda *_: self._writes.set(),
+                stopped=self._stopped,
+                when_idle=True,
+            )
         except EdgeError as error:
             if not self._stopped.is_set():
                 _LOG.warning("the weights are not packed for the next load: %s", error)
 
 
-def in_background(bundle: Path) -> Background | None:
-    """Begin to pack the bundle in a folder, if that is worth it and not done. Raises: ParameterError, BundleError."""
-    if not is_worth_it(bundle):
+def in_background(bundle: Path, *, kv: Kv = _KV) -> Background | None:
+    """Begin to pack a bundle for a kv, if that is worth it and not done. Raises: ParameterError, BundleError."""
+    if not is_worth_it(bundle) or is_packed(bundle, kv=kv):
         return None
-    there = find(bundle)
-    if there is None:
-        return Background(bundle)
-    there.close()
-    return None
+    return Background(bundle, kv=kv)
 
 
 def pack(
     bundle: Path,
     *,
+    kv: Kv = _KV,
     progress: Progress | None = None,
     stopped: threading.Event | None = None,
     when_idle: bool = False,
 ) -> bool:
     """Pack the weights of the bundle in a folder for this device, unless they are; return whether they are now.
 
-    They are not where packing gains nothing. progress: told graphs done, and all. stopped: set, packing ends.
-    when_idle: it takes the time that no other process wants.
+    They are not where packing gains nothing. kv: of the engines that they are for; towers that are packed for the other
+    kv are linked, not packed again. progress: told graphs done, and all. stopped: set, packing ends. when_idle: it
+    takes the time that no other process wants.
     Raises: BundleError saying why they are not: the bundle is damaged, the disk is full or cannot be written,
-    EDGE_PACKED is off; MemoryExhausted; ParameterError for a wrong EDGE_PACKED.
+    EDGE_PACKED is off; MemoryExhausted; ParameterError for a wrong EDGE_PACKED, and for a kv that the bundle has not.
     """
     if not packed.is_on():
         raise BundleError(f"packing is off: {VARIABLE}=off")
     if not sys.executable or getattr(sys, "frozen", False):  # it would be this program that is started again
         raise BundleError("packing needs a Python to run, which this program is not: pack with edge models pack")
-    weights = _weights(bundle)
+    weights = _weights(bundle, kv)
     _check_memory(weights)
     n_needed = int(sum(weights.values()) * _DISK_SHARE)
 
@@ -169,17 +195,37 @@ def pack(
         problems = bundle_files.verify(bundle)
         if problems:
             raise BundleError("; ".join(problems))
-        return _packed_by_child(bundle, sorted(weights), folder, progress, stopped or threading.Event(), when_idle)
+        linked = _linked(bundle, kv, sorted(weights), folder)
+        graphs = sorted(weights.keys() - set(linked))
+        return linked + _packed_by_child(bundle, graphs, folder, progress, stopped or threading.Event(), when_idle)
 
     manifest = bundle_files.checked(bundle)
-    return packed.write(bundle, manifest.id, environment(), n_needed, make)
+    return packed.write(bundle, manifest.id, environment(kv), n_needed, make)
 
 
-def _weights(bundle: Path) -> dict[str, int]:
-    """Return the graphs of a bundle and the bytes of their weights. Raises: BundleError."""
-    files = bundle_files.checked(bundle).files
-    graphs = [name for name in files if name.endswith(".onnx")]
-    return {name: files[data].bytes for name in graphs if (data := f"{name.removesuffix('.onnx')}.bin") in files}
+def _linked(bundle: Path, kv: Kv, graphs: list[str], folder: Path) -> list[str]:
+    """Link what both kvs have in common from what was packed for the other; return the names of the files."""
+    for other in GRAPHS:
+        there = None if other == kv else find(bundle, kv=other, is_used=False)
+        if there is not None:
+            try:
+                return packed.link(there, graphs, folder)
+            except OSError:  # no links in this file system: packed again
+                for path in folder.iterdir():
+                    path.unlink()
+            finally:
+                there.close()
+    return []
+
+
+def _weights(bundle: Path, kv: Kv) -> dict[str, int]:
+    """Return the graphs of engines of a kv and the bytes of their weights. Raises: BundleError, ParameterError."""
+    manifest = bundle_files.checked(bundle)
+    files, others = manifest.files, {name for each, name in GRAPHS.items() if each != kv}
+    if kv != _KV and GRAPHS[kv] not in files:
+        raise no_int8_cache(manifest.id)
+    named = {GRAPHS[kv]: _DATA} | {f"{name.removesuffix('.bin')}.onnx": name for name in files if name.endswith(".bin")}
+    return {graph: files[data].bytes for graph, data in named.items() if graph in files and graph not in others}
 
 
 def _check_memory(weights: Mapping[str, int]) -> None:

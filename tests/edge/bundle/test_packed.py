@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from edge.bundle import packed
+from edge.bundle import packed, packed_room
 from edge.errors import BundleError, ParameterError
 
 EMBEDDED = Path(__file__).parents[3] / "models" / "reka-edge-tiny"
@@ -365,3 +365,42 @@ def test_limits_that_are_none(value: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("EDGE_PACKED", value)
     with pytest.raises(ParameterError, match="EDGE_PACKED: expected bytes such as 20G, or off"):
         packed.is_on()
+
+
+def linking(bundle: Path) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        there = packed.find(bundle, HERE)
+        assert there is not None
+        try:
+            return packed.link(there, ["decoder.onnx", "vision.onnx"], folder)
+        finally:
+            there.close()
+
+    return make
+
+
+def test_both_graphs_of_a_bundle_stay_and_have_files_in_common_counted_once(bundle: Path, cache: Path) -> None:
+    write(bundle)
+    alone = sum(n_bytes for _, _, n_bytes in packed_room.entries(cache))
+    assert packed.write(bundle, "a", {**HERE, "kv": "int8"}, 1000, linking(bundle))
+    assert is_found(bundle)
+    both = [*packed_room.entries(cache)]
+    indexes = sum((entry / "index.json").stat().st_size for entry, _, _ in both)
+    assert len(both) == 2
+    assert sum(n_bytes for _, _, n_bytes in both) - indexes <= 1005 < alone
+
+
+def test_evicting_one_graph_frees_its_own_files_alone(bundle: Path, cache: Path) -> None:
+    write(bundle)
+    packed.write(bundle, "a", {**HERE, "kv": "int8"}, 1000, linking(bundle))
+    assert packed_room.evict(entry_of(bundle))
+    there = packed.find(bundle, {**HERE, "kv": "int8"})
+    assert there is not None
+    assert there.problems() == []
+    there.close()
+
+
+def test_other_graph_that_other_software_packed_goes(bundle: Path, cache: Path) -> None:
+    packed.write(bundle, "a", {**HERE, "kv": "int8"}, 1000, two_files)
+    packed.write(bundle, "a", {**HERE, "onnxruntime": "2"}, 1000, two_files)
+    assert sum(not path.name.startswith(".") for path in cache.iterdir()) == 1

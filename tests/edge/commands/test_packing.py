@@ -1,5 +1,6 @@
 """Packed weights on the command line: with an installation, when asked, removed with their bundle, read in full."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -8,8 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from edge.bundle.store import Stored
 from edge.cli import app
+from edge.commands import planning
+from edge.commands.certified import Found
 from edge.engine import packing
+from edge.engine.available import Memory
+from edge.engine.engine import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +93,9 @@ def test_an_installation_that_cannot_be_packed_is_one_all_the_same(
     assert (models / "reka-edge-random" / "decoder.bin").exists()
 
 
-def damaged(entry: Path) -> None:
+def damaged(entry: Path, name: str = "decoder.bin") -> None:
     """Change a byte of the weights, and nothing that a stat shows."""
-    file = entry / "decoder.bin"
+    file = entry / name
     before = file.stat()
     file.chmod(0o600)
     with file.open("r+b") as opened:
@@ -143,3 +149,74 @@ def test_a_folder_that_cannot_be_written_beside_is_packed_in_the_cache_folder(
     assert entries(models) == []
     assert len([*(tmp_path / "cache" / "edge" / "packed").glob("*/index.json")]) == 1
     shutil.rmtree(tmp_path / "cache")
+
+
+def kvs(models: Path) -> set[str]:
+    """Name the keys and values that weights are packed for."""
+    indexes = [json.loads((entry / "index.json").read_text()) for entry in entries(models)]
+    return {index["environment"].get("kv", "fp32") for index in indexes}
+
+
+@pytest.mark.parametrize(("available", "kv"), [(1 << 40, "fp32"), (4096, "int8")])
+def test_installing_packs_for_the_keys_and_values_that_memory_allows(
+    int8_bundle: Path, models: Path, monkeypatch: pytest.MonkeyPatch, available: int, kv: str
+) -> None:
+    monkeypatch.setattr(packing, "memory", lambda: Memory(1 << 41, available))
+    assert edge("install", int8_bundle).exit_code == 0
+    assert kvs(models) == {kv}
+    assert edge("pack", "reka-edge-random").exit_code == 0
+    assert kvs(models) == {kv}
+
+
+@pytest.mark.parametrize(("asked", "packed"), [("fp32", {"fp32"}), ("int8", {"int8"}), ("both", {"fp32", "int8"})])
+def test_keys_and_values_to_pack_for_can_be_chosen(
+    int8_bundle: Path, models: Path, asked: str, packed: set[str]
+) -> None:
+    edge("install", int8_bundle, "--no-pack")
+    done = edge("pack", "reka-edge-random", "--kv", asked)
+    assert done.exit_code == 0
+    assert kvs(models) == packed
+    assert ("int8 keys and values" in done.stdout) == ("int8" in packed)
+    assert ("int8 keys and values" in edge("info", "reka-edge-random").stdout) == ("int8" in packed)
+    assert edge("pack", "reka-edge-random", "--remove").exit_code == 0
+    assert entries(models) == []
+
+
+def test_other_keys_and_values_are_an_error(int8_bundle: Path) -> None:
+    done = edge("pack", int8_bundle, "--kv", "int4")
+    assert done.exit_code == 1
+    assert "--kv 'int4': expected one of fp32, int8, both" in done.stderr
+
+
+def test_damaged_weights_of_one_are_removed_and_those_of_the_other_stay(int8_bundle: Path, models: Path) -> None:
+    edge("install", int8_bundle, "--no-pack")
+    edge("pack", "reka-edge-random", "--kv", "both")
+    (entry,) = [entry for entry in entries(models) if (entry / "decoder-kv8.bin").exists()]
+    damaged(entry, "decoder-kv8.bin")
+    done = edge("verify", "--deep", "reka-edge-random")
+    assert done.exit_code == 1
+    assert "edge models pack reka-edge-random --kv int8 makes them again" in done.output
+    assert kvs(models) == {"fp32"}
+
+
+def test_plan_knows_which_keys_and_values_are_packed(int8_bundle: Path, models: Path) -> None:
+    edge("install", int8_bundle, "--no-pack")
+    edge("pack", "reka-edge-random", "--kv", "int8")
+    assert planning.target("reka-edge-random", recipe=None).packed == {"int8"}
+
+
+def test_doctor_computes_golden_tokens_without_the_engine_that_has_8_bits(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def replayed(_: Stored, engine: Engine | None = None) -> Found:
+        given.append(engine)
+        return Found("computed", is_good=True)
+
+    monkeypatch.setattr("edge.commands.certified.replayed", replayed)
+    monkeypatch.setattr("edge.engine.engine.memory", lambda: Memory(1 << 40, 4096))
+    monkeypatch.setenv("EDGE_MEMORY_CHECK", "off")
+    done = CliRunner().invoke(app, ["doctor", "--model", str(int8_bundle)])
+    assert "int8 keys and values" in done.stdout
+    assert given == [None]

@@ -18,7 +18,7 @@ from edge.commands.certified import replayed
 from edge.engine.available import Memory
 from edge.engine.drafting import ROWS
 from edge.engine.engine import Engine
-from edge.engine.kv import bytes_per_token, choose
+from edge.engine.kv import Kv, bytes_per_token, choose
 from edge.engine.model import Model, exhaust
 from edge.engine.pieces import Control
 from edge.errors import ParameterError
@@ -57,6 +57,31 @@ def test_8_bits_are_chosen_where_float32_would_cut_the_context_and_the_reason_ha
     assert choose(large, kv=None, context=30_000, slots=1, available_bytes=free).kv == "fp32"
     assert choose(large, kv=None, context=50_000, slots=1, available_bytes=free).kv == "int8"
     assert choose(large, kv=None, context=30_000, slots=2, available_bytes=free).kv == "int8"
+
+
+def test_8_bits_are_chosen_where_float32_has_no_room_beside_the_weights(manifest: Manifest) -> None:
+    large = replace(manifest, text=replace(manifest.text, context=100_000))
+    whole = 100_000 * bytes_per_token(large.text)
+    left: dict[Kv, int] = {"fp32": whole - 1, "int8": whole - 1}
+    found = choose(large, kv=None, context=None, slots=1, available_bytes=4 * whole, left_bytes=left)
+    assert (found.kv, found.context) == ("int8", 100_000)
+    assert found.reason is not None
+    assert f"{(whole - 1) / 1e9:.1f} GB of the free memory are left beside the rest of the model" in found.reason
+    left["fp32"] += 1
+    assert choose(large, kv=None, context=None, slots=1, available_bytes=4 * whole, left_bytes=left).kv == "fp32"
+    assert choose(large, kv=None, context=None, slots=2, available_bytes=8 * whole, left_bytes=left).kv == "int8"
+
+
+@pytest.mark.parametrize(("fp32", "int8", "kv"), [(9_000, 1_000, "fp32"), (9_000, 3_000, "int8"), (0, 0, "int8")])
+def test_float32_is_chosen_where_it_alone_fits_though_cut(manifest: Manifest, fp32: int, int8: int, kv: Kv) -> None:
+    """Weights that are packed for float32 alone leave it more."""
+    large = replace(manifest, text=replace(manifest.text, context=100_000))
+    left: dict[Kv, int] = {
+        "fp32": fp32 * bytes_per_token(large.text),
+        "int8": int8 * bytes_per_token(large.text, "int8"),
+    }
+    free = needed(large, 50_000)
+    assert choose(large, kv=None, context=None, slots=1, available_bytes=free, left_bytes=left).kv == kv
 
 
 def test_what_is_asked_for_is_taken_without_a_reason(manifest: Manifest) -> None:
@@ -209,6 +234,28 @@ def test_golden_tokens_are_computed_with_the_float32_cache_that_they_were_certif
     with Engine.open(int8_bundle, kv="int8") as engine:
         said = replayed(Stored(int8_bundle, bundle.manifest, False), engine)
     assert "the same tokens and the same logits as certified" in said.words, said.words
+
+
+@pytest.mark.parametrize("kv", ["fp32", "int8"])
+def test_golden_tokens_that_have_no_room_are_no_failure(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, kv: str
+) -> None:
+    from edge.bundle import certificate as certificates
+    from edge.bundle.store import Stored
+    from edge.commands import certified
+
+    manifest = Bundle.open(int8_bundle).manifest
+    noise = certificates.Spread(0.0, 0.0, 0.0, 1)
+    tokens = certificates.Golden(certificates.GOLDEN_FORMAT, (), certificates.Noise(noise, noise))
+    found = certificates.parse(b'{"format": 1}', manifest)
+    monkeypatch.setattr(certificates, "read", lambda *_: replace(found, golden=tokens))
+    monkeypatch.setattr("edge.engine.golden.context", lambda _: manifest.text.context)
+    with Engine.open(int8_bundle, kv=kv, context=256) as engine:
+        monkeypatch.setattr(edge.engine.engine, "memory", lambda: Memory(64 << 20, 4096))
+        said = certified.replayed(Stored(int8_bundle, manifest, False), engine)
+    assert said.is_good
+    assert "the golden tokens are not computed: they take float32 keys and values" in said.words
+    assert "does not fit in memory" in said.words
 
 
 def test_ids_alone_are_generated_too(int8_bundle: Path) -> None:

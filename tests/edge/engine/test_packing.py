@@ -13,8 +13,11 @@ import onnx
 import pytest
 
 from edge.bundle import packed
+from edge.bundle.bundle import Bundle
 from edge.engine import packing, session
+from edge.engine.available import Memory
 from edge.engine.engine import Engine
+from edge.engine.kv import GRAPHS, Kv
 from edge.engine.session import open_packed, open_session, save_packed
 from edge.errors import BundleChanged, BundleError, MemoryExhausted, ParameterError
 from edge.models import Models
@@ -153,14 +156,14 @@ def test_a_packed_graph_that_cannot_be_loaded_is_passed_by(
     packing.pack(int8_bundle)
     folder = found(int8_bundle)
 
-    def spoilt(bundle: Path) -> packed.Packed | None:
-        there = packed.find(bundle, packing.environment())
+    begin = packing.Graphs.__init__
+
+    def spoilt(self: packing.Graphs, bundle: Bundle, *, threads: int, kv: Kv) -> None:
+        begin(self, bundle, threads=threads, kv=kv)
         (folder / "decoder.onnx").chmod(0o600)
         (folder / "decoder.onnx").write_bytes(b"no graph")
-        return there
 
-    monkeypatch.setattr("edge.engine.engine.is_packed", lambda _: True)  # it is looked for once
-    monkeypatch.setattr(packing, "find", spoilt)
+    monkeypatch.setattr(packing.Graphs, "__init__", spoilt)
     with caplog.at_level(logging.WARNING, "edge"):
         assert numbers(int8_bundle) == plain
     assert "packed weights are not used" in caplog.text
@@ -243,8 +246,8 @@ def test_a_client_has_a_large_bundle_packed_for_the_next_one(
     begun: list[packing.Background | None] = []
     begin = packing.in_background
 
-    def watched(path: Path) -> packing.Background | None:
-        begun.append(begin(path))
+    def watched(path: Path, *, kv: Kv) -> packing.Background | None:
+        begun.append(begin(path, kv=kv))
         return begun[-1]
 
     monkeypatch.setattr("edge.models.in_background", watched)
@@ -326,3 +329,160 @@ def test_packed_files_are_read_ahead_where_memory_has_room(
     )
     with Engine.open(int8_bundle, threads=1, context=256, check_memory=False):
         assert advised == (["decoder.bin"] if is_read else [])
+
+
+# Engines with keys and values in 8 bits
+
+
+def found_int8(bundle: Path) -> Path:
+    there = packing.find(bundle, kv="int8")
+    assert there is not None
+    there.close()
+    return there.folder
+
+
+def scores(path: Path, kv: str) -> bytes:
+    with Engine.open(path, threads=1, context=256, kv=kv) as engine:
+        return engine.score(ask(engine, "Hello!"), [5, 6, 7]).tobytes()
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4", "fp32"])
+def test_int8_engine_has_the_same_numbers_packed_and_maps_its_decoder(
+    tiny_checkpoint: Path, bundle_of: BundleOf, cache: Path, recipe: str
+) -> None:
+    path = bundle_of(tiny_checkpoint, recipe)
+    plain = scores(path, "int8")
+    is_kept = packing.pack(path, kv="int8")
+    with Engine.open(path, threads=1, context=256, kv="int8") as engine:
+        assert engine.is_packed == is_kept
+        assert mapped(cache) == ({"decoder-kv8.bin"} if is_kept else set())
+        assert engine.score(ask(engine, "Hello!"), [5, 6, 7]).tobytes() == plain
+    assert is_kept or recipe == "fp32"
+
+
+@pytest.mark.parametrize(("kv", "other"), [("fp32", "int8"), ("int8", "fp32")])
+def test_packed_weights_serve_engines_of_their_kv_alone(int8_bundle: Path, cache: Path, kv: Kv, other: Kv) -> None:
+    packing.pack(int8_bundle, kv=kv)
+    assert packing.is_packed(int8_bundle, kv=kv)
+    assert not packing.is_packed(int8_bundle, kv=other)
+    with Engine.open(int8_bundle, threads=1, context=256, kv=other) as engine:
+        assert not engine.is_packed
+        assert not mapped(cache)
+
+
+def test_one_decoder_is_packed_and_not_both(int8_bundle: Path) -> None:
+    packing.pack(int8_bundle, kv="int8")
+    names = {path.name for path in found_int8(int8_bundle).iterdir()}
+    assert {"decoder-kv8.onnx", "decoder-kv8.bin"} <= names
+    assert not names & {"decoder.onnx", "decoder.bin"}
+    packing.pack(int8_bundle)
+    assert "decoder-kv8.onnx" not in {path.name for path in found(int8_bundle).iterdir()}
+
+
+@pytest.mark.parametrize(("first", "second"), [("fp32", "int8"), ("int8", "fp32")])
+def test_towers_are_on_the_disk_once_where_both_are_packed(
+    tiny_checkpoint: Path, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch, first: Kv, second: Kv
+) -> None:
+    path = bundle_of(tiny_checkpoint, "w8a8")
+    packing.pack(path, kv=first)
+    asked: list[list[str]] = []
+    begin = packing._packed_by_child
+
+    def watched(
+        bundle: Path,
+        graphs: list[str],
+        folder: Path,
+        progress: packing.Progress | None,
+        stopped: threading.Event,
+        when_idle: bool,
+    ) -> list[str]:
+        asked.append(graphs)
+        return begin(bundle, graphs, folder, progress, stopped, when_idle)
+
+    monkeypatch.setattr(packing, "_packed_by_child", watched)
+    packing.pack(path, kv=second)
+    ours, theirs = found(path), found_int8(path)
+    common = {entry.name for entry in ours.iterdir()} & {entry.name for entry in theirs.iterdir()} - {"index.json"}
+    assert "vision.bin" in common
+    assert all((ours / name).samefile(theirs / name) for name in common)
+    assert asked == [[GRAPHS[second]]]
+    assert packing.is_packed(path, kv=first)
+
+
+def test_damaged_tower_is_packed_again_and_not_linked(int8_bundle: Path) -> None:
+    packing.pack(int8_bundle)
+    file = found(int8_bundle) / "vision.bin"
+    before = file.stat()
+    file.chmod(0o600)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    with file.open("r+b") as opened:
+        opened.write(data)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    packing.pack(int8_bundle, kv="int8")
+    there = packing.find(int8_bundle, kv="int8")
+    assert there is not None
+    assert "vision.bin" in there.index.files
+    assert there.problems() == []
+    there.close()
+
+
+def test_file_system_without_links_has_both_packed(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no links here")
+
+    packing.pack(int8_bundle)
+    monkeypatch.setattr(os, "link", refuse)
+    assert packing.pack(int8_bundle, kv="int8")
+    assert (found_int8(int8_bundle) / "vision.bin").stat().st_nlink == 1
+
+
+def test_open_engine_goes_on_while_the_other_graph_is_packed_and_evicted(int8_bundle: Path) -> None:
+    packing.pack(int8_bundle)
+    with Engine.open(int8_bundle, threads=1, context=256, kv="fp32") as engine:
+        before = answer(engine, ask(engine, "Hello!"), options(4))
+        packing.pack(int8_bundle, kv="int8")
+        assert answer(engine, ask(engine, "Hello!"), options(4)) == before
+        packed.forget(int8_bundle)
+        assert answer(engine, ask(engine, "Hello!"), options(4)) == before
+
+
+def test_client_has_the_graph_packed_that_its_engine_opened(
+    int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MIN_BYTES", 1)
+    models = Models(model=int8_bundle, aliases={}, threads=1, context=256, kv="int8")
+    models.engine(models.ids()[0])
+    (shared,) = models._held.values()
+    assert shared._packing is not None
+    shared._packing.wait()
+    models.close()
+    assert packing.is_packed(int8_bundle, kv="int8")
+    assert not packing.is_packed(int8_bundle, kv="fp32")
+    again = Models(model=int8_bundle, aliases={}, threads=1, context=256, kv="int8")
+    assert again.engine(again.ids()[0]).is_packed
+    again.close()
+
+
+def test_bundle_without_int8_cache_cannot_be_packed_for_it(int8_speech_bundle: Path) -> None:
+    with pytest.raises(ParameterError, match=r"has no int8 cache.*export it again, or use fp32"):
+        packing.pack(int8_speech_bundle, kv="int8")
+
+
+@pytest.mark.parametrize(("available", "kv"), [(1 << 40, "fp32"), (4096, "int8")])
+def test_default_is_what_an_engine_chooses_by_memory(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, available: int, kv: Kv
+) -> None:
+    monkeypatch.setattr(packing, "memory", lambda: Memory(1 << 41, available))
+    assert packing.default_kv(int8_bundle) == kv
+
+
+def test_looking_for_packed_weights_is_no_use_of_them(int8_bundle: Path) -> None:
+    packing.pack(int8_bundle, kv="int8")
+    index = found_int8(int8_bundle) / "index.json"
+    os.utime(index, (1, 1))
+    Engine.open(int8_bundle, threads=1, context=256, kv="fp32").close()
+    packing.is_packed(int8_bundle, kv="int8")
+    assert index.stat().st_mtime == 1
+    Engine.open(int8_bundle, threads=1, context=256, kv="int8").close()
+    assert index.stat().st_mtime > 1

@@ -334,8 +334,8 @@ def test_export_ends_with_a_certificate(text_checkpoint: Path, tmp_path: Path) -
     assert document["thresholds"]["max_mean_kl"] == 0.01
     assert document["missed"] == []
     assert min(document["peak_bytes"]["reference"].values()) > 0
-    made = {"golden", "text", "conversations", "answers", "reference", "comparison"}
-    assert {step.stage for step in steps} == {"weights", "source", *made}
+    made = {"golden", "text", "conversations", "answers", "reference", "int8 cache", "comparison"}
+    assert {step.stage for step in steps} == {"weights", "cache scales", "source", *made}
     assert made <= STAGES.keys()
     assert set(document["sets"]) == {"text", "chat"}
     assert sum(figures["positions"] for figures in document["sets"].values()) == document["positions"]
