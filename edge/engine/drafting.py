@@ -3,11 +3,14 @@
 Source: the idea of prompt lookup decoding; where the last tokens stood before, what followed there is guessed again.
 """
 
+import os
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edge.engine.cache import MAX_ROWS
+from edge.errors import ParameterError
 
+VARIABLE = "EDGE_DRAFT"  # off: nothing is guessed
 ROWS = (2, 4, 8, MAX_ROWS)  # of a step with guesses: even, since some kernels take rows in pairs
 
 _LENGTHS = (4, 2)  # of what has to stand before a guess, the best first
@@ -21,6 +24,14 @@ _PRIOR_WEIGHT = 2.0  # guesses
 _MEMORY = 0.9  # of what was seen, for every guess that is checked
 _FADING = 0.98  # for every one that is not made
 _SMOOTHING = 0.3  # of the newest time
+
+
+def is_on() -> bool:
+    """Return whether tokens are guessed: unless EDGE_DRAFT is off. Raises: ParameterError for another value."""
+    value = os.environ.get(VARIABLE, "on").lower()
+    if value not in ("on", "1", "off", "0"):
+        raise ParameterError(f"{VARIABLE} is {value!r:.60}: expected on or off", field=VARIABLE)
+    return value in ("on", "1")
 
 
 class Pace:

@@ -15,7 +15,7 @@ from edge.bundle.bundle import Bundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import Manifest
 from edge.bundle.shape import of_manifest
-from edge.engine import fit
+from edge.engine import drafting, fit
 from edge.engine.answer import Answer, Ends, Options, check
 from edge.engine.audio_tower import AudioTower
 from edge.engine.available import available_bytes, memory
@@ -120,7 +120,8 @@ class Engine:
         threads: every CPU unless given. context: positions (tokens) of a conversation, from 1 to the model's; unless
         given the model's, cut to what fits in the memory that is available. slots: conversations at a time, each with
         a context of its own. verify: read every byte against its sha256 first, not the small files alone. draft: guess
-        tokens from what was said before and check several in one step, where that pays; answers are the same.
+        tokens from what was said before and check several in one step, where that pays; answers are the same,
+        and EDGE_DRAFT=off has the last word.
         check_memory: refuse what does not fit before anything is mapped; unless given, EDGE_MEMORY_CHECK says it. kv:
         how keys and values are kept, "fp32" or "int8", a quarter of the memory; unless given fp32 where a quarter of
         the available memory, and what the weights leave of it, hold the context in it or the bundle has no other, and a
@@ -131,6 +132,7 @@ class Engine:
 
         Raises: BundleError, ParameterError for context, slots, threads or kv, MemoryLimitError, MemoryExhausted.
         """
+        draft = draft and drafting.is_on()
         if verify:
             store.check(Path(path))
         bundle = Bundle.open(Path(path))

@@ -13,6 +13,7 @@ from edge.engine.drafting import ROWS, Draft, Drafting, Pace
 from edge.engine.engine import Engine
 from edge.engine.grammar.format import schema_format
 from edge.engine.model import Model
+from edge.errors import ParameterError
 from tests.edge.asking import LONG, answer, ask, eventually, image, options, slow
 
 SCHEMA = {"type": "array", "items": {"enum": ["red green blue", "no"]}, "minItems": 3, "maxItems": 3}
@@ -230,3 +231,13 @@ def test_two_at_a_time_are_not_guessed(own_engine: Engine, monkeypatch: pytest.M
     for handle in handles:
         handle.result()
     assert set(n_rows) <= {1}
+
+
+def test_the_environment_switches_guesses_off(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_DRAFT", "off")
+    with Engine.open(int8_bundle) as engine:
+        answer(engine, ask(engine, LONG[:300], "Again: " + LONG[:300]), options(60))
+        assert engine.stats().work.n_drafted == 0
+    monkeypatch.setenv("EDGE_DRAFT", "no")
+    with pytest.raises(ParameterError, match="EDGE_DRAFT is 'no': expected on or off"):
+        Engine.open(int8_bundle)
