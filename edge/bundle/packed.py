@@ -201,7 +201,7 @@ def link(packed: Packed, graphs: Iterable[str], folder: Path) -> list[str]:
     graphs: those wanted; the ones that the entry has are linked with their weights, once every byte was found as its
     index says. Raises: OSError where the file system has no links.
     """
-    linked = []
+    linked: list[str] = []
     for graph in graphs:
         names = (graph, f"{graph.removesuffix('.onnx')}.bin")
         files, descriptors = packed.index.files, packed.descriptors

@@ -94,7 +94,7 @@ def replayed(stored: Stored, engine: "Engine | None" = None, progress: "Progress
         found = (
             "the golden tokens are not computed: they take float32 keys and values, which have no room in memory here"
         )
-        return Found(f"{found} ({harmless(str(error))})", is_good=True)
+        return Found(f"{told} ({harmless(str(error))})", is_good=True)
     except EdgeError as error:
         return Found(f"the golden tokens cannot be computed: {harmless(str(error))}", is_good=False)
     where = "" if found.is_identical else f" (certified on {_where(made)})"

@@ -1,7 +1,6 @@
 """A cache of 8 bits: when it is chosen, what it takes, and that answers depend on the request alone with it, too."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,7 +194,7 @@ def test_rows_of_one_conversation_are_what_steps_give(int8_bundle: Path) -> None
         for _, part in model.cache.rows([slot]).parts:
             part[:, :, 37:] = 99  # what steps wrote before must not be read
         for n in ROWS:
-            rows: Sequence[np.ndarray] = model.verify(slot, tokens[:n])  # type: ignore[type-arg]
+            rows = model.verify(slot, tokens[:n])
             assert all(np.array_equal(a, b) for a, b in zip(rows, wanted, strict=False)), n
             assert len(rows) == n or not model.can_verify
         model.cache.release(slot)
