@@ -91,7 +91,7 @@ def replayed(stored: Stored, engine: "Engine | None" = None, progress: "Progress
         found = _replay(stored, made.golden, _tolerated(made), engine, progress)
     except (MemoryLimitError, MemoryExhausted) as error:
         # A machine that has room for 8-bit keys and values alone finds nothing wrong with the bundle.
-        found = (
+        told = (
             "the golden tokens are not computed: they take float32 keys and values, which have no room in memory here"
         )
         return Found(f"{told} ({harmless(str(error))})", is_good=True)
