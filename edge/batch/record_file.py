@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge.batch.lines import Record, parsed
+from edge.bundle.choices import sync_folder
 from edge.errors import ParameterError
 
 _SYNC_S = 1.0
@@ -102,9 +103,13 @@ def rewrite(path: Path, lines: Iterable[bytes]) -> None:
         try:
             _write(descriptor, data)
             os.fsync(descriptor)
+            other.replace(path)
+        except BaseException:
+            other.unlink(missing_ok=True)
+            raise
         finally:
             os.close(descriptor)
-        other.replace(path)
+        sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -128,3 +128,19 @@ def test_a_file_is_rewritten_in_one_step(path: Path) -> None:
     rewrite(path, [])
     rewrite(path, [])
     assert not path.exists()
+
+
+def test_lines_that_cannot_be_put_in_place_leave_the_old_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.jsonl"
+    rewrite(path, WHOLE)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge.batch.record_file.os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*out.jsonl"):
+        rewrite(path, WHOLE[:1])
+    assert path.read_bytes() == before and [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
