@@ -188,13 +188,10 @@ def pack(
     if not sys.executable or getattr(sys, "frozen", False):  # it would be this program that is started again
         raise BundleError("packing needs a Python to run, which this program is not: pack with edge models pack")
     weights = _weights(bundle, kv)
-    _check_memory(weights)
     n_needed = int(sum(weights.values()) * _DISK_SHARE)
 
     def make(folder: Path) -> list[str]:
-        problems = bundle_files.verify(bundle)
-        if problems:
-            raise BundleError("; ".join(problems))
+        _check_memory(weights)
         linked = _linked(bundle, kv, sorted(weights), folder)
         graphs = sorted(weights.keys() - set(linked))
         return linked + _packed_by_child(bundle, graphs, folder, progress, stopped or threading.Event(), when_idle)

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+from edge.bundle.bundle import verify
 from edge.engine.session import open_packed, save_packed, thread_count
 from edge.errors import EdgeError
 
@@ -21,6 +22,10 @@ def main() -> None:
     os.umask(0o077)
     os.nice(10)
     bundle, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    problems = verify(bundle)  # here, since it takes seconds for gigabytes, which nobody should wait for
+    if problems:
+        print(json.dumps({"error": "; ".join(problems)}), file=answers, flush=True)
+        return
     for name in sys.argv[3:]:
         try:
             said: dict[str, object] = {"graph": name, "gains": _pack(bundle / name, folder / name)}

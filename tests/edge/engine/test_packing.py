@@ -207,6 +207,12 @@ def test_nothing_is_packed_that_memory_does_not_hold(int8_bundle: Path, monkeypa
         packing.pack(int8_bundle)
 
 
+def test_what_is_packed_already_asks_for_no_memory(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packing.pack(int8_bundle)
+    monkeypatch.setattr(packing, "available_bytes", lambda: 0)
+    assert packing.pack(int8_bundle)
+
+
 def test_switched_off_nothing_is_written_or_read(
     int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
