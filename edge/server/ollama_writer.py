@@ -22,9 +22,9 @@ Fields = dict[str, object]
 Kind = Literal["chat", "generate"]
 
 LINES = "application/x-ndjson"
-# Of bodies: LiteLLM says nothing of theirs, or the second. A foreign page sends none of the three unasked but the last,
-# and its Origin is refused.
-ACCEPTED = ("application/json", "application/octet-stream", "")
+# Of bodies: LiteLLM says nothing of theirs, or the second; `curl -d`, as Ollama's examples have it, says the third. A
+# foreign page can send the last two unasked, but browsers name its Origin then, which is refused.
+ACCEPTED = ("application/json", "application/octet-stream", "application/x-www-form-urlencoded", "")
 
 
 def line(value: object) -> bytes:

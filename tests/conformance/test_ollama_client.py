@@ -215,8 +215,10 @@ def test_a_body_of_no_declared_type_is_read_but_not_for_a_foreign_page(served: S
         for headers, status in (
             ({}, 200),
             ({"content-type": "application/octet-stream"}, 200),
-            ({"content-type": "application/x-www-form-urlencoded"}, 415),
+            ({"content-type": "application/x-www-form-urlencoded"}, 200),  # curl -d
             ({"content-type": "text/plain"}, 415),
+            ({"content-type": "application/x-www-form-urlencoded", "origin": "https://example.com"}, 403),
+            ({"content-type": "application/x-www-form-urlencoded", "origin": "null"}, 403),
             ({"origin": "https://example.com"}, 403),
             ({"origin": "null"}, 403),
         ):
