@@ -56,7 +56,13 @@ class AudioAccess(FakeEngine):
 
     @classmethod
     def open(
-        cls, path: Path, *, threads: int | None = None, context: int | None = None, slots: int = 1
+        cls,
+        path: Path,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        slots: int = 1,
+        kv: str | None = None,
     ) -> "AudioAccess":
         return cls(spec())
 

@@ -43,9 +43,9 @@ def carrier(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.C
     """A client's connection; each tile waits until its reader knows of it."""
     encode = Model.encode_tile
 
-    def patient(model: Model, tile: object, *, owner: Handle) -> object:
+    def patient(model: Model, tile: object, *, owner: Handle, is_last: bool) -> object:
         eventually(lambda: owner._reading is None)
-        return encode(model, tile, owner=owner)  # type: ignore[arg-type]
+        return encode(model, tile, owner=owner, is_last=is_last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "encode_tile", patient)
     with httpx.Client(base_url=served.address, timeout=60) as carrier:

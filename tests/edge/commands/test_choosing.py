@@ -105,15 +105,18 @@ def test_a_speech_bundle_that_cannot_translate_is_passed_by(
 
     able = store.at(speech_bundle)
     assert isinstance(able.manifest, SpeechManifest)
-    spec = dataclasses.replace(able.manifest.speech, languages={"en": 1}, tasks={"transcribe": 2, "translate": 3})
+    spec = dataclasses.replace(
+        able.manifest.speech, languages={"en": 1, "de": 4}, tasks={"transcribe": 2, "translate": 3}
+    )
     able = dataclasses.replace(able, manifest=dataclasses.replace(able.manifest, id="able", speech=spec))
     spec = dataclasses.replace(spec, languages={}, tasks={})
     unable = dataclasses.replace(able, manifest=dataclasses.replace(able.manifest, id="english", speech=spec))
     installed["speech"] = [unable, able]
     assert _chosen(None, None, "transcribe").id == "english"
     assert _chosen(None, None, "translate").id == "able"
-    assert _chosen(None, "en", "transcribe").id == "able"
-    assert "english: language: expected one of none" in capsys.readouterr().err
+    assert _chosen(None, "en", "transcribe").id == "english"
+    assert _chosen(None, "de", "transcribe").id == "able"
+    assert "english: language: expected one of" in capsys.readouterr().err
     installed["speech"] = [unable]
     with pytest.raises(SystemExit):
         _chosen(None, None, "translate")
