@@ -15,6 +15,7 @@ from edge.errors import STATUS, EdgeError
 ERROR_MODULES = ("edge.errors", "edge.types")
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {
+    "edge.batch.lines.LineError",
     "edge.devices.sources.NothingYet",
     "edge.engine.grammar.expansion.PatternError",
     "edge.server.streaming.StreamBroken",
