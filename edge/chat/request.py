@@ -142,6 +142,8 @@ def _read_number(name: str, value: object, problems: Problems) -> float:
     if value is None:
         return number.default
     kinds = (int,) if number.whole else (int, float)
+    if number.whole and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 40.0 is an integer in JSON, as it is for Reka's service
     if not isinstance(value, kinds) or isinstance(value, bool):
         kind = "int_type" if number.whole else "float_type"
         problems.add(("body", name), f"expected {number.wanted}, got {_shown(value)}", kind)

@@ -166,7 +166,7 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     fields["max_tokens"] = body.get(limit)
     other = body.get("max_tokens")
-    if other is not None and (isinstance(other, bool) or not isinstance(other, int) or other < 1):
+    if other is not None and not _is_count(other):
         problems.add(("body", "max_tokens"), f"expected an integer >= 1, got {shown(other)}", "int_type")
         fields["max_tokens"] = body.get("max_completion_tokens")
     fields["messages"], places = read_messages(body.get("messages"), problems)
@@ -182,6 +182,13 @@ def from_openai(body: Mapping[str, object]) -> Completion:
     include_usage = _flag(asked, "include_usage", ("body", "stream_options"), problems)
     problems.raise_any()
     return Completion(fields, places, limit, stream, include_usage, demand.field)
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is an integer from 1 on, as JSON has them: 2.0 is one."""
+    if isinstance(value, float):
+        return value.is_integer() and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def sampling(body: Mapping[str, object]) -> Fields:

@@ -178,6 +178,8 @@ def test_an_error_on_the_way_is_the_last_event_and_no_proper_end(
     said = b""
     with serving(int8_bundle) as served, httpx.Client(base_url=served.address, timeout=60) as client:
         fields = {**V1, "stream": True, "max_tokens": 50, "seed": 1, "stop": None}
+        if route == "/api/chat":  # which knows neither there
+            fields["options"] = {"num_predict": 50, "seed": 1, "temperature": 0.4}
         with pytest.raises(httpx.RemoteProtocolError), client.stream("POST", route, json=fields) as response:
             assert response.status_code == 200
             for part in response.iter_bytes():

@@ -30,7 +30,7 @@ DEFAULTS = {
     "stop": (),
 }
 TAKEN = {
-    "max_tokens": [1, 2, 10**9],
+    "max_tokens": [1, 2, 3.0, 10**9],  # 3.0 is an integer in JSON
     "temperature": [0, 0.0, 1e-6, 2.5, 1e30],
     "top_p": [1, 1.0, 1e-9, 0.5],
     "top_k": [1, 2, 2**63],
@@ -40,7 +40,7 @@ TAKEN = {
     "stop": [[], ["a"], ["a"] * 16, ["é" * 128], ("a", "b")],
 }
 REFUSED: dict[str, list[object]] = {
-    "max_tokens": [0, -1, 1.0, "5", True, [], {}, float("nan")],
+    "max_tokens": [0, -1, 1.5, 0.0, "5", True, [], {}, float("nan")],
     "temperature": [-1e-9, -1, float("nan"), float("inf"), "hot", True, [0.4]],
     "top_p": [0, 0.0, -0.1, 1.0000001, "0.5", False],
     "top_k": [0, -1, 2.5, "many", True],
@@ -232,6 +232,8 @@ def made(kind: type[EdgeError]) -> EdgeError:
         return errors.ContextLengthError(70, 64)
     if kind is errors.ParameterError:
         return errors.ParameterError("stop: wrong", field="stop")
+    if kind is errors.MemoryLimitError:
+        return errors.MemoryLimitError("in the folder /srv/models/x", needed=2, available=1)
     return kind("in the folder /srv/models/x")
 
 
