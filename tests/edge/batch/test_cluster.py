@@ -147,6 +147,7 @@ def texts(name: str) -> dict[object, object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that Ray leaves to the collector
 def test_a_node_that_is_lost_half_way_loses_no_line(cluster: Cluster) -> None:
     questions = (continuation(f"r{i}", f"There are {i} red", max_tokens=64) for i in range(N_LINES))
     write(Path("in.jsonl"), *questions, b"{")
@@ -170,6 +171,7 @@ def test_a_node_that_is_lost_half_way_loses_no_line(cluster: Cluster) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that Ray leaves to the collector
 def test_a_run_on_a_cluster_that_is_killed_goes_on_without_it(cluster: Cluster) -> None:
     questions = (continuation(f"r{i}", f"There are {i} red", max_tokens=64) for i in range(60))
     write(Path("in.jsonl"), *questions)
