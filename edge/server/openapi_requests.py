@@ -323,17 +323,18 @@ def structured() -> Fields:
     pattern: Fields = {"type": ["string", "null"]}
     choices: Fields = {"anyOf": [{**listed(FILLED), "minItems": 1}, NULL]}
     is_object: Fields = {"type": ["boolean", "null"]}
+    absent = {"enum": ["", False]}
     kinds = {"json": schema, "json_object": is_object, "regex": pattern, "choice": choices}
     nested: Fields = {**kinds, "grammar": NULL}
     return {
         "guided_json": schema,
-        "guided_json_object": is_object,
-        "guided_regex": pattern,
-        "guided_choice": choices,
+        "guided_json_object": either(is_object, absent),
+        "guided_regex": either(pattern, absent),
+        "guided_choice": either(choices, absent),
         "structured_outputs": maybe({**shape(nested), "anyOf": [_given(name, kind) for name, kind in kinds.items()]}),
         "json_schema": schema,
-        "regex": pattern,
-        **{name: {"enum": ["", None]} for name in ("grammar", "guided_grammar", "ebnf")},
+        "regex": either(pattern, absent),
+        **{name: {"enum": ["", False, None]} for name in ("grammar", "guided_grammar", "ebnf")},
     }
 
 
