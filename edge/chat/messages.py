@@ -240,6 +240,8 @@ def read_level(detail: object, loc: Loc, problems: Problems) -> Level | None:
 
 def read_max_tiles(most: object, loc: Loc, problems: Problems) -> int | None:
     """Return the `max_tiles` of a part or a request, None where there is none; what is wrong goes to `problems`."""
+    if isinstance(most, float) and most.is_integer():
+        most = int(most)
     if most is None or (isinstance(most, int) and not isinstance(most, bool) and most >= 1):
         return most
     kind = "value_error" if isinstance(most, int) and not isinstance(most, bool) else "int_type"

@@ -182,7 +182,7 @@ def whole_numbers(value: object) -> object:
         return {key: whole_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e17 else value
 
 
 def shown_media(value: object) -> object:
