@@ -20,7 +20,7 @@ from edge.commands.plan import plan
 from edge.commands.serve import serve
 from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
-from edge.errors import EdgeError
+from edge.errors import EdgeError, interruption
 from edge.version import RUNTIME_VERSION
 
 # What writing to a file or a pipe fails with.
@@ -58,6 +58,10 @@ def main() -> None:
     except EdgeError as error:
         fail(reason(error))
     except KeyboardInterrupt:
+        sys.exit(130)
+    except ImportError as error:
+        if interruption(error) is None:
+            raise
         sys.exit(130)
     except OSError as error:
         if error.errno not in _UNWRITABLE or error.filename is not None:

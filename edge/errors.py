@@ -163,3 +163,15 @@ def shown(value: str) -> str:
 def status_of(error: EdgeError) -> int:
     """Return the HTTP status of an error, its nearest listed ancestor's if it is not listed itself."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def interruption(error: BaseException) -> BaseException | None:
+    """Return the KeyboardInterrupt or SystemExit of a signal that came while a library was being loaded.
+
+    A compiled module that is interrupted in its initialization fails with an ImportError, the signal's own exception
+    behind it. None for a library that really cannot be loaded, and for any other error.
+    """
+    behind: BaseException | None = error if isinstance(error, ImportError) else None
+    while behind is not None and not isinstance(behind, KeyboardInterrupt | SystemExit):
+        behind = behind.__cause__ or behind.__context__
+    return behind

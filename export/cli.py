@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
+from edge.errors import interruption
 from edge.extras import check, missing
 from export.certificate import words
 from export.certificate.words import mib
@@ -58,7 +59,11 @@ def main() -> None:
     except ExportError as error:
         print(f"edge-export: {error}", file=sys.stderr)
         sys.exit(1)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if interruption(error) is not None:
+            sys.exit(130)
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         print(f"edge-export: {missing(error.name, need='edge-export')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Final
 
 from edge.bundle.manifest import FileEntry
+from edge.errors import interruption
 from export.errors import OutputError
 
 PREFIX: Final = ".edge-export-"
@@ -75,7 +76,8 @@ def workspace(out: Path) -> Iterator[Workspace]:
         stack.enter_context(_signals_raise())
         try:
             work = _enter(out, stack, kept)
-            yield work
+            with _interrupted_imports():
+                yield work
         except (KeyboardInterrupt, SystemExit) as error:
             if _has_journal(work.root):
                 kept.add(work.root)
@@ -286,6 +288,18 @@ def _signals_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interrupted_imports() -> Iterator[None]:
+    """Let a signal that came while a library was being loaded unwind as itself."""
+    try:
+        yield
+    except ImportError as error:
+        stop = interruption(error)
+        if stop is None:
+            raise
+        raise stop from None
 
 
 @contextlib.contextmanager

@@ -298,3 +298,20 @@ def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
     with pack.workspace(tmp_path / "out"):
         assert signal.getsignal(signal.SIGTERM) is not before[0]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(128 + signal.SIGTERM)])
+def test_signal_during_an_import_unwinds_as_itself(tmp_path: Path, stop: BaseException) -> None:
+    # So a compiled module reports it, and a package may wrap that once more.
+    broken = ImportError("numerics cannot be imported")
+    broken.__cause__ = ImportError("initialization failed")
+    broken.__cause__.__cause__ = stop
+    with pytest.raises(type(stop)) as raised:
+        export(tmp_path / "bundle", meanwhile=failing(broken))
+    assert raised.value is stop
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_library_is_still_that(tmp_path: Path) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        export(tmp_path / "bundle", meanwhile=failing(ModuleNotFoundError("No module named 'gguf'", name="gguf")))

@@ -268,6 +268,22 @@ def test_doctor_names_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert "FAIL answer:      none" in out
 
 
+def test_ctrl_c_while_a_library_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    def broken() -> None:
+        raise ImportError("libonnxruntime.so: cannot open shared object file")
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(ImportError, match="cannot open"):
+        cli.main()
+
+
 def test_the_probe_tells_a_signal_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkup._probe("json").good
     assert checkup._probe("no_such_library").found == "no_such_library fails to load"
