@@ -156,12 +156,19 @@ def find(bundle: Path, environment: Mapping[str, str], *, is_used: bool = True) 
 
 
 def write(
-    bundle: Path, bundle_id: str, environment: Mapping[str, str], n_needed: int, make: Callable[[Path], list[str]]
+    bundle: Path,
+    bundle_id: str,
+    environment: Mapping[str, str],
+    n_needed: int,
+    make: Callable[[Path], list[str]],
+    *,
+    waiting: Callable[[], None] = lambda: None,
 ) -> bool:
     """Put packed weights of the bundle in a folder into place, unless they are there; return whether they are now.
 
     n_needed: bytes that they may take. make: writes files into an empty folder and returns the names of those to keep,
-    none where packing gains nothing. One process at a time packs; the others wait, and find what it made.
+    none where packing gains nothing. One process at a time packs; the others wait, and find what it made. waiting: told
+    before this one waits for another.
     Raises: BundleError saying why there are none.
     """
     folder = home(bundle)
@@ -169,7 +176,7 @@ def write(
     target = folder / _name(manifest, environment)
     try:
         _make_private(folder)
-        with _locked(folder):
+        with _locked(folder, waiting=waiting):
             there = find(bundle, environment)
             if there is not None:
                 there.close()
@@ -320,10 +327,17 @@ def _make_private(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, *, waits: bool = True) -> Iterator[None]:
+def _locked(folder: Path, *, waits: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a folder's lock; waiting: told before it is waited for. Raises: BlockingIOError unless it waits."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waits:
+                raise
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -122,8 +122,15 @@ def _packed(stored: "Stored", kv: "Kv") -> bool:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("packing", total=None)
         return pack_bundle(
-            stored.path, kv=kv, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+            stored.path, kv=kv, progress=lambda done, total: bar.update(task, completed=done, total=total),
+            waiting=_tell_of_another,
+        )  # fmt: skip
+
+
+def _tell_of_another() -> None:
+    print(
+        "edge: another process is packing weights: waiting for it (an engine packs while it is idle)", file=sys.stderr
+    )
 
 
 def _where(stored: "Stored") -> str:

@@ -174,12 +174,13 @@ def pack(
     progress: Progress | None = None,
     stopped: threading.Event | None = None,
     when_idle: bool = False,
+    waiting: Callable[[], None] = lambda: None,
 ) -> bool:
     """Pack the weights of the bundle in a folder for this device, unless they are; return whether they are now.
 
     They are not where packing gains nothing. kv: of the engines that they are for; towers that are packed for the other
     kv are linked, not packed again. progress: told graphs done, and all. stopped: set, packing ends. when_idle: it
-    takes the time that no other process wants.
+    takes the time that no other process wants. waiting: told before this waits for another process that packs.
     Raises: BundleError saying why they are not: the bundle is damaged, the disk is full or cannot be written,
     EDGE_PACKED is off; MemoryExhausted; ParameterError for a wrong EDGE_PACKED, and for a kv that the bundle has not.
     """
@@ -197,7 +198,7 @@ def pack(
         return linked + _packed_by_child(bundle, graphs, folder, progress, stopped or threading.Event(), when_idle)
 
     manifest = bundle_files.checked(bundle)
-    return packed.write(bundle, manifest.id, environment(kv), n_needed, make)
+    return packed.write(bundle, manifest.id, environment(kv), n_needed, make, waiting=waiting)
 
 
 def _linked(bundle: Path, kv: Kv, graphs: list[str], folder: Path) -> list[str]:

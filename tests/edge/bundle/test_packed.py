@@ -46,8 +46,13 @@ def two_files(folder: Path) -> list[str]:
     return NAMES
 
 
-def write(bundle: Path, make: Callable[[Path], list[str]] = two_files, n_needed: int = 1000) -> bool:
-    return packed.write(bundle, bundle.name, HERE, n_needed, make)
+def write(
+    bundle: Path,
+    make: Callable[[Path], list[str]] = two_files,
+    n_needed: int = 1000,
+    waiting: Callable[[], None] = lambda: None,
+) -> bool:
+    return packed.write(bundle, bundle.name, HERE, n_needed, make, waiting=waiting)
 
 
 def is_found(bundle: Path) -> bool:
@@ -220,16 +225,16 @@ def test_what_a_killed_process_left_is_not_used_and_goes(bundle: Path, cache: Pa
 
 
 def test_two_at_once_write_one_entry(bundle: Path) -> None:
-    began, made = threading.Event(), []
+    began, waits, made = threading.Event(), threading.Event(), []
 
     def slowly(folder: Path) -> list[str]:
         made.append(folder)
         began.set()
-        other.join(timeout=0.2)  # it waits for the lock, however long
+        assert waits.wait(60), "the other one is not told that it waits"
         return two_files(folder)
 
     first = threading.Thread(target=write, args=(bundle, slowly))
-    other = threading.Thread(target=lambda: began.wait() and write(bundle, slowly))
+    other = threading.Thread(target=lambda: began.wait() and write(bundle, slowly, waiting=waits.set))
     other.start()
     first.start()
     first.join()
