@@ -64,6 +64,7 @@ class Certificate:
     largest_logit_difference: float | None
     perplexity: Perplexity
     prefill_decode_kl: float | None
+    int8_cache_kl: float | None
     cosines: tuple[tuple[str, float, float | None], ...]
     sets: tuple[TextSet, ...]
     thresholds: Mapping[str, float]
@@ -102,6 +103,7 @@ def parse(data: bytes, *, file: str) -> Certificate:
         largest_logit_difference=fields.number("largest_logit_difference", low=0),
         perplexity=_perplexity(fields),
         prefill_decode_kl=_prefill_decode(fields),
+        int8_cache_kl=_int8_cache(fields),
         cosines=tuple(_cosines(fields)),
         sets=_sets(fields),
         thresholds=_thresholds(fields.child("thresholds")),
@@ -129,6 +131,11 @@ def _perplexity(fields: Fields) -> Perplexity:
 def _prefill_decode(fields: Fields) -> float | None:
     """The mean divergence between the bundle's own logits by prefill and by decode."""
     return _divergence(fields.child("prefill_decode")).mean
+
+
+def _int8_cache(fields: Fields) -> float | None:
+    """The mean divergence between the bundle's own logits with keys and values in float32 and in 8 bits."""
+    return _divergence(fields.child("int8_cache").child("to_float32")).mean
 
 
 def _cosines(fields: Fields) -> Iterator[tuple[str, float, float | None]]:

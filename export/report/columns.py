@@ -55,13 +55,14 @@ PERPLEXITY = Column(
     "perplexity", _certified(lambda found: found.perplexity.bundle), lambda value: significant(value, 4), "less"
 )
 PREFILL_DECODE = Column("prefill/decode KL", _certified(lambda found: found.prefill_decode_kl), significant, "less")
+INT8_CACHE = Column("int8 cache KL", _certified(lambda found: found.int8_cache_kl), significant, "less")
 PREFILL = Column("prefill tok/s", _timed(lambda found: found.prefill_tokens_per_s), significant, "more")
 DECODE = Column("decode tok/s", _timed(lambda found: found.decode_tokens_per_s), significant, "more")
 LOAD = Column("load", _timed(lambda found: found.load_s), lambda value: f"{significant(value)} s", "less")
 TILE = Column("tile", _timed(lambda found: found.seconds_per_tile), lambda value: f"{significant(value)} s", "less")
 ANONYMOUS = Column("anonymous memory", _timed(lambda found: found.anonymous_bytes), megabytes, "less")
 
-COLUMNS = (SIZE, BITS, KL_MEAN, KL_P99, TOP1, PERPLEXITY, PREFILL_DECODE, PREFILL, DECODE)
+COLUMNS = (SIZE, BITS, KL_MEAN, KL_P99, TOP1, PERPLEXITY, PREFILL_DECODE, INT8_CACHE, PREFILL, DECODE)
 
 
 def known(subjects: Sequence[Subject]) -> list[Column]:

@@ -28,6 +28,10 @@ MEANINGS = (
         "The bundle against itself: one text read at once, and token by token. It should be far below the divergence "
         "from the reference.",
     ),
+    (
+        "int8 cache KL",
+        "The bundle against itself: one text read with keys and values in float32, and in 8 bits.",
+    ),
     ("bits/weight", "Bytes of the decoder and its embedding table, scales included, by the number of their weights."),
     ("relative error", "|W − Wq| / |W|, by Frobenius norms, of one tensor."),
 )

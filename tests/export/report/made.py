@@ -73,6 +73,7 @@ def certificate(name: str, kl: float) -> Document:
         "format": 1, "bundle": name, "level": "quick", "positions": 800, **figures,
         "largest_logit_difference": 1.5, "perplexity": perplexity,
         "prefill_decode": {"kl": {"mean": kl / 12, "p99": kl, "max": kl}, "share_of_kl": 1 / 12},
+        "int8_cache": {"to_float32": {"kl": {"mean": kl / 5, "p99": kl, "max": kl}}},
         "sets": {kind: {"positions": 400, **figures, "perplexity": perplexity} for kind in ("text", "chat")},
         "kl_positions": [{"set": kind, "kl": spread} for kind in ("text", "chat")],
         "evaluation": {"file": "evaluation.jsonl", "sha256": "ab" * 32},

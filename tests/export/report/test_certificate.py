@@ -23,6 +23,7 @@ def test_every_figure_is_read() -> None:
     assert (found.kl.mean, found.kl.p99, found.top1, found.positions) == (0.25, 2.0, 0.9, 800)
     assert (found.perplexity.bundle, found.perplexity.reference) == (14.25, 13.5)
     assert found.prefill_decode_kl == pytest.approx(0.25 / 12)
+    assert found.int8_cache_kl == pytest.approx(0.25 / 5)
     assert [one.name for one in found.sets] == ["text", "chat"]
     assert (
         found.sets[0].kl_positions == tuple(sorted(found.sets[0].kl_positions))
@@ -35,10 +36,26 @@ def test_every_figure_is_read() -> None:
 
 
 def test_a_certificate_of_an_older_version_is_read() -> None:
-    new = {"sets", "kl_positions", "perplexity", "prefill_decode", "evaluation", "thresholds", "missed", "machine"}
+    new = {
+        "sets",
+        "kl_positions",
+        "perplexity",
+        "prefill_decode",
+        "int8_cache",
+        "evaluation",
+        "thresholds",
+        "missed",
+        "machine",
+    }
     old = {key: value for key, value in made.certificate("a", 0.25).items() if key not in new}
     found = parsed(old)
-    assert (found.kl.mean, found.sets, found.perplexity.bundle, found.prefill_decode_kl) == (0.25, (), None, None)
+    assert (found.kl.mean, found.sets, found.perplexity.bundle, found.prefill_decode_kl, found.int8_cache_kl) == (
+        0.25,
+        (),
+        None,
+        None,
+        None,
+    )
     assert parsed({}).kl.mean is None
 
 

@@ -85,7 +85,9 @@ def test_without_a_certificate_there_is_a_page_that_says_so(tmp_path: Path) -> N
 
 
 def test_old_certificates_have_no_curves_but_stand_in_the_plot(tmp_path: Path) -> None:
-    old = dict.fromkeys(("sets", "kl_positions", "perplexity", "prefill_decode", "evaluation", "machine"), ...)
+    old = dict.fromkeys(
+        ("sets", "kl_positions", "perplexity", "prefill_decode", "int8_cache", "evaluation", "machine"), ...
+    )
     paths = [made.bundle(tmp_path, "a-one", **old), made.bundle(tmp_path, "a-two", n_bytes=500_000, kl=0.5, **old)]
     sound = Sound(rendered(paths))
     assert HEADINGS[1] in sound.of("h2") and HEADINGS[2] not in sound.of("h2")

@@ -88,9 +88,10 @@ def test_what_is_no_bundle_is_named(tmp_path: Path) -> None:
 def test_the_table_shows_a_column_only_where_there_are_figures(tmp_path: Path) -> None:
     paths = [made.bundle(tmp_path, "one", kl=0.25), made.bundle(tmp_path, "two", kl=None, n_bytes=12_500_000)]
     head, *rows = columns.lines(subject.read(paths)).splitlines()
-    assert " ".join(head.split()) == "bundle recipe size bits/weight KL mean KL p99 top-1 perplexity prefill/decode KL"
+    quality = "KL mean KL p99 top-1 perplexity prefill/decode KL int8 cache KL"
+    assert " ".join(head.split()) == f"bundle recipe size bits/weight {quality}"
     assert rows[0].split()[:2] == ["one", "mine"] and "0.250" in rows[0] and "14.25" in rows[0] and "90.0 %" in rows[0]
-    assert "12.5 MB" in rows[1] and rows[1].count("–") == 5
+    assert "12.5 MB" in rows[1] and rows[1].count("–") == 6
     timed = columns.lines(subject.read(paths, [made.bench(tmp_path, "one")]))
     assert "prefill tok/s" in timed and "1234" in timed and "56.5" in timed
 
