@@ -7,6 +7,7 @@ from edge.server import openapi_ollama
 from edge.server.multipart import MEDIA_TYPE as FORM
 from edge.server.openapi_anthropic import anthropic_schemas, count_request, message_request
 from edge.server.openapi_audio import transcript_schemas, transcription_request
+from edge.server.openapi_events import event_of
 from edge.server.openapi_requests import chat_request, completion_request, continuation_request, legacy_request
 from edge.server.openapi_responses import response_request, response_schemas
 from edge.server.openapi_shapes import (
@@ -91,31 +92,34 @@ def get(summary: str, content: Mapping[str, object], errors: ErrorForm, *further
 
 def chat(errors: ErrorForm) -> Fields:
     """POST /v1/chat."""
-    ok = _answers("ChatResponse", "each `data: ` and a ChatChunk, whose content is the whole text so far")
+    chunk = event_of(_named("ChatChunk"), "each a ChatChunk, whose content is the whole text so far")
+    ok = _answers("ChatResponse", chunk)
     return post("A chat, as Reka's SDK asks for it", chat_request(), ok, errors)
 
 
 def completion(errors: ErrorForm) -> Fields:
     """POST /v1/chat/completions."""
-    ok = _answers("Completion", "each `data: ` and a CompletionChunk, the last `data: [DONE]`")
+    ok = _answers("Completion", _chunk("CompletionChunk"))
     return post("A chat, as OpenAI's clients ask", completion_request(), ok, errors)
 
 
 def continuation(errors: ErrorForm) -> Fields:
     """POST /v1/completions."""
-    ok = _answers("TextCompletion", "each `data: ` and a TextCompletionChunk, the last `data: [DONE]`")
+    ok = _answers("TextCompletion", _chunk("TextCompletionChunk"))
     return post("A text that is continued, as OpenAI's clients ask", continuation_request(), ok, errors)
 
 
 def response(errors: ErrorForm) -> Fields:
     """POST /v1/responses."""
-    ok = _answers("Response", "each with its type as `event: ` and a ResponseEvent as `data: `, then `data: [DONE]`")
+    words = "each a ResponseEvent with its type as its name, the last [DONE]"
+    ok = _answers("Response", event_of(_named("ResponseEvent"), words, is_named=True, ends=True))
     return post("A response, as OpenAI's clients ask", response_request(), ok, errors)
 
 
 def message(errors: ErrorForm) -> Fields:
     """POST /v1/messages."""
-    ok = _answers("Message", "each with its type as `event: ` and a MessageEvent as `data: `")
+    words = "each a MessageEvent with its type as its name"
+    ok = _answers("Message", event_of(_named("MessageEvent"), words, is_named=True))
     return post("A message, as Anthropic's clients ask", message_request(), ok, errors)
 
 
@@ -347,10 +351,14 @@ def _logprobs_of() -> Fields:
     return listed(closed({**token, "top_logprobs": listed(closed(candidate))}))
 
 
-def _answers(name: str, events: str) -> Fields:
+def _answers(name: str, event: Fields) -> Fields:
     """Return the two ways that a chat is answered: at once, or as events."""
-    stream = {**STRING, "description": f"With `stream`: server-sent events, {events}."}
-    return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(stream)})
+    return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(event)})
+
+
+def _chunk(name: str) -> Fields:
+    """Return an event of a stream as OpenAI's: a chunk, [DONE] after the last, or the error that ended it."""
+    return event_of(either(_named(name), OPENAI_ERROR), f"each a {name}, or an error at the end", ends=True)
 
 
 def _lines(name: str) -> Fields:
@@ -361,7 +369,7 @@ def _lines(name: str) -> Fields:
 
 def _audio(summary: str, errors: ErrorForm) -> Fields:
     """Return the item of a route that turns an uploaded file into text."""
-    stream = {**STRING, "description": "With `stream`: server-sent events, each `data: ` and a TranscriptEvent."}
+    stream = event_of(either(_named("TranscriptEvent"), OPENAI_ERROR), "each a TranscriptEvent, or an error at the end")
     content = {
         "application/json": _schema(either(_named("Transcription"), _named("VerboseTranscription"))),
         "text/plain": _schema(STRING),
