@@ -10,6 +10,7 @@ Reka, AsyncReka             chat in process, with the signatures of Reka's SDK
 Engine                      a loaded bundle: token ids in and out, logits, embeddings
 Transport                   the HTTP interface in process, for the clients of other SDKs
 Camera, Microphone, watch   a camera's newest frame; what is said; a question asked over and over
+Speaker, Loudspeaker        text as speech, sentence by sentence; where it is played
 Box, parse_boxes            boxes of things, read from an answer
 models                      the bundles on this device
 Limits                      what one request may hold
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from edge.client import AsyncReka as AsyncReka
     from edge.client import Reka as Reka
     from edge.devices.camera import Camera as Camera
+    from edge.devices.loudspeaker import Loudspeaker as Loudspeaker
     from edge.devices.microphone import Microphone as Microphone
     from edge.devices.watch import watch as watch
     from edge.engine.engine import Engine as Engine
@@ -57,8 +59,11 @@ if TYPE_CHECKING:
     from edge.errors import TextError as TextError
     from edge.errors import UnknownModelError as UnknownModelError
     from edge.errors import UnsupportedError as UnsupportedError
+    from edge.errors import VoiceError as VoiceError
     from edge.limits import Limits as Limits
     from edge.server.transport import Transport as Transport
+    from edge.speech.speaker import Speaker as Speaker
+    from edge.speech.speaker import Spoken as Spoken
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
     from edge.types import ChatMessageChunk as ChatMessageChunk
@@ -111,6 +116,7 @@ _ERRORS = (
     "TextError",
     "UnknownModelError",
     "UnsupportedError",
+    "VoiceError",
 )
 _HOMES = {
     "AsyncReka": "client",
@@ -118,9 +124,12 @@ _HOMES = {
     "Camera": "devices.camera",
     "Engine": "engine.engine",
     "Limits": "limits",
+    "Loudspeaker": "devices.loudspeaker",
     "Microphone": "devices.microphone",
     "Reading": "engine.handle",
     "Reka": "client",
+    "Speaker": "speech.speaker",
+    "Spoken": "speech.speaker",
     "Transport": "server.transport",
     "parse_boxes": "chat.boxes",
     "watch": "devices.watch",
@@ -154,6 +163,7 @@ __all__ = [
     "HttpValidationError",
     "HubError",
     "Limits",
+    "Loudspeaker",
     "MediaError",
     "MediaType",
     "MemoryExhausted",
@@ -169,6 +179,8 @@ __all__ = [
     "RekaEnvironment",
     "RuntimeFailure",
     "SchemaError",
+    "Speaker",
+    "Spoken",
     "TextError",
     "Tool",
     "ToolCall",
@@ -183,6 +195,7 @@ __all__ = [
     "Usage",
     "ValidationError",
     "ValidationErrorLocItem",
+    "VoiceError",
     "__version__",
     "chat",
     "models",

@@ -8,7 +8,8 @@ EdgeError
 ├── ParameterError       a request's field has the wrong type or range
 ├── TextError            a text cannot be encoded (half a surrogate pair, for example)
 ├── MediaError           an image, video, audio or PDF is not supported, or damaged
-├── DeviceError          a camera or microphone is not there, stopped, or delivers nothing new
+├── DeviceError          a camera, microphone or loudspeaker is not there, stopped, or delivers nothing new
+├── VoiceError           a voice is not installed, hangs or fails
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
 ├── RateLimitError       a client has used up what it may use in some time; says when there is more
@@ -74,7 +75,11 @@ class MediaError(EdgeError):
 
 
 class DeviceError(EdgeError):
-    """A camera or microphone that is not there, stopped, or delivers nothing new; the message names it and why."""
+    """A camera, microphone or loudspeaker that is not there or stopped; the message names it and why."""
+
+
+class VoiceError(EdgeError):
+    """A voice that is not installed, hangs or fails; the message says how it is installed."""
 
 
 class SchemaError(EdgeError):
@@ -142,6 +147,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     TextError: 400,
     MediaError: 400,
     DeviceError: 503,
+    VoiceError: 503,
     SchemaError: 400,
     UnsupportedError: 400,
     RateLimitError: 429,

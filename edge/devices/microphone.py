@@ -1,6 +1,5 @@
 """A microphone, listened to until whoever speaks falls silent; an audio file or standard input may stand in for it."""
 
-import importlib
 import logging
 import os
 import struct
@@ -16,9 +15,9 @@ import numpy as np
 import soxr
 
 from edge.arrays import F32
+from edge.devices.portaudio import sounddevice
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
-from edge.extras import missing
 from edge.limits import AudioLimits
 from edge.media.audio import HIGHEST_HZ, LOWEST_HZ, open_audio
 
@@ -192,7 +191,7 @@ class _Device:
         self._stale_s = stale_s
         self._changed = threading.Condition()
         self._held: deque[F32] = deque(maxlen=round(_HELD_S / BLOCK_S))
-        library = _sounddevice()
+        library = cast(_Library, sounddevice(need="a microphone"))
         try:
             self._stream = library.InputStream(
                 device=device, samplerate=RATE_HZ, channels=1, dtype="float32", blocksize=BLOCK_SAMPLES,
@@ -223,22 +222,6 @@ class _Device:
         with self._changed:
             self._held.append(data[:, 0].copy())
             self._changed.notify_all()
-
-
-def _sounddevice() -> "_Library":
-    """Return the library, told to look at the devices anew: it lists them once and never sees one come back."""
-    try:
-        library = importlib.import_module("sounddevice")
-    except ImportError as error:
-        raise DeviceError(missing("sounddevice", need="a microphone")) from error
-    except OSError as error:
-        raise DeviceError("microphone: PortAudio is not installed: expected the system's libportaudio2") from error
-    try:
-        library._terminate()
-        library._initialize()
-    except Exception:
-        _LOG.debug("sounddevice: the devices were not looked at anew", exc_info=True)
-    return cast(_Library, library)
 
 
 def _stream(stream: BinaryIO) -> Iterator[F32]:

@@ -1,0 +1,174 @@
+"""A loudspeaker by a program that plays: paplay, pw-play or aplay. It gets samples, and is killed to be silent."""
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge.arrays import F32
+from edge.errors import DeviceError
+
+_AHEAD_S = 0.06  # how far in front of the clock samples are handed over
+_STALE_S = 2.0  # a program that takes nothing for so long hangs
+_END_S = 5.0
+_PIPE_BYTES = 4096  # the fewest that a pipe can hold: what waits in it is said before silence
+_COMPLAINT_BYTES = 300
+_AU_PCM16 = 3
+_UNKNOWN_SIZE = 0xFFFFFFFF
+
+
+def installed_players() -> list[str]:
+    """Return the programs that can play here, the best in front; those of a sound server where one runs."""
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    has_pulse = "PULSE_SERVER" in os.environ or (runtime / "pulse/native").exists()
+    has_pipewire = "PIPEWIRE_REMOTE" in os.environ or (runtime / "pipewire-0").exists()
+    usable = {"paplay": has_pulse, "pw-play": has_pipewire, "aplay": True}
+    return [name for name, is_usable in usable.items() if is_usable and shutil.which(name)]
+
+
+class Player:
+    """A program that plays what it gets on standard input; started with the first block, ended by silence or drain."""
+
+    def __init__(self, program: str, device: int | str | None) -> None:
+        self._program = program
+        self._device = device
+        self._name = f"loudspeaker{'' if device is None else f' {device}'}"[:200] + f" ({program})"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        self._rate_hz = 0
+        self._due_s = 0.0  # when everything that was written is played
+
+    def write(self, block: F32, rate_hz: int) -> None:
+        """As `AudioSink.write`."""
+        if self._process is None or rate_hz != self._rate_hz:
+            self._end(wait=True)
+            self._start(rate_hz)
+        self._send(self._encoded(block))
+        now_s = time.monotonic()
+        self._due_s = max(self._due_s, now_s) + len(block) / rate_hz
+        time.sleep(max(0.0, self._due_s - now_s - _AHEAD_S))
+
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """As `AudioSink.wait`: silence is written, without which a device would click or fall asleep."""
+        if self._process is None:
+            stopped.wait(seconds)
+        else:
+            self.write(np.zeros(round(self._rate_hz * seconds), np.float32), self._rate_hz)
+
+    def drain(self, stopped: threading.Event) -> bool:
+        """As `AudioSink.drain`."""
+        process = self._process
+        if process is None:
+            return not stopped.is_set()
+        if process.stdin is not None:
+            process.stdin.close()
+        give_up_s = max(time.monotonic(), self._due_s) + _END_S
+        while process.poll() is None and time.monotonic() < give_up_s:
+            if stopped.wait(0.01):
+                return False
+        failed = process.poll() not in (0, None)
+        self._end(wait=False)
+        if failed:
+            raise DeviceError(f"{self._name}: {self._last_words()}")
+        return True
+
+    def silence(self) -> None:
+        """End the program at once: the system drops what it had not played."""
+        self._end(wait=False)
+
+    def close(self) -> None:
+        """End the program."""
+        self._end(wait=False)
+        self._complaints.close()
+
+    def _start(self, rate_hz: int) -> None:
+        self._complaints.seek(0)
+        self._complaints.truncate()
+        try:
+            self._process = subprocess.Popen(
+                self._command(rate_hz), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._complaints,
+                bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise DeviceError(f"{self._name}: cannot be run: {error.strerror}") from error
+        fd = self._stdin()
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_blocking(fd, False)
+        self._rate_hz = rate_hz
+        self._due_s = 0.0
+        if self._program == "pw-play":  # knows raw samples in new versions alone, and this form in all
+            self._send(struct.pack(">4s5I", b".snd", 24, _UNKNOWN_SIZE, _AU_PCM16, rate_hz, 1))
+
+    def _command(self, rate_hz: int) -> list[str]:
+        device = self._device
+        if self._program == "paplay":
+            chosen = [] if device is None else [f"--device={device}"]
+            return [
+                "paplay",
+                "--raw",
+                f"--rate={rate_hz}",
+                "--channels=1",
+                "--format=s16le",
+                "--latency-msec=60",
+                *chosen,
+            ]
+        if self._program == "pw-play":
+            return ["pw-play", "--latency=60ms", *([] if device is None else [f"--target={device}"]), "-"]
+        name = f"plughw:{device}" if isinstance(device, int) else device
+        form = ["-t", "raw", "-f", "S16_LE", "-c", "1", "-r", str(rate_hz), "--buffer-time=80000"]
+        return ["aplay", "-q", *form, *([] if name is None else ["-D", name]), "-"]
+
+    def _encoded(self, block: F32) -> bytes:
+        whole = np.clip(np.round(block * 32767), -32768, 32767)
+        return whole.astype(">i2" if self._program == "pw-play" else "<i2").tobytes()
+
+    def _send(self, data: bytes) -> None:
+        """Hand bytes over. Raises: DeviceError when the program ended or takes none."""
+        fd = self._stdin()
+        while data:
+            if not select.select([], [fd], [], _STALE_S)[1]:
+                raise DeviceError(f"{self._name}: takes no samples for {_STALE_S:g} s")
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if self._process is not None:
+                    self._process.wait(_END_S)
+                raise DeviceError(f"{self._name}: {self._last_words()}") from error
+
+    def _stdin(self) -> int:
+        if self._process is None or self._process.stdin is None:
+            raise DeviceError(f"{self._name}: is closed")
+        return self._process.stdin.fileno()
+
+    def _end(self, *, wait: bool) -> None:
+        """End the program; wait: once it has played what it got."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            if wait:
+                process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            pass
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def _last_words(self) -> str:
+        """Return what the program said at its end."""
+        self._complaints.seek(0)
+        said = " ".join(self._complaints.read(_COMPLAINT_BYTES).decode("utf-8", "replace").split())
+        return said or "ended"

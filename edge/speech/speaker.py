@@ -1,0 +1,92 @@
+"""Text to speech: sentence by sentence, while the text still grows."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from edge.arrays import F32
+from edge.speech.sentences import sentences
+from edge.speech.voice import check_speed
+from edge.speech.voices import open_voice
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """One sentence. text: as it is shown, without Markdown; samples: (n,), mono, -1 to 1."""
+
+    text: str
+    samples: F32
+    rate_hz: int
+
+
+class Speaker:
+    """A voice that speaks texts; a context manager.
+
+    voice: `espeak-ng`, which has to be installed (None stands for it); `espeak-ng:f3` is one of its variants.
+    language: a code, such as `en` or `de`. speed: a factor, 0.25 to 4. Raises: ParameterError for a voice, a language
+    or a speed there is not, VoiceError for a voice that is not installed.
+
+        with Speaker() as speaker:
+            speaker.save("Good morning.", "morning.wav")
+    """
+
+    def __init__(self, voice: str | Path | None = None, *, language: str = "en", speed: float = 1.0) -> None:
+        check_speed(speed)
+        self._speed = speed
+        self._language = language
+        self._voice = open_voice(voice, language=language)
+
+    def __repr__(self) -> str:
+        return f"Speaker({self._voice.name!r}, language={self._language!r}, speed={self._speed:g})"
+
+    @property
+    def voice(self) -> str:
+        """The name of its voice."""
+        return self._voice.name
+
+    @property
+    def rate_hz(self) -> int:
+        """The rate of its samples."""
+        return self._voice.rate_hz
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages that its voice can be opened with."""
+        return self._voice.languages
+
+    def say(self, text: str | Iterable[str], *, stop: threading.Event | None = None) -> Iterator[Spoken]:
+        """Yield a text sentence by sentence; of one that still grows, each as soon as it is complete.
+
+        text: the whole of it, or its pieces as they come. stop: when it is set, this ends before the next sentence.
+        Raises: VoiceError where the voice fails.
+        """
+        pieces = [text] if isinstance(text, str) else text
+        for sentence in sentences(pieces, language=self._language):
+            if stop is not None and stop.is_set():
+                return
+            samples = self._voice.say(sentence, speed=self._speed)
+            if len(samples):
+                yield Spoken(sentence, samples, self._voice.rate_hz)
+
+    def save(self, text: str | Iterable[str], path: str | Path) -> None:
+        """Write a text as audio: WAV, FLAC, Ogg (Opus) or MP3, by the suffix of the file.
+
+        Raises: VoiceError, ParameterError for another suffix, OSError.
+        """
+        from edge.speech.audio_file import AudioFile
+
+        with AudioFile(Path(path), self.rate_hz) as file:
+            for spoken in self.say(text):
+                file.write(spoken.samples)
+
+    def close(self) -> None:
+        """Free the voice. Closing twice is fine."""
+        self._voice.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
