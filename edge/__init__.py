@@ -9,6 +9,7 @@
 Reka, AsyncReka             chat in process, with the signatures of Reka's SDK
 Engine                      a loaded bundle: token ids in and out, logits, embeddings
 Transport                   the HTTP interface in process, for the clients of other SDKs
+tool, Toolset               functions that the model may call
 Camera, Microphone, watch   a camera's newest frame; what is said; a question asked over and over
 Speaker, Loudspeaker        text as speech, sentence by sentence; where it is played
 Box, parse_boxes            boxes of things, read from an answer
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from edge.server.transport import Transport as Transport
     from edge.speech.speaker import Speaker as Speaker
     from edge.speech.speaker import Spoken as Spoken
+    from edge.tools.tool import tool as tool
+    from edge.tools.toolset import Toolset as Toolset
     from edge.types import ApiError as ApiError
     from edge.types import ChatMessage as ChatMessage
     from edge.types import ChatMessageChunk as ChatMessageChunk
@@ -130,8 +133,10 @@ _HOMES = {
     "Reka": "client",
     "Speaker": "speech.speaker",
     "Spoken": "speech.speaker",
+    "Toolset": "tools.toolset",
     "Transport": "server.transport",
     "parse_boxes": "chat.boxes",
+    "tool": "tools.tool",
     "watch": "devices.watch",
     **dict.fromkeys(_ERRORS, "errors"),
 }
@@ -186,6 +191,7 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "ToolOutput",
+    "Toolset",
     "Transport",
     "TypedMediaContent",
     "TypedText",
@@ -200,6 +206,7 @@ __all__ = [
     "chat",
     "models",
     "parse_boxes",
+    "tool",
     "watch",
 ]
 

@@ -24,6 +24,7 @@ EDGE_ROWS = (
     ("speech",),
     ("chat",),
     ("models",),
+    ("tools",),
     ("client", "devices", "server"),
     ("batch",),
     ("commands",),
