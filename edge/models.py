@@ -322,6 +322,11 @@ class Models:
         """Return what has changed on disk of a bundle that is loaded, so that it is not used; None for nothing."""
         return next((reason for shared in [*self._held.values()] if (reason := shared.changed())), None)
 
+    def stalled_s(self) -> float:
+        """Return the most seconds in which an engine's work has not moved on, as `Engine.stalled_s`."""
+        engines = [shared.loaded for shared in [*self._held.values()]]
+        return max((engine.stalled_s() for engine in engines if engine is not None), default=0.0)
+
     def close(self) -> None:
         """Give up the share in every engine; the last user's leaving closes it."""
         with _LOCK:

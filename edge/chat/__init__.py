@@ -51,6 +51,9 @@ class Engines(Protocol):
     def changed(self) -> str | None:
         """Return why a loaded bundle cannot be used any more, None while all can."""
 
+    def stalled_s(self) -> float:
+        """Return the most seconds in which an engine's work has not moved on."""
+
     def speech_model(self, name: str) -> SpeechToText | None:
         """Return the speech-to-text model of a chat bundle, by the bundle's id."""
 

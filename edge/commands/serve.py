@@ -4,15 +4,19 @@ import contextlib
 import faulthandler
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commands.choosing import tell_unusable
 from edge.commands.console import KvOption, MemoryCheck, ModelName, Verify, fail
 from edge.extras import missing
+
+if TYPE_CHECKING:
+    from edge.server.server import Settings, State
+    from edge.service.watchdog import Beat
 
 
 def serve(
@@ -53,43 +57,104 @@ def serve(
 ) -> None:
     """Serve the chat interface over HTTP. The API key is EDGE_API_KEY or --api-key-file."""
     try:
-        from edge.server.server import Settings
         from edge.server.server import serve as run
     except ModuleNotFoundError as error:
         fail(missing(error.name, need="edge serve"))
+    from edge.server.logs import log_to_stderr
+    from edge.service import notify
+    from edge.service.watchdog import starting
+
+    settings = settings_of(
+        model=model, verify=verify, host=host, port=port, alias=alias, slots=slots, context=context, threads=threads,
+        kv=kv, media_folder=media_folder, allow_media=allow_media, allowed_host=allowed_host, api_key=api_key,
+        api_key_file=api_key_file, tls_cert=tls_cert, tls_key=tls_key, limit=limit,
+    )  # fmt: skip
+    log_to_stderr()
+    faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
+
+    served = _served(model, settings.aliases)
+    known_as = f"{served}; {'no key is needed' if settings.key is None else 'a key is needed'}"
+    told = _Told(served)
+    with contextlib.ExitStack() as start:
+        start.enter_context(starting(f"loading: {served}"))
+
+        def ready(address: str, _: object) -> None:
+            start.close()
+            told.address = address
+            _tell(address, known_as)
+
+        run(settings, on_ready=ready, on_tick=told.tick, on_stop=notify.stopping)
+
+
+class _Told:
+    """What systemd is told of a server, where there is one that listens."""
+
+    def __init__(self, served: str) -> None:
+        from edge.service.watchdog import Watchdog
+
+        self.address = ""
+        self._served = served
+        self._watchdog = Watchdog()
+
+    def tick(self, look: "Callable[[], State]") -> None:
+        """Say what is due; called by the server's event loop."""
+        self._watchdog.beat(lambda: self._beat(look()))
+
+    def _beat(self, state: "State") -> "Beat":
+        from edge.service.watchdog import Beat
+
+        asked = f"{state.n_running} running, {state.n_waiting} waiting" if state.n_running else "idle"
+        return Beat(state.stalled_s, f"serving {self._served} at {self.address}: {asked}")
+
+
+def settings_of(
+    *,
+    model: str | None,
+    verify: bool,
+    host: str,
+    port: int,
+    alias: list[str] | None,
+    slots: int | None,
+    context: int | None,
+    threads: int | None,
+    kv: str | None,
+    media_folder: Path | None,
+    allow_media: list[str] | None,
+    allowed_host: list[str] | None,
+    api_key: str | None,
+    api_key_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    limit: list[str] | None,
+) -> "Settings":
+    """Return what the server is told, from the options of `edge serve`. Ends the command where one is wrong.
+
+    Raises: ParameterError.
+    """
     from edge.bundle.aliases import parse
     from edge.limits import Limits
-    from edge.server.logs import log_to_stderr
+    from edge.server.server import Settings
 
     if media_folder is not None and not media_folder.is_dir():
         fail(f"--media-folder {media_folder}: no such folder")
-    aliases = parse(",".join(alias or ()), field="--alias")
-    key = _key(api_key, api_key_file)
-    hosts = tuple(allowed_host or ())
-    media_hosts = tuple(allow_media or ())
-    settings = Settings(
+    return Settings(
         model=model,
         verify=verify,
         host=host,
         port=port,
-        aliases=aliases,
+        aliases=parse(",".join(alias or ()), field="--alias"),
         slots=slots,
         context=context,
         threads=threads,
         kv=kv,
         media_folder=media_folder,
-        media_hosts=media_hosts,
-        allowed_hosts=hosts,
-        key=key,
+        media_hosts=tuple(allow_media or ()),
+        allowed_hosts=tuple(allowed_host or ()),
+        key=_key(api_key, api_key_file),
         tls_cert=tls_cert,
         tls_key=tls_key,
         limits=Limits.of_this_machine().changed(limit or ()),
     )
-    log_to_stderr()
-    faulthandler.enable()  # where a mapped weight file is cut, the process ends (SIGBUS): this says so
-
-    known_as = f"{_served(model, aliases)}; {'no key is needed' if key is None else 'a key is needed'}"
-    run(settings, on_ready=lambda address, _: _tell(address, known_as))
 
 
 def _tell(address: str, known_as: str) -> None:

@@ -1,5 +1,6 @@
 """edge watch: the same question asked of a camera over and over; a line of JSON when the answer changes."""
 
+import contextlib
 import json
 import re
 import time
@@ -12,7 +13,9 @@ from edge.commands.choosing import chosen
 from edge.commands.console import ModelName, api_failures, camera_of, fail
 
 if TYPE_CHECKING:
-    from edge.devices.watch import Event
+    from collections.abc import Callable, Iterator
+
+    from edge.devices.watch import Event, OnTurn
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -44,18 +47,41 @@ def watch(
     from edge.devices.tile_changes import THRESHOLD
     from edge.devices.watch import watch as run
 
-    every_s, heartbeat_s, refresh_s = (
-        _seconds(text, name) for text, name in ((every, "every"), (heartbeat, "heartbeat"), (refresh, "refresh"))
-    )
+    every_s, heartbeat_s, refresh_s = intervals(every=every, heartbeat=heartbeat, refresh=refresh)
     stored = chosen(model, ["images"])
-    with api_failures(), camera_of(camera, size=size, still=still) as eyes:
+    with api_failures(), _told(stored.id) as on_turn, camera_of(camera, size=size, still=still) as eyes:
         events = run(
             eyes, question, every_s=every_s, heartbeat_s=heartbeat_s, refresh_s=refresh_s,
             threshold=THRESHOLD if threshold is None else threshold, model=model or stored.id, system=system,
-            max_tokens=max_tokens, temperature=temperature, seed=seed,
+            max_tokens=max_tokens, temperature=temperature, seed=seed, on_turn=on_turn,
         )  # fmt: skip
         for event in events:
             print(_line(event), flush=True)
+
+
+@contextlib.contextmanager
+def _told(model: str) -> "Iterator[OnTurn]":
+    """Yield what tells systemd how it goes, turn by turn; with the first one, the start is over."""
+    from edge.service import notify
+    from edge.service.watchdog import Beat, Watchdog, starting
+
+    watchdog = Watchdog()
+    with contextlib.ExitStack() as start:
+        start.enter_context(starting(f"loading: model {model}"))
+
+        def on_turn(stalled_s: "Callable[[], float]") -> None:
+            start.close()
+            watchdog.beat(lambda: Beat(stalled_s(), f"watching with model {model}"))
+
+        try:
+            yield on_turn
+        finally:
+            notify.stopping()
+
+
+def intervals(*, every: str, heartbeat: str, refresh: str) -> tuple[float, float, float]:
+    """Return the seconds of --every, --heartbeat and --refresh. Ends the command where one is wrong."""
+    return _seconds(every, "every"), _seconds(heartbeat, "heartbeat"), _seconds(refresh, "refresh")
 
 
 def _line(event: "Event") -> str:

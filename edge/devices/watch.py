@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from edge.engine.handle import Handle
 from edge.engine.pieces import Media, Piece
 from edge.errors import DeviceError, EngineClosed, MediaError, ParameterError, UnsupportedError
 from edge.models import Models
+
+OnTurn = Callable[[Callable[[], float]], None]
 
 _POLL_S = 0.2
 _FIRST_S = 4.0
@@ -108,6 +110,7 @@ def watch(
     seed: int | None = None,
     threads: int | None = None,
     context: int | None = None,
+    on_turn: OnTurn | None = None,
 ) -> Generator[Event, None, None]:
     """Ask a question of a camera every so many seconds; yield an event when the answer changes, and heartbeats.
 
@@ -117,7 +120,8 @@ def watch(
     Nothing is opened before the first `next`; closing the generator stops everything.
     every_s, heartbeat_s, refresh_s: seconds between questions, between heartbeats, and until a tile is encoded again
     though it did not change. threshold: how much a tile must differ to have changed. model, system, max_tokens, seed,
-    threads, context: as for `Reka` and its `chat.create`; temperature: 0 unless given.
+    threads, context: as for `Reka` and its `chat.create`; temperature: 0 unless given. on_turn: called several times a
+    second with what tells the seconds in which the engine's work has not moved on.
 
         for event in watch(0, "How many people are there?", every_s=5):
             print(event)
@@ -139,7 +143,7 @@ def watch(
         executor = held.enter_context(ThreadPoolExecutor(1, thread_name_prefix="edge-watch"))
         looker = Looker(engine, request, threshold=threshold, refresh_s=refresh_s)
         held.callback(looker.stop)  # before the executor waits for it
-        yield from events(source, looker, pace, clock=MonotonicClock(), executor=executor)
+        yield from events(source, looker, pace, clock=MonotonicClock(), executor=executor, on_turn=on_turn)
 
 
 class MonotonicClock:
@@ -190,6 +194,10 @@ class Looker:
         self._asked = digests
         return Sight(frame, glance, answer)
 
+    def stalled_s(self) -> float:
+        """Return the seconds in which the engine's work has not moved on."""
+        return self._engine.stalled_s()
+
     def stop(self) -> None:
         """Stop an answer that is being made."""
         self._stopped = True
@@ -213,13 +221,21 @@ class Looker:
 
 
 def events(
-    eyes: FrameSource, looker: Looker, pace: Pace, *, clock: Clock, executor: Executor
+    eyes: FrameSource,
+    looker: Looker,
+    pace: Pace,
+    *,
+    clock: Clock,
+    executor: Executor,
+    on_turn: OnTurn | None = None,
 ) -> Generator[Event, None, None]:
     """Yield what a watch has to tell, for ever or until the video ends. Raises: EdgeError when looking fails."""
     with suppress(DeviceError):  # told below
         eyes.newest(wait_s=_FIRST_S)
     watching = _Watching(eyes, looker, pace, clock, executor)
     while not watching.over:
+        if on_turn is not None:
+            on_turn(looker.stalled_s)
         yield from watching.turn()
 
 

@@ -292,6 +292,10 @@ class Engine:
         """Return what the system says of the bundle's files at present, to be compared with another time."""
         return self._files.now()
 
+    def stalled_s(self) -> float:
+        """Return the seconds in which its work has not moved on, 0.0 while it does or there is none: see `Pulse`."""
+        return self._worker.stalled_s()
+
     def close(self) -> None:
         """End every answer with EngineClosed and free sessions and cache; closing twice is fine."""
         self._finalizer()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from edge.engine.handle import Handle
 from edge.engine.layout import Positions
 from edge.engine.model import Model, Units
 from edge.engine.opening import Waiting
+from edge.engine.pulse import Pulse
 from edge.engine.session import failure_of
 from edge.errors import EdgeError, EngineClosed, MemoryExhausted
 
@@ -65,6 +67,7 @@ class Worker:
         self._check = check
         self._drafting = drafting
         self._runs = model.runs
+        self._pulse = Pulse()
         self._changed = threading.Condition()
         self._closing = False
         self._waiting: deque[_Prompt | _Call] = deque()
@@ -109,6 +112,12 @@ class Worker:
             if self._closing:
                 raise EngineClosed("the engine was closed")
             return self._model
+
+    def stalled_s(self) -> float:
+        """Return the seconds in which a unit of work has not moved on, as `Pulse` has it; inf where its thread died."""
+        if self._thread.is_alive():
+            return self._pulse.stalled_s()
+        return 0.0 if self._closing else math.inf
 
     def cancel(self, handle: Handle) -> None:
         """Stop working for a handle that was cancelled."""
@@ -173,7 +182,9 @@ class Worker:
     def _wait(self) -> bool:
         """Wait for something to do; return False when closing."""
         with self._changed:
+            self._pulse.rests()
             self._changed.wait_for(self._is_due)
+            self._pulse.began()
             return not self._closing
 
     def _is_due(self) -> bool:

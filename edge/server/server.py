@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,7 @@ from edge.server.listener import BACKLOG, listening, tls_context
 from edge.server.queue import Queue
 
 OnReady = Callable[[str, Callable[[], None]], None]  # the address, and what stops the server
+OnTick = Callable[[Callable[[], "State"]], None]  # what tells the state, asked where somebody wants to know
 
 GRACE_S = 10
 _LAST_WORDS_S = 2
@@ -54,15 +56,38 @@ class Settings:
     limits: Limits
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn that ends in order: who waits is sent away, who is answered has GRACE_S, a second signal ends it now."""
+@dataclass(frozen=True)
+class State:
+    """What a server does at a moment.
 
-    def __init__(self, config: uvicorn.Config, refuse: Callable[[], None]) -> None:
+    stalled_s: seconds in which an engine's work has not moved on, 0.0 while it does or there is none.
+    """
+
+    n_running: int
+    n_waiting: int
+    stalled_s: float
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that ends in order: who waits is sent away, who is answered has GRACE_S, a second signal ends it now.
+
+    tick: called over and over by the event loop; stop: called when it is told to end.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, tick: Callable[[], None], stop: Sequence[Callable[[], None]]) -> None:
         super().__init__(config)
-        self._refuse = refuse
+        self._tick = tick
+        self._stop = stop
+
+    async def on_tick(self, counter: int) -> bool:
+        is_over = await super().on_tick(counter)
+        if not is_over:
+            self._tick()
+        return is_over
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._refuse()
+        for told in self._stop:
+            told()
         late = asyncio.get_running_loop().call_later(GRACE_S, self._break_off)
         await super().shutdown(sockets)
         late.cancel()
@@ -94,20 +119,37 @@ class _Uvicorn(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(settings: Settings, *, on_ready: OnReady) -> None:
+def serve(
+    settings: Settings, *, on_ready: OnReady, on_tick: OnTick | None = None, on_stop: Callable[[], None] | None = None
+) -> None:
     """Serve until a signal ends it; `on_ready` gets the address once connections are accepted, and what stops it.
 
+    on_tick: called by the event loop, about ten times a second, from the moment that it answers until it is told to
+    stop; on_stop: called then.
     Raises: ParameterError for a bind beyond this machine without a key, or one that cannot be had; and as Models.
     """
+    tls = check(settings)
+    with listening(settings.host, settings.port) as listener:
+        run(_open(settings), listener, tls=tls, on_ready=on_ready, on_tick=on_tick, on_stop=on_stop)
+
+
+def check(settings: Settings) -> ssl.SSLContext | None:
+    """Return the certificate to serve with, None for plain HTTP. Raises: ParameterError for what cannot be served."""
     if settings.key is None and not is_loopback(settings.host):
         msg = f"host: {settings.host} can be reached from elsewhere: give a key, EDGE_API_KEY or --api-key-file"
         raise ParameterError(msg, field="host")
-    tls = tls_context(settings.tls_cert, settings.tls_key)
-    with listening(settings.host, settings.port) as listener:
-        run(_open(settings), listener, tls=tls, on_ready=on_ready)
+    return tls_context(settings.tls_cert, settings.tls_key)
 
 
-def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, on_ready: OnReady) -> None:
+def run(
+    server: Server,
+    listener: socket.socket,
+    *,
+    tls: ssl.SSLContext | None,
+    on_ready: OnReady,
+    on_tick: OnTick | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> None:
     """Serve at a socket until it is told to stop, then close the server and what it holds."""
     config = uvicorn.Config(
         server,
@@ -129,12 +171,17 @@ def run(server: Server, listener: socket.socket, *, tls: ssl.SSLContext | None, 
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     host, port = listener.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    uvicorn_server = _Uvicorn(config, server.refuse)
+    tick = (lambda: on_tick(functools.partial(_state, server))) if on_tick else lambda: None
+    uvicorn_server = _Uvicorn(config, tick=tick, stop=(server.refuse, on_stop or (lambda: None)))
     try:
         on_ready(f"{'http' if tls is None else 'https'}://{place}:{port}", uvicorn_server.stop)
         uvicorn_server.run(sockets=[listener])
     finally:
         server.close()
+
+
+def _state(server: Server) -> State:
+    return State(server.queue.n_running, server.queue.n_waiting, server.app.chat.models.stalled_s())
 
 
 def _open(settings: Settings) -> Server:

@@ -58,6 +58,9 @@ class FakeEngine:
     def changed(self) -> str | None:
         return None
 
+    def stalled_s(self) -> float:
+        return 0.0
+
     @classmethod
     def open(
         cls,
@@ -147,6 +150,9 @@ class OneEngine:
 
     def changed(self) -> None:
         return None
+
+    def stalled_s(self) -> float:
+        return self._engine.stalled_s()
 
     def close(self) -> None:
         self._engine.close()
