@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     from edge.server.transport import Transport as Transport
     from edge.speech.speaker import Speaker as Speaker
     from edge.speech.speaker import Spoken as Spoken
+    from edge.tools.output import ToolResult as ToolResult
+    from edge.tools.rounds import RunResponse as RunResponse
+    from edge.tools.rounds import ToolEnded as ToolEnded
+    from edge.tools.rounds import ToolStarted as ToolStarted
     from edge.tools.tool import tool as tool
     from edge.tools.toolset import Toolset as Toolset
     from edge.types import ApiError as ApiError
@@ -133,6 +137,10 @@ _HOMES = {
     "Reka": "client",
     "Speaker": "speech.speaker",
     "Spoken": "speech.speaker",
+    "RunResponse": "tools.rounds",
+    "ToolEnded": "tools.rounds",
+    "ToolResult": "tools.output",
+    "ToolStarted": "tools.rounds",
     "Toolset": "tools.toolset",
     "Transport": "server.transport",
     "parse_boxes": "chat.boxes",
@@ -182,6 +190,7 @@ __all__ = [
     "Reading",
     "Reka",
     "RekaEnvironment",
+    "RunResponse",
     "RuntimeFailure",
     "SchemaError",
     "Speaker",
@@ -190,7 +199,10 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
+    "ToolEnded",
     "ToolOutput",
+    "ToolResult",
+    "ToolStarted",
     "Toolset",
     "Transport",
     "TypedMediaContent",

@@ -3,89 +3,31 @@
 import asyncio
 import contextlib
 import functools
-import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from edge.chat import Chat
+from edge.chat.arguments import Fields, OnReading, Options, chat_request, with_parameters_of
+from edge.chat.arguments import on_progress as progress_of
 from edge.chat.attachments import Access, allowing, folder_of
-from edge.chat.messages import MessageLike
 from edge.chat.reply import Reply, api_errors
-from edge.engine.handle import Progress, Reading
-from edge.errors import EngineClosed, ParameterError, UnsupportedError, shown
+from edge.engine.handle import Progress
+from edge.errors import EngineClosed, UnsupportedError
 from edge.limits import Limits
 from edge.media.pool import Pool
 from edge.models import Models
-from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment, Tool, ToolChoice
+from edge.tools.rounds import Event, RunResponse
+from edge.tools.running import RunRequest, arun, run, run_request
+from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment
 
-Options = Mapping[
-    str, object
-]  # the SDK's RequestOptions: additional_body_parameters mean something here, and on_progress
-ToolLike = Tool | Mapping[str, object]
-Fields = dict[str, object]
-OnReading = Callable[[Reading], object]
 Argument = Any  # of a method whose parameters another function has: there it has its type
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
 
 _PROVIDERS = ("CPUExecutionProvider",)
 _N_STARTERS = 2
-
-
-def chat_request(
-    *,
-    messages: Sequence[MessageLike],
-    model: str,
-    frequency_penalty: float | None = None,
-    max_tokens: int | None = None,
-    presence_penalty: float | None = None,
-    seed: int | None = None,
-    stop: Sequence[str] | None = None,
-    temperature: float | None = None,
-    tool_choice: ToolChoice | None = None,
-    tools: Sequence[ToolLike] | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    use_search_engine: bool | None = None,
-    request_options: Options | None = None,
-) -> Fields:
-    """Return the request that the arguments of a `create` make, with the further fields of its request_options."""
-    body = {name: value for name, value in locals().items() if name != "request_options"}
-    further = request_options.get("additional_body_parameters") if isinstance(request_options, Mapping) else None
-    if isinstance(further, Mapping):
-        body.update({name: value for name, value in further.items() if value is not None})
-    return body
-
-
-def _on_progress(arguments: Mapping[str, object]) -> OnReading | None:
-    """Return what is called while a prompt is read. Raises: ParameterError for what cannot be called."""
-    options = arguments.get("request_options")
-    call = options.get("on_progress") if isinstance(options, Mapping) else None
-    if call is None or callable(call):
-        return call
-    with api_errors():
-        raise ParameterError(f"on_progress: expected a function, got {shown(str(call))}", field="request_options")
-
-
-def _with_parameters_of(
-    pattern: Callable[P, Fields],
-) -> Callable[[Callable[Concatenate[S, ...], R]], Callable[Concatenate[S, P], R]]:
-    """Return a decorator for methods that hand all of their arguments to `pattern`.
-
-    The parameters are written once, in `pattern`; type checkers and inspect.signature see them on each method.
-    """
-
-    def decorate(method: Callable[Concatenate[S, ...], R]) -> Callable[Concatenate[S, P], R]:
-        own, shown = inspect.signature(method), inspect.signature(pattern).parameters.values()
-        method.__signature__ = own.replace(parameters=[own.parameters["self"], *shown])  # type: ignore[attr-defined]
-        return method
-
-    return decorate
 
 
 class _LocalClient:
@@ -204,20 +146,20 @@ class ChatClient:
     def __init__(self, door: Chat) -> None:
         self._door = door
 
-    @_with_parameters_of(chat_request)
+    @with_parameters_of(chat_request)
     def create_stream(self, **arguments: Argument) -> Generator[ChunkChatResponse, None, None]:
         """Yield the answer as it grows, each chunk with the whole text so far; closing it stops the generation.
 
         Nothing is checked or run before the first chunk; `on_progress` of request_options is called while the prompt is
         read, with an `edge.Reading` each time. Raises: ApiError. Source: chat-interface.md, 1 and 2.
         """
-        on_progress = _on_progress(arguments)
+        on_progress = progress_of(arguments)
         reply = self._door.start(self._door.read(chat_request(**arguments)))
         with contextlib.closing(reply.progress(on_progress)) as arriving:
             for progress in arriving:
                 yield reply.chunk(progress)
 
-    @_with_parameters_of(chat_request)
+    @with_parameters_of(chat_request)
     def create(self, **arguments: Argument) -> ChatResponse:
         """Return the whole answer.
 
@@ -237,12 +179,46 @@ class ChatClient:
         supported or does not fit into the context; UnprocessableEntityError (422) for a field of the wrong type.
         Source: chat-interface.md, 1 and 2.
         """
-        on_progress = _on_progress(arguments)
+        on_progress = progress_of(arguments)
         reply = self._door.start(self._door.read(chat_request(**arguments)))
         last = None
         for progress in reply.progress(on_progress):
             last = progress
         return reply.response(_ended(last))
+
+    @with_parameters_of(run_request)
+    def run_stream(self, **arguments: Argument) -> Generator[Event, None, None]:
+        """Yield what happens in a `run`: chunks of each answer, `ToolStarted`, `ToolEnded`, at last the `RunResponse`.
+
+        Closing it stops the generation; a tool that runs goes on in its thread. Raises: as `run`.
+        """
+        request = run_request(**arguments)
+        accepts_images = functools.partial(_accepts_images, self._door, request)
+        with contextlib.closing(run(request, self.create_stream, accepts_images=accepts_images)) as events:
+            for event in events:
+                if request.on_event is not None:
+                    request.on_event(event)
+                yield event
+
+    @with_parameters_of(run_request)
+    def run(self, **arguments: Argument) -> RunResponse:
+        """Answer with the help of tools: calls are made and their results given back until an answer has no calls.
+
+        tools: functions (as they are, or made by `edge.tool`), or a `Toolset`. What fails, wrong arguments and unknown
+        names too, goes back to the model. max_rounds: of calls, 8 unless given; then, and when one call had one result
+        three times, the model answers once more without tools (`finish_reason` "max_rounds" or "repeated"). ask: called
+        with name and arguments before a tool that is not read-only; without it all functions that are given here are
+        allowed, or those that `allow` names. on_event: called with each event of `run_stream`. cancel: set, it ends the
+        run soon (`finish_reason` "stopped"). tool_choice: of the first answer alone. The others: as `create`.
+
+            answer = client.chat.run(model="reka-edge", messages=messages, tools=[weather])
+            print(answer.text, answer.calls, answer.usage)
+            messages = answer.messages
+
+        Calls of one answer are made one after the other, in order. Of the images in results the newest six stay.
+        Raises: ApiError, as `create`; UnprocessableEntityError for what are no tools.
+        """
+        return next(event for event in self.run_stream(**arguments) if isinstance(event, RunResponse))
 
 
 class AsyncChatClient:
@@ -252,25 +228,45 @@ class AsyncChatClient:
         self._door = door
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")
 
-    @_with_parameters_of(chat_request)
+    @with_parameters_of(chat_request)
     async def create_stream(self, **arguments: Argument) -> AsyncGenerator[ChunkChatResponse, None]:
         """Yield the answer as `ChatClient.create_stream` does; closing it or cancelling its task stops it."""
-        on_progress = _on_progress(arguments)
+        on_progress = progress_of(arguments)
         reply = await self._start(chat_request(**arguments))
         async with contextlib.aclosing(_arriving(reply, on_progress)) as arriving:
             async for progress in arriving:
                 yield reply.chunk(progress)
 
-    @_with_parameters_of(chat_request)
+    @with_parameters_of(chat_request)
     async def create(self, **arguments: Argument) -> ChatResponse:
         """Return the whole answer; cancelling the task stops the generation. Raises: as `ChatClient.create`."""
-        on_progress = _on_progress(arguments)
+        on_progress = progress_of(arguments)
         reply = await self._start(chat_request(**arguments))
         last = None
         async with contextlib.aclosing(_arriving(reply, on_progress)) as arriving:
             async for progress in arriving:
                 last = progress
         return reply.response(_ended(last))
+
+    @with_parameters_of(run_request)
+    async def run_stream(self, **arguments: Argument) -> AsyncGenerator[Event, None]:
+        """Yield what `ChatClient.run_stream` does; closing it or cancelling its task stops it."""
+        request = run_request(**arguments)
+        accepts_images = functools.partial(_accepts_images, self._door, request)
+        async with contextlib.aclosing(arun(request, self.create_stream, accepts_images=accepts_images)) as events:
+            async for event in events:
+                if request.on_event is not None:
+                    request.on_event(event)
+                yield event
+
+    @with_parameters_of(run_request)
+    async def run(self, **arguments: Argument) -> RunResponse:
+        """Answer with the help of tools, as `ChatClient.run`; coroutine functions run on this loop.
+
+        Cancelling the task stops generation and tools. Raises: as `ChatClient.run`.
+        """
+        events = [event async for event in self.run_stream(**arguments) if isinstance(event, RunResponse)]
+        return events[-1]
 
     def close(self) -> None:
         """Start no further replies."""
@@ -321,6 +317,10 @@ class AsyncModelsClient:
 def _listed(door: Chat) -> list[Model]:
     with api_errors():
         return [Model(id=name) for name in door.models.ids()]
+
+
+def _accepts_images(door: Chat, request: RunRequest) -> bool:
+    return door.engine(str(request.fields["model"])).manifest.vision is not None
 
 
 async def _arriving(reply: Reply, on_progress: OnReading | None = None) -> AsyncGenerator[Progress, None]:
