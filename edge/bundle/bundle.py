@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle import onnx_check
-from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, SpeechManifest, parse_manifest
+from edge.bundle.manifest import (
+    CERTIFICATE,
+    MANIFEST,
+    AnyManifest,
+    Manifest,
+    SpeechManifest,
+    VoiceManifest,
+    parse_manifest,
+)
 from edge.errors import BundleError
 
 MAX_MANIFEST_BYTES = 8 << 20
@@ -37,7 +45,8 @@ class Bundle:
         """
         manifest = checked(path)
         if not isinstance(manifest, Manifest):
-            raise BundleError(f"{path}: expected a chat bundle, got a speech bundle (family {manifest.family!r})")
+            kind = "speech" if isinstance(manifest, SpeechManifest) else "voice"
+            raise BundleError(f"{path}: expected a chat bundle, got a {kind} bundle (family {manifest.family!r})")
         return cls(Path(path), manifest)
 
     def file(self, name: str) -> Path:
@@ -63,8 +72,25 @@ class SpeechBundle:
         return cls(Path(path), manifest)
 
 
+@dataclass(frozen=True)
+class VoiceBundle:
+    """A voice bundle whose manifest was read and whose files have the declared sizes."""
+
+    path: Path
+    manifest: VoiceManifest
+
+    @classmethod
+    def open(cls, path: Path) -> "VoiceBundle":
+        """Check a bundle as `Bundle.open` does. Raises: BundleError."""
+        manifest = checked(path)
+        if not isinstance(manifest, VoiceManifest):
+            wanted = "a voice bundle (family 'vits' or 'kokoro')"
+            raise BundleError(f"{path}: expected {wanted}, got family {manifest.family!r}")
+        return cls(Path(path), manifest)
+
+
 def checked(path: Path) -> AnyManifest:
-    """Return the manifest of a bundle of either kind whose files are there, of the right sizes, the small ones intact.
+    """Return the manifest of a bundle of any kind whose files are there, of the right sizes, the small ones intact.
 
     Raises: BundleError naming the file and what is wrong with it.
     """

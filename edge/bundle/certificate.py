@@ -12,7 +12,7 @@ from typing import Final
 
 from edge.bundle import strict_json
 from edge.bundle.bundle import read_small
-from edge.bundle.manifest import CERTIFICATE, AnyManifest, Manifest
+from edge.bundle.manifest import CERTIFICATE, AnyManifest, Manifest, VoiceManifest
 from edge.errors import BundleError
 
 GOLDEN_FORMAT: Final = 1
@@ -159,6 +159,8 @@ def _golden(value: object, manifest: AnyManifest, file: str) -> Golden | None:
     """The golden tokens, None where there are none. Raises: BundleError."""
     if value is None:
         return None
+    if isinstance(manifest, VoiceManifest):
+        raise BundleError(f"{file}: golden: expected none for a voice")
     found = _mapping(value).get("format")
     if found != GOLDEN_FORMAT:
         raise BundleError(f"{file}: golden.format: expected {GOLDEN_FORMAT}, got {found!r:.40}: update this runtime")

@@ -12,6 +12,7 @@ from edge.bundle import aliases as naming
 from edge.errors import BundleError
 
 _DEFAULT = ".default"
+_DEFAULT_VOICE = ".voice"
 _SPEECH_MODELS = ".companions"
 _ALIASES = ".aliases"
 _MAX_BYTES = 8 << 20  # of each file
@@ -31,10 +32,12 @@ def models_folder() -> Path:
 
 def default_id() -> str | None:
     """Return the id chosen by `edge models default`, None without one."""
-    try:
-        return (models_folder() / _DEFAULT).read_text("utf-8", "replace").strip() or None
-    except (OSError, BundleError):
-        return None
+    return _chosen(_DEFAULT)
+
+
+def default_voice_id() -> str | None:
+    """Return the id of the voice chosen by `edge models default`, None without one."""
+    return _chosen(_DEFAULT_VOICE)
 
 
 def set_default(id: str) -> None:  # noqa: A002 - a bundle's
@@ -42,9 +45,23 @@ def set_default(id: str) -> None:  # noqa: A002 - a bundle's
     _write(_DEFAULT, lambda: id, "the default cannot be set")
 
 
-def forget_default() -> None:
-    """Remember none any more; the caller holds the folder's lock. Raises: OSError."""
-    (models_folder() / _DEFAULT).unlink()
+def set_default_voice(id: str) -> None:  # noqa: A002 - a bundle's
+    """Remember the id of the voice that speaks where none is named. Raises: BundleError."""
+    _write(_DEFAULT_VOICE, lambda: id, "the default voice cannot be set")
+
+
+def forget_default(id: str) -> None:  # noqa: A002 - a bundle's
+    """Let a bundle be no default any more; the caller holds the folder's lock. Raises: OSError."""
+    for name in (_DEFAULT, _DEFAULT_VOICE):
+        if _chosen(name) == id:
+            (models_folder() / name).unlink()
+
+
+def _chosen(name: str) -> str | None:
+    try:
+        return (models_folder() / name).read_text("utf-8", "replace").strip() or None
+    except (OSError, BundleError):
+        return None
 
 
 def speech_models() -> dict[str, str]:

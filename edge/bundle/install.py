@@ -13,7 +13,7 @@ from pathlib import Path
 from edge.bundle import bundle as bundle_files
 from edge.bundle import choices, index, packed
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
-from edge.bundle.choices import default_id, locked, models_folder, set_speech_models, settle, speech_models, sync_folder
+from edge.bundle.choices import locked, models_folder, set_speech_models, settle, speech_models, sync_folder
 from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, dump_manifest
 from edge.bundle.store import Stored, at, installed_folders, named, read_manifest, refuse_checkpoint
 from edge.bundle.swap import exchange
@@ -122,8 +122,7 @@ def remove(name: str) -> None:
             shutil.rmtree(doomed, ignore_errors=True)  # what is left of it goes with the next install
             with contextlib.suppress(OSError):  # it is gone all the same, and the next install of this id sets it right
                 index.record(folder, name, None)
-                if default_id() == name:
-                    choices.forget_default()
+                choices.forget_default(name)
             settle(folder, f"{name} is removed")
     except OSError as error:
         raise BundleError(f"{name} cannot be removed: {error.strerror}") from error

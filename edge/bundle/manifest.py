@@ -9,7 +9,12 @@ from typing import Literal
 
 from edge.bundle.prompt_spec import PromptSpec as PromptSpec
 from edge.bundle.prompt_spec import prompt_problems
+from edge.bundle.speech_spec import MAX_DIMENSION, speech_problems
+from edge.bundle.speech_spec import SpeechSpec as SpeechSpec
 from edge.bundle.strict_json import load, plain, read
+from edge.bundle.voice_spec import SPEAKERS, VOICE, Family, speakers_bytes, voice_problems
+from edge.bundle.voice_spec import LicenseSpec as LicenseSpec
+from edge.bundle.voice_spec import VoiceSpec as VoiceSpec
 from edge.errors import BundleError
 from edge.version import RUNTIME_VERSION
 
@@ -20,10 +25,9 @@ DECODER = "decoder.onnx"
 DECODER_INT8_CACHE = "decoder-kv8.onnx"  # the same decoder over a cache of 8 bits
 TABLE_BLOCK = 32  # weights of a row of the embedding table that share a scale
 
-_MAX_DIMENSION = 1 << 24
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHAT_FAMILIES = ("yasa", "yasa2", "siglip", "llama")
 _SEEING = ("yasa2", "siglip")  # families with a vision tower
-_TOKENS = ("start", "end", "no_timestamps")  # of SpeechSpec: ids, which may be 0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
@@ -161,58 +165,6 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class SpeechSpec:
-    """A Whisper model: its shape, and the rules that its decoding follows.
-
-    n_mels, n_frames: of the log-mel of one window; n_positions: encoder rows of it; context: tokens of one window's
-    text, prompt and timestamps included; languages: code ("en") to token, none in an English-only model; tasks:
-    "transcribe" and "translate" to tokens; suppress: tokens that are never chosen, begin_suppress: never first;
-    max_first_timestamp: the last timestamp that may come first, counted in steps of 20 ms, null for any.
-    """
-
-    n_mels: int
-    n_frames: int
-    n_positions: int
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    head_dim: int
-    vocab_size: int
-    context: int
-    start: int
-    end: int
-    no_timestamps: int
-    languages: Mapping[str, int]
-    tasks: Mapping[str, int]
-    suppress: tuple[int, ...]
-    begin_suppress: tuple[int, ...]
-    max_first_timestamp: int | None
-
-    @property
-    def first_timestamp(self) -> int:
-        """The token of 0.00 s; every later one stands for 20 ms more."""
-        return self.no_timestamps + 1
-
-    @property
-    def previous(self) -> int | None:
-        """The token before a text that precedes a window's, None in a vocabulary without it.
-
-        Source: openai-whisper's tokenizer, whose last tokens before the timestamps are startofprev, nospeech and
-        notimestamps.
-        """
-        return self._control(self.no_timestamps - 2)
-
-    @property
-    def no_speech(self) -> int | None:
-        """The token of a window without speech, None in a vocabulary without it. Source: as `previous`."""
-        return self._control(self.no_timestamps - 1)
-
-    def _control(self, token: int) -> int | None:
-        known = (self.start, *self.languages.values(), *self.tasks.values())
-        return token if token > self.end and token not in known else None
-
-
-@dataclass(frozen=True)
 class SpeechManifest:
     """The only truth about a speech bundle: one that turns audio into text and does not chat."""
 
@@ -228,7 +180,24 @@ class SpeechManifest:
     files: Mapping[str, FileEntry]
 
 
-AnyManifest = Manifest | SpeechManifest
+@dataclass(frozen=True)
+class VoiceManifest:
+    """The only truth about a voice bundle: one that turns text into audio. Its graph is its maker's, as published."""
+
+    format: int
+    id: str
+    aliases: tuple[str, ...]
+    family: Family
+    min_runtime: str
+    source: Source
+    license: LicenseSpec
+    voice: VoiceSpec
+    memory: MemorySpec
+    files: Mapping[str, FileEntry]
+
+
+AnyManifest = Manifest | SpeechManifest | VoiceManifest
+_KINDS: Mapping[str, type[AnyManifest]] = {"whisper": SpeechManifest, "vits": VoiceManifest, "kokoro": VoiceManifest}
 
 
 def parse_manifest(data: bytes, *, file: str) -> AnyManifest:
@@ -238,7 +207,11 @@ def parse_manifest(data: bytes, *, file: str) -> AnyManifest:
     """
     document = load(data, file=file)
     _check_format(document, file)
-    kind = SpeechManifest if document.get("family") == "whisper" else Manifest
+    family = document.get("family")
+    if isinstance(family, str) and family not in (*_CHAT_FAMILIES, *_KINDS):
+        known = " or ".join(map(repr, (*_CHAT_FAMILIES, *_KINDS)))
+        raise BundleError(f"{file}: family: expected {known}, got {family!r:.200}")
+    kind = _KINDS.get(str(family), Manifest)
     manifest = read(kind, document, file=file)
     if not isinstance(manifest, AnyManifest):
         raise BundleError(f"{file}: expected a JSON object")
@@ -281,7 +254,12 @@ def _range_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
     for size in (manifest.memory.weights_bytes, manifest.memory.cache_bytes_per_token):
         if size < 0:
             yield "memory", f"bytes >= 0, got {size}"
-    yield from _speech_problems(manifest.speech) if isinstance(manifest, SpeechManifest) else _chat_problems(manifest)
+    if isinstance(manifest, VoiceManifest):
+        yield from voice_problems(manifest.family, manifest.voice, manifest.license)
+    elif isinstance(manifest, SpeechManifest):
+        yield from speech_problems(manifest.speech)
+    else:
+        yield from _chat_problems(manifest)
     yield from _file_problems(manifest)
 
 
@@ -303,8 +281,8 @@ def _chat_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _text_problems(text: TextSpec) -> Iterator[tuple[str, str]]:
     for field in dataclasses.fields(text):
         value = getattr(text, field.name)
-        if field.type is int and not 1 <= value <= _MAX_DIMENSION:
-            yield f"text.{field.name}", f"1 to {_MAX_DIMENSION}, got {value}"
+        if field.type is int and not 1 <= value <= MAX_DIMENSION:
+            yield f"text.{field.name}", f"1 to {MAX_DIMENSION}, got {value}"
     if text.n_heads % text.n_kv_heads:
         yield "text.n_kv_heads", f"a divisor of n_heads {text.n_heads}, got {text.n_kv_heads}"
     if not 0 < text.rotary_share <= 1:
@@ -334,38 +312,9 @@ def _audio_problems(audio: AudioSpec) -> Iterator[tuple[str, str]]:
         yield "audio.tokens_per_window", f"a divisor of half of {audio.window_frames} frames"
 
 
-def _speech_problems(speech: SpeechSpec) -> Iterator[tuple[str, str]]:
-    for field in dataclasses.fields(speech):
-        value = getattr(speech, field.name)
-        if field.name not in _TOKENS and field.type is int and not 1 <= value <= _MAX_DIMENSION:
-            yield f"speech.{field.name}", f"1 to {_MAX_DIMENSION}, got {value}"
-    if speech.n_frames != 2 * speech.n_positions:
-        yield "speech.n_frames", f"twice n_positions {speech.n_positions}, got {speech.n_frames}"
-    named = [(name, token) for name in ("languages", "tasks") for token in getattr(speech, name).values()]
-    named += [(name, token) for name in ("suppress", "begin_suppress") for token in getattr(speech, name)]
-    for name, token in [*((name, getattr(speech, name)) for name in _TOKENS), *named]:
-        if not 0 <= token < speech.vocab_size:
-            yield f"speech.{name}", f"an id below the vocabulary of {speech.vocab_size}, got {token}"
-    if not speech.end < speech.first_timestamp < speech.vocab_size:
-        wanted = f"an id between end {speech.end} and the last of the vocabulary of {speech.vocab_size}"
-        yield "speech.no_timestamps", f"{wanted}, got {speech.no_timestamps}"
-    if speech.max_first_timestamp is not None and speech.max_first_timestamp < 0:
-        yield "speech.max_first_timestamp", f"steps >= 0, got {speech.max_first_timestamp}"
-
-
 def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the file list itself, without looking at the disk."""
-    wanted = {DECODER, "decoder.bin", "tokenizer.json"}
-    if isinstance(manifest, SpeechManifest):
-        wanted |= {"encoder.onnx", "encoder.bin"}
-    else:
-        wanted.add("embedding.bin")
-    if isinstance(manifest, Manifest) and manifest.vision is not None:
-        wanted |= {"vision.onnx", "vision.bin"}
-    if isinstance(manifest, Manifest) and manifest.audio is not None:
-        wanted |= {"audio.onnx", "audio.bin"}
-    if isinstance(manifest, Manifest) and manifest.int8_cache is not None:
-        wanted.add(DECODER_INT8_CACHE)
+    wanted = _wanted_files(manifest)
     for name in sorted(wanted ^ manifest.files.keys()):
         yield f"files.{name}"[:200], "this file" if name in wanted else "no such file"
     for name, entry in manifest.files.items():
@@ -373,6 +322,27 @@ def _file_problems(manifest: AnyManifest) -> Iterator[tuple[str, str]]:
             yield f"files.{name}"[:200], f"bytes >= 0 and 64 hex digits, got {entry}"
     if isinstance(manifest, Manifest):
         yield from _table_problems(manifest)
+    if isinstance(manifest, VoiceManifest) and SPEAKERS in manifest.files:
+        n_bytes = manifest.files[SPEAKERS].bytes
+        if n_bytes != speakers_bytes(manifest.voice):
+            yield f"files.{SPEAKERS}", f"{speakers_bytes(manifest.voice)} bytes for its speakers, got {n_bytes}"
+
+
+def _wanted_files(manifest: AnyManifest) -> set[str]:
+    """Return the names of the files that a bundle has."""
+    if isinstance(manifest, VoiceManifest):
+        return {VOICE, SPEAKERS} if manifest.family == "kokoro" else {VOICE}
+    wanted = {DECODER, "decoder.bin", "tokenizer.json"}
+    if isinstance(manifest, SpeechManifest):
+        return wanted | {"encoder.onnx", "encoder.bin"}
+    wanted.add("embedding.bin")
+    if manifest.vision is not None:
+        wanted |= {"vision.onnx", "vision.bin"}
+    if manifest.audio is not None:
+        wanted |= {"audio.onnx", "audio.bin"}
+    if manifest.int8_cache is not None:
+        wanted.add(DECODER_INT8_CACHE)
+    return wanted
 
 
 def _table_problems(manifest: Manifest) -> Iterator[tuple[str, str]]:

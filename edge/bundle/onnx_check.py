@@ -11,15 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import DECODER_INT8_CACHE
+from edge.bundle.voice_spec import VOICE
 from edge.errors import BundleError
 
 MAX_BYTES = 64 << 20
+MAX_VOICE_BYTES = 512 << 20  # a voice's graph is as its maker published it, its weights inside
 MAX_NODES = 50_000
 TABLE = "embedding.bin"  # a tied head multiplies with the table itself
 # Graphs over the weights of another.
 _WEIGHTS_OF = {DECODER_INT8_CACHE: "decoder.bin"}
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
+# Declared in graphs that onnxruntime's own tools wrote; a node of theirs is refused all the same.
+_DECLARED = (
+    *_DOMAINS, "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft.experimental",
+    "com.microsoft.nchwc", "org.pytorch.aten",
+)  # fmt: skip
 _MAX_ELEMENTS = 1 << 40
 _EXTERNAL = 1
 # Bits of an element, by TensorProto.DataType; strings and complex numbers are in no bundle.
@@ -47,9 +54,9 @@ class _Tensor:
 def check(path: Path) -> None:
     """Check the structure of a graph file. Raises: BundleError naming the file and what is wrong."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BundleError(f"{path}: expected a graph of at most {MAX_BYTES} bytes, got {size}")
+        size, largest = path.stat().st_size, MAX_VOICE_BYTES if path.name == VOICE else MAX_BYTES
+        if size > largest:
+            raise BundleError(f"{path}: expected a graph of at most {largest} bytes, got {size}")
         data = path.read_bytes()
         own = path.with_suffix(".bin").name
         places = [path.with_name(_WEIGHTS_OF.get(path.name, own)), path.with_name(TABLE)]
@@ -70,7 +77,7 @@ def _check_model(data: memoryview, sizes: Mapping[str, int]) -> None:
     model = _message(data)
     _refuse(model, {20: "training information", 25: "functions"})
     for opset in model.get(8, ()):
-        _check_domain(_text(_message(opset), 1))
+        _check_domain(_text(_message(opset), 1), _DECLARED)
     for graph in model.get(7, ()):
         _check_graph(_message(graph), sizes)
 
@@ -179,8 +186,8 @@ def _refuse(message: _Message, names: Mapping[int, str]) -> None:
             raise _Fault(f"{name}: expected none")
 
 
-def _check_domain(domain: str) -> None:
-    if domain not in _DOMAINS:
+def _check_domain(domain: str, known: tuple[str, ...] = _DOMAINS) -> None:
+    if domain not in known:
         raise _Fault(f"operators of {domain!r:.100}: expected none but onnx's and com.microsoft's")
 
 

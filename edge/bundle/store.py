@@ -15,11 +15,12 @@ from edge.bundle import choices, hub, index
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
 from edge.bundle.choices import aliases, change_aliases, set_speech_models, speech_models
 from edge.bundle.choices import default_id as default_id
+from edge.bundle.choices import default_voice_id as default_voice_id
 from edge.bundle.choices import models_folder as models_folder
-from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, parse_manifest
+from edge.bundle.manifest import CERTIFICATE, MANIFEST, AnyManifest, Manifest, VoiceManifest, parse_manifest
 from edge.errors import BundleError, ParameterError, UnknownModelError
 
-Kind = Literal["chat", "speech"]
+Kind = Literal["chat", "speech", "voice"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DATED = re.compile(r"-\d{8}$|(?<=^reka-edge)-\d{4}$|(?<=^reka-flash)-\d(\.\d)?$")  # and versions of Reka's
@@ -36,7 +37,9 @@ class Stored:
 
     @property
     def kind(self) -> Kind:
-        """Whether it chats, or turns speech into text for one that does."""
+        """Whether it chats, turns speech into text for one that does, or text into speech."""
+        if isinstance(self.manifest, VoiceManifest):
+            return "voice"
         return "chat" if isinstance(self.manifest, Manifest) else "speech"
 
     @property
@@ -63,7 +66,7 @@ class Running:
 
 
 def bundles(kind: Kind | None = "chat") -> list[Stored]:
-    """Return every readable bundle of a kind (None: of both), the one that wins shared names first.
+    """Return every readable bundle of a kind (None: of all), the one that wins shared names first.
 
     The order: the default, the installed, the embedded.
     """
@@ -97,7 +100,7 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
     repository that a bundle was exported from, `ORG/NAME` or `ORG/NAME@COMMIT`.
     aliases: the caller's own names for models; they are looked at before everything else, then those of EDGE_ALIAS,
     then ids, then those of `set_aliases`, then the bundles' own. A name may stand for a name.
-    first: a bundle that is loaded already and wins the names it shares with others. kind: None for either.
+    first: a bundle that is loaded already and wins the names it shares with others. kind: None for any.
     Raises: UnknownModelError saying what is installed and the way out, BundleError for the id of a damaged bundle,
     ParameterError for an EDGE_ALIAS that is not one.
     Source: chat-interface.md, 5.
@@ -112,6 +115,8 @@ def resolve(name: str, *, aliases: Mapping[str, str], first: Stored | None, kind
         for path, reason in broken() if spelling == wanted else ():
             if spelling in (path.name, _id_in(path)):
                 raise BundleError(reason)
+    if kind == "voice":
+        raise _unknown_voice(name, candidates)
     raise _unknown_speech(name, candidates) if kind == "speech" else _unknown(name, wanted, candidates)
 
 
@@ -178,7 +183,14 @@ def check(path: Path) -> None:
 
 
 def set_default(name: str) -> Stored:
-    """Make a bundle the one that wins the names it shares with others. Raises: UnknownModelError, BundleError."""
+    """Make a bundle the one that wins the names it shares with others, or a voice the one that speaks unless named.
+
+    Raises: UnknownModelError, BundleError.
+    """
+    with contextlib.suppress(UnknownModelError):
+        voice = resolve(name, aliases={}, first=None, kind="voice")
+        choices.set_default_voice(voice.id)
+        return voice
     stored = named(name)
     choices.set_default(stored.id)
     return stored
@@ -236,8 +248,8 @@ def _scan() -> tuple[list[Stored], list[tuple[Path, str]]]:
             found.setdefault(stored.id, stored)
         except BundleError as error:
             bad.append((path, str(error)))
-    chosen = default_id()
-    return sorted(found.values(), key=lambda stored: stored.id != chosen), bad
+    chosen = {default_id(), default_voice_id()}
+    return sorted(found.values(), key=lambda stored: stored.id not in chosen), bad
 
 
 def installed_folders() -> Iterator[tuple[Path, bool]]:
@@ -289,6 +301,9 @@ def _unknown(name: str, wanted: str, candidates: list[Stored]) -> UnknownModelEr
     if any(wanted in stored.names for stored in bundles("speech")):
         way = f"edge models speech CHAT {name[:100]}"
         return UnknownModelError(f"{shown} turns speech into text and does not chat: {way}", name=name)
+    if any(wanted in stored.names for stored in bundles("voice")):
+        way = f'edge say --voice {name[:100]} "text"'
+        return UnknownModelError(f"{shown} is a voice, which speaks and does not chat: {way}", name=name)
     if hub.named(wanted) is not None:
         return _unknown_repository(name, wanted, candidates)
     missing = f"model {shown} is not installed"
@@ -323,6 +338,13 @@ def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:
     if candidates:
         ways += f". To answer under that name: edge serve --alias {name[:60]}={candidates[0].id}"
     return UnknownModelError(f"{found}. {ways}", name=name)
+
+
+def _unknown_voice(name: str, candidates: list[Stored]) -> UnknownModelError:
+    installed = ", ".join(stored.id for stored in candidates) or "none"
+    found = f"voice {name[:200]!r} is not installed; installed: {installed}, and espeak-ng"
+    ways = "edge models install NAME.onnx for one of Piper's, edge models install DIR for Kokoro"
+    return UnknownModelError(f"{found}. To add one: {ways}", name=name)
 
 
 def refuse_checkpoint(path: Path) -> None:

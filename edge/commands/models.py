@@ -1,4 +1,4 @@
-"""edge models: list, show, verify, install, download, remove and select bundles."""
+"""edge models: list, show, verify, install, download, remove and select bundles, voices among them."""
 
 import contextlib
 import sys
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import Manifest, SpeechManifest, VoiceManifest
+from edge.commands import voices
 from edge.commands.certified import Found, figures, replayed, warn, words
 from edge.commands.choosing import tell_unusable
-from edge.commands.console import AsJson
+from edge.commands.console import AsJson, fail
 from edge.commands.packing import Pack, after_install, described, pack, problems
 from edge.errors import BundleError, UnknownModelError
 
@@ -42,11 +43,11 @@ def list_models(as_json: AsJson = False) -> None:
         for heading in ("ID", "ALIASES", "RECIPE", "MB", "ACCEPTS", "WHERE"):
             table.add_column(heading, justify="right" if heading == "MB" else "left", overflow="fold")
         for stored in bundles:
-            mark = " (default)" if stored.id == store.default_id() else ""
+            mark = " (default)" if stored.id in (store.default_id(), store.default_voice_id()) else ""
             takes = ", ".join(_taken(stored))
             where = "embedded" if stored.embedded else "installed"
             aliases, megabytes = ", ".join(stored.manifest.aliases), f"{stored.n_bytes / 1e6:.1f}"
-            table.add_row(stored.id + mark, aliases, stored.manifest.recipe.name, megabytes, takes, where)
+            table.add_row(stored.id + mark, aliases, _recipe(stored), megabytes, takes, where)
         Console().print(table)
     tell_unusable()
 
@@ -67,7 +68,8 @@ def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_j
     for key, value in described.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         print(f"{key + ':':<22} {'' if shown is None else shown}".rstrip())
-    print(f"{'certificate:':<22} {words(certified)}")
+    if stored.kind != "voice":
+        print(f"{'certificate:':<22} {words(certified)}")
     warn(stored)
 
 
@@ -75,7 +77,8 @@ def info(name: Annotated[str, typer.Argument(help="Id, alias or folder.")], as_j
 def verify(
     name: Annotated[str, typer.Argument(help="Id, alias or folder.")],
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read its packed weights too, and compute the golden tokens again.")
+        bool,
+        typer.Option("--deep", help="Read packed weights too, and compute the golden tokens again; a voice speaks."),
     ] = False,
 ) -> None:
     """Read every byte of a bundle and compare it with the manifest; nothing of it is written.
@@ -88,7 +91,7 @@ def verify(
 
     stored = find(name, {}, kind=None)
     found, is_covered = store.verify(stored)
-    found += problems(stored) if deep else []
+    found += problems(stored) if deep and stored.kind != "voice" else []
     for problem in found:
         print(f"edge: {problem}", file=sys.stderr)
     if found:
@@ -97,7 +100,9 @@ def verify(
     if not is_covered:
         what = "the embedded bundle" if stored.embedded else "a folder"
         print(f"edge: of {what}, manifest.json and certificate.json are not covered: {_COVER}", file=sys.stderr)
-    if deep:
+    if deep and stored.kind == "voice":
+        print(f"{stored.id} {voices.heard(stored)}")
+    elif deep:
         replay = _replayed(stored)
         print(f"{stored.id}: {replay.words}", file=sys.stdout if replay.is_good else sys.stderr)
         if not replay.is_good:
@@ -106,28 +111,40 @@ def verify(
 
 @models.command()
 def install(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A bundle, as edge-export makes it; or a voice of Piper or Kokoro.")
+    ],
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the copy.")] = None,
     replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
+    license: Annotated[  # noqa: A002
+        str | None, typer.Option("--license", help="The licence of a voice whose files do not state it.")
+    ] = None,
     packs: Pack = True,
 ) -> None:
-    """Copy a bundle into the models folder, verified byte by byte."""
+    """Copy a bundle into the models folder, verified byte by byte.
+
+    A voice is installed as its makers publish it: NAME.onnx beside NAME.onnx.json of Piper, a folder of Kokoro with its
+    graph and speakers. Its licence is shown, and it says a sentence.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from edge.bundle import install as installing
+    from edge.speech.voice_files import is_upstream
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("copying", total=None)
-        stored = installing.install(
-            folder,
-            id=name,
-            replaces=replaces,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    print(f"{stored.id} is installed in {stored.path}")
-    warn(stored)
-    after_install(stored, wanted=packs)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if is_upstream(folder):
+            stored = voices.install_upstream(folder, id=name, replaces=replaces, license=license, progress=tell)
+        elif license is not None:
+            fail(f"--license: {folder} is a bundle, whose manifest has its licence")
+        else:
+            stored = installing.install(folder, id=name, replaces=replaces, progress=tell)
+    _installed(stored, packs)
 
 
 @models.command()
@@ -156,7 +173,15 @@ def pull(
             tell=lambda line: print(f"edge: {line}", file=sys.stderr),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    _installed(stored, packs)
+
+
+def _installed(stored: "Stored", packs: bool) -> None:
+    """Say where a bundle is, and do what comes after: a voice is tried, the weights of others are packed."""
     print(f"{stored.id} is installed in {stored.path}")
+    if stored.kind == "voice":
+        voices.after_install(stored)
+        return
     warn(stored)
     after_install(stored, wanted=packs)
 
@@ -175,13 +200,16 @@ models.command()(pack)
 
 @models.command()
 def default(name: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
-    """Set the default bundle, which wins names that several bundles share; without ID, show it."""
+    """Set the default bundle, which wins names that several share, or the default voice; without ID, show both."""
     from edge.bundle import store
 
     if name is not None:
-        print(f"{store.set_default(name).id} is the default")
-    else:
-        print(next((stored.id for stored in store.bundles()), "no bundle is installed"))
+        stored = store.set_default(name)
+        print(f"{stored.id} is the default{' voice' if stored.kind == 'voice' else ''}")
+        return
+    print(next((stored.id for stored in store.bundles()), "no bundle is installed"))
+    for stored in store.bundles("voice")[:1]:
+        print(f"{stored.id} (voice)")
 
 
 @models.command()
@@ -192,7 +220,6 @@ def speech(
 ) -> None:
     """Set the speech-to-text model of a chat bundle; without SPEECH, show it."""
     from edge.bundle import store
-    from edge.commands.console import fail
 
     if chosen is not None and none:
         fail("SPEECH and --none: expected one of them")
@@ -289,17 +316,23 @@ def _replayed(stored: "Stored") -> Found:
         return replayed(stored, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 
+def _recipe(stored: "Stored") -> str:
+    """Return the name of a bundle's recipe; of a voice, which nobody here quantized, its family."""
+    return stored.manifest.family if isinstance(stored.manifest, VoiceManifest) else stored.manifest.recipe.name
+
+
 def _taken(stored: "Stored") -> list[str]:
-    """Name what a bundle reads."""
+    """Name what a bundle reads, or the languages that it speaks."""
     manifest = stored.manifest
+    if isinstance(manifest, VoiceManifest):
+        return [f"speaks {', '.join(manifest.voice.languages)}"]
     if not isinstance(manifest, Manifest):
         return ["speech"]
     return ["text"] if manifest.vision is None else ["text", "images"]
 
 
-def _shape(stored: "Stored") -> dict[str, object]:
+def _shape(manifest: Manifest | SpeechManifest) -> dict[str, object]:
     """Return a bundle's sizes that people ask for."""
-    manifest = stored.manifest
     spec = manifest.text if isinstance(manifest, Manifest) else manifest.speech
     return {
         "context": spec.context,
@@ -311,6 +344,8 @@ def _shape(stored: "Stored") -> dict[str, object]:
 
 def _described(stored: "Stored") -> dict[str, object]:
     manifest = stored.manifest
+    if isinstance(manifest, VoiceManifest):
+        return voices.described(stored, manifest)
     return {
         "id": manifest.id,
         "aliases": list(manifest.aliases),
@@ -319,7 +354,7 @@ def _described(stored: "Stored") -> dict[str, object]:
         "embedded": stored.embedded,
         "architecture": manifest.source.architecture,
         "recipe": manifest.recipe.name,
-        **_shape(stored),
+        **_shape(manifest),
         "takes": _taken(stored),
         "bytes": stored.n_bytes,
         "weights_bytes": manifest.memory.weights_bytes,

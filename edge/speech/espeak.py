@@ -70,7 +70,7 @@ class Espeak:
             return np.zeros(0, np.float32)
         words_per_minute = max(_SLOWEST_WPM, round(speed * _WORDS_PER_MINUTE))
         options = ["-b", "1", "-v", self._voice, "-s", str(words_per_minute), "--stdout", "--stdin"]
-        wav = _run(self._program, options, text.encode("utf-8"), self._timeout_s)
+        wav = run(self._program, options, text.encode("utf-8"), self._timeout_s)
         return _samples(wav)
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def variants(program: str) -> tuple[str, ...]:
 
 def _lines(program: str, option: str) -> list[str]:
     """Return the rows of one of espeak-ng's lists."""
-    return _run(program, [option], b"", _LIST_TIMEOUT_S).decode("utf-8", "replace").splitlines()[1:]
+    return run(program, [option], b"", _LIST_TIMEOUT_S).decode("utf-8", "replace").splitlines()[1:]
 
 
 def _language(wanted: str, known: tuple[str, ...]) -> str:
@@ -144,8 +144,8 @@ def _language(wanted: str, known: tuple[str, ...]) -> str:
     )
 
 
-def _run(program: str, options: list[str], text: bytes, timeout_s: float) -> bytes:
-    """Run espeak-ng; return what it writes. One that hangs is killed. Raises: VoiceError."""
+def run(program: str, options: list[str], text: bytes, timeout_s: float) -> bytes:
+    """Run espeak-ng by its path; return what it writes. One that hangs is killed. Raises: VoiceError."""
     environment = {name: os.environ[name] for name in ("PATH", "ESPEAK_DATA_PATH", "HOME") if name in os.environ}
     try:
         done = subprocess.run(

@@ -24,19 +24,22 @@ class Spoken:
 class Speaker:
     """A voice that speaks texts; a context manager.
 
-    voice: `espeak-ng`, which has to be installed (None stands for it); `espeak-ng:f3` is one of its variants.
-    language: a code, such as `en` or `de`. speed: a factor, 0.25 to 4. Raises: ParameterError for a voice, a language
-    or a speed there is not, VoiceError for a voice that is not installed.
+    voice: the id of an installed voice, or the folder of a voice bundle, with one of its speakers behind a colon
+    (`kokoro:af_bella`); `espeak-ng`, or one of its variants (`espeak-ng:f3`); None: the installed voice that speaks
+    the language, the default first, else espeak-ng. language: a code, such as `en` or `de`; None: that of the voice.
+    speed: a factor, 0.25 to 4. Raises: ParameterError for a voice, a language or a speed there is not, VoiceError for
+    a voice that is not installed, BundleError for one that is damaged.
 
         with Speaker() as speaker:
             speaker.save("Good morning.", "morning.wav")
     """
 
-    def __init__(self, voice: str | Path | None = None, *, language: str = "en", speed: float = 1.0) -> None:
+    def __init__(self, voice: str | Path | None = None, *, language: str | None = None, speed: float = 1.0) -> None:
         check_speed(speed)
         self._speed = speed
-        self._language = language
         self._voice = open_voice(voice, language=language)
+        # espeak-ng lists all that it can be opened with, a neural voice what it speaks.
+        self._language = language or ("en" if "en" in self._voice.languages else self._voice.languages[0])
 
     def __repr__(self) -> str:
         return f"Speaker({self._voice.name!r}, language={self._language!r}, speed={self._speed:g})"
