@@ -1,5 +1,6 @@
 """Text to speech: sentence by sentence, while the text still grows."""
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from edge.arrays import F32
+from edge.speech.inline import plain
 from edge.speech.sentences import sentences
+from edge.speech.speakable import speakable
 from edge.speech.voice import check_speed
 from edge.speech.voices import open_voice
 
@@ -65,13 +68,17 @@ class Speaker:
         text: the whole of it, or its pieces as they come. stop: when it is set, this ends before the next sentence.
         Raises: VoiceError where the voice fails.
         """
-        pieces = [text] if isinstance(text, str) else text
+        stopped = stop or threading.Event()
+        pieces = itertools.takewhile(lambda _: not stopped.is_set(), [text] if isinstance(text, str) else text)
         for sentence in sentences(pieces, language=self._language):
-            if stop is not None and stop.is_set():
+            if stopped.is_set():
                 return
-            samples = self._voice.say(sentence, speed=self._speed)
+            text_shown = plain(sentence)
+            if not text_shown:
+                continue
+            samples = self._voice.say(speakable(text_shown, language=self._language), speed=self._speed)
             if len(samples):
-                yield Spoken(sentence, samples, self._voice.rate_hz)
+                yield Spoken(text_shown, samples, self._voice.rate_hz)
 
     def save(self, text: str | Iterable[str], path: str | Path) -> None:
         """Write a text as audio: WAV, FLAC, Ogg (Opus) or MP3, by the suffix of the file.

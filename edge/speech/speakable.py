@@ -1,0 +1,17 @@
+"""Sentences as they are read aloud, by their language: what a voice gets in the place of digits and signs."""
+
+import re
+
+from edge.speech.english.reading import read
+
+_ITEM = re.compile(r"^([0-9]{1,3})[.)]\s")
+
+
+def speakable(sentence: str, *, language: str) -> str:
+    """Return a sentence of plain text with its numbers, units, dates and signs as words, in English.
+
+    In other languages numbers stay as they are, which a voice of the language reads. language: a code such as `en-GB`.
+    """
+    if language.lower().replace("_", "-").partition("-")[0] == "en":
+        return read(sentence, language=language)
+    return _ITEM.sub(r"\1, ", sentence)
