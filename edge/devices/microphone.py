@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from edge.arrays import F32
+from edge.devices.learned_voice import Vad, detector
 from edge.devices.portaudio import sounddevice
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
@@ -75,8 +76,9 @@ class Microphone:
     source: None for the system's own, the number or a part of the name of another (by sounddevice, the extra `mic`);
     the path of an audio file, or "-" for standard input: WAV, or plain 16-bit samples at 16 kHz, mono.
     silence_s: how long a silence ends an utterance; longest_s: of one utterance; stale_s: a microphone that delivers
-    nothing for so long is lost; all in seconds. It is opened by the first `listen`, and again by the next one after it
-    was lost.
+    nothing for so long is lost; all in seconds. vad: what tells speech: "loudness", "silero" (the extra `vad`), or
+    "auto", Silero's detector where it is installed. It is opened by the first `listen`, and again by the next one
+    after it was lost.
 
         with Microphone() as microphone:
             utterance = microphone.listen(timeout_s=30)
@@ -89,11 +91,13 @@ class Microphone:
         silence_s: float = Patience.silence_s,
         longest_s: float = Patience.longest_s,
         stale_s: float = 2.0,
+        vad: Vad = "loudness",
     ) -> None:
         self.name = "microphone" if source is None else f"microphone {source}"[:200]
         self._source = source
         self._stale_s = stale_s
         self._patience = Patience(silence_s, longest_s)
+        self._vad = vad
         self._ear: Ear | None = None
         self._ended = False
 
@@ -111,9 +115,9 @@ class Microphone:
         Raises: DeviceError for a microphone that is not there or was lost.
         """
         deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        utterances = Utterances(self._patience)
         if self._ended:
             return None
+        utterances = Utterances(self._patience, detector(self._vad))
         try:
             if self._ear is None:
                 self._ear = open_ear(self._source, stale_s=self._stale_s)
