@@ -12,6 +12,7 @@ Transport                   the HTTP interface in process, for the clients of ot
 tool, Toolset               functions that the model may call
 Camera, Microphone, watch   a camera's newest frame; what is said; a question asked over and over
 Speaker, Loudspeaker        text as speech, sentence by sentence; where it is played
+Assistant                   wakes, listens, looks, answers and speaks
 Box, parse_boxes            boxes of things, read from an answer
 models                      the bundles on this device
 Limits                      what one request may hold
@@ -32,6 +33,7 @@ from edge import version
 if TYPE_CHECKING:
     from edge import chat as chat
     from edge import models as models
+    from edge.assistant.assistant import Assistant as Assistant
     from edge.chat.boxes import Box as Box
     from edge.chat.boxes import parse_boxes as parse_boxes
     from edge.client import AsyncReka as AsyncReka
@@ -126,6 +128,7 @@ _ERRORS = (
     "VoiceError",
 )
 _HOMES = {
+    "Assistant": "assistant.assistant",
     "AsyncReka": "client",
     "Box": "chat.boxes",
     "Camera": "devices.camera",
@@ -152,6 +155,7 @@ _MODULES = ("chat", "models")
 
 __all__ = [
     "ApiError",
+    "Assistant",
     "AsyncReka",
     "Box",
     "BundleChanged",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edge.commands.assistant import assistant
 from edge.commands.batch import batch
 from edge.commands.chat import chat
 from edge.commands.console import fail, markup, reason
@@ -38,6 +39,7 @@ app.command()(transcribe)
 app.command()(watch)
 app.command()(batch)
 app.command()(serve)
+app.add_typer(assistant, name="assistant")
 app.add_typer(models, name="models")
 app.command()(doctor)
 app.command()(bench)

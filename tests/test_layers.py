@@ -26,7 +26,7 @@ EDGE_ROWS = (
     ("models",),
     ("tools",),
     ("client", "devices", "server"),
-    ("batch",),
+    ("assistant", "batch"),
     ("commands",),
     ("cli",),
     ("__init__", "__main__"),

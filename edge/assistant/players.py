@@ -50,7 +50,8 @@ class Playing(Protocol):
 class LivePlayer:
     """Plays on a loudspeaker in a thread.
 
-    fault: called, in that thread, with why a loudspeaker cannot be played on; it is tried again with the next sentence.
+    fault: called, in that thread, with why a loudspeaker cannot be played on. What waits then is not played; the next
+    sentence tries again.
     """
 
     def __init__(self, loudspeaker: Playing, fault: Callable[[DeviceError], None]) -> None:
@@ -78,7 +79,7 @@ class LivePlayer:
             self._waiting.clear()
             self._stop.set()
             self._stop = threading.Event()  # what is put from now on is not meant
-    
+
     def advance(self, seconds: float) -> None:
         """Do nothing: time passes by itself."""
 
@@ -101,6 +102,8 @@ class LivePlayer:
             try:
                 self._loudspeaker.play(self._coming(stop), stop=stop)
             except DeviceError as error:
+                with self._changed:
+                    self._waiting.clear()
                 self._fault(error)
 
     def _coming(self, stop: threading.Event) -> Iterator[Spoken]:
@@ -127,7 +130,8 @@ class Timeline:
         self._file: wave.Wave_write | None = None
         if path is not None:
             with _failures(path):
-                self._file = self._held.enter_context(wave.open(str(path), "wb"))
+                stream = self._held.enter_context(path.open("wb"))
+                self._file = self._held.enter_context(wave.open(stream, "wb"))
                 self._file.setparams((1, 2, RATE_HZ, 0, "NONE", "not compressed"))
 
     @property

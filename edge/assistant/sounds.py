@@ -34,4 +34,4 @@ def sound(name: str) -> F32:
 def _tone(hz: float) -> F32:
     t = np.arange(round(_TONE_S * RATE_HZ)) / RATE_HZ
     envelope = np.clip(np.minimum(t, _TONE_S - t) / _FADE_S, 0, 1)
-    return (_LEVEL * envelope * np.sin(2 * np.pi * hz * t)).astype(np.float32)
+    return np.asarray(_LEVEL * envelope * np.sin(2 * np.pi * hz * t), np.float32)

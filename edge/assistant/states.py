@@ -1,6 +1,7 @@
 """The states of an assistant: what follows in which state upon what, and nothing else.
 
-    idle --wake word--> listening --utterance--> thinking --first sentence--> speaking --spoken--> follow-up --silence--> idle
+    idle --wake word--> listening --utterance--> thinking --first sentence--> speaking --spoken--> follow-up
+    follow-up --speech--> listening, --silence--> idle
 
 A wake word or a button goes to listening from anywhere but lost and muted; whatever was being answered or said ends.
 """

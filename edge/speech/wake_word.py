@@ -21,8 +21,6 @@ from edge.errors import ParameterError
 from edge.extras import missing
 
 RATE_HZ = 16_000
-DEFAULT = "okay_nabu"
-REFRACTORY_S = 2.0  # after a wake word: the rest of it, and its echo, wake no second time
 
 _OPEN_THRESHOLD = 0.5  # of openWakeWord's models, by their authors
 _OPEN_SAMPLES = 1280  # what its features are computed of, 80 ms
@@ -67,13 +65,11 @@ class Woken:
 class WakeWords:
     """Several wake words at once, with a threshold and a refractory time.
 
-    words: the detectors; threshold: the score that wakes, each detector's own unless given; refractory_s: seconds of
-    audio after a wake word in which none wakes.
+    words: the detectors; threshold: the score that wakes, None for each detector's own; refractory_s: seconds of audio
+    after a wake word in which none wakes, neither the rest of it nor its echo.
     """
 
-    def __init__(
-        self, words: Sequence[WakeWord], *, threshold: float | None = None, refractory_s: float = REFRACTORY_S
-    ) -> None:
+    def __init__(self, words: Sequence[WakeWord], *, threshold: float | None, refractory_s: float) -> None:
         if threshold is not None and not 0 < threshold < 1:
             raise ParameterError(f"wake threshold: expected a number in (0, 1), got {threshold!r}", field="threshold")
         self.words = tuple(words)

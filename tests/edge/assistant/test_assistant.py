@@ -1,0 +1,301 @@
+"""The whole way, headless: a recording with a wake word and questions, an image as the camera, a WAV as loudspeaker.
+
+Everything is heard and said on one timeline: a second of the microphone's file is a second of the loudspeaker's. No
+trained speech bundle can be had here, so a stand-in gives the transcripts; wake word, model and voice are real.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+
+from edge.assistant.assistant import Assistant
+from edge.assistant.events import Event
+from edge.assistant.settings import Settings
+from edge.assistant.sounds import RATE_HZ
+from edge.assistant.states import What
+from edge.chat import Chat
+from edge.chat.attachments import Access
+from edge.engine.pieces import Media
+from edge.errors import RuntimeFailure
+from edge.speech.speaker import Speaker
+from tests.edge.assistant.recordings import WAKE, Recording, read, stand_in, told
+from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed"),
+]
+pytest.importorskip("pymicro_wakeword")
+
+IMAGE = Path(__file__).parents[3] / "models" / "sample.png"
+QUESTION = "What is in the picture?"
+SHAPES = ("red circle", "orange hexagon", "green triangle", "blue square")
+QUIET = Settings(sounds=False, follow_up_s=3.0, temperature=0)
+
+
+def fake(*answers: str, vision: bool = True) -> tuple[FakeEngine, Chat]:
+    """Return an engine that answers with these words, and a chat on it."""
+    engine = FakeEngine(manifest(vision=vision), words=answers)
+    return engine, Chat(OneEngine(engine), Access())  # type: ignore[arg-type]
+
+
+def heard(
+    tmp_path: Path,
+    recording: Recording,
+    *questions: str,
+    chat: Chat | None = None,
+    settings: Settings = QUIET,
+    camera: Path | None = None,
+    on_event: Callable[[Assistant, Event], None] | None = None,
+) -> tuple[list[Event], np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Run an assistant over a recording; return its events, and what it said at RATE_HZ."""
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if on_event is not None:
+            on_event(assistant, event)
+
+    microphone = recording.save(tmp_path / "microphone.wav")
+    with Assistant(
+        microphone=microphone, loudspeaker=tmp_path / "said.wav", camera=camera, chat=chat, voice="espeak-ng",
+        transcribe=stand_in(*questions), on_event=tell, settings=settings,
+    ) as assistant:  # fmt: skip
+        assistant.run()
+    samples, rate_hz = read(tmp_path / "said.wav")
+    assert rate_hz == RATE_HZ
+    return events, samples
+
+
+def spoken(text: str) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Return the sentences of a text as they are to be in the loudspeaker's file."""
+    with Speaker("espeak-ng") as speaker:
+        return [soxr.resample(one.samples, one.rate_hz, RATE_HZ) for one in speaker.say(text)]
+
+
+def one_question() -> Recording:
+    return Recording().silence(1.5).say(WAKE).silence(0.6).say(QUESTION).silence(1.0)
+
+
+def of(events: list[Event], what: What) -> Event:
+    return next(event for event in events if event.what is what)
+
+
+def test_a_question_about_an_image_is_answered_aloud(tmp_path: Path) -> None:
+    settings = Settings(sounds=False, follow_up_s=3.0, temperature=0, system="")
+    recording = one_question()
+    events, said = heard(tmp_path, recording, QUESTION, camera=IMAGE, settings=settings)
+    assert told(events) == [
+        ("idle", "start"),
+        ("listening", "wake"),
+        ("thinking", "utterance"),
+        ("thinking", "transcript"),
+        ("speaking", "sentence"),
+        ("follow-up", "spoken"),
+        ("idle", "silence"),
+        ("idle", "end"),
+    ]
+    wake, sentence, done = of(events, What.WAKE), of(events, What.SENTENCE), of(events, What.SPOKEN)
+    assert (wake.fields["wake_word"], of(events, What.TRANSCRIPT).fields["transcript"]) == ("Okay Nabu", QUESTION)
+    assert recording.ends_s[0] - 0.3 < wake.at_s < recording.ends_s[0] + 0.3
+    answer = str(done.fields["answer"])
+    assert done.fields["image"] and all(shape in answer for shape in SHAPES)
+
+    start = round((sentence.at_s - 0.03) * RATE_HZ)
+    expected = np.concatenate(spoken(answer))
+    assert not said[:start].any()
+    assert np.abs(said[start : start + len(expected)] - np.clip(expected, -1, 1)).max() < 1e-3
+    assert not said[start + len(expected) :].any()
+
+
+def test_the_same_recording_gives_the_same_timeline(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        _, chat = fake("It is", " a house.", " It is red.")
+        events, said = heard(tmp_path / name, one_question(), QUESTION, chat=chat, camera=IMAGE, settings=Settings())
+        runs.append(([(event.at_s, event.state, event.what) for event in events], said))
+    assert runs[0][0] == runs[1][0]
+    assert np.array_equal(runs[0][1], runs[1][1])
+
+
+def test_a_wake_word_silences_it_within_300_ms_and_ends_the_generation(tmp_path: Path) -> None:
+    first = "The first sentence of this answer is so long that there is time enough to say something while it is said."
+    engine, chat = fake(first, " And this", " is the rest, which nobody hears.")
+    engine.n_free = 2
+    engine.gate.clear()  # the rest never comes by itself: only a cancelled generation ends
+    recording = one_question().silence(1.5).say(WAKE).silence(8)
+    settings = Settings(sounds=False, listen_s=2.0)
+    events, said = heard(tmp_path, recording, QUESTION, chat=chat, settings=settings)
+    assert told(events)[4:] == [
+        ("speaking", "sentence"),
+        ("listening", "wake"),
+        ("idle", "silence"),
+        ("idle", "end"),
+    ]
+    called_s = recording.ends_s[2]
+    loud = np.flatnonzero(np.abs(said) > 0.001) / RATE_HZ
+    assert loud[0] < called_s - 1.0  # it was speaking
+    assert loud[-1] - called_s < 0.3
+    assert engine.cancelled == engine.handles
+
+
+def test_the_end_of_its_own_voice_does_not_wake_it(tmp_path: Path) -> None:
+    """The microphone hears what the loudspeaker says: an answer that has the wake word in it."""
+    answer = "You wake me with the words okay nabu, and then you ask."
+    _, chat = fake(answer)
+    events, said = heard(tmp_path, one_question().silence(10), QUESTION, chat=chat)
+    at_s = of(events, What.SENTENCE).at_s - 0.03
+    echo = soxr.resample(np.concatenate(spoken(answer)), RATE_HZ, 16_000).astype(np.float32)
+    recording = one_question()
+    samples = np.concatenate([*recording.parts, np.zeros(10 * 16_000, np.float32)])
+    place = round(at_s * 16_000)
+    samples[place : place + len(echo)] += echo
+    _, chat = fake(answer)
+    (tmp_path / "echo").mkdir()
+    events, _ = heard(tmp_path / "echo", Recording([samples]), QUESTION, chat=chat)
+    assert [event.what for event in events].count(What.WAKE) == 1
+    assert what_of(events)[-4:] == ["sentence", "spoken", "silence", "end"]
+
+
+def what_of(events: list[Event]) -> list[str]:
+    return [event.what.value for event in events]
+
+
+def test_a_follow_up_needs_no_wake_word_and_remembers(tmp_path: Path) -> None:
+    engine, chat = fake("A house.")
+    recording = one_question().silence(2.5).say("And how old is it?").silence(6)
+    events, _ = heard(tmp_path, recording, "What is it?", "And how old is it?", chat=chat)
+    assert what_of(events) == [
+        "start", "wake", "utterance", "transcript", "sentence", "spoken",
+        "speech", "utterance", "transcript", "sentence", "spoken", "silence", "end",
+    ]  # fmt: skip
+    texts = ["".join(str(piece) for piece in prompt) for prompt, _ in engine.asked]
+    assert "What is it?" not in texts[0][: texts[0].index("What is it?")]
+    assert "What is it?" in texts[1] and "A house." in texts[1] and "And how old is it?" in texts[1]
+
+
+def test_without_follow_up_the_next_question_needs_the_wake_word(tmp_path: Path) -> None:
+    engine, chat = fake("A house.")
+    recording = one_question().silence(2.5).say("And how old is it?").silence(3)
+    settings = Settings(sounds=False, follow_up_s=0)
+    heard(tmp_path, recording, "What is it?", chat=chat, settings=settings)
+    assert len(engine.asked) == 1
+
+
+def test_only_a_question_about_what_is_seen_gets_an_image(tmp_path: Path) -> None:
+    engine, chat = fake("Yes.")
+    recording = one_question().silence(2.0).say(QUESTION).silence(6)
+    events, _ = heard(tmp_path, recording, "Tell me a joke.", QUESTION, chat=chat, camera=IMAGE)
+    assert [event.fields["image"] for event in events if event.what is What.SPOKEN] == [False, True]
+    assert [any(isinstance(piece, Media) for piece in prompt) for prompt, _ in engine.asked] == [False, True]
+
+
+def test_nobody_speaks_after_the_wake_word(tmp_path: Path) -> None:
+    engine, chat = fake("Yes.")
+    events, _ = heard(tmp_path, Recording().silence(1).say(WAKE).silence(8), chat=chat)
+    assert told(events)[1:] == [("listening", "wake"), ("idle", "silence"), ("idle", "end")]
+    assert events[2].fields == {"reason": "nobody spoke"}
+    assert events[2].at_s - events[1].at_s == pytest.approx(Settings.listen_s, abs=0.1)
+    assert not engine.asked
+
+
+def test_a_question_in_one_breath_with_the_wake_word_is_heard_whole(tmp_path: Path) -> None:
+    lengths_s = []
+    _, chat = fake("Yes.")
+
+    def look(assistant: Assistant, event: Event) -> None:
+        if event.what is What.UTTERANCE:
+            lengths_s.append(event.fields["seconds"])
+
+    recording = Recording().silence(1).say(WAKE).silence(0.05).say(QUESTION).silence(3)
+    heard(tmp_path, recording, QUESTION, chat=chat, on_event=look)
+    assert lengths_s == [pytest.approx(recording.ends_s[1] - recording.ends_s[0] + 0.3, abs=0.4)]
+
+
+def test_an_empty_transcript_is_no_question(tmp_path: Path) -> None:
+    engine, chat = fake("Yes.")
+    events, said = heard(tmp_path, one_question(), " ...", chat=chat)
+    assert told(events)[3:] == [("idle", "empty"), ("idle", "end")]
+    assert not engine.asked and not said.any()
+
+
+def test_a_failure_is_one_spoken_sentence_and_the_next_question_is_answered(tmp_path: Path) -> None:
+    engine, chat = fake("A", " house.")
+    engine.error = RuntimeFailure("Kernel 7 failed at 0x1234")
+    recording = one_question().silence(6).say(WAKE).silence(0.6).say(QUESTION).silence(3)
+
+    def mend(assistant: Assistant, event: Event) -> None:
+        if event.what is What.FAILED:
+            engine.error = None
+
+    events, said = heard(tmp_path, recording, "One?", "Two?", chat=chat, on_event=mend)
+    failed, after = of(events, What.FAILED), events[what_of(events).index("failed") + 1]
+    assert "Kernel 7" in str(failed.fields["reason"]) and failed.state.value == "error"
+    assert (after.state.value, after.what.value) == ("idle", "spoken")
+    assert what_of(events)[-5:] == ["transcript", "sentence", "spoken", "silence", "end"]
+    start = round(failed.at_s * RATE_HZ)
+    apology = np.concatenate(spoken("Something went wrong, please ask again."))
+    window = said[start - RATE_HZ // 10 : start + len(apology) + 3 * RATE_HZ]
+    assert np.correlate(window, apology, "valid").max() > 0.99 * float(np.dot(apology, apology))
+
+
+def test_a_camera_that_fails_is_told_where_a_question_is_about_what_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    engine, chat = fake("A house.")
+    recording = one_question().silence(5).say(WAKE).silence(0.6).say("Tell me a joke.").silence(3)
+    events, _ = heard(tmp_path, recording, QUESTION, "Tell me a joke.", chat=chat, camera=tmp_path / "broken.png")
+    assert "camera" in str(of(events, What.FAILED).fields["reason"])
+    assert what_of(events).count("sentence") == 1 and len(engine.asked) == 1
+
+
+def test_the_button_talks_and_ends_a_question(tmp_path: Path) -> None:
+    _, chat = fake("Yes.")
+    settings = Settings(wake=(), sounds=False, follow_up_s=0, silence_s=60)
+
+    def press(assistant: Assistant, event: Event) -> None:
+        if event.what is What.START:
+            assistant.talk()
+        if event.what is What.SPEECH or (event.what is What.TALK and len(pressed) == 0):
+            pressed.append(event)
+
+    pressed: list[Event] = []
+    events, _ = heard(
+        tmp_path,
+        Recording().silence(0.5).say(QUESTION).silence(2),
+        "Well?",
+        chat=chat,
+        settings=settings,
+        on_event=press,
+    )
+    assert told(events)[1] == ("listening", "talk")
+
+
+def test_once_ends_after_one_answer(tmp_path: Path) -> None:
+    _, chat = fake("Yes.")
+    recording = one_question().silence(60)
+    events, said = heard(tmp_path, recording, "Well?", chat=chat, settings=Settings(sounds=False, once=True))
+    assert told(events)[-2:] == [("follow-up", "spoken"), ("follow-up", "end")]
+    assert len(said) / RATE_HZ < 20
+
+
+def test_a_timer_rings_and_says_so_when_nothing_else_is_said(tmp_path: Path) -> None:
+    _, chat = fake("A house.")
+    rung = threading.Event()
+
+    def ring(assistant: Assistant, event: Event) -> None:
+        if event.what is What.UTTERANCE:
+            assistant.ring("The eggs are done.")
+        if event.what is What.RING:
+            rung.set()
+
+    events, said = heard(tmp_path, one_question().silence(12), "Well?", chat=chat, on_event=ring)
+    assert what_of(events)[-6:] == ["sentence", "spoken", "ring", "spoken", "silence", "end"]
+    assert rung.is_set()
+    start = round(of(events, What.RING).at_s * RATE_HZ)
+    eggs = np.concatenate(spoken("The eggs are done."))
+    assert np.correlate(said[start - RATE_HZ :], eggs, "valid").max() > 0.99 * float(np.dot(eggs, eggs))
