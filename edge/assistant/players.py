@@ -131,7 +131,7 @@ class Timeline:
         if path is not None:
             with _failures(path):
                 stream = self._held.enter_context(path.open("wb"))
-                self._file = self._held.enter_context(wave.open(stream, "wb"))
+                self._file = self._held.enter_context(wave.Wave_write(stream))
                 self._file.setparams((1, 2, RATE_HZ, 0, "NONE", "not compressed"))
 
     @property

@@ -23,7 +23,7 @@ from edge.chat.attachments import Access
 from edge.engine.pieces import Media
 from edge.errors import RuntimeFailure
 from edge.speech.speaker import Speaker
-from tests.edge.assistant.recordings import WAKE, Recording, read, stand_in, told
+from tests.edge.assistant.recordings import F32, WAKE, Recording, read, stand_in, told
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
 pytestmark = [
@@ -51,7 +51,7 @@ def heard(
     settings: Settings = QUIET,
     camera: Path | None = None,
     on_event: Callable[[Assistant, Event], None] | None = None,
-) -> tuple[list[Event], np.ndarray[tuple[int], np.dtype[np.float32]]]:
+) -> tuple[list[Event], F32]:
     """Run an assistant over a recording; return its events, and what it said at RATE_HZ."""
     events: list[Event] = []
 
@@ -71,7 +71,7 @@ def heard(
     return events, samples
 
 
-def spoken(text: str) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def spoken(text: str) -> list[F32]:
     """Return the sentences of a text as they are to be in the loudspeaker's file."""
     with Speaker("espeak-ng") as speaker:
         return [soxr.resample(one.samples, one.rate_hz, RATE_HZ) for one in speaker.say(text)]
@@ -148,7 +148,7 @@ def test_the_end_of_its_own_voice_does_not_wake_it(tmp_path: Path) -> None:
     """The microphone hears what the loudspeaker says: an answer that has the wake word in it."""
     answer = "You wake me with the words okay nabu, and then you ask."
     _, chat = fake(answer)
-    events, said = heard(tmp_path, one_question().silence(10), QUESTION, chat=chat)
+    events, _ = heard(tmp_path, one_question().silence(10), QUESTION, chat=chat)
     at_s = of(events, What.SENTENCE).at_s - 0.03
     echo = soxr.resample(np.concatenate(spoken(answer)), RATE_HZ, 16_000).astype(np.float32)
     recording = one_question()
