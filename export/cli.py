@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from edge.bundle.manifest import CERTIFICATE, MANIFEST, parse_manifest
+from edge.bundle.manifest import CERTIFICATE, MANIFEST, VoiceManifest, parse_manifest
 from edge.errors import interruption
 from edge.extras import check, missing
 from export.certificate import words
@@ -234,7 +234,8 @@ def _summary(out: Path, wall_s: float) -> None:
     names = ", ".join((manifest.id, *manifest.aliases))
     print(f"bundle          {out}")
     print(f"names           {names}")
-    print(f"recipe          {manifest.recipe.name}, {mib(size)}, {wall_s:.0f} s")
+    recipe = manifest.family if isinstance(manifest, VoiceManifest) else manifest.recipe.name
+    print(f"recipe          {recipe}, {mib(size)}, {wall_s:.0f} s")
     if manifest.source.ignored:
         print(f"not read        keys of the configuration: {', '.join(manifest.source.ignored)}")
     for note in manifest.source.notes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.bundle import checkpoint_shape, hub, shape, store
 from edge.bundle.bundle import MAX_MANIFEST_BYTES
 from edge.bundle.hub import Listing
-from edge.bundle.manifest import MANIFEST, AnyManifest, Manifest
+from edge.bundle.manifest import MANIFEST, AnyManifest, Manifest, VoiceManifest
 from edge.bundle.recipes import DEFAULT, RECIPES
 from edge.bundle.shape import ModelShape
 from edge.engine.available import memory
@@ -223,7 +223,8 @@ def figures(plan: Plan) -> dict[str, object]:
 
 def _of_manifest(manifest: AnyManifest, where: str) -> Target:
     if not isinstance(manifest, Manifest):
-        raise UnsupportedError(f"{manifest.id} turns audio into text: edge plan counts what chat bundles take")
+        what = "text into audio" if isinstance(manifest, VoiceManifest) else "audio into text"
+        raise UnsupportedError(f"{manifest.id} turns {what}: edge plan counts what chat bundles take")
     folder = Path(where)
     packed = frozenset(kv for kv in KVS if folder.is_dir() and is_packed(folder, kv=kv))
     return Target(shape.of_manifest(manifest), where, packed=packed)

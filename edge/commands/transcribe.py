@@ -86,11 +86,11 @@ def _chosen(name: str | None, language: str | None, task: str) -> "Stored":
 
 def _lacks(stored: "Stored", language: str | None, task: str) -> str | None:
     """Return why a bundle cannot do what is asked, None where it can."""
-    from edge.bundle.manifest import Manifest
+    from edge.bundle.manifest import SpeechManifest
     from edge.speech.transcriber import check
 
-    if isinstance(stored.manifest, Manifest):
-        return "expected a speech bundle, got a chat bundle (edge models list)"
+    if not isinstance(stored.manifest, SpeechManifest):
+        return f"expected a speech bundle, got a {stored.kind} bundle (edge models list)"
     try:
         check(stored.manifest.speech, language=language, task=task)
     except ParameterError as error:

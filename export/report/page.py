@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from edge.bundle.manifest import AnyManifest, Manifest
+from edge.bundle.manifest import Manifest, SpeechManifest
 from export.report import bars, claims, columns, provenance, quality, storage
 from export.report.bars import Bar
 from export.report.columns import Column
@@ -73,7 +73,7 @@ def _header(subjects: Sequence[Subject], title: str) -> Markup:
     )
 
 
-def _weights(manifest: AnyManifest) -> list[str]:
+def _weights(manifest: Manifest | SpeechManifest) -> list[str]:
     if not isinstance(manifest, Manifest):
         return []
     n = n_weights(manifest)

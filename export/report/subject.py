@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from edge.bundle.bundle import read_small
-from edge.bundle.manifest import MANIFEST, AnyManifest, Manifest, TensorRecord, TextSpec, parse_manifest
+from edge.bundle.manifest import (
+    MANIFEST,
+    Manifest,
+    SpeechManifest,
+    TensorRecord,
+    TextSpec,
+    VoiceManifest,
+    parse_manifest,
+)
 from edge.errors import BundleError
 from export.errors import ReportError
 from export.report import certificate, speed
@@ -28,7 +36,7 @@ class Subject:
     """
 
     path: Path
-    manifest: AnyManifest
+    manifest: Manifest | SpeechManifest
     certificate: Certificate | None
     speed: Speed | None = None
     label: str = ""
@@ -100,13 +108,16 @@ def read(paths: Sequence[Path], benches: Sequence[Path] = ()) -> tuple[Subject, 
     )  # fmt: skip
 
 
-def _manifest(path: Path) -> AnyManifest:
+def _manifest(path: Path) -> Manifest | SpeechManifest:
     try:
-        return parse_manifest(read_small(path / MANIFEST), file=str(path / MANIFEST))
+        manifest = parse_manifest(read_small(path / MANIFEST), file=str(path / MANIFEST))
     except OSError as error:
         raise ReportError(f"{path}: not a bundle: {MANIFEST} cannot be read: {error.strerror}") from error
     except BundleError as error:
         raise ReportError(str(error)) from error
+    if isinstance(manifest, VoiceManifest):
+        raise ReportError(f"{path}: {manifest.id} is a voice: a report is of chat and speech bundles")
+    return manifest
 
 
 def _labels(ids: Sequence[str], paths: Sequence[Path]) -> list[str]:

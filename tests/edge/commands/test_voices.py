@@ -149,3 +149,15 @@ def test_kokoro_is_installed_under_another_id(run: Run, tmp_path: Path) -> None:
     status, out, _ = run("models", "install", str(write_kokoro(tmp_path / "k")), "--id", "kokoro")
     assert status == 0
     assert "licence of kokoro: Apache-2.0\n" in out
+
+
+def test_commands_for_other_bundles_say_that_it_is_a_voice(run: Run, tmp_path: Path, models: Path) -> None:
+    run("models", "install", str(write_piper(tmp_path / "p", "eva")))
+    audio = tmp_path / "a.wav"
+    audio.write_bytes(b"RIFF")
+    assert "eva turns text into audio" in run("plan", "eva")[2]
+    assert (
+        "expected a speech bundle, got a voice bundle"
+        in run("transcribe", "--model", str(models / "eva"), str(audio))[2]
+    )
+    assert "expected a chat bundle, got a voice bundle" in run("chat", "--model", str(models / "eva"), "hello")[2]
