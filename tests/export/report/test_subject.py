@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.speech.voice_files import stage
 from export.errors import ReportError
 from export.report import columns, subject
+from tests.edge.speech.made_voices import write_piper
 from tests.export.report import made
 
 
@@ -102,3 +104,9 @@ def test_the_best_figure_is_that_of_a_quantized_bundle(tmp_path: Path) -> None:
     subjects = subject.read(paths)
     assert columns.KL_MEAN.best(subjects) == 0.1
     assert columns.KL_MEAN.best(subjects[:2]) is None
+
+
+def test_a_voice_is_no_bundle_of_a_report(tmp_path: Path) -> None:
+    stage(write_piper(tmp_path / "p", "eva"), tmp_path)
+    with pytest.raises(ReportError, match="eva is a voice: a report is of chat and speech bundles"):
+        subject.read([tmp_path])
