@@ -18,6 +18,7 @@ from edge.commands.detect import detect
 from edge.commands.doctor import bench, doctor
 from edge.commands.models import models
 from edge.commands.plan import plan
+from edge.commands.say import say
 from edge.commands.serve import serve
 from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(chat)
 app.command()(detect)
 app.command()(transcribe)
+app.command()(say)
 app.command()(watch)
 app.command()(batch)
 app.command()(serve)

@@ -14,6 +14,7 @@ from edge.commands.screen import screen
 
 if TYPE_CHECKING:
     from edge.client import Reka
+    from edge.commands.speaking import Speaking
     from edge.devices.camera import Camera
     from edge.devices.microphone import Utterance
     from edge.types import Usage
@@ -36,13 +37,17 @@ class Asker:
     markdown: bool = True
     stats: bool = False
     further: Mapping[str, object] = field(default_factory=dict)  # fields of the request
+    speaking: "Speaking | None" = None
 
     def ask(self, messages: Sequence[Message]) -> tuple[str, bool]:
         """Stream an answer to stdout; return it, and whether it came to its end or Ctrl-C stopped it.
 
+        It is spoken as well where answers are; this does not wait until all of it is, and an answer before is silenced.
         Why it ended early, and the figures, go to stderr. Raises: ApiError.
         """
         shown, bar = screen(markdown=self.markdown), reading_bar()
+        speaking = self.speaking or _Silent()
+        speaking.begin()
         started_s = first_s = time.monotonic()
         text, first, last = "", None, None
         stream = self.client.chat.create_stream(
@@ -61,11 +66,15 @@ class Asker:
                         first, first_s = last, time.monotonic()
                     text = str(last.responses[0].chunk.content)
                     shown.show(text)
+                    speaking.show(text)
             shown.end()
         except KeyboardInterrupt:
+            speaking.silence()
             shown.end()
             print("edge: stopped", file=sys.stderr)
             return text, False
+        finally:
+            speaking.end()
         if last is not None:
             _print_cut(last.responses[0].finish_reason)
         if self.stats and first is not None and last is not None:
@@ -89,6 +98,18 @@ class Asker:
             sys.stdout.buffer.flush()
         else:
             sys.stdout.write(text)
+
+
+class _Silent:
+    """Answers that are not spoken."""
+
+    def begin(self) -> None: ...
+
+    def show(self, text: str) -> None: ...
+
+    def end(self) -> None: ...
+
+    def silence(self) -> None: ...
 
 
 def first_model(client: "Reka") -> str:

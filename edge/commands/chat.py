@@ -20,8 +20,10 @@ from edge.commands.console import (
     piped,
 )
 from edge.commands.conversation import Conversation
+from edge.commands.say import LoudspeakerName, SpeechLanguage, Speed, VoiceName
 
 if TYPE_CHECKING:
+    from edge.commands.speaking import Speaking
     from edge.devices.camera import Camera
     from edge.devices.microphone import Microphone
 
@@ -42,6 +44,11 @@ def chat(
     mic_source: Annotated[
         str | None, typer.Option("--mic-source", help="A microphone's number or name, an audio file, or -.")
     ] = None,
+    speak: Annotated[bool, typer.Option("--speak", help="Speak answers as well, while they come.")] = False,
+    voice: VoiceName = None,
+    language: SpeechLanguage = "en",
+    speed: Speed = 1.0,
+    loudspeaker: LoudspeakerName = None,
     model: ModelName = None,
     verify: Verify = False,
     kv: KvOption = None,
@@ -75,13 +82,16 @@ def chat(
         fail("no question: pass one as an argument or on standard input, or run this in a terminal")
     if as_json and not is_one:
         fail("--json: expected a question beside it")
+    if as_json and speak:
+        fail("--json, --speak: expected one of them")
     with api_failures(), ExitStack() as held:
         seeing, spoken = ["image"] * (camera is not None), ["audio"] * listens
         stored = chosen(model, needed([*_kinds(parts), *seeing, *spoken]))
         client = held.enter_context(Reka(model=model or stored.id, verify=verify, kv=kv))
+        speaking = _spoken_by(held, voice, language, speed, loudspeaker) if speak else None
         asker = Asker(
             client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats,
-            further={"detail": detail, "max_tiles": max_tiles},
+            further={"detail": detail, "max_tiles": max_tiles}, speaking=speaking,
         )  # fmt: skip
         eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
         ear = held.enter_context(Microphone(mic_source)) if listens else None
@@ -92,6 +102,16 @@ def chat(
             Conversation(
                 asker, stored, system=system, parts=parts, camera=eyes, microphone=ear, hands_free=hands_free
             ).run()
+
+
+def _spoken_by(held: ExitStack, voice: str | None, language: str, speed: float, loudspeaker: str | None) -> "Speaking":
+    """Open what answers are spoken by. Raises: EdgeError."""
+    from edge.commands.speaking import Speaking
+    from edge.devices.loudspeaker import Loudspeaker
+    from edge.speech.speaker import Speaker
+
+    speaker = held.enter_context(Speaker(voice, language=language, speed=speed))
+    return held.enter_context(Speaking(speaker, held.enter_context(Loudspeaker(loudspeaker))))
 
 
 def _kinds(parts: list[Part]) -> list[str]:
@@ -105,8 +125,13 @@ def _ask_once(asker: Asker, system: str | None, text: str, parts: list[Part], *,
     messages = [*first, user(text, parts)]
     if as_json:
         asker.print_json(messages)
-    elif not asker.ask(messages)[1]:
+        return
+    if not asker.ask(messages)[1]:
         raise typer.Exit(130)
+    if asker.speaking is not None:
+        asker.speaking.wait()
+        if asker.speaking.failed is not None:
+            raise typer.Exit(1)
 
 
 def _sensed(camera: "Camera | None", microphone: "Microphone | None") -> list[Part]:

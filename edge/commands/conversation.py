@@ -69,6 +69,8 @@ class Conversation:
             _say("/help lists the commands" + ("; Ctrl-C to type instead of speaking" if self._microphone else ""))
         with Keyboard([*self._commands, "/quit"]) as keyboard:
             self._run(keyboard)
+        if self._hands_free:
+            self._hear_out()
 
     def _run(self, keyboard: Keyboard) -> None:
         listening = self._microphone is not None
@@ -80,6 +82,8 @@ class Conversation:
                 listening = self._microphone is not None
             except KeyboardInterrupt:
                 print(file=sys.stderr)
+                if self._silence():
+                    continue
                 if self._hands_free:
                     return
                 if not listening:
@@ -116,6 +120,7 @@ class Conversation:
         """Take what is spoken; return False at the end of a file, or when nothing can be heard at all."""
         if self._microphone is None:
             return True
+        self._hear_out()  # or the microphone would hear it
         _say("listening")
         try:
             utterance = self._microphone.listen()
@@ -149,6 +154,19 @@ class Conversation:
         finally:
             self._next.clear()
         self._said = [*said, question, {"role": "assistant", "content": answer}]
+
+    def _hear_out(self) -> None:
+        """Wait until the answer is spoken. Raises: KeyboardInterrupt."""
+        if self._asker.speaking is not None:
+            self._asker.speaking.wait()
+
+    def _silence(self) -> bool:
+        """Silence an answer; return whether there was one to be heard."""
+        speaking = self._asker.speaking
+        if speaking is None or not speaking.is_speaking:
+            return False
+        speaking.silence()
+        return True
 
     def _first(self) -> list[Message]:
         return [] if self._system is None else [{"role": "system", "content": self._system}]

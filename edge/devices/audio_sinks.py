@@ -1,11 +1,11 @@
 """What the name of a loudspeaker stands for, all written to the same way: a device, a program that plays, a file."""
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-import numpy as np
 
 from edge.arrays import F32
 from edge.devices.playback import Playback
@@ -18,7 +18,10 @@ from edge.speech.audio_file import SUFFIXES, AudioFile, StreamedWav
 class AudioSink(Protocol):
     """Where blocks of samples go, at the pace at which they are played."""
 
-    def write(self, block: F32, rate_hz: int) -> None:
+    def begin(self, rate_hz: int) -> int:
+        """Get ready for samples of a rate; return the rate that they have to have. Raises: DeviceError."""
+
+    def write(self, block: F32) -> None:
         """Play a block (n,), -1 to 1, behind those before it; it waits for its turn. Raises: DeviceError."""
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
@@ -59,16 +62,17 @@ class _File:
         self._file: AudioFile | StreamedWav | None = None
         self._rate_hz = 0
 
-    def write(self, block: F32, rate_hz: int) -> None:
-        try:
-            if self._file is None:
+    def begin(self, rate_hz: int) -> int:
+        if self._file is None:
+            with self._failures():
                 self._file = self._opened(rate_hz)
-                self._rate_hz = rate_hz
-            self._file.write(_at_rate(block, rate_hz, self._rate_hz))
-        except ParameterError as error:
-            raise DeviceError(f"loudspeaker: {error}") from error
-        except OSError as error:
-            raise DeviceError(f"loudspeaker {self._name}: {error.strerror or error}") from error
+            self._rate_hz = rate_hz
+        return self._rate_hz
+
+    def write(self, block: F32) -> None:
+        if self._file is not None:
+            with self._failures():
+                self._file.write(block)
 
     def _opened(self, rate_hz: int) -> AudioFile | StreamedWav:
         if self._path is None:
@@ -87,16 +91,17 @@ class _File:
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            with self._failures():
+                file.close()
 
-
-def _at_rate(block: F32, rate_hz: int, wanted_hz: int) -> F32:
-    """Return samples at another rate."""
-    if rate_hz == wanted_hz:
-        return block
-    import soxr
-
-    return np.asarray(soxr.resample(block, rate_hz, wanted_hz), np.float32)
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except ParameterError as error:
+            raise DeviceError(f"loudspeaker: {error}") from error
+        except OSError as error:
+            raise DeviceError(f"loudspeaker {self._name}: {error.strerror or error}") from error
 
 
 def _standard_output() -> BinaryIO:

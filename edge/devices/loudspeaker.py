@@ -41,14 +41,14 @@ class Loudspeaker:
         being made. Raises: DeviceError for a loudspeaker that is not there or was lost, and what reading `coming` does.
         """
         stopped = stop or threading.Event()
-        ahead = _Ahead(coming)
         sink = self._sink = self._sink or open_sink(self._name)
+        ahead = _Ahead(coming)
         try:
             while (spoken := ahead.next(sink, stopped)) is not None:
-                for block in _blocks(spoken):
+                for block in _blocks(spoken, sink.begin(spoken.rate_hz)):
                     if stopped.is_set():
                         break
-                    sink.write(block, spoken.rate_hz)
+                    sink.write(block)
             done = not stopped.is_set() and sink.drain(stopped)
         except BaseException as error:
             ahead.end()
@@ -74,11 +74,16 @@ class Loudspeaker:
         self.close()
 
 
-def _blocks(spoken: Spoken) -> Iterator[F32]:
-    """Yield a sentence in blocks of 20 ms, between which playing can be stopped."""
-    n = max(1, round(spoken.rate_hz * BLOCK_S))
-    for start in range(0, len(spoken.samples), n):
-        yield spoken.samples[start : start + n]
+def _blocks(spoken: Spoken, rate_hz: int) -> Iterator[F32]:
+    """Yield a sentence in blocks of 20 ms, between which playing can be stopped. rate_hz: of the blocks."""
+    samples = spoken.samples
+    if rate_hz != spoken.rate_hz:
+        import soxr
+
+        samples = soxr.resample(samples, spoken.rate_hz, rate_hz)
+    n = max(1, round(rate_hz * BLOCK_S))
+    for start in range(0, len(samples), n):
+        yield samples[start : start + n]
 
 
 class _Ahead:

@@ -1,14 +1,11 @@
 """A loudspeaker by sounddevice, the library of the extra `mic`: its thread takes what is due, and silence otherwise."""
 
-import importlib.util
 import logging
 import threading
 import time
 from collections import deque
 from types import ModuleType
 from typing import Protocol
-
-import numpy as np
 
 from edge.arrays import F32
 from edge.devices.portaudio import sounddevice
@@ -48,21 +45,24 @@ class Playback:
 
     @staticmethod
     def is_installed() -> bool:
-        """Return whether the library can be imported."""
+        """Return whether the library can be used: it needs the system's PortAudio as well."""
         try:
-            return importlib.util.find_spec("sounddevice") is not None
-        except (ModuleNotFoundError, ValueError):
+            sounddevice(need="a loudspeaker")
+        except DeviceError:
             return False
+        return True
 
-    def write(self, block: F32, rate_hz: int) -> None:
-        """As `AudioSink.write`."""
+    def begin(self, rate_hz: int) -> int:
+        """As `AudioSink.begin`: a stream of another rate is opened once the one before has played."""
         if self._stream is None or rate_hz != self._rate_hz:
+            if self._stream is not None:
+                self.drain(threading.Event())
             self.close()
             self._open(rate_hz)
-        if self._device_hz != rate_hz:
-            import soxr
+        return self._device_hz
 
-            block = np.asarray(soxr.resample(block, rate_hz, self._device_hz), np.float32)
+    def write(self, block: F32) -> None:
+        """As `AudioSink.write`."""
         with self._changed:
             most = round(self._device_hz * _HELD_S)
             if not self._changed.wait_for(lambda: self._n_held < most, _STALE_S):

@@ -4,7 +4,6 @@ import fcntl
 import os
 import select
 import shutil
-import signal
 import struct
 import subprocess
 import tempfile
@@ -47,14 +46,18 @@ class Player:
         self._rate_hz = 0
         self._due_s = 0.0  # when everything that was written is played
 
-    def write(self, block: F32, rate_hz: int) -> None:
-        """As `AudioSink.write`."""
+    def begin(self, rate_hz: int) -> int:
+        """As `AudioSink.begin`: a program for another rate is started once the one before has played."""
         if self._process is None or rate_hz != self._rate_hz:
             self._end(wait=True)
             self._start(rate_hz)
+        return rate_hz
+
+    def write(self, block: F32) -> None:
+        """As `AudioSink.write`."""
         self._send(self._encoded(block))
         now_s = time.monotonic()
-        self._due_s = max(self._due_s, now_s) + len(block) / rate_hz
+        self._due_s = max(self._due_s, now_s) + len(block) / self._rate_hz
         time.sleep(max(0.0, self._due_s - now_s - _AHEAD_S))
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
@@ -62,7 +65,7 @@ class Player:
         if self._process is None:
             stopped.wait(seconds)
         else:
-            self.write(np.zeros(round(self._rate_hz * seconds), np.float32), self._rate_hz)
+            self.write(np.zeros(round(self._rate_hz * seconds), np.float32))
 
     def drain(self, stopped: threading.Event) -> bool:
         """As `AudioSink.drain`."""
@@ -156,16 +159,15 @@ class Player:
         process, self._process = self._process, None
         if process is None:
             return
+        if not wait:
+            process.kill()  # first: at the end of its input, a program plays what it still holds
         if process.stdin is not None:
             process.stdin.close()
         try:
-            if wait:
-                process.wait(_END_S)
+            process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            pass
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+            process.kill()
+            process.wait()
 
     def _last_words(self) -> str:
         """Return what the program said at its end."""

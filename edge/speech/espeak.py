@@ -149,8 +149,9 @@ def run(program: str, options: list[str], text: bytes, timeout_s: float) -> byte
     environment = {name: os.environ[name] for name in ("PATH", "ESPEAK_DATA_PATH", "HOME") if name in os.environ}
     try:
         done = subprocess.run(
-            [program, *options], input=text, capture_output=True, timeout=timeout_s, check=False, env=environment
-        )
+            [program, *options], input=text, capture_output=True, timeout=timeout_s, check=False, env=environment,
+            start_new_session=True,  # Ctrl-C is for us
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise VoiceError(f"espeak-ng did not end within {timeout_s:g} s and was killed") from error
     except OSError as error:
