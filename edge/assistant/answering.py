@@ -1,28 +1,33 @@
 """A question on its way to speech, in a thread: transcribed, asked with what is seen, spoken sentence by sentence."""
 
-import json
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any
 
 from edge.arrays import F32, U8
-from edge.assistant.looking import wants_image
+from edge.assistant.looking import asks_to_look, wants_image
 from edge.assistant.phrases import apology, cause_of
 from edge.assistant.settings import Settings
 from edge.assistant.states import What
 from edge.chat import Chat
-from edge.chat.reply import Reply
+from edge.chat.arguments import chat_request
 from edge.devices.voice_activity import RATE_HZ
-from edge.engine.handle import Handle, Progress
+from edge.engine.handle import Handle
 from edge.errors import ContextLengthError, DeviceError, EdgeError, RuntimeFailure
 from edge.speech.languages import name_of
 from edge.speech.speaker import Speaker, Spoken
+from edge.tools.rounds import ToolStarted
+from edge.tools.running import run, run_request
+from edge.tools.toolset import Toolset
+from edge.types import ChunkChatResponse
 
 Message = Mapping[str, object]
+Argument = Any  # of a method whose parameters another function has: there it has its type
 Transcribe = Callable[[F32, Callable[[], bool]], str]  # samples (n,) at 16 kHz, and whether to stop -> text
 
 _LOG = logging.getLogger("edge.assistant")
@@ -32,22 +37,12 @@ _SYSTEM = (
 )
 
 
-class Tools(Protocol):
-    """What is used of an `edge.tools` toolset."""
-
-    @property
-    def schemas(self) -> Sequence[Mapping[str, object]]: ...
-
-    def call(self, name: str, arguments_json: str) -> str: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What was asked. samples: (n,) at 16 kHz; rgb: what the camera saw then; blind: why it saw nothing."""
+    """What was asked. samples: (n,) at 16 kHz; look: returns what the camera sees, or raises a DeviceError."""
 
     samples: F32
-    rgb: U8 | None = None
-    blind: DeviceError | None = None
+    look: Callable[[], U8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +57,18 @@ class News:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What questions are answered with. transcribe: None where the model takes audio itself; model: its name."""
+    """What questions are answered with.
+
+    transcribe: None where the model accepts audio itself; model: its name; sees: whether it accepts images.
+    """
 
     chat: Chat
     model: str
     speaker: Speaker
     settings: Settings
     transcribe: Transcribe | None = None
-    tools: Tools | None = None
+    tools: Toolset | None = None
+    sees: bool = True
 
 
 @dataclass
@@ -170,12 +169,14 @@ class Answer:
         """Return the question as a message. Raises: DeviceError where it is about what is seen, and nothing is."""
         settings = self._setup.settings
         parts: list[Message] = []
-        if wants_image(settings.look, text, settings.language):
-            if question.rgb is not None:
+        if question.look is not None and wants_image(settings.look, text, settings.language):
+            try:
+                parts.append({"type": "image", "image": question.look()})
                 self.looked = True
-                parts.append({"type": "image", "image": question.rgb})
-            elif question.blind is not None and text is not None and settings.look == "auto":
-                raise question.blind
+            except DeviceError as error:
+                if text is not None and asks_to_look(text, settings.language):
+                    raise
+                self.news.put(News(What.BLIND, str(error)))
         if text is None:
             spoken: Message = {"type": "audio", "audio": (question.samples, RATE_HZ)}
         else:
@@ -184,62 +185,46 @@ class Answer:
         return {"role": "user", "content": [*parts, spoken]}
 
     def _pieces(self, message: Message) -> Iterator[str]:
-        """Yield the answer's text piece by piece, tools called in between. Raises: EdgeError."""
-        messages = [*self._first(), *self._earlier, message]
-        for _ in range(1 + self._setup.settings.tool_rounds):
-            reply = self._begin(messages, message)
-            last = yield from self._grow(reply)
-            calls = None if last is None else reply.response(last).responses[0].message.tool_calls
-            if not calls or self._setup.tools is None:
-                return
-            outputs = []
-            for call in calls:
-                self.news.put(News(What.TOOL, call.name))
-                output = self._setup.tools.call(call.name, json.dumps(call.parameters))
-                outputs.append({"tool_call_id": call.id, "output": output})
-            messages += [
-                {"role": "assistant", "content": "", "tool_calls": [call.dict() for call in calls]},
-                {"role": "tool_output", "content": outputs},
-            ]
+        """Yield the answer's text piece by piece, tools called in between. Raises: EdgeError.
 
-    def _begin(self, messages: list[Message], message: Message) -> Reply:
-        """Start a generation; where a long history leaves no room, without that."""
+        A history that leaves no room in the context is left out.
+        """
         try:
-            return self._start(messages)
+            yield from self._grow([*self._first(), *self._earlier, message])
         except EdgeError as error:
-            if not (self._earlier and isinstance(cause_of(error), ContextLengthError)):
+            if not (self._earlier and isinstance(cause_of(error), ContextLengthError) and not self.text):
                 raise
-            del messages[len(self._first()) : messages.index(message)]
-            return self._start(messages)
+            yield from self._grow([*self._first(), message])
 
-    def _start(self, messages: Sequence[Message]) -> Reply:
-        setup, settings = self._setup, self._setup.settings
-        body: dict[str, object] = {
-            "messages": list(messages),
-            "model": setup.model,
-            "max_tokens": settings.max_tokens,
-            "temperature": settings.temperature,
-            "seed": settings.seed,
-        }
-        if setup.tools is not None and setup.tools.schemas:
-            body["tools"] = list(setup.tools.schemas)
-        reply = setup.chat.start(setup.chat.read(body), stopped=self._stop.is_set)
+    def _grow(self, messages: Sequence[Message]) -> Iterator[str]:
+        setup, settings, shown = self._setup, self._setup.settings, ""
+        request = run_request(
+            messages=messages, model=setup.model, tools=setup.tools, max_rounds=settings.tool_rounds, cancel=self._stop,
+            max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed,
+        )  # fmt: skip
+        with contextlib.closing(run(request, self._ask, accepts_images=lambda: setup.sees)) as events:
+            for event in events:
+                if isinstance(event, ToolStarted):
+                    self.news.put(News(What.TOOL, event.call.name))
+                    shown = ""
+                elif isinstance(event, ChunkChatResponse):
+                    text = str(event.responses[0].chunk.content or "")
+                    if text.startswith(shown):
+                        self.text += text[len(shown) :]
+                        yield text[len(shown) :]
+                        shown = text
+
+    def _ask(self, **fields: Argument) -> Generator[ChunkChatResponse, None, None]:
+        """Yield an answer as it grows; `cancel` stops it. Raises: ApiError."""
+        chat = self._setup.chat
+        reply = chat.start(chat.read(chat_request(**fields)), stopped=self._stop.is_set)
         self._handle = reply.handle
         if self._stop.is_set():
             reply.handle.cancel()
-        return reply
-
-    def _grow(self, reply: Reply) -> Generator[str, None, Progress | None]:
-        """Yield what is new of a reply's text; return its last progress, None where it was cancelled."""
-        shown, last = "", None
-        for last in reply.progress():
-            self.stages.end("token")
-            text = reply.said(last).content
-            if text.startswith(shown):
-                self.text += text[len(shown) :]
-                yield text[len(shown) :]
-                shown = text
-        return last if last is not None and last.finish_reason is not None else None
+        with contextlib.closing(reply.progress()) as arriving:
+            for progress in arriving:
+                self.stages.end("token")
+                yield reply.chunk(progress)
 
     def _first(self) -> list[Message]:
         settings = self._setup.settings

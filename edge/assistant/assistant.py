@@ -3,12 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from edge.arrays import F32
-from edge.assistant.answering import Setup, Tools, Transcribe
+from edge.assistant.answering import Setup, Transcribe
 from edge.assistant.blocks import Blocks, Source, is_device
 from edge.assistant.events import Event
 from edge.assistant.loop import Loop, Order, Parts
@@ -16,6 +16,7 @@ from edge.assistant.phrases import phrase
 from edge.assistant.players import LivePlayer, Player, Timeline
 from edge.assistant.settings import Settings
 from edge.assistant.states import State, What
+from edge.assistant.view import View
 from edge.chat import Chat
 from edge.chat.attachments import Access
 from edge.devices.camera import Camera
@@ -27,11 +28,9 @@ from edge.speech.speaker import Speaker
 from edge.speech.speech_to_text import SpeechToText
 from edge.speech.transcriber import How
 from edge.speech.wake_word import WakeWords
+from edge.tools.toolset import Toolset
 
 NO_LOUDSPEAKER = "none"
-
-_JOIN_S = 5.0
-_FIRST_FRAME_S = 10.0
 
 
 class Assistant:
@@ -40,7 +39,8 @@ class Assistant:
     microphone, camera: as for `edge.Microphone` and `edge.Camera`; loudspeaker: as for `edge.Loudspeaker`, a .wav file,
     or "none". voice: as for `edge.Speaker`. model: id, alias or folder of a chat bundle, speech: of its speech-to-text
     model. transcribe: a function in its place, (samples, stopped) -> text. tools: a `Toolset` that the model may call.
-    on_event: called with each `Event`, in the thread of `run`. settings: everything else. chat: one that is open
+    on_event: called with each `Event`, in the thread of `run`. on_beat: called by it about once a
+    second, while it works. settings: everything else. chat: one that is open
     already, which stays open.
 
     Where the microphone is a file, time is the position in it: a .wav loudspeaker then holds, second by second, what
@@ -62,8 +62,9 @@ class Assistant:
         model: str | Path | None = None,
         speech: str | Path | None = None,
         transcribe: Transcribe | None = None,
-        tools: Tools | None = None,
+        tools: Toolset | None = None,
         on_event: Callable[[Event], None] | None = None,
+        on_beat: Callable[[], None] | None = None,
         settings: Settings | None = None,
         chat: Chat | None = None,
     ) -> None:
@@ -79,7 +80,9 @@ class Assistant:
             held.callback(wake.close)
             speaker = held.enter_context(Speaker(voice, language=self.settings.language))
             setup = self._setup(held, chat, model, speech, speaker, transcribe, tools, looks=camera is not None)
-            eyes = _camera(held, camera)
+            view = None if camera is None else View(camera)
+            if view is not None:
+                held.callback(view.close)
             is_file = not (is_device(microphone) or str(microphone) == "-")
             player = self._player(loudspeaker)
             held.callback(player.close)
@@ -88,7 +91,8 @@ class Assistant:
             started_s = time.monotonic()
             self._loop = Loop(
                 Parts(
-                    setup, blocks, player, wake, eyes, on_event or _ignore, waits=is_file and is_timeline,
+                    setup, blocks, player, wake, view, on_event or _ignore, on_beat or _nothing,
+                    waits=is_file and is_timeline,
                     clock=None if is_file else lambda: time.monotonic() - started_s, stopping=self._stopping,
                 )
             )  # fmt: skip
@@ -163,7 +167,7 @@ class Assistant:
         speech: str | Path | None,
         speaker: Speaker,
         transcribe: Transcribe | None,
-        tools: Tools | None,
+        tools: Toolset | None,
         *,
         looks: bool,
     ) -> Setup:
@@ -183,7 +187,7 @@ class Assistant:
                 f"{manifest.id} does not accept audio: edge models speech {manifest.id} SPEECH-BUNDLE sets a "
                 "speech-to-text model for it"
             )
-        return Setup(chat, manifest.id, speaker, self.settings, transcribe, tools)
+        return Setup(chat, manifest.id, speaker, self.settings, transcribe, tools, sees=manifest.vision is not None)
 
 
 def _transcriber(model: SpeechToText, language: str) -> Transcribe:
@@ -197,15 +201,9 @@ def _transcriber(model: SpeechToText, language: str) -> Transcribe:
     return transcribe
 
 
-def _camera(held: ExitStack, source: int | str | Path | Camera | None) -> Camera | None:
-    """Open a camera and wait for its first image; one that has none yet may have one later."""
-    if source is None:
-        return None
-    camera = source if isinstance(source, Camera) else held.enter_context(Camera(source, loop=True))
-    with suppress(DeviceError):
-        camera.newest(wait_s=_FIRST_FRAME_S)
-    return camera
-
-
 def _ignore(_: object) -> None:
+    """Do nothing with it."""
+
+
+def _nothing() -> None:
     """Do nothing."""

@@ -15,10 +15,10 @@ from edge.assistant.phrases import apology, cause_of
 from edge.assistant.players import Player
 from edge.assistant.settings import Settings
 from edge.assistant.states import TABLE, Act, State, What, after
-from edge.devices.camera import Camera
+from edge.assistant.view import View
 from edge.devices.learned_voice import detector
 from edge.devices.voice_activity import BLOCK_S, RATE_HZ, Loudness, Patience, Utterances
-from edge.errors import DeviceError, EdgeError
+from edge.errors import EdgeError
 from edge.speech.speaker import Spoken
 from edge.speech.wake_word import WakeWords
 
@@ -29,6 +29,8 @@ _TAIL_S, _LEAST_AFTER_WAKE_S = (
     0.45,
 )  # speech that begins so soon may be the rest of the wake word: then it is short
 _WAIT_S = 0.2
+_BEAT_BLOCKS = 33
+_AT_REST = (State.IDLE, State.MUTED, State.LOST)
 _SAYING = (State.THINKING, State.SPEAKING, State.ERROR)
 _SOUNDS = {Act.SOUND_WAKE: "wake", Act.SOUND_HEARD: "heard", Act.SOUND_NOTHING: "nothing", Act.SOUND_STOP: "stop"}
 
@@ -44,14 +46,18 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What an assistant is made of. clock: seconds; waits: time stands still while an answer is made."""
+    """What an assistant is made of.
+
+    beat: called about once a second; clock: seconds; waits: time stands still while an answer is made.
+    """
 
     setup: Setup
     blocks: Blocks
     player: Player
     wake: WakeWords
-    camera: Camera | None
+    view: View | None
     tell: Callable[[Event], None]
+    beat: Callable[[], None]
     clock: Callable[[], float] | None
     waits: bool
     stopping: threading.Event
@@ -100,6 +106,8 @@ class Loop:
         return self._n_blocks * BLOCK_S if clock is None else clock()
 
     def _tick(self, block: F32 | None) -> None:
+        if self._n_blocks % _BEAT_BLOCKS == 1:
+            self._parts.beat()
         self._obey()
         self._take_news()
         self._check_microphone()
@@ -170,6 +178,8 @@ class Loop:
             self._tell(What.TRANSCRIPT, transcript=news.text)
         elif news.what is What.TOOL:
             self._tell(What.TOOL, tool=news.text)
+        elif news.what is What.BLIND:
+            self._tell(What.BLIND, reason=news.text)
         elif news.what is What.EMPTY:
             self._complete = True
             self._happen(What.EMPTY, reason="nothing was understood")
@@ -182,6 +192,7 @@ class Loop:
         lost = self._parts.blocks.lost
         if lost is not None and What.LOST in TABLE[self.state]:
             self._happen(What.LOST, reason=lost)
+            self._parts.player.release()
         elif lost is None and self.state is State.LOST:
             self._happen(What.BACK)
 
@@ -235,6 +246,8 @@ class Loop:
         self._tell(what, **fields)
         for act in step.acts:
             self._do(act)
+        if self.state in _AT_REST and self._parts.view is not None:
+            self._parts.view.close()
 
     def _do(self, act: Act) -> None:
         if act in _SOUNDS:
@@ -270,6 +283,8 @@ class Loop:
             self._detector.reset()
         self._utterances = Utterances(self._patience, self._detector)
         self._since_s = self.now()
+        if self._parts.view is not None and self._settings.look != "never":
+            self._parts.view.open()
 
     def _finish(self) -> None:
         """End the question now, as the button says."""
@@ -282,14 +297,8 @@ class Loop:
     def _ask(self) -> None:
         if self._said is None:
             return
-        rgb, blind = None, None
-        camera = self._parts.camera
-        if camera is not None and self._settings.look != "never":
-            try:
-                rgb = camera.newest(wait_s=0).rgb
-            except DeviceError as error:
-                blind = error
-        question, self._said = Question(self._said, rgb, blind), None
+        view = self._parts.view
+        question, self._said = Question(self._said, None if view is None else view.look), None
         self._begin(Answer(self._parts.setup, question, self._history.messages(self.now())))
         self._answered = True
 
@@ -312,7 +321,8 @@ class Loop:
 
     def _sound(self, name: str, *, always: bool = False) -> None:
         if self._settings.sounds or always:
-            self._parts.player.put(Spoken("", sounds.sound(name), sounds.RATE_HZ))
+            rate_hz = self._parts.setup.speaker.rate_hz  # a device that is opened again for each rate would be late
+            self._parts.player.put(Spoken("", sounds.sound(name, rate_hz), rate_hz))
 
     def _says(self, phrase: str) -> bool:
         """Whether what is being said has the wake word in it: then it is its own."""

@@ -12,9 +12,10 @@ import numpy as np
 import soxr
 
 from edge.arrays import F32
-from edge.assistant.sounds import RATE_HZ
 from edge.errors import DeviceError
 from edge.speech.speaker import Spoken
+
+RATE_HZ = 24_000  # of a timeline
 
 _JOIN_S = 3.0
 
@@ -34,6 +35,9 @@ class Player(Protocol):
 
     def advance(self, seconds: float) -> None:
         """Let so much of the audio's time pass."""
+
+    def release(self) -> None:
+        """Give the device back until the next sentence: PortAudio sees new devices only while none is open."""
 
     def close(self) -> None:
         """Fall silent, for good."""
@@ -60,7 +64,7 @@ class LivePlayer:
         self._changed = threading.Condition()
         self._waiting: deque[Spoken] = deque()
         self._stop = threading.Event()
-        self._playing = self._closed = False
+        self._playing = self._closed = self._releases = False
         self._thread = threading.Thread(target=self._run, name="edge-loudspeaker", daemon=True)
         self._thread.start()
 
@@ -83,6 +87,11 @@ class LivePlayer:
     def advance(self, seconds: float) -> None:
         """Do nothing: time passes by itself."""
 
+    def release(self) -> None:
+        with self._changed:
+            self._releases = True
+            self._changed.notify_all()
+
     def close(self) -> None:
         self.hush()
         with self._changed:
@@ -95,10 +104,14 @@ class LivePlayer:
         while True:
             with self._changed:
                 self._playing = False
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(lambda: self._waiting or self._closed or self._releases)
                 if self._closed:
                     return
+                releases, self._releases = self._releases, False
                 self._playing, stop = True, self._stop
+            if releases:
+                self._loudspeaker.close()
+                continue
             try:
                 self._loudspeaker.play(self._coming(stop), stop=stop)
             except DeviceError as error:
@@ -147,6 +160,9 @@ class Timeline:
 
     def hush(self) -> None:
         self._parts.clear()
+
+    def release(self) -> None:
+        """Do nothing: a file is kept."""
 
     def advance(self, seconds: float) -> None:
         exact = seconds * RATE_HZ + self._owed

@@ -8,8 +8,6 @@ import numpy as np
 
 from edge.arrays import F32
 
-RATE_HZ = 24_000
-
 _LEVEL = 0.2  # of full scale
 _TONE_S, _FADE_S = 0.06, 0.012
 # Names -> frequencies in Hz, one after another; 0 is a pause.
@@ -26,12 +24,12 @@ NOTES: Mapping[str, Sequence[float]] = MappingProxyType(
 
 
 @cache
-def sound(name: str) -> F32:
-    """Return a sound of NOTES: (n,) float32 at RATE_HZ."""
-    return np.concatenate([_tone(hz) for hz in NOTES[name]])
+def sound(name: str, rate_hz: int) -> F32:
+    """Return a sound of NOTES: (n,) float32."""
+    return np.concatenate([_tone(hz, rate_hz) for hz in NOTES[name]])
 
 
-def _tone(hz: float) -> F32:
-    t = np.arange(round(_TONE_S * RATE_HZ)) / RATE_HZ
+def _tone(hz: float, rate_hz: int) -> F32:
+    t = np.arange(round(_TONE_S * rate_hz)) / rate_hz
     envelope = np.clip(np.minimum(t, _TONE_S - t) / _FADE_S, 0, 1)
     return np.asarray(_LEVEL * envelope * np.sin(2 * np.pi * hz * t), np.float32)

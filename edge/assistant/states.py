@@ -46,6 +46,7 @@ class What(StrEnum):
     BACK = "back"
     TRANSCRIPT = "transcript"
     TOOL = "tool"
+    BLIND = "blind"  # the camera failed, and the question is answered without it
     END = "end"
 
 

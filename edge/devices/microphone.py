@@ -16,7 +16,7 @@ import soxr
 
 from edge.arrays import F32
 from edge.devices.learned_voice import Vad, detector
-from edge.devices.portaudio import sounddevice
+from edge.devices.portaudio import forget, keep, sounddevice
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.limits import AudioLimits
@@ -202,6 +202,7 @@ class _Device:
                 callback=self._put,
             )  # fmt: skip
             self._stream.start()
+            keep(self._stream)
         except Exception as error:  # PortAudioError for a device that fails, ValueError for a name that none has
             raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
 
@@ -220,6 +221,8 @@ class _Device:
             self._stream.close()
         except Exception:  # a device that is gone cannot be closed either
             _LOG.debug("%s: not closed", self._name, exc_info=True)
+        finally:
+            forget(self._stream)
 
     def _put(self, data: F32, n_frames: int, times: object, status: object) -> None:
         """Take a block from the library's thread. data: (480, 1), its memory used again."""

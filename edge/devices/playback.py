@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Protocol
 
 from edge.arrays import F32
-from edge.devices.portaudio import sounddevice
+from edge.devices.portaudio import forget, keep, sounddevice
 from edge.errors import DeviceError
 
 _LOG = logging.getLogger("edge")
@@ -98,6 +98,8 @@ class Playback:
                 stream.close()
             except Exception:  # a device that is gone cannot be closed either
                 _LOG.debug("%s: not closed", self._name, exc_info=True)
+            finally:
+                forget(stream)
 
     def _open(self, rate_hz: int) -> None:
         """Open the device at the samples' rate, else at its own. Raises: DeviceError."""
@@ -121,6 +123,7 @@ class Playback:
         )  # fmt: skip
         self._device_hz = rate_hz
         stream.start()
+        keep(stream)
         self._stream = stream
         self._latency_s = stream.latency
 

@@ -15,9 +15,10 @@ import soxr
 
 from edge.assistant.assistant import Assistant
 from edge.assistant.events import Event
+from edge.assistant.players import RATE_HZ
 from edge.assistant.settings import Settings
-from edge.assistant.sounds import RATE_HZ
 from edge.assistant.states import What
+from edge.assistant.view import View
 from edge.chat import Chat
 from edge.chat.attachments import Access
 from edge.engine.pieces import Media
@@ -299,3 +300,27 @@ def test_a_timer_rings_and_says_so_when_nothing_else_is_said(tmp_path: Path) -> 
     start = round(of(events, What.RING).at_s * RATE_HZ)
     eggs = np.concatenate(spoken("The eggs are done."))
     assert np.correlate(said[start - RATE_HZ :], eggs, "valid").max() > 0.99 * float(np.dot(eggs, eggs))
+
+
+def test_a_camera_is_open_while_a_question_is_asked_and_answered_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tale: list[str] = []
+    monkeypatch.setattr(View, "open", _noted(View.open, tale, "open"))
+    monkeypatch.setattr(View, "close", _noted(View.close, tale, "close"))
+    _, chat = fake("A house.")
+    heard(
+        tmp_path, one_question().silence(6), QUESTION, chat=chat, camera=IMAGE,
+        on_event=lambda _, event: tale.append(event.state.value),
+    )  # fmt: skip
+    assert tale[:3] == ["idle", "listening", "open"]
+    assert "close" not in tale[: tale.index("follow-up")]
+    assert tale[tale.index("idle", 3) :][:2] == ["idle", "close"]
+
+
+def _noted(method: Callable[[View], None], tale: list[str], word: str) -> Callable[[View], None]:
+    def noted(view: View) -> None:
+        tale.append(word)
+        method(view)
+
+    return noted

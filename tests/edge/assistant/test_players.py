@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.assistant.players import LivePlayer, Timeline
-from edge.assistant.sounds import NOTES, RATE_HZ, sound
+from edge.assistant.players import RATE_HZ, LivePlayer, Timeline
+from edge.assistant.sounds import NOTES, sound
 from edge.errors import DeviceError
 from edge.speech.speaker import Spoken
 from tests.edge.assistant.recordings import read
@@ -93,15 +93,15 @@ def test_a_hushed_loudspeaker_is_told_to_stop_and_what_waits_is_dropped() -> Non
     loudspeaker = Loudspeaker()
     loudspeaker.endless = True
     player = LivePlayer(loudspeaker, lambda error: None)
-    player.put(Spoken("One.", sound("wake"), RATE_HZ))
+    player.put(Spoken("One.", sound("wake", RATE_HZ), RATE_HZ))
     assert loudspeaker.began.wait(60)
-    player.put(Spoken("Two.", sound("wake"), RATE_HZ))
+    player.put(Spoken("Two.", sound("wake", RATE_HZ), RATE_HZ))
     assert not player.idle
     player.hush()
     assert loudspeaker.ended.wait(60)
     loudspeaker.endless = False
     loudspeaker.ended.clear()
-    player.put(Spoken("Three.", sound("wake"), RATE_HZ))
+    player.put(Spoken("Three.", sound("wake", RATE_HZ), RATE_HZ))
     assert loudspeaker.ended.wait(60)
     player.close()
     assert loudspeaker.stopped == [True]
@@ -119,10 +119,10 @@ def test_a_loudspeaker_that_is_lost_is_told_and_tried_again() -> None:
         told.set()
 
     player = LivePlayer(loudspeaker, fault)
-    player.put(Spoken("One.", sound("wake"), RATE_HZ))
+    player.put(Spoken("One.", sound("wake", RATE_HZ), RATE_HZ))
     assert told.wait(60)
     player.hush()
-    player.put(Spoken("Two.", sound("wake"), RATE_HZ))
+    player.put(Spoken("Two.", sound("wake", RATE_HZ), RATE_HZ))
     assert loudspeaker.ended.wait(60)
     player.close()
     assert faults == ["loudspeaker: unplugged"]
@@ -130,8 +130,8 @@ def test_a_loudspeaker_that_is_lost_is_told_and_tried_again() -> None:
 
 
 @pytest.mark.parametrize("name", NOTES)
-def test_sounds_are_short_soft_and_begin_and_end_in_silence(name: str, tmp_path: Path) -> None:
-    samples = sound(name)
+def test_sounds_are_short_soft_and_begin_and_end_in_silence(name: str) -> None:
+    samples = sound(name, RATE_HZ)
     assert 0.05 < len(samples) / RATE_HZ < 1.0
     assert 0.05 < np.abs(samples).max() <= 0.2
     assert abs(samples[0]) < 0.001 and abs(samples[-1]) < 0.02
