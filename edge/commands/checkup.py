@@ -36,14 +36,20 @@ class Check:
     good: bool = True
 
 
-def examine(model: str | None) -> Iterator[Check]:
-    """Yield the checks of this machine, then of a bundle: every byte, and one token."""
+def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
+    """Yield the checks of this machine, then of a bundle: every byte, and one token.
+
+    quick: measure no speed, and so compare none with a forecast.
+    """
+    yield Check("edge", f"{RUNTIME_VERSION}, Python {platform.python_version()} on {platform.machine()}")
+    if sys.maxsize < 1 << 32:  # before anything is imported that such a system may lack
+        yield Check("machine", _bits(platform.machine()), good=False)
+        return
     from edge.commands.forecasts import rates_in_words
     from edge.engine.available import memory as memory_here
     from edge.engine.probe import measure as measure_rates
     from edge.engine.session import thread_count
 
-    yield Check("edge", f"{RUNTIME_VERSION}, Python {platform.python_version()} on {platform.machine()}")
     for library in LIBRARIES:
         yield _library(library)
     yield _probe("onnxruntime")
@@ -51,8 +57,8 @@ def examine(model: str | None) -> Iterator[Check]:
     here = memory_here()
     limited = f", by the control group {here.limited_by}" if here.limited_by else ""
     yield Check("memory", f"{here.available / 1e9:.1f} GB available of {here.total / 1e9:.1f} GB{limited}")
-    rates = measure_rates()
-    for name, words in rates_in_words(rates):
+    rates = None if quick else measure_rates()
+    for name, words in rates_in_words(rates) if rates else ():
         yield Check(name, words)
     yield Check("models", str(store.models_folder()))
     for path, reason in store.broken():
@@ -125,6 +131,15 @@ def _chosen(model: str | None) -> Stored:
     return stored
 
 
+def _bits(machine: str) -> str:
+    """Say that a 32-bit system is not supported; on a Raspberry Pi one often runs on a 64-bit kernel."""
+    kernel = ", on a 64-bit kernel" if machine in ("aarch64", "x86_64") else ""
+    name = "armhf" if machine.startswith(("arm", "aarch64")) else machine
+    return (
+        f"{name}: a 32-bit Python{kernel}: not supported, onnxruntime has none; install a 64-bit system (arm64, amd64)"
+    )
+
+
 def _library(name: str) -> Check:
     try:
         return Check(name, importlib.metadata.version(name))
@@ -154,7 +169,7 @@ def _packed(stored: Stored) -> Check:
     return Check("packed", "; ".join(found) or described(stored) or f"no: edge models pack {stored.id}", good=not found)
 
 
-def _answers(stored: Stored, rates: "Rates") -> Iterator[Check]:
+def _answers(stored: Stored, rates: "Rates | None") -> Iterator[Check]:
     """Yield what a bundle says: one token, the golden tokens of its certificate, and its speed beside the forecast."""
     from edge.chat import next_logits
     from edge.commands.certified import replayed
@@ -169,7 +184,8 @@ def _answers(stored: Stored, rates: "Rates") -> Iterator[Check]:
             with_what = f"{engine.threads} threads, context {engine.context}, {engine.kv} keys and values"
             yield Check("answer", f"{len(logits)} finite logits; {with_what}")
             found = replayed(stored, engine) if engine.kv == "fp32" else None
-            forecasts = [Check("forecast", each.words) for each in compared(engine, rates, before_bytes=before_bytes)]
+            each_of = compared(engine, rates, before_bytes=before_bytes) if rates else ()
+            forecasts = [Check("forecast", each.words) for each in each_of]
         found = found or replayed(stored)  # another engine, with float32, once the memory of this one is free
         yield Check("golden", found.words, good=found.is_good)
         yield from forecasts

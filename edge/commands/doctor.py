@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from edge.commands.checkup import Check
 
 
-def doctor(model: ModelName = None) -> None:
+def doctor(
+    model: ModelName = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Without measuring speed, which takes some seconds.")] = False,
+) -> None:
     """Check this machine and the bundle: versions, threads, memory, every byte, one token."""
     from edge.commands.checkup import examine
 
     with api_failures():
         healthy = True
-        for check in examine(model):
+        for check in examine(model, quick=quick):
             healthy = healthy and check.good
             print(line(check))
     if not healthy:

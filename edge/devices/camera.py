@@ -11,7 +11,8 @@ from typing import Self
 import numpy as np
 
 from edge.arrays import U8
-from edge.devices.sources import Capture, NothingYet, Size, check_source, checked, is_live, open_capture
+from edge.devices.pixels import Size, checked
+from edge.devices.sources import Capture, NothingYet, check_source, is_live, open_capture
 from edge.errors import DeviceError
 
 Source = int | str | Path | Callable[[], Capture]

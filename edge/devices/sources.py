@@ -1,7 +1,6 @@
 """What the name of a camera stands for, all read the same way: a device, a pipeline, a video, images, a stream."""
 
 import contextlib
-import importlib
 import logging
 import mmap
 import os
@@ -16,6 +15,7 @@ import numpy as np
 
 from edge.arrays import U8
 from edge.devices.mjpeg import Jpegs
+from edge.devices.pixels import MAX_FPS, MAX_PX, Size, checked
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.media import opencv
 from edge.media.fetch import MAX_BYTES
@@ -25,13 +25,9 @@ from edge.media.tracks import Data, turn_of
 if TYPE_CHECKING:
     import cv2
 
-Size = tuple[int, int]  # width, height
-
 _LOG = logging.getLogger("edge.capture")
-_MAX_FPS = 10.0  # frames decoded a second; more would only take time from the model
 _IMAGE_S = 1.0  # how long an image of a folder is shown
 _LONGEST_STILL_S = 60.0  # between two frames of a video; more is no time that a file means
-_MAX_PX = 32_000_000
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _CHUNK_BYTES = 1 << 16
 _LISTEN_S = 0.5  # how long standard input is waited for at a time
@@ -62,7 +58,7 @@ def is_live(source: int | str | Path) -> bool:
 def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
     """Open a source of frames.
 
-    source: 0 or /dev/video0 (V4L2), csi or csi:1 (a Jetson's), pi or pi:1 (a Raspberry Pi's, by picamera2), a GStreamer
+    source: 0 or /dev/video0 (V4L2), csi or csi:1 (a Jetson's), pi or pi:1 (a Raspberry Pi's), a GStreamer
     pipeline (with `!` in it), a video, a folder of images, one image, - for JPEG images on standard input.
     size: width and height wanted of a device. Raises: DeviceError.
     """
@@ -75,7 +71,9 @@ def open_capture(source: int | str | Path, *, size: Size | None) -> Capture:
 
         return Pipeline(name if "!" in name else jetson(int(number or 0), size), size)
     if kind == "pi":
-        return _PiCamera(int(number or 0), size)
+        from edge.devices.raspberry_pi import open_pi
+
+        return open_pi(int(number or 0), size)
     if name == "-":
         return _Stream()
     path = Path(name)
@@ -121,41 +119,12 @@ class _Device:
             while self._device.grab():
                 now_s = time.monotonic()
                 if now_s >= self._due_s:
-                    self._due_s = now_s + 1 / _MAX_FPS
+                    self._due_s = now_s + 1 / MAX_FPS
                     return _rgb(*self._device.retrieve(), self._name)
         raise DeviceError(f"{self._name}: stopped delivering")
 
     def close(self) -> None:
         self._device.release()
-
-
-class _PiCamera:
-    """A Raspberry Pi's camera; picamera2 comes with its system."""
-
-    def __init__(self, number: int, size: Size | None) -> None:
-        self._name = f"pi:{number}"
-        try:
-            # Not a dependency: it is built against the system's libcamera.
-            library = importlib.import_module("picamera2")
-            self._camera = library.Picamera2(number)
-            main = {"format": "BGR888", "size": size or (640, 480)}  # its name for R, G, B in this order in memory
-            self._camera.configure(self._camera.create_video_configuration(main=main))
-            self._camera.start()
-        except ImportError as error:
-            hint = "the system's package python3-picamera2, and an environment that sees system packages"
-            raise DeviceError(f"{self._name}: picamera2 cannot be imported: expected {hint}") from error
-        except Exception as error:  # libcamera's errors have no class of their own
-            raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
-
-    def read(self) -> U8:
-        time.sleep(1 / _MAX_FPS)
-        try:
-            return checked(self._camera.capture_array("main"), self._name)
-        except Exception as error:
-            raise DeviceError(f"{self._name}: stopped delivering: {error}") from error
-
-    def close(self) -> None:
-        self._camera.close()
 
 
 class _Video:
@@ -218,7 +187,7 @@ class _Images:
         broken = None
         for path in self._left:
             try:
-                rgb = open_image(path.read_bytes(), max_px=_MAX_PX)
+                rgb = open_image(path.read_bytes(), max_px=MAX_PX)
             except OSError as error:
                 broken = f"{path}: {error.strerror}"
             except (MediaError, MemoryExhausted) as error:
@@ -283,7 +252,7 @@ class _Stream:
         """Return the newest image, None when it cannot be decoded. Raises: DeviceError when none can."""
         data, self._newest = self._newest or b"", None
         try:
-            rgb = open_image(data, max_px=_MAX_PX)
+            rgb = open_image(data, max_px=MAX_PX)
         except (MediaError, MemoryExhausted) as error:
             self._broken.append(f"standard input: {error}")
             _tell(f"{self._broken[-1]}; it is passed by")
@@ -292,7 +261,7 @@ class _Stream:
             return None
         self._broken.clear()
         self._begun = True
-        self._due_s = now_s + 1 / _MAX_FPS
+        self._due_s = now_s + 1 / MAX_FPS
         return rgb
 
 
@@ -331,13 +300,6 @@ def _rgb(found: bool, bgr: "cv2.typing.MatLike", name: str) -> U8:
     if not found:
         raise DeviceError(f"{name}: a frame cannot be decoded")
     return checked(cv2.cvtColor(checked(bgr, name), cv2.COLOR_BGR2RGB), name)
-
-
-def checked(pixels: object, name: str) -> U8:
-    """Return a frame if it is one; name: of what delivered it. Raises: DeviceError."""
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
-        raise DeviceError(f"{name}: expected frames of (H, W, 3) uint8, got {getattr(pixels, 'shape', None)}")
-    return pixels
 
 
 def _wait_until(due_s: float) -> float:

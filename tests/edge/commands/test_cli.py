@@ -284,6 +284,34 @@ def test_ctrl_c_while_a_library_is_loaded_is_no_traceback(monkeypatch: pytest.Mo
         cli.main()
 
 
+def test_doctor_measures_no_speed_where_it_has_to_be_quick(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "_probe", lambda library: checkup.Check("import", f"{library} loads"))
+    monkeypatch.setattr(probe, "measure", lambda: pytest.fail("speed is measured"))
+    monkeypatch.setattr(checkup, "_answers", lambda stored, rates: [checkup.Check("answer", f"rates: {rates}")])
+    status, out, _ = run("doctor", "--quick")
+    assert status == 0
+    assert "ok   answer:      rates: None" in out
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        ("armv7l", "armhf: a 32-bit Python: not supported"),
+        ("aarch64", "armhf: a 32-bit Python, on a 64-bit kernel: not supported"),
+        ("i686", "i686: a 32-bit Python: not supported"),
+    ],
+)
+def test_doctor_refuses_a_system_of_32_bits(
+    run: Run, monkeypatch: pytest.MonkeyPatch, machine: str, words: str
+) -> None:
+    monkeypatch.setattr(checkup.sys, "maxsize", (1 << 31) - 1)
+    monkeypatch.setattr(checkup.platform, "machine", lambda: machine)
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert f"FAIL machine:     {words}, onnxruntime has none; install a 64-bit system (arm64, amd64)\n" in out
+    assert out.count("\n") == 2
+
+
 def test_the_probe_tells_a_signal_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkup._probe("json").good
     assert checkup._probe("no_such_library").found == "no_such_library fails to load"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import edge.devices.camera
-import edge.devices.gstreamer
+import edge.devices.process
 from edge.devices.camera import Camera
 from edge.devices.sources import is_live, open_capture
 from edge.errors import DeviceError
@@ -303,7 +303,7 @@ def reds() -> list[bytes]:
 
 SEEN = (
     "import logging, sys, edge.devices.sources; logging.basicConfig(format='%(message)s')\n"
-    "edge.devices.sources._CHUNK_BYTES = int(sys.argv[1]); edge.devices.sources._MAX_FPS = float(sys.argv[2])\n"
+    "edge.devices.sources._CHUNK_BYTES = int(sys.argv[1]); edge.devices.sources.MAX_FPS = float(sys.argv[2])\n"
     "capture = edge.devices.sources.open_capture('-', size=None)\n"
     "while (rgb := capture.read()) is not None: print(rgb.shape, rgb[4, 8, 0] // 10)\n"
 )
@@ -446,8 +446,8 @@ def test_what_gstreamer_complains_about_is_said(gst: Callable[[str], Path]) -> N
 
 def test_a_pipeline_that_hangs_is_ended(gst: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     gst("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', file=sys.stderr, flush=True); time.sleep(60)\n")
-    monkeypatch.setattr(edge.devices.gstreamer, "_FIRST_S", 3.0)
-    monkeypatch.setattr(edge.devices.gstreamer, "_END_S", 0.2)
+    monkeypatch.setattr(edge.devices.process, "_FIRST_S", 3.0)
+    monkeypatch.setattr(edge.devices.process, "_END_S", 0.2)
     capture = open_capture("csi", size=(4, 4))
     with pytest.raises(DeviceError, match="pipeline: no frame for 3 s"):
         capture.read()
