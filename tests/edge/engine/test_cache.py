@@ -55,6 +55,17 @@ def test_rows_stand_in_any_order_and_several_times(slots: tuple[int, ...]) -> No
             assert (view[row, 0, 7] == row + 0.5).all()
 
 
+@pytest.mark.parametrize("page_bytes", [4096, 16384, 65536])
+def test_parts_are_whole_pages_of_any_size(monkeypatch: pytest.MonkeyPatch, page_bytes: int) -> None:
+    """A Raspberry Pi 5's kernel has pages of 16 KiB, some servers' of 64 KiB."""
+    monkeypatch.setattr("edge.engine.cache.mmap.PAGESIZE", page_bytes)
+    cache = Cache(SPEC, capacity=30, slots=2)
+    assert cache._pages.piece_bytes % page_bytes == 0
+    rows = cache.rows([1, 0])
+    rows.parts[0][1][1] = 5
+    assert (cache.rows([0]).parts[0][1] == 5).all()
+
+
 def test_where_memory_cannot_repeat_a_step_has_every_slot_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.engine.pages.sys.platform", "darwin")
     cache = Cache(SPEC, capacity=40, slots=4)
