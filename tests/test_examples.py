@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
+
+from tests.edge.espeak import needs_espeak
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -21,7 +24,10 @@ def lines_of(example: str, models: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("example", [path.stem for path in EXAMPLES])
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path.stem, marks=[needs_espeak] if "Speaker" in path.read_text() else []) for path in EXAMPLES],
+)
 def test_example_runs_and_answers(example: str, tmp_path: Path) -> None:
     assert all(lines_of(example, tmp_path))
 
@@ -66,3 +72,10 @@ def test_what_is_in_each_of_two_images_is_said(tmp_path: Path) -> None:
     first, second = line.split("; ")
     assert first.startswith("first picture: ") and "red circle" in first
     assert second == "second picture: a red square"
+
+
+@needs_espeak
+def test_a_spoken_answer_is_in_its_file(tmp_path: Path) -> None:
+    first, second = lines_of("speak", tmp_path)
+    assert first.endswith(" s: It is in answer.wav.") and second.endswith(" s: That was 1 answer.")
+    assert 2 < soundfile.info(tmp_path / "answer.wav").duration < 10

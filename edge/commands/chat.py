@@ -46,7 +46,7 @@ def chat(
     ] = None,
     speak: Annotated[bool, typer.Option("--speak", help="Speak answers as well, while they come.")] = False,
     voice: VoiceName = None,
-    language: SpeechLanguage = "en",
+    language: SpeechLanguage = None,
     speed: Speed = 1.0,
     loudspeaker: LoudspeakerName = None,
     model: ModelName = None,
@@ -104,7 +104,9 @@ def chat(
             ).run()
 
 
-def _spoken_by(held: ExitStack, voice: str | None, language: str, speed: float, loudspeaker: str | None) -> "Speaking":
+def _spoken_by(
+    held: ExitStack, voice: str | None, language: str | None, speed: float, loudspeaker: str | None
+) -> "Speaking":
     """Open what answers are spoken by. Raises: EdgeError."""
     from edge.commands.speaking import Speaking
     from edge.devices.loudspeaker import Loudspeaker

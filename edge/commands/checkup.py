@@ -60,6 +60,7 @@ def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
     rates = None if quick else measure_rates()
     for name, words in rates_in_words(rates) if rates else ():
         yield Check(name, words)
+    yield from _speech()
     yield Check("models", str(store.models_folder()))
     for path, reason in store.broken():
         yield Check("bundle", f"{path.name}: {reason}", good=False)
@@ -159,6 +160,28 @@ def _probe(library: str) -> Check:
         return Check("import", f"{library} ends with signal {-done.returncode}: not built for this CPU", good=False)
     loads = done.returncode == 0
     return Check("import", f"{library} {'loads' if loads else 'fails to load'}", good=loads)
+
+
+def _speech() -> Iterator[Check]:
+    """Yield what this machine speaks with, plays on and hears by; none of it has to be there."""
+    from edge.devices.audio_devices import audio_devices
+
+    yield Check("voice", ", ".join(_voices()))
+    found = audio_devices()
+    by = f" (by {found.by})" if found.by else ": pip install '.[mic]', or sudo apt install pulseaudio-utils"
+    yield Check("loudspeaker", (", ".join(found.loudspeakers) or "none") + by)
+    if found.by == "sounddevice":
+        yield Check("microphone", ", ".join(found.microphones) or "none")
+
+
+def _voices() -> Iterator[str]:
+    from edge.speech.espeak import languages, program
+
+    yield from (stored.id for stored in store.bundles("voice"))
+    try:
+        yield f"espeak-ng ({len(languages(program()))} languages)"
+    except EdgeError as error:
+        yield str(error)
 
 
 def _packed(stored: Stored) -> Check:

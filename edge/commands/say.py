@@ -15,8 +15,13 @@ from edge.commands.console import fail
 if TYPE_CHECKING:
     from edge.speech.speaker import Spoken
 
-VoiceName = Annotated[str | None, typer.Option("--voice", help="The voice: espeak-ng, or a variant as espeak-ng:f3.")]
-SpeechLanguage = Annotated[str, typer.Option("--language", help="Language of what is spoken: en, de, pt-BR, ...")]
+VoiceName = Annotated[
+    str | None,
+    typer.Option("--voice", help="Id of an installed voice, espeak-ng, or a variant: espeak-ng:f3."),
+]
+SpeechLanguage = Annotated[
+    str | None, typer.Option("--language", help="Language of what is spoken: en, de, pt-BR. Default: the voice's.")
+]
 Speed = Annotated[float, typer.Option("--speed", help="How fast it is spoken, 0.25 to 4; 1 is normal.")]
 LoudspeakerName = Annotated[
     str | None, typer.Option("--loudspeaker", help="A loudspeaker's number or name, or an audio file to write.")
@@ -31,7 +36,7 @@ def say(
         str | None, typer.Option("--out", help="A file to write: .wav, .flac, .ogg, .opus or .mp3; - is WAV on stdout.")
     ] = None,
     voice: VoiceName = None,
-    language: SpeechLanguage = "en",
+    language: SpeechLanguage = None,
     speed: Speed = 1.0,
     loudspeaker: LoudspeakerName = None,
 ) -> None:
