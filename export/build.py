@@ -38,13 +38,14 @@ from export.checkpoint.gguf.header import is_gguf
 from export.checkpoint.gguf.source import is_quantized
 from export.checkpoint.hub import name_of, origin
 from export.checkpoint.names import Weights
-from export.checkpoint.prompt import no_choice, prompt_of
+from export.checkpoint.prompt import prompt_of
 from export.checkpoint.prompt_format import TEMPLATE
 from export.checkpoint.tokenizer import TOKENIZER, TokenizerFiles, control_of, convert
 from export.checkpoint.towers import SiglipConfig
 from export.checkpoint.whisper import is_whisper
 from export.choices import CARRY, CERTIFICATE_LEVEL, RECIPE, SEARCHED_RECIPE, CertificateLevel
 from export.errors import OutputError, RecipeError, UnsupportedError
+from export.graphs import cuda
 from export.graphs.audio import write_audio
 from export.graphs.rotary import head_order
 from export.graphs.siglip import write_siglip
@@ -127,7 +128,7 @@ def build(
     with PeakMemory() as memory, pack.workspace(out) as work:
         if is_whisper(checkpoint):
             pack.begin_anew(work)
-            _check_whisper(chosen, mmproj, prompt_format, evaluate)
+            speech.check(chosen, mmproj, prompt_format, evaluate)
             if target is not None or isinstance(calibrate, Path):
                 raise UnsupportedError(
                     "--calibrate FILE, --target-size and --target-kl are not supported for a Whisper model: its layers"
@@ -185,19 +186,15 @@ def _describe(folder: Path, manifest: Manifest) -> None:
 
 
 def _finish(folder: Path, manifest: Manifest, tell: Progress) -> None:
-    """Make a folder a bundle, which then reads text for its cache of 8 bits. Raises: OutputError, EdgeError."""
+    """Make a folder a bundle, which then reads text for its cache of 8 bits; one of float16 is for GPUs, and has none.
+
+    Raises: OutputError, EdgeError, GraphError for a graph of float16 with an operator that no GPU computes.
+    """
     _describe(folder, manifest)
-    _describe(folder, cache_scales.added(folder, manifest, read(shipped_calibration()), _steps(tell)))
-
-
-def _check_whisper(recipe: Recipe, mmproj: Path | None, prompt_format: str | None, evaluate: Path | None) -> None:
-    """Refuse what says nothing to a Whisper model. Raises: UnsupportedError."""
-    if prompt_format is not None:
-        raise no_choice(prompt_format, "a Whisper model")
-    if evaluate is not None:
-        raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
-    if mmproj is not None or recipe.carry:
-        raise UnsupportedError("--mmproj and recipe carry belong to a GGUF file, and a Whisper model is none")
+    if manifest.recipe.activations == "fp16":
+        cuda.check(folder)
+    else:
+        _describe(folder, cache_scales.added(folder, manifest, read(shipped_calibration()), _steps(tell)))
 
 
 def read_small(
@@ -331,7 +328,9 @@ class _Export:
             family=self.config.family,
             min_runtime=MIN_RUNTIME,
             source=source,
-            recipe=RecipeRecord(self.recipe.name, tensors, self.recipe.calibrate, self.recipe.rotate),
+            recipe=RecipeRecord(
+                self.recipe.name, tensors, self.recipe.calibrate, self.recipe.rotate, self.recipe.activations
+            ),
             text=text_spec(self.config.text, self.recipe),
             vision=None if vision is None else vision_spec(vision),
             audio=None if audio is None else AudioSpec(audio.n_mels, audio.n_frames, audio.tokens),
@@ -339,7 +338,10 @@ class _Export:
             memory=MemorySpec(
                 weights_bytes=sum(entry.bytes for file, entry in files.items() if file.endswith(".bin")),
                 cache_bytes_per_token=cache_bytes_per_token(
-                    n_layers=text.n_layers, n_kv_heads=text.n_kv_heads, head_dim=text.head_dim
+                    n_layers=text.n_layers,
+                    n_kv_heads=text.n_kv_heads,
+                    head_dim=text.head_dim,
+                    value_bytes=4 if self.recipe.activations == "fp32" else 2,
                 ),
             ),
             files=files,

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edge.bundle.manifest import TensorRecord
-from export.arrays import F32
+from export.arrays import F16, F32
 from export.errors import GraphError
 from export.journal import Entry, Journal, decoded, encoded
 
@@ -27,6 +27,7 @@ IR_VERSION = 10
 OPSET = 21
 MICROSOFT = "com.microsoft"
 FLOAT: Final = int(TensorProto.FLOAT)
+HALF: Final = int(TensorProto.FLOAT16)
 ALIGNMENT = 4096  # of tensors at least this large: external data is mapped page by page
 BLOCK_BYTES = 32 << 20  # of float32: how much of a matrix is worked on at once
 
@@ -56,6 +57,15 @@ class Mark:
     n_nodes: int = 0
     n_tensors: int = 0
     shared: frozenset[str] = frozenset()
+
+
+def halved(value: F32, *, name: str) -> F16:
+    """A float32 tensor as float16. Raises: GraphError for values that it does not hold; name: of the tensor."""
+    with np.errstate(over="ignore"):
+        stored = value.astype(np.float16)
+    if np.isinf(stored).any() and not np.isinf(value).any():
+        raise GraphError(f"{name}: {np.abs(value).max():g} is too large for float16: expected fp32")
+    return stored
 
 
 class DataFile:
@@ -199,6 +209,13 @@ class Graph:
         if value.nbytes < ALIGNMENT:
             return self.constant(name, value)
         return self.tensor(name, "float32", value.shape, [value])
+
+    def half(self, name: str, value: F32) -> str:
+        """Store a float32 tensor as float16. Raises: GraphError for values that it does not hold."""
+        stored = halved(value, name=name)
+        if stored.nbytes < ALIGNMENT:
+            return self.constant(name, stored)
+        return self.tensor(name, "float16", stored.shape, [stored])
 
     def _place(self, tensor: onnx.TensorProto, file: str, span: Span) -> None:
         """Add a tensor whose data lies in a file beside the graph."""

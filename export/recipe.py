@@ -7,11 +7,14 @@ A TOML file with an ordered list of rules; of those that match a tensor, the las
     carry = true                    # optional, without those: tensors of a GGUF file keep their values where a scheme
                                     # has the same grid; the rules are for the others
 
+    activations = "fp16"            # optional, for GPUs: products, attention, keys and values in float16, and towers of
+                                    # ONNX's own operators
+
     [[rules]]
     tensors = "decoder.layers.*"    # a pattern on the tensor's path: * is any text, dots included
     layers = "last-quarter"         # optional: only the last quarter of the layers, at least one
     scheme = "int4-block32"         # fp32, int8 (W8A8), int8-block32, int4-block32, -block64, both also with -zp; int4;
-                                    # int4-block32-min
+                                    # int4-block32-min; with activations = "fp16" fp16, and none of int8, int4, -min
 
     [search]                        # optional: more bits where their lack costs most, measured on calibration data
     bits_per_weight = 5.5           # of the decoder's layers together, scales and zero points included
@@ -29,13 +32,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, get_args
 
-from edge.bundle.manifest import Scheme
+from edge.bundle.manifest import Activations, Scheme
 from export.checkpoint.fields import finite
 from export.errors import OutputError, RecipeError
 
 LAST_QUARTER: Final = "last-quarter"
 MAX_BITS: Final = 32
 _SCHEMES: Mapping[str, Scheme] = {scheme: scheme for scheme in get_args(Scheme)}
+# Their kernels are the CPU's alone, or expect float32 activations.
+_CPU_SCHEMES: Final[tuple[Scheme, ...]] = ("int8", "int4", "int4-block32-min")
+_TABLE: Final = "decoder.embed"
 SEARCHABLE: Final = tuple(scheme for scheme in _SCHEMES if "-block" in scheme and not scheme.endswith("-min"))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PATTERN = re.compile(r"[a-z0-9_.*?]+")
@@ -83,7 +89,7 @@ class Recipe:
 
     calibrate: whether values are chosen by their effect on calibration data; rotate: whether the residual stream is
     rotated; carry: whether tensors of a GGUF file keep their values where that is possible; search: how schemes of the
-    decoder's layers are found, None to leave them to the rules.
+    decoder's layers are found, None to leave them to the rules; activations: what products and attention compute in.
     """
 
     name: str
@@ -93,6 +99,7 @@ class Recipe:
     rotate: bool = False
     search: Search | None = None
     carry: bool = False
+    activations: Activations = "fp32"
 
     def scheme(self, path: str, *, n_layers: int) -> Scheme:
         """The scheme of one tensor.
@@ -100,12 +107,27 @@ class Recipe:
         path: decoder.embed, decoder.layers.N.{qkv,o,gate_up,down}, decoder.head,
         vision.stages.S.blocks.B.{pwconv1,pwconv2}, {vision,audio}.layers.N.{qkv,o,fc1,fc2}, projection.{0,2} or
         audio.projection.{0,2}; n_layers: of the decoder.
-        Raises: RecipeError if no rule matches.
+        Raises: RecipeError if no rule matches, or for a scheme that the activations cannot be multiplied with.
         """
         matching = [rule for rule in self.rules if rule.matches(path, n_layers=n_layers)]
         if not matching:
             raise RecipeError(f"recipe {self.name}: no rule matches {path}")
-        return matching[-1].scheme
+        scheme = matching[-1].scheme
+        self._check_kernel(path, scheme)
+        return scheme
+
+    def _check_kernel(self, path: str, scheme: Scheme) -> None:
+        """Refuse a product that nothing computes. Raises: RecipeError."""
+        if path == _TABLE:  # read row by row, outside of every graph
+            return
+        if self.activations == "fp32" and scheme == "fp16":
+            raise RecipeError(f'recipe {self.name}: {path} is fp16, which expects activations = "fp16"')
+        if self.activations == "fp16" and scheme in _CPU_SCHEMES:
+            wanted = ", ".join(each for each in _SCHEMES if each not in _CPU_SCHEMES)
+            raise RecipeError(
+                f"recipe {self.name}: {path} is {scheme}, which no GPU kernel multiplies with fp16 activations:"
+                f" expected one of {wanted}"
+            )
 
 
 def with_schemes(recipe: Recipe, schemes: Mapping[str, Scheme]) -> Recipe:
@@ -117,6 +139,7 @@ def with_schemes(recipe: Recipe, schemes: Mapping[str, Scheme]) -> Recipe:
 def dump(recipe: Recipe) -> str:
     """The recipe as the TOML text that `load` reads."""
     lines = [f"{key} = true" for key in ("calibrate", "carry", "rotate") if getattr(recipe, key)]
+    lines += [f'activations = "{recipe.activations}"'] if recipe.activations != "fp32" else []
     for rule in recipe.rules:
         lines += ["", "[[rules]]", f'tensors = "{rule.tensors}"', f'scheme = "{rule.scheme}"']
         lines += [f'layers = "{rule.layers}"'] if rule.layers else []
@@ -169,7 +192,10 @@ def parse(data: bytes, *, name: str) -> Recipe:
         raise RecipeError(f"{file}: not TOML: {error}") from error
     if not _NAME.fullmatch(name):
         raise RecipeError(f"{file}: name {name!r}, expected lower-case letters, digits, dots, dashes, underscores")
-    _only(table, {"carry", "rules", "thresholds", "calibrate", "rotate", "search"}, file)
+    _only(table, {"activations", "carry", "rules", "thresholds", "calibrate", "rotate", "search"}, file)
+    carry, activations = _flag(table, "carry", file), _activations(table, file)
+    if carry and activations != "fp32":
+        raise RecipeError(f"{file}: carry keeps values for the CPU's kernels: expected no activations beside it")
     rules = table.get("rules")
     if not isinstance(rules, list) or not rules:
         raise RecipeError(f"{file}: rules: expected one or more [[rules]]")
@@ -180,7 +206,8 @@ def parse(data: bytes, *, name: str) -> Recipe:
         _thresholds(table.get("thresholds", {}), f"{file}: thresholds"),
         calibrate=_flag(table, "calibrate", file),
         rotate=_flag(table, "rotate", file),
-        carry=_flag(table, "carry", file),
+        carry=carry,
+        activations=activations,
         search=_search(table["search"], f"{file}: search") if "search" in table else None,
     )
 
@@ -212,6 +239,15 @@ def _flag(table: Mapping[str, object], key: str, file: str) -> bool:
     if not isinstance(value, bool):
         raise RecipeError(f"{file}: {key} is {str(value)[:60]}: expected true or false")
     return value
+
+
+def _activations(table: Mapping[str, object], file: str) -> Activations:
+    value = table.get("activations", "fp32")
+    known = next((each for each in get_args(Activations) if each == value), None)
+    if known is None:
+        raise RecipeError(f"{file}: activations is {value!r:.60}: expected one of {', '.join(get_args(Activations))}")
+    found: Activations = known
+    return found
 
 
 def _search(table: object, where: str) -> Search:

@@ -23,8 +23,9 @@ from export.certificate import certify, speech
 from export.certificate.extent import Level
 from export.checkpoint.files import plain_file
 from export.checkpoint.hub import origin
+from export.checkpoint.prompt import no_choice
 from export.checkpoint.whisper import ARCHITECTURE, TOKENIZER, WhisperCheckpoint
-from export.errors import OutputError
+from export.errors import OutputError, UnsupportedError
 from export.graphs.speech import write_speech
 from export.recipe import Recipe
 
@@ -79,6 +80,21 @@ def write_bundle(
         data = speech.measure(work.bundle, manifest, model, recipe, level, report)
         certify.check(data, recipe=recipe.name, strict=strict)
         (work.bundle / CERTIFICATE).write_bytes(data)
+
+
+def check(recipe: Recipe, mmproj: Path | None, prompt_format: str | None, evaluate: Path | None) -> None:
+    """Refuse what says nothing to a Whisper model. Raises: UnsupportedError."""
+    if prompt_format is not None:
+        raise no_choice(prompt_format, "a Whisper model")
+    if evaluate is not None:
+        raise UnsupportedError("--evaluate: a speech bundle is measured on made sounds; expected no text")
+    if recipe.activations != "fp32":
+        raise UnsupportedError(
+            f"recipe {recipe.name}: a Whisper model is not supported with {recipe.activations} activations: use"
+            " --recipe fp32, whose encoder runs on a GPU as it is"
+        )
+    if mmproj is not None or recipe.carry:
+        raise UnsupportedError("--mmproj and recipe carry belong to a GGUF file, and a Whisper model is none")
 
 
 def _manifest(

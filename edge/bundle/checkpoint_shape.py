@@ -54,13 +54,14 @@ def of_config(
     files = {
         "decoder.bin": n_bytes + _norms_and_tables(text),
         "decoder.onnx": _GRAPH_BYTES // 8,
-        INT8_CACHE_GRAPH: _GRAPH_BYTES // 8,
         "embedding.bin": stored_bytes(text.vocab_size, text.hidden_size, schemes.table),
         "tokenizer.json": _TOKENIZER_BYTES if tokenizer_bytes is None else tokenizer_bytes,
     }
+    if schemes.activations == "fp32":
+        files[INT8_CACHE_GRAPH] = _GRAPH_BYTES // 8
     if vision is not None:
         files |= {"vision.bin": vision.stored_bytes, "vision.onnx": _GRAPH_BYTES // 2}
-    return ModelShape(f"{name}-{recipe}", recipe, text, layers, head, vision, None, files)
+    return ModelShape(f"{name}-{recipe}", recipe, text, layers, head, vision, None, files, schemes.activations)
 
 
 class _Keys:

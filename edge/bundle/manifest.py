@@ -47,9 +47,11 @@ class Source:
     revision: str | None = None
 
 
+Activations = Literal["fp32", "fp16"]
 TableScheme = Literal["fp32", "int8", "int8-block32"]
+# fp16: float16 (with those activations alone).
 # int8: a scale a row, of activations too; int4: blocks of 128; -blockN: of N; -zp, -min: with zero points, minimums.
-Scheme = Literal["fp32", "int8", "int4", "int8-block32", "int4-block32", "int4-block32-zp", "int4-block32-min",
+Scheme = Literal["fp32", "fp16", "int8", "int4", "int8-block32", "int4-block32", "int4-block32-zp", "int4-block32-min",
                  "int4-block64", "int4-block64-zp"]  # fmt: skip
 
 
@@ -63,12 +65,17 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class RecipeRecord:
-    """The recipe's name, what it did to each tensor, and whether by calibration and in a rotated stream."""
+    """The recipe's name, what it did to each tensor, and whether by calibration and in a rotated stream.
+
+    activations: what the decoder's products and attention compute in, and what keys and values are. float16 is for
+    GPUs, and its towers are of ONNX's own operators.
+    """
 
     name: str
     tensors: Mapping[str, TensorRecord]
     calibrated: bool = False
     rotated: bool = False
+    activations: Activations = "fp32"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from edge.bundle.manifest import Activations
 from edge.errors import ParameterError
 
 
@@ -12,6 +13,7 @@ class RecipeSchemes:
     """Schemes of a decoder's layers, of their last quarter (at least one layer), of head and table, and of towers.
 
     Where a recipe searches for the layers that need more bits, it finds as many as the last quarter at most.
+    activations: fp16 for GPUs, with keys and values in float16.
     """
 
     layers: str
@@ -19,6 +21,7 @@ class RecipeSchemes:
     head: str
     table: str
     towers: str
+    activations: Activations = "fp32"
 
 
 RECIPES: Final[Mapping[str, RecipeSchemes]] = {
@@ -27,6 +30,8 @@ RECIPES: Final[Mapping[str, RecipeSchemes]] = {
     "int8": RecipeSchemes("int8-block32", "int8-block32", "int8-block32", "int8-block32", "int8"),
     "w8a8": RecipeSchemes("int8", "int8", "int8", "int8", "int8"),
     "fp32": RecipeSchemes("fp32", "fp32", "fp32", "fp32", "fp32"),
+    "fp16": RecipeSchemes("fp16", "fp16", "fp16", "int8-block32", "fp16", "fp16"),
+    "int4-fp16": RecipeSchemes("int4-block32", "int4-block32", "int8-block32", "int8-block32", "fp16", "fp16"),
 }
 DEFAULT: Final = "int4-mixed"  # of a checkpoint that is planned for
 

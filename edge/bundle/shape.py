@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from edge.bundle.manifest import Manifest, RecipeRecord, TextSpec
+from edge.bundle.manifest import Activations, Manifest, RecipeRecord, TextSpec
 from edge.bundle.sizes import Matrix
 
 INT8_CACHE_GRAPH = "decoder-kv8.onnx"
@@ -51,7 +51,10 @@ class TowerShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A chat model: decoder, table of embeddings, towers. layers, head: of the decoder; files: bytes by name."""
+    """A chat model: decoder, table of embeddings, towers.
+
+    layers, head: of the decoder; files: bytes by name; activations: of the decoder, and its keys and values.
+    """
 
     id: str
     recipe: str
@@ -61,6 +64,7 @@ class ModelShape:
     vision: TowerShape | None
     audio: TowerShape | None
     files: Mapping[str, int]
+    activations: Activations = "fp32"
 
     @property
     def has_int8_cache(self) -> bool:
@@ -79,7 +83,7 @@ def of_manifest(manifest: Manifest) -> ModelShape:
     return ModelShape(
         manifest.id, manifest.recipe.name, text, tuple(_layers(text, manifest.recipe)),
         Matrix(text.vocab_size, text.hidden_size, _scheme(manifest.recipe, "decoder.head")),
-        _vision(manifest, files), _audio(manifest, files), files,
+        _vision(manifest, files), _audio(manifest, files), files, manifest.recipe.activations,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def stored_bytes(rows: int, columns: int, scheme: str) -> int:
         return rows * -(-columns // _MINIMUMS_BLOCK) * (_MINIMUMS_BLOCK // 2 + 4)
     found = _BLOCKS.fullmatch(scheme)
     if found is None:
-        return rows * columns * 4
+        return rows * columns * (2 if scheme == "fp16" else 4)
     bits, block = int(found[1]), int(found[2])
     n_blocks = -(-columns // block)
     points = -(-n_blocks * bits // 8) if found[3] else 0
@@ -58,12 +58,13 @@ def stored_bytes(rows: int, columns: int, scheme: str) -> int:
 def packed_bytes(rows: int, columns: int, scheme: str) -> int:
     """What the kernel reads: values, float32 scales and, in blocks, the float32 sums of blocks that spare it the zeros.
 
-    Measured on x86 with onnxruntime 1.32; other CPUs pack the same values in other ways, of about the same size.
+    Measured on x86 with onnxruntime 1.32; other CPUs pack the same values in other ways, of about the same size. fp16:
+    as a GPU reads it.
     """
     if scheme == "int8":
         return rows * (columns + 8)
-    if scheme == "fp32":
-        return rows * columns * 4
+    if scheme in ("fp16", "fp32"):
+        return rows * columns * (2 if scheme == "fp16" else 4)
     bits, block = _form(scheme)
     n_blocks = -(-columns // block)
     minimums = 4 if scheme.endswith("-min") else 0
@@ -72,7 +73,7 @@ def packed_bytes(rows: int, columns: int, scheme: str) -> int:
 
 def _folded_bytes(rows: int, columns: int, scheme: str) -> int:
     """The float32 scales that the cast from float16 leaves behind; kernels read their own copy."""
-    if scheme in ("int8", "fp32", "int4"):
+    if scheme in ("int8", "fp32", "fp16", "int4"):
         return 0
     return 4 * rows * -(-columns // _form(scheme)[1])
 

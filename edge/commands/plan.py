@@ -51,8 +51,13 @@ def plan(
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Requests decoded at the same time.")] = 1,
     kv: Annotated[
-        str, typer.Option("--kv", help="Keys and values: fp32 or int8.", autocompletion=lambda: ["fp32", "int8"])
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            "--kv",
+            help="Keys and values: fp32 or int8. Default: fp32, of a GPU's bundle fp16.",
+            autocompletion=lambda: ["fp32", "int8"],
+        ),
+    ] = None,
     packed: Annotated[
         bool | None, typer.Option("--packed/--not-packed", help="Weights packed for the device. Default: as they are.")
     ] = None,
@@ -64,14 +69,19 @@ def plan(
 
     from edge.commands import planning
     from edge.engine.footprint import KVS, Load
+    from edge.engine.kv import parse_kv
 
-    known = next((each for each in KVS if each == kv), None)
-    if known is None:
+    if kv not in (None, "fp16", *KVS):
         fail(f"--kv {kv!r:.60}: expected one of {', '.join(KVS)}")
     total_bytes, rate = _bytes("--memory", memory, unit=1024), _bytes("--bandwidth", bandwidth, unit=1000)
     target = planning.target(model, recipe=recipe)
     if target.config is None and recipe is not None:
         fail(f"--recipe {recipe}: {target.shape.id} is a bundle, its recipe is {target.shape.recipe}")
+    known = parse_kv(kv) or target.shape.activations
+    if known not in (target.shape.activations, "int8"):
+        fail(f"--kv {known}: {target.shape.id} keeps keys and values as {target.shape.activations}")
+    if known == "int8" and target.shape.activations == "fp16":
+        fail(f"--kv int8: {target.shape.id} is for GPUs, and keeps keys and values as fp16")
     if known == "int8" and not target.shape.has_int8_cache:
         fail(f"--kv int8: {target.shape.id} was exported without an int8 cache: export it again, or use fp32")
     is_packed = (known in target.packed and not board) if packed is None else packed
@@ -91,7 +101,8 @@ def lines(plan: "Plan") -> list[str]:
     """Return a plan in words."""
     told, vision = plan.forecast, plan.target.shape.vision
     shown = [f"{plan.target.shape.id} ({plan.target.where})", f"on {plan.machine.name}: {plan.machine.source}", ""]
-    shown += [*_memory(plan), "", "time"]
+    on_cpu = plan.target.shape.activations == "fp16"
+    shown += [*_memory(plan), "", "time on the CPU; a GPU's is not forecast" if on_cpu else "time"]
     shown.append(_row("load, files in memory", _seconds(told.load_s_cached)))
     shown.append(_row("load, from the disk", _seconds(told.load_s_cold)))
     if vision is not None:

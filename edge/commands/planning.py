@@ -270,10 +270,11 @@ def _in_folder(folder: Path, repository: hub.Repository, recipe: str | None) -> 
 
 
 def _fitting(target: Target, load: Load, room_bytes: int) -> list[str]:
-    """Return the recipes with which a checkpoint fits, at the load that is planned."""
+    """Return the recipes with which a checkpoint fits, at the load that is planned: for a GPU, or for the CPU."""
     fitting = []
     for recipe in RECIPES:
         made = checkpoint_shape.of_config(target.config or {}, recipe=recipe, name="")
-        if footprint(made, load).needed_bytes <= room_bytes:
+        is_alike = made.activations == target.shape.activations
+        if is_alike and footprint(made, load).needed_bytes <= room_bytes:
             fitting.append(recipe)
     return fitting

@@ -9,7 +9,7 @@ from edge.bundle.manifest import Manifest
 from edge.bundle.shape import ModelShape, of_manifest
 from edge.engine.available import Memory
 from edge.engine.footprint import Footprint, Load, alternatives, footprint, largest_context
-from edge.engine.kv import KVS, LEAST_CONTEXT, Kv, default_context, parse_kv
+from edge.engine.kv import LEAST_CONTEXT, Kv, default_context, kvs_of, parse_kv
 from edge.engine.kv import choose as choose_cache
 from edge.errors import MemoryLimitError, ParameterError
 
@@ -41,7 +41,7 @@ def choose(
     values where nobody asked for them. Raises: ParameterError naming the field.
     """
     shape, asked = of_manifest(manifest), parse_kv(kv)
-    looked_at = (asked,) if asked else KVS if shape.has_int8_cache else KVS[:1]
+    looked_at = (asked,) if asked else kvs_of(manifest)
     loads = {each: Load(0, slots, kv=each, packed=is_packed(each)) for each in looked_at}
     left = {each: _room(here) - footprint(shape, load).needed_bytes for each, load in loads.items()}
     found = choose_cache(manifest, kv=kv, context=context, slots=slots, available_bytes=here.available, left_bytes=left)
@@ -88,7 +88,8 @@ def ways(shape: ModelShape, load: Load, here: Memory, *, packed: Collection[Kv] 
     if found:
         yield f"this would fit: {', or '.join(dict.fromkeys(found))}"
     else:
-        least = replace(load, context=min(LEAST_CONTEXT, shape.text.context), slots=1, kv="int8")
+        kv: Kv = "int8" if load.kv == "fp32" else load.kv
+        least = replace(load, context=min(LEAST_CONTEXT, shape.text.context), slots=1, kv=kv)
         smallest = footprint(shape, least).needed_bytes
         yield f"it takes {gigabytes(smallest)} at least: close other programs, or export it with fewer bits"
     yield f"{VARIABLE}=off (--no-memory-check) loads it all the same"

@@ -147,7 +147,7 @@ def _parts(shape: ModelShape, load: Load) -> Iterator[Part]:
     for name, tower in (("vision tower", shape.vision), ("audio tower", shape.audio)):
         if tower is not None:
             yield Part(name, tower.kept_bytes, mapped=load.packed)
-    kv = "" if load.kv == "fp32" else ", 8 bits"
+    kv = {"fp32": "", "fp16": ", float16", "int8": ", 8 bits"}[load.kv]
     slots = f", {load.slots} slots" if load.slots > 1 else ""
     yield Part(f"cache of {load.context} positions{slots}{kv}", cache_bytes(text, load))
     yield Part("activations", _activations(text) + max(map(_tile, (shape.vision, shape.audio))))

@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from edge.bundle.manifest import DECODER, DECODER_INT8_CACHE, Manifest, TextSpec, cache_bytes_per_token
 from edge.errors import ParameterError
 
-Kv = Literal["fp32", "int8"]
-KVS: Final[tuple[Kv, ...]] = ("fp32", "int8")
-VALUE_BYTES: Final[dict[Kv, int]] = {"fp32": 4, "int8": 1}
-GRAPHS: Final[dict[Kv, str]] = {"fp32": DECODER, "int8": DECODER_INT8_CACHE}
+Kv = Literal["fp32", "fp16", "int8"]
+KVS: Final[tuple[Kv, ...]] = ("fp32", "int8")  # to choose from; a bundle of float16 has no others
+VALUE_BYTES: Final[dict[Kv, int]] = {"fp32": 4, "fp16": 2, "int8": 1}
+DTYPES: Final[dict[Kv, npt.DTypeLike]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+GRAPHS: Final[dict[Kv, str]] = {"fp32": DECODER, "fp16": DECODER, "int8": DECODER_INT8_CACHE}
 LEAST_CONTEXT: Final = 2048
 
 
@@ -26,10 +30,27 @@ class CacheChoice:
 
 def parse_kv(value: str | None) -> Kv | None:
     """Return a choice as it is known here; None for none. Raises: ParameterError."""
-    known = next((each for each in KVS if each == value), None)
+    known = next((each for each in VALUE_BYTES if each == value), None)
     if value is not None and known is None:
         raise ParameterError(f"kv: expected {' or '.join(KVS)}, got {value!r:.60}", field="kv")
     return known
+
+
+def kvs_of(manifest: Manifest) -> tuple[Kv, ...]:
+    """Return how a bundle's decoders keep keys and values, that of decoder.onnx first."""
+    first: Kv = manifest.recipe.activations
+    return (first,) if manifest.int8_cache is None else (first, "int8")
+
+
+def check_has(manifest: Manifest, kv: Kv) -> None:
+    """Refuse keys and values that a bundle has no decoder for. Raises: ParameterError."""
+    known = kvs_of(manifest)
+    if kv in known:
+        return
+    if kv == "int8" and known == ("fp32",):
+        raise no_int8_cache(manifest.id)
+    told = f"{manifest.id} keeps keys and values as {' or '.join(known)}, not as {kv}"
+    raise ParameterError(f"kv: {told}: its activations are {known[0]}", field="kv")
 
 
 def no_int8_cache(bundle_id: str) -> ParameterError:
@@ -62,29 +83,30 @@ def choose(
 ) -> CacheChoice:
     """Settle how keys and values are kept, and the positions of a slot.
 
-    kv: as asked for; None: float32 where a quarter of the memory, and what is left of it beside the model, hold the
-    context in it (the model's, unless given), else 8 bits, if the bundle has them and it does not fit in float32 alone.
+    kv: as asked for; None: float32 (of a GPU's bundle: float16) where a quarter of the memory, and what is left of it
+    beside the model, hold the context in it (the model's, unless given), else 8 bits, if the bundle has them and it
+    does not fit in float32 alone.
     context: as asked for, else `default_context` of the kv that is chosen.
     left_bytes: what of the memory the rest of the model leaves to the cache, for each kv; all unless given.
     Raises: ParameterError naming the field.
     """
-    spec, asked = manifest.text, parse_kv(kv)
+    spec, asked, base = manifest.text, parse_kv(kv), kvs_of(manifest)[0]
     if context is not None and not 1 <= context <= spec.context:
         raise ParameterError(f"context: expected 1 to {spec.context}, got {context!r:.200}", field="context")
-    if asked == "int8" and manifest.int8_cache is None:
-        raise no_int8_cache(manifest.id)
-    left = dict.fromkeys(KVS, available_bytes) | dict(left_bytes or {})
+    if asked is not None:
+        check_has(manifest, asked)
+    left = dict.fromkeys(VALUE_BYTES, available_bytes) | dict(left_bytes or {})
     wanted, quarter = context or spec.context, available_bytes // 4
-    needed = wanted * slots * bytes_per_token(spec)
-    chosen: Kv = asked or "fp32"
-    if asked is None and manifest.int8_cache is not None and needed > min(quarter, left["fp32"]):
+    needed = wanted * slots * bytes_per_token(spec, base)
+    chosen = asked or base
+    if asked is None and manifest.int8_cache is not None and needed > min(quarter, left[base]):
         least = context or min(LEAST_CONTEXT, spec.context)
-        fits = {each: least * slots * bytes_per_token(spec, each) <= left[each] for each in KVS}
-        chosen = "fp32" if fits["fp32"] and not fits["int8"] else "int8"  # packed weights of one leave more than others
+        fits = {each: least * slots * bytes_per_token(spec, each) <= left[each] for each in kvs_of(manifest)}
+        chosen = base if fits[base] and not fits["int8"] else "int8"  # packed weights of one leave more than others
     if context is None:
         context = default_context(spec, slots=slots, available_bytes=available_bytes, kv=chosen)
     is_told = asked is None and chosen == "int8"
-    return CacheChoice(chosen, context, _reason(wanted, slots, needed, quarter, left["fp32"]) if is_told else None)
+    return CacheChoice(chosen, context, _reason(wanted, slots, needed, quarter, left[base]) if is_told else None)
 
 
 def _reason(n_positions: int, slots: int, needed: int, quarter: int, left: int) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from edge.bundle.shape import ModelShape, TowerShape
 from edge.bundle.sizes import Matrix
 from edge.engine.footprint import CHUNK
-from edge.engine.kv import Kv
+from edge.engine.kv import VALUE_BYTES, Kv
 from edge.engine.probe_graph import Kind
 
 # Measured on the 1b and the 7B shape: seconds that a step takes beside products and attention, for each layer and for
@@ -57,9 +57,9 @@ def packing_rates(share: float) -> Mapping[Kind, float]:
 
 
 def kind_of(scheme: str) -> Kind:
-    """Return which product multiplies a scheme."""
-    if scheme in ("fp32", "int8"):
-        return "fp32" if scheme == "fp32" else "int8"
+    """Return which product of the CPU multiplies a scheme; it multiplies float16 as float32."""
+    if scheme in ("fp16", "fp32", "int8"):
+        return "int8" if scheme == "int8" else "fp32"
     return "int4-blocks" if scheme.startswith("int4") else "int8-blocks"
 
 
@@ -68,7 +68,7 @@ def step_s(shape: ModelShape, rates: Rates, *, position: int, kv: Kv = "fp32") -
     text = shape.text
     products = sum(matrix.packed_bytes / rates.one_row[kind_of(matrix.scheme)] for matrix in shape.decoder)
     products /= STEP_SHARE
-    cache = 2 * text.n_layers * text.n_kv_heads * text.head_dim * position * (4 if kv == "fp32" else 1)
+    cache = 2 * text.n_layers * text.n_kv_heads * text.head_dim * position * VALUE_BYTES[kv]
     return products + cache / rates.cache + _CALL_S + text.n_layers * _LAYER_S + text.vocab_size * _LOGIT_S
 
 

@@ -25,6 +25,7 @@ from edge.bundle.certificate import (
 from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.engine import Engine
 from edge.engine.golden import divergence, step_of, test_image
+from edge.engine.kv import kvs_of
 from edge.engine.pieces import Control, Media, Piece, Text
 from edge.errors import ContextLengthError, TextError
 from edge.media.image import digest
@@ -60,7 +61,8 @@ def record(bundle: Bundle, report: Report) -> Recorded:
     """
     made, kls = [], list[float]()
     asked = list(_asked(bundle))
-    with Engine.open(bundle.path, context=min(bundle.manifest.text.context, CONTEXT), kv="fp32") as engine:
+    context, kv = min(bundle.manifest.text.context, CONTEXT), kvs_of(bundle.manifest)[0]
+    with Engine.open(bundle.path, context=context, kv=kv, providers="cpu") as engine:
         for n, turns in enumerate(asked):
             prompt = pieces(turns, engine.manifest)
             # A model may have next to no context, or no tokens for a character.

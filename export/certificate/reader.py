@@ -13,7 +13,7 @@ from edge.chat.prompt import DecodedImage, Turn, pieces
 from edge.engine.cache import Cache
 from edge.engine.decoder import Decoder
 from edge.engine.embedding import Embedding
-from edge.engine.kv import GRAPHS, Kv
+from edge.engine.kv import GRAPHS, Kv, kvs_of
 from edge.engine.layout import Positions, lay_out
 from edge.engine.model import Model, exhaust
 from edge.engine.pieces import Media
@@ -44,14 +44,15 @@ class Answer:
 class Reader:
     """The opened bundle. images: every picture seen; embeds: the bundle's embeddings of them, (tokens, H) by digest."""
 
-    def __init__(self, bundle: Bundle, *, kv: Kv = "fp32") -> None:
-        """kv: how keys and values are kept; with int8 images are fed as embeddings, and no tower is opened."""
+    def __init__(self, bundle: Bundle, *, kv: Kv | None = None) -> None:
+        """kv: how keys and values are kept, as decoder.onnx has them unless given; with int8 no tower is opened, and
+        images are fed as embeddings."""
         self.images: dict[str, U8 | Resized] = {}
         self.embeds: dict[str, F32] = {}
         self.manifest = bundle.manifest
         self.tokenizer = Tokenizer.open(bundle)
         self.capacity = _capacity(bundle.manifest)
-        self._model = _model(bundle, self.capacity, kv)
+        self._model = _model(bundle, self.capacity, kv or kvs_of(bundle.manifest)[0])
 
     def prompts(self, questions: Iterable[Question]) -> Iterator[Positions]:
         """Lay the prompts out that leave room for an answer."""
@@ -144,7 +145,7 @@ def _model(bundle: Bundle, capacity: int, kv: Kv) -> Model:
     session = open_session(bundle.file(GRAPHS[kv]), threads=threads)
     decoder = Decoder(session, text, cache)
     vision = None
-    if spec is not None and kv == "fp32":
+    if spec is not None and kv != "int8":
         file = bundle.file("vision.onnx")
         vision = Vision(lambda: open_session(file, threads=threads), spec, text.hidden_size, limit_bytes=IMAGES_BYTES)
     return Model(decoder, Embedding(bundle), vision)

@@ -58,7 +58,7 @@ def measure(
     """
     started = time.monotonic()
     try:
-        speech = Speech.open(folder)
+        speech = Speech.open(folder, providers="cpu")
         made = _golden(speech)
         compared = _compare(speech, model, SOUNDS[level], report)
     except EdgeError as error:

@@ -1,5 +1,6 @@
 """The audio graph: Whisper's encoder, pooling over time and projection, from log-mel frames to embeddings."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,31 +38,32 @@ def write_audio(
         raise GraphError(f"{config.architecture} has no audio tower")
     with DataFile(directory / "audio.bin", journal) as data:
         graph = Graph("audio", data)
-        linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
+        half, schemes = recipe.activations == "fp16", partial(recipe.scheme, n_layers=config.text.n_layers)
+        linears = Linears(graph, schemes, progress, half=half, standard=half)
         hidden, width = config.text.hidden_size, audio.encoder.width
         graph.input("mel", "float32", ["windows", audio.n_mels, audio.n_frames])
         graph.output("embeds", "float32", ["windows", audio.tokens, hidden])
-        x = EncoderLayers("audio", audio.encoder, weights, graph, linears).add(_rows(weights, graph))
-        x = _pool(x, audio, graph)
+        x = EncoderLayers("audio", audio.encoder, weights, graph, linears).add(_rows(weights, graph, standard=half))
+        x = _pool(x, audio, graph, standard=half)
         x = add_projection(x, "audio.projection", weights, graph, linears, width=width, hidden_size=hidden)
         graph.node("Identity", [x], "embeds")
         graph.save(directory / "audio.onnx")
     return linears.records
 
 
-def _rows(weights: Weights, graph: Graph) -> str:
+def _rows(weights: Weights, graph: Graph, *, standard: bool) -> str:
     """Two convolutions over time, the second halving it, and the place of each row. mel: (N, M, F) -> (N, P, C)."""
     x = "mel"
     for name, stride in (("audio.conv1", 1), ("audio.conv2", 2)):
         kernel = [graph.weight(f"{name}.{kind}", weights.tensor(f"{name}.{kind}")) for kind in ("weight", "bias")]
         x = graph.node("Conv", [x, *kernel], f"{name}.out", strides=[stride], pads=[1, 1])  # (N, C, F / stride)
-        x = graph.node("Gelu", [x], f"{name}.gelu", domain=MICROSOFT)
+        x = graph.node("Gelu", [x], f"{name}.gelu", domain="" if standard else MICROSOFT)
     x = graph.node("Transpose", [x], "rows.last", perm=[0, 2, 1])
     places = graph.weight("audio.positions.weight", weights.tensor("audio.positions.weight"))
     return graph.node("Add", [x, places], "rows.placed")
 
 
-def _pool(x: str, audio: AudioConfig, graph: Graph) -> str:
+def _pool(x: str, audio: AudioConfig, graph: Graph, *, standard: bool) -> str:
     """The mean of each `pool` rows. x: (N, P, C) -> (N, P / pool, C).
 
     Rows that belong together are laid side by side: the runtime is slow to reduce over any axis but the last.
@@ -72,4 +74,7 @@ def _pool(x: str, audio: AudioConfig, graph: Graph) -> str:
     x = graph.node("Reshape", [x, shape], "pool.wide")
     names = [f"pool.{index}" for index in range(audio.pool)]
     parts = graph.nodes("Split", [x], names, axis=-1, num_outputs=audio.pool)
-    return graph.node("Mean", parts, "pool.out")
+    if not standard:
+        return graph.node("Mean", parts, "pool.out")
+    share = graph.constant("pool.share", np.array(1 / audio.pool, np.float32))  # no GPU kernel is there for Mean
+    return graph.node("Mul", [graph.node("Sum", parts, "pool.sum"), share], "pool.out")

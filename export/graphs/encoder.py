@@ -7,7 +7,8 @@ import numpy as np
 from export.arrays import F32
 from export.checkpoint.names import Weights
 from export.checkpoint.towers import EncoderConfig
-from export.graph import MICROSOFT, Graph
+from export.graph import Graph
+from export.graphs.standard import add_and_norm, attention, gelu
 from export.quantize import Linears, runs
 
 # Shapes: N tiles or windows, S rows of one, C width, F width of an MLP's middle.
@@ -49,8 +50,9 @@ class EncoderLayers:
         qkv = self._linears.add(x, f"{here}.qkv", rows, shape=(3 * width, width), bias=None)  # (N, S, 3C)
         parts = self._graph.nodes("Split", [qkv], roles, axis=-1, num_outputs=3)
         bias = self._graph.weight(f"{here}.qkv.bias", np.concatenate([self._bias(role) for role in roles]))
-        mixed = self._graph.node(
-            "MultiHeadAttention", [*parts, bias], f"{here}.mixed", domain=MICROSOFT, num_heads=self._config.n_heads
+        mixed = attention(
+            self._graph, parts, bias, f"{here}.mixed", n_heads=self._config.n_heads, width=width,
+            standard=self._linears.standard,
         )  # fmt: skip
         return self._linear(mixed, f"{here}.o", (width, width))
 
@@ -58,19 +60,17 @@ class EncoderLayers:
         """Two products with a GELU between, without the bias of the second. x: (N, S, C)."""
         width, inner = self._config.width, self._config.intermediate_size
         x = self._linear(x, f"{here}.fc1", (inner, width))
-        gelu = "FastGelu" if self._config.activation == "gelu_tanh" else "BiasGelu"
-        x = self._graph.node(gelu, [x, self._weight(f"{here}.fc1.bias")], f"{here}.gelu", domain=MICROSOFT)
+        bias, tanh = self._weight(f"{here}.fc1.bias"), self._config.activation == "gelu_tanh"
+        x = gelu(self._graph, x, bias, f"{here}.gelu", tanh=tanh, standard=self._linears.standard)
         return self._linear(x, f"{here}.fc2", (width, inner))
 
     def _add_and_norm(self, stream: str, x: str, biased: str, norm: str) -> tuple[str, str]:
         """Add x and the bias of `biased` to the residual stream and norm the sum; returns normed rows and stream."""
-        inputs = [x, stream, *(self._weight(f"{norm}.{kind}") for kind in ("weight", "bias"))]
-        outputs = [f"{norm}.out", "", "", f"{norm}.stream"]
-        self._graph.nodes(
-            "SkipLayerNormalization", [*inputs, self._weight(f"{biased}.bias")], outputs, domain=MICROSOFT,
-            epsilon=self._config.norm_eps,
+        gains = [self._weight(f"{norm}.{kind}") for kind in ("weight", "bias")]
+        return add_and_norm(
+            self._graph, stream, x, bias=self._weight(f"{biased}.bias"), norm=gains, name=norm,
+            epsilon=self._config.norm_eps, standard=self._linears.standard,
         )  # fmt: skip
-        return outputs[0], outputs[3]
 
     def _linear(self, x: str, path: str, shape: tuple[int, int]) -> str:
         return self._linears.add(x, path, runs(self._weights, f"{path}.weight"), shape=shape, bias=None)

@@ -4,7 +4,8 @@ import numpy as np
 
 from export.arrays import F32
 from export.checkpoint.names import Weights
-from export.graph import MICROSOFT, Graph
+from export.graph import Graph
+from export.graphs.standard import gelu
 from export.quantize import Linears, runs
 
 
@@ -24,7 +25,7 @@ def add_projection(
     first, second = f"{path}.0", f"{path}.2"
     x = _linear(x, first, weights, linears, (hidden_size, width))
     bias = graph.weight(f"{first}.bias", weights.tensor(f"{first}.bias"))
-    x = graph.node("BiasGelu", [x, bias], f"{first}.gelu", domain=MICROSOFT)
+    x = gelu(graph, x, bias, f"{first}.gelu", standard=linears.standard)
     x = _linear(x, second, weights, linears, (hidden_size, hidden_size))
     bias = graph.weight(f"{second}.bias", weights.tensor(f"{second}.bias"))
     return graph.node("Add", [x, bias], f"{path}.out")

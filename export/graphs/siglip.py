@@ -1,5 +1,6 @@
 """The vision graph of SigLIP: patches, positions, layers, pooling and projection, from tiles to embeddings."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def write_siglip(
         raise GraphError(f"{config.architecture} has no SigLIP tower")
     with DataFile(directory / "vision.bin", journal) as data:
         graph = Graph("vision", data)
-        linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.text.n_layers), progress)
+        half, schemes = recipe.activations == "fp16", partial(recipe.scheme, n_layers=config.text.n_layers)
+        linears = Linears(graph, schemes, progress, half=half, standard=half)
         hidden = config.text.hidden_size
         graph.input("tiles", "float32", ["tiles", 3, siglip.tile_px, siglip.tile_px])
         graph.output("embeds", "float32", ["tiles", siglip.tokens_per_tile, hidden])

@@ -13,7 +13,7 @@ from export.arrays import F16, F32
 from export.checkpoint.config import TextConfig
 from export.checkpoint.names import Weights
 from export.errors import GraphError, RecipeError
-from export.graph import FLOAT, Array, DataFile, Graph, Progress
+from export.graph import FLOAT, HALF, Array, DataFile, Graph, Progress
 from export.journal import Journal
 from export.quantize import blocks, carry, int8, kept_runs, runs
 from export.quantize.blocks import Blocks
@@ -82,8 +82,8 @@ def _append(weights: Weights, config: TextConfig, recipe: Recipe, data: DataFile
     return record
 
 
-def add_shared_head(graph: Graph, x: str, config: TextConfig, *, name: str) -> str:
-    """Add `x @ table.T` over the bytes of embedding.bin. x: (..., H) -> (..., V)."""
+def add_shared_head(graph: Graph, x: str, config: TextConfig, *, name: str, half: bool = False) -> str:
+    """Add `x @ table.T` over the bytes of embedding.bin. x: (..., H) -> (..., V); half: multiplied as float16."""
     shape = (config.vocab_size, config.hidden_size)
     n_blocks = FORMAT.blocks(config.hidden_size)
     dims = (config.vocab_size, n_blocks, TABLE_BLOCK)
@@ -91,6 +91,10 @@ def add_shared_head(graph: Graph, x: str, config: TextConfig, *, name: str) -> s
     scales = graph.elsewhere(
         f"{name}.scales", "float16", (config.vocab_size * n_blocks,), file=FILE, offset=math.prod(dims)
     )
+    if half:
+        x = graph.node("Cast", [x], f"{name}.in", to=HALF)
+        out = blocks.product(graph, [x, values, scales], FORMAT, shape=shape, name=name)
+        return graph.node("Cast", [out], f"{name}.float", to=FLOAT)
     single = graph.node("Cast", [scales], f"{name}.scales.float", to=FLOAT)
     return blocks.product(graph, [x, values, single], FORMAT, shape=shape, name=name)
 

@@ -43,7 +43,11 @@ def write_decoder(
 
 
 class _Decoder:
-    """The graph while it grows; every step takes and returns names of values."""
+    """The graph while it grows; every step takes and returns names of values.
+
+    With activations in float16 the residual stream, its norms and the logits stay float32: sums over layers would lose
+    digits, or overflow.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,9 @@ class _Decoder:
         progress: Progress | None,
     ) -> None:
         self.graph = graph
-        self.linears = Linears(graph, lambda path: recipe.scheme(path, n_layers=config.n_layers), progress, correction)
+        self._half = recipe.activations == "fp16"
+        schemes = partial(recipe.scheme, n_layers=config.n_layers)
+        self.linears = Linears(graph, schemes, progress, correction, half=self._half)
         self._shares_table = is_shared(config, recipe)
         self._recipe = recipe
         self._weights = weights
@@ -74,7 +80,7 @@ class _Decoder:
             attended = self._attention(normed, n, cache)
             if n == last:  # what follows works row by row: only the scored rows go on
                 attended, stream = self._scored(attended, "scored"), self._scored(stream, "scored_stream")
-            attended = self._linear(attended, n, "o", ["o"])
+            attended = self._linear(attended, n, "o", ["o"], takes_half=self._half)
             normed, stream = self._add_and_norm(stream, attended, f"text.layers.{n}.norm2.weight")
             following = "text.norm" if n == last else f"text.layers.{n + 1}.norm1.weight"
             normed, stream = self._add_and_norm(stream, self._mlp(normed, n), following)
@@ -88,19 +94,23 @@ class _Decoder:
         self.graph.input("total_sequence_length", "int32", [])
         self.graph.input("n_logits", "int64", [1])
         self.graph.output("logits", "float32", ["batch", "scored", config.vocab_size])
+        kind = "float16" if self._half else "float32"
         for n in range(config.n_layers):
             for part in ("key", "value"):
-                self.graph.input(f"past.{n}.{part}", "float32", cache)
-                self.graph.output(f"present.{n}.{part}", "float32", cache)
+                self.graph.input(f"past.{n}.{part}", kind, cache)
+                self.graph.output(f"present.{n}.{part}", kind, cache)
         return "embeds"
 
     def _tables(self) -> list[str]:
         cos, sin = tables(self._config)
-        return [self.graph.weight("rotary.cos", cos), self.graph.weight("rotary.sin", sin)]
+        add = self.graph.half if self._half else self.graph.weight
+        return [add("rotary.cos", cos), add("rotary.sin", sin)]
 
     def _attention(self, x: str, n: int, tables: Sequence[str]) -> str:
         config, key, value = self._config, f"{n}.key", f"{n}.value"
-        qkv = self._linear(x, n, "qkv", ["q", "k", "v"])  # (B, S, (heads + 2 kv heads) * head_dim)
+        qkv = self._linear(
+            x, n, "qkv", ["q", "k", "v"], gives_half=self._half
+        )  # (B, S, (heads + 2 kv heads) * head_dim)
         inputs = [qkv, "", "", f"past.{key}", f"past.{value}", "seqlens_k", "total_sequence_length", *tables]
         outputs = [f"layers.{n}.attended", f"present.{key}", f"present.{value}"]
         return self.graph.nodes(
@@ -116,16 +126,17 @@ class _Decoder:
 
     def _mlp(self, x: str, n: int) -> str:
         name = f"layers.{n}"
-        both = self._linear(x, n, "gate_up", ["gate", "up"])  # (B, S, 2 * intermediate)
+        both = self._linear(x, n, "gate_up", ["gate", "up"], gives_half=self._half)  # (B, S, 2 * intermediate)
         gate, up = self.graph.nodes("Split", [both], [f"{name}.gate", f"{name}.up"], axis=-1, num_outputs=2)
         # alpha = 1 makes it x * sigmoid(x): SiLU in one pass.
         gate = self.graph.node("QuickGelu", [gate], f"{name}.silu", domain=MICROSOFT, alpha=1.0)
-        return self._linear(self.graph.node("Mul", [gate, up], f"{name}.gated"), n, "down", ["down"])
+        gated = self.graph.node("Mul", [gate, up], f"{name}.gated")
+        return self._linear(gated, n, "down", ["down"], takes_half=self._half)
 
     def _head(self, x: str) -> None:
         path, config = "decoder.head", self._config
         if self._shares_table:
-            logits = add_shared_head(self.graph, x, config, name=path)
+            logits = add_shared_head(self.graph, x, config, name=path, half=self._half)
         else:
             shape = (config.vocab_size, config.hidden_size)
             kept = self._kept(path, ["text.head"], 1)
@@ -147,8 +158,10 @@ class _Decoder:
         scale = self._config.logit_scale if role == "text.norm" else 1.0
         return self.graph.weight(role, self._weights.tensor(role) * np.float32(scale))
 
-    def _linear(self, x: str, n: int, path: str, parts: Sequence[str]) -> str:
-        """One matmul over the rows of several weight tensors of layer n."""
+    def _linear(
+        self, x: str, n: int, path: str, parts: Sequence[str], *, takes_half: bool = False, gives_half: bool = False
+    ) -> str:
+        """One matmul over the rows of several weight tensors of layer n. takes_half, gives_half: float16 in, out."""
         roles = [f"text.layers.{n}.{part}" for part in parts]
         sizes = self._sizes()
         shape = (sum(sizes[part][0] for part in parts), sizes[parts[0]][1])
@@ -161,7 +174,9 @@ class _Decoder:
             bias = np.concatenate([self._ordered(role, self._weights.tensor(f"{role}.bias")) for role in roles])
         path = f"decoder.layers.{n}.{path}"
         kept = self._kept(path, [f"{role}.weight" for role in roles], whole)
-        return self.linears.add(x, path, weight, shape=shape, bias=bias, kept=kept)
+        return self.linears.add(
+            x, path, weight, shape=shape, bias=bias, kept=kept, takes_half=takes_half, gives_half=gives_half
+        )
 
     def _kept(self, path: str, roles: Sequence[str], whole: int) -> Iterator[Kept] | None:
         """The rows of a layer that keeps the values of a GGUF file, None for another."""

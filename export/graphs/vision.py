@@ -10,8 +10,9 @@ from export.arrays import F32
 from export.checkpoint.config import POSITION_GRID, ModelConfig, VisionConfig
 from export.checkpoint.names import Weights
 from export.errors import GraphError
-from export.graph import MICROSOFT, DataFile, Graph, Progress
+from export.graph import DataFile, Graph, Progress
 from export.graphs.projection import add_projection, pooling_matrix
+from export.graphs.standard import gelu
 from export.journal import Journal
 from export.quantize import Linears, runs
 from export.recipe import Recipe
@@ -42,7 +43,10 @@ def write_vision(
     with DataFile(directory / "vision.bin", journal) as data:
         graph = Graph("vision", data)
         schemes = partial(recipe.scheme, n_layers=config.text.n_layers)
-        linears = Linears(graph, schemes, progress, carries=recipe.carry, many_rows=True)
+        half = recipe.activations == "fp16"
+        linears = Linears(
+            graph, schemes, progress, carries=recipe.carry, many_rows=True, half=half, standard=half
+        )  # fmt: skip
         _Tower(weights, config.vision, config.text.hidden_size, graph, linears).write()
         graph.save(directory / "vision.onnx")
     return linears.records
@@ -142,7 +146,8 @@ class _Tower:
 
     def _gelu(self, x: str, path: str) -> str:
         """Add the bias of `path`, then the exact (erf) GELU, in one pass."""
-        return self._graph.node("BiasGelu", [x, self._weight(f"{path}.bias")], f"{path}.gelu", domain=MICROSOFT)
+        bias = self._weight(f"{path}.bias")
+        return gelu(self._graph, x, bias, f"{path}.gelu", standard=self._linears.standard)
 
     def _norm(self, x: str, name: str) -> str:
         inputs = [x, self._weight(f"{name}.weight"), self._weight(f"{name}.bias")]

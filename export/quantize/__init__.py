@@ -9,8 +9,9 @@ import numpy as np
 from edge.bundle.manifest import Scheme, TensorRecord
 from export.arrays import F32
 from export.checkpoint.names import Weights
-from export.graph import BLOCK_BYTES, MICROSOFT, Graph, Progress
-from export.quantize import blocks, carry, int4, int8, minimums
+from export.errors import RecipeError
+from export.graph import BLOCK_BYTES, FLOAT, HALF, Graph, Progress
+from export.quantize import blocks, carry, floats, int4, int8, minimums
 from export.quantize.blocks import Blocks, Format
 from export.quantize.carry import Kept
 from export.quantize.distance import Distance
@@ -35,7 +36,8 @@ class Linears:
 
     scheme: a recipe path such as "decoder.layers.0.qkv" -> how that tensor is stored; correction: what chooses the
     values of layers that calibration data passes through, None to round each to the nearest; carries: whether layers
-    keep the values of a GGUF file; many_rows: whether their inputs have hundreds of rows, as those of a vision tower.
+    keep the values of a GGUF file; many_rows: whether their inputs have hundreds of rows, as those of a vision tower;
+    half: whether products are float16, but for weights that are stored as float32; standard: by ONNX's own operators.
     """
 
     def __init__(
@@ -47,7 +49,11 @@ class Linears:
         *,
         carries: bool = False,
         many_rows: bool = False,
+        half: bool = False,
+        standard: bool = False,
     ) -> None:
+        self.half = half
+        self.standard = standard
         self.records: dict[str, TensorRecord] = {}
         self._graph = graph
         self._scheme = scheme
@@ -72,20 +78,32 @@ class Linears:
         shape: tuple[int, int],
         bias: F32 | None,
         kept: Iterable[Kept] | None = None,
+        takes_half: bool = False,
+        gives_half: bool = False,
     ) -> str:
         """Add `x @ weight.T + bias`; the weight comes in runs of rows and only one of them is held.
 
         x: (..., n_in) -> (..., n_out); shape: (n_out, n_in); parts: (rows of the part, n_in) each; bias: (n_out,);
         kept: the same runs in the layer's scheme, for a layer that keeps the values of a GGUF file.
+        takes_half, gives_half: whether x, and the result, are float16: of layers whose products are.
         A layer that is corrected is held whole.
         """
+        is_half = self.half and self._scheme(path) != "fp32"
+        x = self._cast(x, f"{path}.in", takes_half, is_half)
         out, record = self._graph.found(path) or self._add(x, path, parts, shape, bias, kept)
+        out = self._cast(out, f"{path}.cast", is_half, gives_half)
         self.records[path] = record
         if self._progress:
             self._progress(path, shape[0] * shape[1])
         if bias is None:
             return out
-        return self._graph.node("Add", [out, self._graph.weight(f"{path}.bias", bias)], f"{path}.biased")
+        added = self._graph.half(f"{path}.bias", bias) if gives_half else self._graph.weight(f"{path}.bias", bias)
+        return self._graph.node("Add", [out, added], f"{path}.biased")
+
+    def _cast(self, x: str, name: str, is_half: bool, becomes_half: bool) -> str:
+        if is_half == becomes_half:
+            return x
+        return self._graph.node("Cast", [x], name, to=HALF if becomes_half else FLOAT)
 
     def _add(
         self,
@@ -103,10 +121,18 @@ class Linears:
         elif self._correction is not None and self._correction.covers(path):
             out, error = self._corrected(x, path, _whole(parts, shape), bias, self._correction)
         else:
-            out, error = _stored(self._graph, x, parts, scheme, shape=shape, name=path, many_rows=self._many_rows)
+            out, error = self._stored(x, path, parts, shape, scheme)
         record = TensorRecord(scheme, error)
         self._graph.finished(path, mark, out, record)
         return out, record
+
+    def _stored(
+        self, x: str, path: str, parts: Iterable[F32], shape: tuple[int, int], scheme: Scheme
+    ) -> tuple[str, float]:
+        """Add a layer whose weights are rounded as they come; returns the result's name and the weight's error."""
+        if scheme in ("fp16", "fp32"):
+            return floats.matmul(self._graph, x, parts, scheme, shape=shape, name=path, standard=self.standard)
+        return _stored(self._graph, x, parts, scheme, shape=shape, name=path, many_rows=self._many_rows, half=self.half)
 
     def _corrected(self, x: str, path: str, weight: F32, bias: F32 | None, correction: Correction) -> tuple[str, float]:
         """Add a layer that the calibration data passes through; returns the result's name and the weight's error."""
@@ -114,12 +140,13 @@ class Linears:
         form = blocks.format_of(scheme)
         if form is None:
             correction.advance(path, _dequantized(weight, scheme), bias)
-            return _stored(self._graph, x, [weight], scheme, shape=shape, name=path)
+            return self._stored(x, path, [weight], shape, scheme)
         chosen = correction.quantize(path, weight, form)
         stored, distance = blocks.dequantize(chosen, columns=shape[1]), Distance()
         distance.add(weight, stored)
         correction.advance(path, stored, bias)
-        return blocks.matmul(self._graph, x, [chosen], form, shape=shape, name=path), distance.relative()
+        out = blocks.matmul(self._graph, x, [chosen], form, shape=shape, name=path, half=self.half)
+        return out, distance.relative()
 
 
 def _whole(parts: Iterable[F32], shape: tuple[int, int]) -> F32:
@@ -176,19 +203,21 @@ def _stored(
     shape: tuple[int, int],
     name: str,
     many_rows: bool = False,
+    half: bool = False,
 ) -> tuple[str, float]:
-    """Add a layer whose weights are rounded as they come; returns the result's name and the weight's error."""
+    """Add a quantized layer, its weights rounded as they come; returns the result's name and the weight's error."""
     if scheme == "int8":
         return int8.matmul(graph, x, parts, shape=shape, name=name, many_rows=many_rows)
     if scheme == "int4":
         return int4.matmul(graph, x, parts, shape=shape, name=name)
-    form, distance = blocks.format_of(scheme), Distance()
+    distance = Distance()
     if scheme == minimums.SCHEME:
         out = minimums.matmul(graph, x, minimums.rounded(parts, distance), shape=shape, name=name)
         return out, distance.relative()
+    form = blocks.format_of(scheme)
     if form is None:
-        return _matmul(graph, x, parts, shape=shape, name=name), 0.0
-    out = blocks.matmul(graph, x, blocks.rounded(parts, form, distance), form, shape=shape, name=name)
+        raise RecipeError(f"{name}: {scheme} is no scheme of weights in blocks")
+    out = blocks.matmul(graph, x, blocks.rounded(parts, form, distance), form, shape=shape, name=name, half=half)
     return out, distance.relative()
 
 
@@ -200,10 +229,4 @@ def _dequantized(weight: F32, scheme: Scheme) -> F32:
         return int4.dequantize(int4.quantize(weight), columns=weight.shape[1])
     if scheme == minimums.SCHEME:
         return minimums.dequantize(minimums.quantize(weight), columns=weight.shape[1])
-    return weight
-
-
-def _matmul(graph: Graph, x: str, parts: Iterable[F32], *, shape: tuple[int, int], name: str) -> str:
-    """Add `x @ weight.T` in float32, the weight stored as it comes."""
-    weight = graph.tensor(f"{name}.weight", "float32", shape, parts)
-    return graph.node("FusedMatMul", [x, weight], f"{name}.out", domain=MICROSOFT, transB=1)
+    return floats.dequantize(weight, scheme)

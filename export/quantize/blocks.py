@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from export.arrays import F16, F32, U8
+from export.errors import GraphError
 from export.graph import BLOCK_BYTES, FLOAT, MICROSOFT, Graph
 from export.quantize.distance import Distance
 
@@ -115,10 +116,19 @@ def stored_bytes(shape: tuple[int, int], form: Format) -> int:
     return shape[0] * (n_blocks * (form.block * form.bits // 8 + 2) + points)
 
 
-def matmul(graph: Graph, x: str, parts: Iterable[Blocks], form: Format, *, shape: tuple[int, int], name: str) -> str:
+def matmul(
+    graph: Graph,
+    x: str,
+    parts: Iterable[Blocks],
+    form: Format,
+    *,
+    shape: tuple[int, int],
+    name: str,
+    half: bool = False,
+) -> str:
     """Add `x @ weight.T` for a weight that comes in quantized runs of rows; only its scales are held.
 
-    x: (..., shape[1]) -> (..., shape[0]). Returns the result's name.
+    x: (..., shape[1]) -> (..., shape[0]); half: both are float16. Returns the result's name.
     """
     n_out, n_in = shape
     scales: list[F32] = []
@@ -127,20 +137,33 @@ def matmul(graph: Graph, x: str, parts: Iterable[Blocks], form: Format, *, shape
     weight = graph.tensor(
         f"{name}.weight", "uint8", (n_out, form.blocks(n_in), n_bytes), _packed(parts, form, scales, zero_points)
     )
-    inputs = [x, weight, scale_input(graph, np.concatenate(scales), name=name)]
+    inputs = [x, weight, scale_input(graph, np.concatenate(scales), name=name, half=half)]
     if form.zero_points:
         points = packed(np.concatenate(zero_points), form)
         inputs.append(graph.tensor(f"{name}.zero_points", "uint8", (points.size,), [points]))
     return product(graph, inputs, form, shape=shape, name=name)
 
 
-def scale_input(graph: Graph, scales: F32, *, name: str) -> str:
-    """Store the scales (rows, blocks); returns the float32 that the kernel asks for: the cast is folded at load."""
+def scale_input(graph: Graph, scales: F32, *, name: str, half: bool = False) -> str:
+    """Store the scales (rows, blocks); returns the float32 that the kernel asks for: the cast is folded at load.
+
+    half: the kernel asks for float16. Raises: GraphError for scales that float16 does not hold.
+    """
+    if half:
+        return _half_scales(graph, scales, name)
     stored = stored_scales(scales).reshape(-1)
     if stored.dtype == np.float32:
         return graph.tensor(f"{name}.scales", "float32", stored.shape, [stored])
-    half = graph.tensor(f"{name}.scales", "float16", stored.shape, [stored])
-    return graph.node("Cast", [half], f"{name}.scales.float", to=FLOAT)
+    in_half = graph.tensor(f"{name}.scales", "float16", stored.shape, [stored])
+    return graph.node("Cast", [in_half], f"{name}.scales.float", to=FLOAT)
+
+
+def _half_scales(graph: Graph, scales: F32, name: str) -> str:
+    """Store scales as the float16 that a kernel reads; the smallest lose digits, of weights that are next to none."""
+    if np.abs(scales).max(initial=0) > LARGEST_SCALE:
+        raise GraphError(f"{name}: a scale of {np.abs(scales).max():g} is too large for float16: expected fp32")
+    stored = scales.astype(np.float16).reshape(-1)
+    return graph.tensor(f"{name}.scales", "float16", stored.shape, [stored])
 
 
 def product(graph: Graph, inputs: list[str], form: Format, *, shape: tuple[int, int], name: str) -> str:

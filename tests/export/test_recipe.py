@@ -28,12 +28,13 @@ def others(name: str) -> list[str]:
 B8, B4 = "int8-block32", "int4-block32"
 
 
-def test_six_recipes_are_shipped() -> None:
+def test_eight_recipes_are_shipped() -> None:
     names = sorted(path.stem for path in shipped_folder().iterdir())
-    assert names == ["carry", "fp32", "int4", "int4-mixed", "int8", "w8a8"]
-    assert [load(name).rotate for name in names] == [False, False, False, False, False, True]
-    assert [load(name).calibrate for name in names] == [False, False, True, True, False, False]
-    assert [load(name).carry for name in names] == [True, False, False, False, False, False]
+    assert names == ["carry", "fp16", "fp32", "int4", "int4-fp16", "int4-mixed", "int8", "w8a8"]
+    assert [name for name in names if load(name).rotate] == ["w8a8"]
+    assert [name for name in names if load(name).calibrate] == ["int4", "int4-fp16", "int4-mixed"]
+    assert [name for name in names if load(name).carry] == ["carry"]
+    assert [name for name in names if load(name).activations == "fp16"] == ["fp16", "int4-fp16"]
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("fp32", "fp32"), ("w8a8", "int8")])
@@ -120,10 +121,13 @@ RULE = '[[rules]]\ntensors = "*"\nscheme = "int8"\n'
         ("rules = [1]", r"rules\[0\]: expected a table"),
         ("nonsense", "not TOML"),
         (RULE + "name = 'x'", r"rules\[0\]: unknown key 'name'"),
-        ("name = 'x'\n" + RULE, "unknown key 'name', expected calibrate, carry, rotate, rules, search, thresholds"),
+        (
+            "name = 'x'\n" + RULE,
+            "unknown key 'name', expected activations, calibrate, carry, rotate, rules, search, thresholds",
+        ),
         ('[[rules]]\nscheme = "int8"', r"rules\[0\]\.tensors is None"),
         ('[[rules]]\ntensors = "[a]"\nscheme = "int8"', r"tensors is '\[a\]'"),
-        ('[[rules]]\ntensors = "*"', "scheme is None: expected one of fp32, int8, int4"),
+        ('[[rules]]\ntensors = "*"', "scheme is None: expected one of fp32, fp16, int8, int4"),
         (RULE + '[[rules]]\ntensors = "*"\nscheme = "int3"', r"rules\[1\]\.scheme is 'int3'"),
         (RULE + 'layers = "first"', "layers is 'first': expected 'last-quarter'"),
         (RULE + "[thresholds]\nmax_kl = 1", "thresholds: unknown key 'max_kl'"),
@@ -146,7 +150,9 @@ def test_a_recipe_that_is_no_utf_8_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["int9", "", "../int8", "INT8", "int8.json", "a/b"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(RecipeError, match="expected one of carry, fp32, int4, int4-mixed, int8, w8a8, or the path"):
+    with pytest.raises(
+        RecipeError, match="expected one of carry, fp16, fp32, int4, int4-fp16, int4-mixed, int8, w8a8, or the path"
+    ):
         load(name)
 
 
