@@ -16,7 +16,7 @@ from edge.chat.arguments import on_progress as progress_of
 from edge.chat.attachments import Access, allowing, folder_of
 from edge.chat.reply import Reply, api_errors
 from edge.engine.handle import Progress
-from edge.errors import EngineClosed, UnsupportedError
+from edge.errors import EngineClosed
 from edge.limits import Limits
 from edge.media.pool import Pool
 from edge.models import Models
@@ -26,7 +26,6 @@ from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnv
 
 Argument = Any  # of a method whose parameters another function has: there it has its type
 
-_PROVIDERS = ("CPUExecutionProvider",)
 _N_STARTERS = 2
 
 
@@ -46,7 +45,7 @@ class _LocalClient:
         aliases: Mapping[str, str] | None = None,
         threads: int | None = None,
         context: int | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[str] | str | None = None,
         files: bool | str | Path = True,
         allow_media: Sequence[str] = (),
         limits: Limits | None = None,
@@ -54,10 +53,10 @@ class _LocalClient:
         verify: bool = False,
         kv: str | None = None,
     ) -> None:
-        if providers is not None and list(providers) != list(_PROVIDERS):
-            raise UnsupportedError(f"providers: expected {list(_PROVIDERS)} in this version, got {list(providers)}")
         engine = {"threads": threads, "context": context}
-        models = Models(model=model, aliases=aliases or {}, speech=speech, verify=verify, kv=kv, **engine)
+        models = Models(
+            model=model, aliases=aliases or {}, speech=speech, verify=verify, kv=kv, providers=providers, **engine
+        )
         limits = limits or Limits.of_this_machine()
         self._door = Chat(models, Access(folder_of(files), allowing(allow_media, limits), worker=Pool()), limits)
 
@@ -74,14 +73,17 @@ class Reka(_LocalClient):
     that media may be fetched from over https ("example.com", "*.example.com", "*"), none unless given. limits: what a
     request may hold. speech: id or folder of the speech-to-text model for bundles without an audio tower (default: the
     one that `edge models speech` sets). verify: read every byte of the bundle before it is loaded. kv: how keys and
-    values are kept, "fp32" or "int8", a quarter of the memory (default: what fits). Clients on one bundle share its
+    values are kept, "fp32" or "int8", a quarter of the memory (default: what fits). providers: of onnxruntime that may
+    compute, such as ["cuda", "tensorrt", "cpu"]; what fails on one runs on the next, and without "cpu" it is an error
+    (default: EDGE_PROVIDERS, else the CPU). Clients on one bundle share its
     engine; the last one closed frees it.
 
         with Reka() as client:
             answer = client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "Who are you?"}])
             print(answer.responses[0].message.content)
 
-    Raises: UnknownModelError, BundleError; ParameterError for threads, context or kv other than the bundle's open ones.
+    Raises: UnknownModelError, BundleError; ParameterError for threads, context, kv or providers other than the bundle's
+    open ones, and for providers that are not in this onnxruntime.
     """
 
     @functools.cached_property

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge.bundle import aliases as naming
@@ -16,6 +16,7 @@ from edge.bundle.store import Kind, Running, Stored
 from edge.engine.engine import Engine
 from edge.engine.kv import bytes_per_token, parse_kv
 from edge.engine.packing import Background, in_background
+from edge.engine.providers import Provider, chosen
 from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError
 from edge.speech.speech_to_text import SpeechToText
 
@@ -38,6 +39,7 @@ class _Shared:
         self.context: int | None = None
         self.slots: int | None = None
         self.kv: str | None = None
+        self.providers: tuple[Provider, ...] | None = None
         self.users = 0
         self.verify = False
         self._closed = False
@@ -47,7 +49,7 @@ class _Shared:
         self._packing: Background | None = None
         self._opening = threading.Lock()
 
-    def agree(self, wanted: Mapping[str, int | str | None]) -> None:
+    def agree(self, wanted: Mapping[str, object]) -> None:
         """Settle the settings among the users, all or none. Raises: ParameterError when one differs."""
         chosen = {name: value for name, value in wanted.items() if value is not None}
         for name, value in chosen.items():
@@ -73,7 +75,12 @@ class _Shared:
             if self._engine is None:
                 slots = 1 if self.slots is None else self.slots
                 self._engine = Engine.open(
-                    self.path, threads=self.threads, context=self.context, slots=slots, kv=self.kv
+                    self.path,
+                    threads=self.threads,
+                    context=self.context,
+                    slots=slots,
+                    kv=self.kv,
+                    providers=self.providers,
                 )
                 self._pack(self._engine)
             return self._engine
@@ -177,7 +184,7 @@ class Models:
     model: an id, an alias, or the folder of a bundle; it wins the names it shares with others. None: the default.
     aliases: further names, `{"reka-core": "reka-edge"}`. slots: conversations at a time. speech: an id, or the folder,
     of their speech-to-text model; None: the one that `edge models speech` sets for each.
-    verify: read every byte of a bundle before it is loaded.
+    verify: read every byte of a bundle before it is loaded. providers: as for `Engine.open`.
     EDGE_ALIAS and `edge models alias` give further names. Raises: UnknownModelError, BundleError; ParameterError when a
     bundle is open with other settings, and for an EDGE_ALIAS that is not one.
     """
@@ -193,8 +200,10 @@ class Models:
         speech: str | Path | None = None,
         verify: bool = False,
         kv: str | None = None,
+        providers: Sequence[str] | str | None = None,
     ) -> None:
         parse_kv(kv)
+        self._providers = chosen(providers)
         naming.of_environment()  # one that is wrong is told now, and not to every request
         packed.is_on()
         self._aliases = dict(aliases)
@@ -316,7 +325,8 @@ class Models:
         if self._verify and stored.path not in self._speech_models:
             store.check(stored.path)
         with _LOCK:
-            return self._speech_models.setdefault(stored.path, SpeechToText(stored.path, threads=self._threads))
+            made = SpeechToText(stored.path, threads=self._threads, providers=self._providers)
+            return self._speech_models.setdefault(stored.path, made)
 
     def changed(self) -> str | None:
         """Return what has changed on disk of a bundle that is loaded, so that it is not used; None for nothing."""
@@ -341,7 +351,15 @@ class Models:
             if key not in self._held:
                 shared = _SHARED.get(key) or _Shared(key[1])
                 shared.verify = shared.verify or self._verify
-                shared.agree({"threads": self._threads, "context": self._context, "slots": self._slots, "kv": self._kv})
+                shared.agree(
+                    {
+                        "threads": self._threads,
+                        "context": self._context,
+                        "slots": self._slots,
+                        "kv": self._kv,
+                        "providers": self._providers,
+                    }
+                )
                 _SHARED[key] = self._held[key] = shared
                 shared.users += 1
             return self._held[key]

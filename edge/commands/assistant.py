@@ -11,7 +11,7 @@ import typer
 
 from edge.assistant.settings import Settings
 from edge.commands.choosing import Ability, chosen
-from edge.commands.console import ModelName, api_failures, fail, markup
+from edge.commands.console import ModelName, ProvidersOption, api_failures, fail, markup
 
 if TYPE_CHECKING:
     from edge.assistant.assistant import Assistant
@@ -55,6 +55,7 @@ def run(
         typer.Option("--look", help="Which questions get an image; auto: those about what is seen."),
     ] = Settings.look,
     model: ModelName = None,
+    _providers: ProvidersOption = None,
     speech: Annotated[
         str | None, typer.Option("--speech", help="The speech-to-text model. Default: the one set for the model.")
     ] = None,

@@ -88,7 +88,7 @@ def replayed(stored: Stored, engine: "Engine | None" = None, progress: "Progress
             return Found("the bundle has no certificate, so no golden tokens to compute again", is_good=True)
         if made.golden is None:
             return Found("the certificate has no golden tokens: it is of an older edge-export", is_good=True)
-        found = _replay(stored, made.golden, _tolerated(made), engine, progress)
+        found = _replay(stored, made.golden, _tolerated(made, engine), engine, progress)
     except (MemoryLimitError, MemoryExhausted) as error:
         # A machine that has room for 8-bit keys and values alone finds nothing wrong with the bundle.
         told = (
@@ -110,30 +110,33 @@ def _replay(
 ) -> "Replay":
     from edge.engine.engine import Engine
     from edge.engine.golden import context, replay
+    from edge.engine.kv import kvs_of
 
     if not isinstance(stored.manifest, Manifest):
         from edge.speech.golden import replay as replay_speech
         from edge.speech.transcriber import Speech
 
-        return replay_speech(Speech.open(stored.path), golden, tolerated=tolerated)
+        return replay_speech(Speech.open(stored.path, providers="cpu"), golden, tolerated=tolerated)
     needed, has = context(golden), stored.manifest.text.context
     if needed > has:
         raise BundleError(f"certificate.json: golden: {needed} positions, the bundle has a context of {has}")
-    if engine is not None and engine.context >= needed and engine.kv == "fp32":
+    if engine is not None and engine.context >= needed and engine.kv != "int8":
         return replay(engine, golden, tolerated=tolerated, progress=progress)
-    with Engine.open(stored.path, context=needed, kv="fp32") as own:  # certified with a float32 cache
+    kv = kvs_of(stored.manifest)[0]
+    with Engine.open(stored.path, context=needed, kv=kv, providers="cpu") as own:  # as it was certified
         own.open_towers()
         return replay(own, golden, tolerated=tolerated, progress=progress)
 
 
-def _tolerated(made: Certificate) -> float | None:
+def _tolerated(made: Certificate, engine: "Engine | None") -> float | None:
     """Return the mean KL that other kernels may come to, a tenth of what quantization cost; None for the same ones.
 
     They add in another order, and may round the inputs of layers in another way; the same ones give the same logits.
     """
     from edge.engine.processor import kernels
 
-    return None if kernels() == _kernels(made) else (made.kl_mean or 0.0) / 10
+    on_cpu = engine is None or set(engine.where.values()) <= {"cpu"}
+    return None if on_cpu and kernels() == _kernels(made) else (made.kl_mean or 0.0) / 10
 
 
 def _kernels(made: Certificate) -> "Kernels":

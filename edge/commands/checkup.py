@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge.bundle import bundle, store
 from edge.bundle.store import Stored
-from edge.commands import measuring
+from edge.commands import acceleration, measuring
+from edge.commands.check import Check as Check
 from edge.commands.machine import this_cpu
 from edge.commands.measuring import Curves, Figures
+from edge.engine.wheels import version
 from edge.errors import EdgeError, UnknownModelError
 from edge.models import find
 from edge.version import RUNTIME_VERSION
@@ -22,18 +23,9 @@ from edge.version import RUNTIME_VERSION
 if TYPE_CHECKING:
     from edge.engine.rates import Rates
 
-LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "pillow", "pydantic")
+LIBRARIES = ("numpy", "tokenizers", "pillow", "pydantic")
 
 _PROBE_S = 60
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at, what was found, and whether it is as it should be."""
-
-    name: str
-    found: str
-    good: bool = True
 
 
 def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
@@ -50,9 +42,13 @@ def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
     from edge.engine.probe import measure as measure_rates
     from edge.engine.session import thread_count
 
+    yield from acceleration.hardware()
     for library in LIBRARIES:
         yield _library(library)
-    yield _probe("onnxruntime")
+    loads = _probe("onnxruntime")
+    yield loads
+    if loads.good:
+        yield acceleration.found_providers()
     yield Check("threads", f"{thread_count(None)} of {os.cpu_count()} CPUs")
     here = memory_here()
     limited = f", by the control group {here.limited_by}" if here.limited_by else ""
@@ -107,7 +103,8 @@ def measure(
         figures: Figures = {
             "model": stored.id,
             "cpu": this_cpu(),
-            "onnxruntime": importlib.metadata.version("onnxruntime"),
+            "onnxruntime": version(),
+            "providers": ",".join(engine.providers),
             "threads": engine.threads,
             "kv": engine.kv,
             "prompt_tokens": n_prompt,
@@ -205,11 +202,12 @@ def _answers(stored: Stored, rates: "Rates | None") -> Iterator[Check]:
             engine.open_towers()
             logits = next_logits(engine, [{"role": "user", "content": "Hello"}])
             with_what = f"{engine.threads} threads, context {engine.context}, {engine.kv} keys and values"
+            with_what += acceleration.where(engine.where)
             yield Check("answer", f"{len(logits)} finite logits; {with_what}")
-            found = replayed(stored, engine) if engine.kv == "fp32" else None
+            found = replayed(stored, engine) if engine.kv != "int8" else None
             each_of = compared(engine, rates, before_bytes=before_bytes) if rates else ()
             forecasts = [Check("forecast", each.words) for each in each_of]
-        found = found or replayed(stored)  # another engine, with float32, once the memory of this one is free
+        found = found or replayed(stored)  # another engine, with floats, once the memory of this one is free
         yield Check("golden", found.words, good=found.is_good)
         yield from forecasts
     except EdgeError as error:

@@ -24,6 +24,15 @@ KvOption = Annotated[
     str | None,
     typer.Option("--kv", help="Keys and values: fp32, or int8, a quarter of the memory. Default: what fits."),
 ]
+ProvidersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--providers",
+        metavar="NAMES",
+        help="What computes: cpu, or cuda,tensorrt,cpu. Without cpu, what fails on a GPU is an error.",
+        callback=lambda value: _choose_providers(value),
+    ),
+]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every byte of the bundle before it is loaded.")]
 MemoryCheck = Annotated[
     bool,
@@ -43,6 +52,22 @@ def _check_memory(*, refuse: bool) -> bool:
 
         os.environ[VARIABLE] = "off"
     return refuse
+
+
+def _choose_providers(names: str | None) -> str | None:
+    """Have every engine of this process compute on these providers, where the command line names them."""
+    if names is not None:
+        from edge.engine.providers import VARIABLE, check_available, parse
+        from edge.engine.providers import available as available_here
+
+        try:
+            found = parse(names, field="--providers")
+            if found != ("cpu",):
+                check_available(found, available_here(), field="--providers")
+        except EdgeError as error:
+            fail(str(error))
+        os.environ[VARIABLE] = ",".join(found)
+    return names
 
 
 def markup() -> Literal["rich"] | None:

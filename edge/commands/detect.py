@@ -9,7 +9,7 @@ import typer
 
 from edge.commands.asking import address
 from edge.commands.choosing import chosen, why_not
-from edge.commands.console import ModelName, api_failures, fail
+from edge.commands.console import ModelName, ProvidersOption, api_failures, fail
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +25,7 @@ def detect(
     out: Annotated[Path | None, typer.Option("--out", help="Write the image with the boxes drawn on it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not one line per box.")] = False,
     model: ModelName = None,
+    _providers: ProvidersOption = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
 ) -> None:
     """Find things in an image. Boxes are printed as JSON, in percent and in pixels."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, KvOption, ModelName, api_failures, fail
+from edge.commands.console import AsJson, KvOption, ModelName, ProvidersOption, api_failures, fail
 
 if TYPE_CHECKING:
     from edge.commands.checkup import Check
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def doctor(
     model: ModelName = None,
+    _providers: ProvidersOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Without measuring speed, which takes some seconds.")] = False,
 ) -> None:
     """Check this machine and the bundle: versions, threads, memory, every byte, one token."""
@@ -38,6 +39,7 @@ def bench(
     n_answer: Annotated[int, typer.Option("--tokens", min=2, help="Generated tokens.")] = 64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
     kv: KvOption = None,
+    _providers: ProvidersOption = None,
     grammar: Annotated[
         bool,
         typer.Option("--grammar", help="Measure constrained decoding, too: its share of the decoding time."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.commands.choosing import tell_unusable
-from edge.commands.console import KvOption, MemoryCheck, ModelName, Verify, fail
+from edge.commands.console import KvOption, MemoryCheck, ModelName, ProvidersOption, Verify, fail
 from edge.extras import missing
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def serve(
     model: ModelName = None,
     verify: Verify = False,
     _memory_check: MemoryCheck = True,
+    _providers: ProvidersOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to bind. Beyond loopback: needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port. 0 selects a free one.")] = 8000,
     alias: Annotated[

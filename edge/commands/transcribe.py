@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from edge.commands.asking import address
-from edge.commands.console import fail, harmless
+from edge.commands.console import ProvidersOption, fail, harmless
 from edge.errors import ParameterError
 from edge.speech.transcript import Format
 
@@ -30,6 +30,7 @@ def transcribe(
         int | None, typer.Option("--seconds", min=1, help="Limit of the audio, in seconds. Default: 600.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
+    _providers: ProvidersOption = None,
 ) -> None:
     """Transcribe an audio or video file. The formats srt, vtt and json have timestamps."""
     from edge.limits import AudioLimits

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.commands.choosing import chosen
-from edge.commands.console import ModelName, api_failures, camera_of, fail
+from edge.commands.console import ModelName, ProvidersOption, api_failures, camera_of, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ def watch(
     size: Annotated[str | None, typer.Option("--size", help="Frame size of the camera, such as 1280x720.")] = None,
     still: Annotated[bool, typer.Option("--still", help="Accept a camera whose frame never changes.")] = False,
     model: ModelName = None,
+    _providers: ProvidersOption = None,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Limit of the answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="Default: 0, greedy decoding.")] = None,

@@ -3,19 +3,20 @@
 import contextlib
 import math
 import mmap
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from edge.arrays import F32, I8, U8
+from edge.arrays import F16, F32, I8, U8
 from edge.bundle.manifest import TextSpec
-from edge.engine.kv import VALUE_BYTES, Kv, bytes_per_token
+from edge.engine.device_memory import DeviceMemory, Place
+from edge.engine.kv import DTYPES, VALUE_BYTES, Kv, bytes_per_token
 from edge.engine.pages import Pages
 from edge.errors import MemoryExhausted
 
 ALIGNED = 8  # rows: chunks begin at multiples of it
 MAX_ROWS = 16  # of one conversation in a step
+
+Keys = F16 | F32 | I8  # or values
 
 
 @dataclass
@@ -31,11 +32,11 @@ class _Slot:
 class Rows:
     """The cache as a step sees it, row by row: the slot of each of B rows, and every part's keys or values.
 
-    parts: ("N.key" or "N.value", its memory: (B, n_kv_heads, capacity, head_dim)), no copies.
+    parts: ("N.key" or "N.value", its memory: (B, n_kv_heads, capacity, head_dim)), no copies, or its place on a device.
     """
 
     slots: tuple[int, ...]
-    parts: list[tuple[str, F32 | I8]]
+    parts: list[tuple[str, Keys | Place]]
 
 
 class Cache:
@@ -44,10 +45,13 @@ class Cache:
     The memory is taken page by page as positions are written. Only positions written by a prefill are used again:
     a generated token's row is computed in another order of additions, and an answer must not depend on history.
     The slot `spare` belongs to no conversation: rows that only keep others company are written there.
-    kv: what a value is, float32 or 8 bits.
+    kv: what a value is, float32, float16 or 8 bits. device: None for memory of the process, else all of it is on that
+    device of onnxruntime's.
     """
 
-    def __init__(self, spec: TextSpec, *, capacity: int, slots: int, kv: Kv = "fp32") -> None:
+    def __init__(
+        self, spec: TextSpec, *, capacity: int, slots: int, kv: Kv = "fp32", device: str | None = None
+    ) -> None:
         self.kv = kv
         self.capacity = capacity
         self.spare = slots
@@ -59,7 +63,12 @@ class Cache:
         # A part of a slot is whole pages, so that it can stand in several places.
         n_rows = _rounded_up(capacity, mmap.PAGESIZE // math.gcd(row_bytes, mmap.PAGESIZE))
         self._part_shape = (spec.n_kv_heads, n_rows, spec.head_dim)
-        self._pages = Pages(self._n_parts * (slots + 1), row_bytes * n_rows)
+        self.device = device
+        self._pages: Pages | DeviceMemory
+        if device is None:
+            self._pages = Pages(self._n_parts * (slots + 1), row_bytes * n_rows)
+        else:
+            self._pages = DeviceMemory(self._n_parts, (slots + 1, *self._part_shape), DTYPES[kv], device)
         self._repeated: dict[int, U8] = {}
 
     @property
@@ -84,9 +93,11 @@ class Cache:
         see what any of them writes.
         Raises: MemoryExhausted where there are no addresses left for a slot several times.
         """
-        if len(slots) > 1 and len(set(slots)) == 1:
+        if self.can_repeat and len(slots) > 1 and len(set(slots)) == 1:
             return self._view(slots, self._repeats(slots[0]), n_rows=MAX_ROWS)
         first, stop = min(slots), max(slots) + 1
+        if isinstance(self._pages, DeviceMemory):
+            return self._named(range(first, stop), self._pages.places(first, stop - first))
         if self.can_repeat and list(slots) != [*range(first, stop)]:
             with contextlib.suppress(MemoryExhausted):  # no addresses left
                 return self._view(slots, self._arranged(slots), n_rows=len(slots))
@@ -152,14 +163,16 @@ class Cache:
 
     def _view(self, slots: Sequence[int], memory: U8, *, n_rows: int, first: int = 0) -> Rows:
         """Return len(slots) of the n_rows of memory, from the first on, as the rows of these slots."""
-        parts = memory.view(np.float32 if self.kv == "fp32" else np.int8).reshape(
-            self._n_parts, n_rows, *self._part_shape
-        )
-        shown = parts[:, first : first + len(slots)]
+        parts = memory.view(DTYPES[self.kv]).reshape(self._n_parts, n_rows, *self._part_shape)
+        return self._named(slots, parts[:, first : first + len(slots)])
+
+    def _named(self, slots: Sequence[int], parts: Iterable[Keys | Place]) -> Rows:
         names = (f"{n}.{kind}" for n in range(self._n_parts // 2) for kind in ("key", "value"))
-        return Rows(tuple(slots), list(zip(names, shown, strict=True)))
+        return Rows(tuple(slots), list(zip(names, parts, strict=True)))
 
     def _arranged(self, slots: Sequence[int]) -> U8:
+        if isinstance(self._pages, DeviceMemory):
+            raise MemoryExhausted("keys and values on a device are in one place")
         n_in_part = self.n_slots + 1
         return self._pages.arranged([part * n_in_part + slot for part in range(self._n_parts) for slot in slots])
 

@@ -2,9 +2,8 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +16,25 @@ from edge.bundle.manifest import Manifest
 from edge.bundle.shape import of_manifest
 from edge.engine import drafting, fit
 from edge.engine.answer import Answer, Ends, Options, check
-from edge.engine.audio_tower import AudioTower
-from edge.engine.available import available_bytes, memory
-from edge.engine.cache import Cache
-from edge.engine.decoder import Decoder
+from edge.engine.available import memory
 from edge.engine.drafting import Drafting
-from edge.engine.embedding import Embedding
 from edge.engine.generate import Tokens, generate
 from edge.engine.grammar.constraint import Grammars, GrammarStats
 from edge.engine.handle import Handle, Progress
-from edge.engine.kv import GRAPHS, KVS, CacheChoice, Kv
+from edge.engine.kv import KVS, CacheChoice, Kv
 from edge.engine.layout import Positions, lay_out
+from edge.engine.loading import load_model
 from edge.engine.model import Model, Work, exhaust
 from edge.engine.opening import Opening
 from edge.engine.packing import Graphs, is_packed
 from edge.engine.pieces import CALL_TAGS, Control, Media, Piece
+from edge.engine.placing import Placing
+from edge.engine.providers import DEFAULT, Provider, chosen
 from edge.engine.sampling import Sampler, greedy
 from edge.engine.session import thread_count
 from edge.engine.tokenizer import Tokenizer
-from edge.engine.vision_tower import Vision
 from edge.engine.worker import Worker
-from edge.errors import MediaError, MemoryExhausted, ParameterError
+from edge.errors import MediaError, ParameterError
 from edge.media.image import digest
 from edge.media.tiles import tile_count
 
@@ -45,7 +42,6 @@ __all__ = ["Engine", "Handle", "Options", "Progress", "Stats"]
 
 
 _LOG = logging.getLogger("edge")
-_RECENT_BYTES = 64 << 20  # of embeddings kept for each tower
 _MOST_COUNTED = 1 << 20  # positions of a prompt that is only counted
 
 
@@ -72,7 +68,16 @@ class Stats:
 class Engine:
     """A bundle in memory, its one worker thread, and everything that can be asked of them."""
 
-    def __init__(self, bundle: Bundle, *, threads: int, cache: CacheChoice, slots: int, draft: bool = True) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int,
+        cache: CacheChoice,
+        slots: int,
+        draft: bool = True,
+        providers: Sequence[Provider] = DEFAULT,
+    ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
         self.context = cache.context
@@ -90,9 +95,11 @@ class Engine:
         self._grammars = Grammars(self._tokenizer, vocab_size=bundle.manifest.text.vocab_size, end_ids=prompt.stop_ids)
         graphs = Graphs(bundle, threads=threads, kv=cache.kv)
         self._is_packed = graphs.packed is not None
+        self.providers = tuple(providers)
+        self._placing = Placing(graphs, bundle.manifest, bundle.path, threads=threads, providers=providers)
         self._files = LoadedFiles(bundle.path, bundle.manifest.files, graphs.packed)
         try:
-            model = _model(bundle, graphs, cache=cache, slots=slots)
+            model = load_model(bundle, self._placing, cache=cache, slots=slots)
         except BaseException:
             self._files.close()
             raise
@@ -114,6 +121,7 @@ class Engine:
         draft: bool = True,
         check_memory: bool | None = None,
         kv: str | None = None,
+        providers: Sequence[str] | str | None = None,
     ) -> "Engine":
         """Open the bundle in a folder.
 
@@ -130,8 +138,14 @@ class Engine:
             with Engine.open("models/reka-edge-tiny", context=2048) as engine:
                 ids = list(engine.generate(engine.tokenizer.encode("Once"), max_tokens=20))
 
-        Raises: BundleError, ParameterError for context, slots, threads or kv, MemoryLimitError, MemoryExhausted.
+        providers: what of onnxruntime's may compute, cpu, cuda, tensorrt, openvino: each graph is opened on the first
+        that gives what the CPU gives; without cpu, an error says where none does. Unless given, EDGE_PROVIDERS says it,
+        else the CPU.
+
+        Raises: BundleError, ParameterError for context, slots, threads, kv or providers, MemoryLimitError,
+        MemoryExhausted, RuntimeFailure for providers without cpu.
         """
+        may_compute = chosen(providers)
         draft = draft and drafting.is_on()
         if verify:
             store.check(Path(path))
@@ -153,7 +167,8 @@ class Engine:
         if reason is not None:
             _LOG.warning("%s: %s", bundle.manifest.id, reason)
         cache = CacheChoice(load.kv, load.context, reason)
-        return cls(bundle, threads=thread_count(threads), cache=cache, slots=slots, draft=draft)
+        n_threads = thread_count(threads)
+        return cls(bundle, threads=n_threads, cache=cache, slots=slots, draft=draft, providers=may_compute)
 
     def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
         """Queue a prompt and return the handle of its answer.
@@ -276,6 +291,11 @@ class Engine:
         )
 
     @property
+    def where(self) -> Mapping[str, Provider]:
+        """The provider that computes each graph that is open, by its file: decoder.onnx, vision.onnx, audio.onnx."""
+        return dict(self._placing.where)
+
+    @property
     def is_packed(self) -> bool:
         """Whether packed weights are mapped from files of this device."""
         return self._is_packed
@@ -370,24 +390,3 @@ def _close(worker: Worker, openings: list[Opening], files: LoadedFiles) -> None:
         opening.close()
     openings.clear()
     files.close()
-
-
-def _model(bundle: Bundle, graphs: Graphs, *, cache: CacheChoice, slots: int) -> Model:
-    """Load graphs and tables. Raises: BundleError, MemoryExhausted."""
-    text, vision_spec, audio_spec = bundle.manifest.text, bundle.manifest.vision, bundle.manifest.audio
-    try:
-        keys_and_values = Cache(text, capacity=cache.context, slots=slots, kv=cache.kv)
-        embedding = Embedding(bundle)
-    except (OSError, MemoryError, ValueError) as error:
-        msg = f"no memory for a context of {cache.context} positions, {slots} times: {error}"
-        raise MemoryExhausted(msg) from error
-    decoder = Decoder(graphs.open(GRAPHS[cache.kv]), text, keys_and_values)
-    limit_bytes = min(_RECENT_BYTES, available_bytes() // 64)
-    vision = audio = None
-    if vision_spec is not None:
-        open_it = partial(graphs.open, "vision.onnx")
-        vision = Vision(open_it, vision_spec, text.hidden_size, limit_bytes=limit_bytes)
-    if audio_spec is not None:
-        open_it = partial(graphs.open, "audio.onnx")
-        audio = AudioTower(open_it, audio_spec, text.hidden_size, limit_bytes=limit_bytes)
-    return Model(decoder, embedding, vision, audio)

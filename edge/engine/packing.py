@@ -119,7 +119,7 @@ def default_kv(bundle: Path) -> Kv:
 
 def is_worth_it(bundle: Path) -> bool:
     """Return whether a bundle is packed without being asked: it is large enough, and packing is on."""
-    return packed.is_on() and sum(_weights(bundle, _KV).values()) >= MIN_BYTES
+    return packed.is_on() and not _is_for_gpus(bundle) and sum(_weights(bundle, _KV).values()) >= MIN_BYTES
 
 
 class Background:
@@ -188,6 +188,8 @@ def pack(
         raise BundleError(f"packing is off: {VARIABLE}=off")
     if not sys.executable or getattr(sys, "frozen", False):  # it would be this program that is started again
         raise BundleError("packing needs a Python to run, which this program is not: pack with edge models pack")
+    if _is_for_gpus(bundle):
+        raise BundleError("its activations are float16, for GPUs: packing is for the CPU's kernels")
     weights = _weights(bundle, kv)
     n_needed = int(sum(weights.values()) * _DISK_SHARE)
 
@@ -216,10 +218,16 @@ def _linked(bundle: Path, kv: Kv, graphs: list[str], folder: Path) -> list[str]:
     return []
 
 
+def _is_for_gpus(bundle: Path) -> bool:
+    """Return whether a bundle computes in float16. Raises: BundleError."""
+    manifest = bundle_files.checked(bundle)
+    return isinstance(manifest, Manifest) and manifest.recipe.activations == "fp16"
+
+
 def _weights(bundle: Path, kv: Kv) -> dict[str, int]:
     """Return the graphs of engines of a kv and the bytes of their weights. Raises: BundleError, ParameterError."""
     manifest = bundle_files.checked(bundle)
-    files, others = manifest.files, {name for each, name in GRAPHS.items() if each != kv}
+    files, others = manifest.files, {name for each, name in GRAPHS.items() if each != kv and name != GRAPHS[kv]}
     if kv != _KV and GRAPHS[kv] not in files:
         raise no_int8_cache(manifest.id)
     named = {GRAPHS[kv]: _DATA} | {f"{name.removesuffix('.bin')}.onnx": name for name in files if name.endswith(".bin")}

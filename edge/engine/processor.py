@@ -1,12 +1,12 @@
 """Which kernels compute here: the processor and what of it decides between them, the versions of the software."""
 
 import contextlib
-import importlib.metadata
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge.engine.wheels import version
 from edge.version import RUNTIME_VERSION
 
 _CPUS: Final = Path("/proc/cpuinfo")
@@ -44,5 +44,5 @@ def kernels() -> Kernels:
     cache = ""
     with contextlib.suppress(OSError):
         cache = _CACHE.read_text("ascii", "replace").strip()
-    library = importlib.metadata.version("onnxruntime")
+    library = version()
     return Kernels(name, platform.machine(), found, cache, library, RUNTIME_VERSION)

@@ -5,7 +5,7 @@ import ctypes
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # onnxruntime is slow to import: whoever only reads manifests
 
 Shape = tuple[int | None, ...]  # None: a dimension that varies
 
+_CPU: tuple[tuple[str, dict[str, str]], ...] = (("CPUExecutionProvider", {}),)
 _SILENT = 4
 # Most of the speed of spinning at a fifth of its idle CPU.
 _SPIN_US = 1000
@@ -51,6 +52,30 @@ def open_session(path: Path, *, threads: int) -> "ort.InferenceSession":
     """Load a graph and the weights beside it, on the CPU. Raises: BundleError naming the file, MemoryExhausted."""
     onnx_check.check(path)
     return _session(path, _options(threads, clips()))
+
+
+def open_on(path: Path, *, threads: int, providers: "Sequence[tuple[str, dict[str, str]]]") -> "ort.InferenceSession":
+    """Load a graph on other providers than the CPU, by onnxruntime's names, the first of which must be in it.
+
+    Raises: RuntimeFailure where onnxruntime leaves the first one out, with what its library lacks; BundleError,
+    MemoryExhausted.
+    """
+    onnx_check.check(path)
+    wanted = providers[0][0]
+    lacks = missing_library(wanted)  # onnxruntime would say so in its own log, and go on without
+    if lacks is not None:
+        raise RuntimeFailure(lacks)
+    session = _session(path, _options(threads, clips()), providers)
+    found = session.get_providers()
+    if wanted not in found:
+        raise RuntimeFailure(f"onnxruntime does not start it, and uses {', '.join(found)}")
+    return session
+
+
+def available_providers() -> list[str]:
+    """Return the providers that this onnxruntime was built with, by its own names."""
+    found: list[str] = _onnxruntime().get_available_providers()
+    return found
 
 
 def open_packed(path: Path, *, threads: int) -> "ort.InferenceSession":
@@ -93,10 +118,13 @@ def clips() -> bool:
     return not _has_vnni()
 
 
-def _session(path: Path, options: "ort.SessionOptions") -> "ort.InferenceSession":
+def _session(
+    path: Path, options: "ort.SessionOptions", providers: "Sequence[tuple[str, dict[str, str]]]" = _CPU
+) -> "ort.InferenceSession":
     ort = _onnxruntime()
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Without its own way back, which prints.
+        session = ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         failure = failure_of(error)
         if isinstance(failure, MemoryExhausted):
@@ -104,6 +132,18 @@ def _session(path: Path, options: "ort.SessionOptions") -> "ort.InferenceSession
         raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load it: {str(error)[:300]}") from error
     give_back()
     return session
+
+
+def missing_library(provider: str) -> str | None:
+    """Return what the library of a provider lacks, such as "libcudnn.so.9: cannot open shared object file"."""
+    folder = Path(str(_onnxruntime().__file__)).parent / "capi"
+    name = provider.removesuffix("ExecutionProvider").lower()
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"))
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def open_bytes(graph: bytes, *, threads: int) -> "ort.InferenceSession":

@@ -46,8 +46,17 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         limits: Limits | None = None,
         speech: str | Path | None = None,
         kv: str | None = None,
+        providers: Sequence[str] | str | None = None,
     ) -> None:
-        models = Models(model=model, aliases=aliases or {}, threads=threads, context=context, speech=speech, kv=kv)
+        models = Models(
+            model=model,
+            aliases=aliases or {},
+            threads=threads,
+            context=context,
+            speech=speech,
+            kv=kv,
+            providers=providers,
+        )
         remote = allowing(allow_media, limits)
         self._app = App(served_chat(models, files=folder_of(files), remote=remote, limits=limits))
         self._starters = ThreadPoolExecutor(_N_STARTERS, thread_name_prefix="edge-start")

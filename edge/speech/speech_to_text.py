@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.arrays import F32
@@ -25,9 +25,10 @@ class SpeechToText:
     Instances on one bundle share the loaded model; it is freed with the last of them.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, providers: Sequence[str] | str | None = None) -> None:
         self._path = path.resolve()
         self._threads = threads
+        self._providers = providers
         self._speech: Speech | None = None
         self._texts: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
@@ -82,6 +83,8 @@ class SpeechToText:
     def _opened(self) -> Speech:
         with _OPENING:
             if self._speech is None:
-                self._speech = _OPEN.get(self._path) or Speech.open(self._path, threads=self._threads)
+                self._speech = _OPEN.get(self._path) or Speech.open(
+                    self._path, threads=self._threads, providers=self._providers
+                )
                 _OPEN[self._path] = self._speech
             return self._speech

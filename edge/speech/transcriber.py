@@ -17,7 +17,10 @@ from edge.arrays import F32
 from edge.bundle.bundle import SpeechBundle
 from edge.bundle.loaded import LoadedFiles
 from edge.bundle.manifest import SpeechSpec
+from edge.engine import self_test
 from edge.engine.packing import Graphs
+from edge.engine.placing import Placing
+from edge.engine.providers import chosen
 from edge.engine.session import check_shapes, failure_of, run_options, thread_count
 from edge.engine.tokenizer import text_encoder, text_pieces
 from edge.errors import EdgeError, EngineClosed, NonFiniteError, ParameterError
@@ -95,8 +98,12 @@ class Speech:
         weakref.finalize(self, files.close)
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None) -> "Speech":
-        """Load a speech bundle. Raises: BundleError, MemoryExhausted."""
+    def open(cls, path: Path, *, threads: int | None = None, providers: Sequence[str] | str | None = None) -> "Speech":
+        """Load a speech bundle. providers: as for `Engine.open`; the decoder stays on the CPU.
+
+        Raises: BundleError, MemoryExhausted; ParameterError, RuntimeFailure for providers.
+        """
+        may_compute = chosen(providers)
         bundle = SpeechBundle.open(path)
         spec, n_threads = bundle.manifest.speech, thread_count(threads)
         graphs = Graphs(bundle, threads=n_threads)
@@ -104,7 +111,8 @@ class Speech:
         data, file = (bundle.path / TOKENIZER).read_bytes(), str(bundle.path / TOKENIZER)
         pieces = text_pieces(data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
         of_text = functools.partial(text_encoder, data, n_text=spec.end, vocab_size=spec.vocab_size, file=file)
-        encoder, decoder = graphs.open(ENCODER), graphs.open(DECODER)
+        placing = Placing(graphs, bundle.manifest, bundle.path, threads=n_threads, providers=may_compute)
+        encoder, decoder = placing.open(ENCODER, functools.partial(_hidden, spec)), graphs.open(DECODER)
         _check_graphs(encoder, decoder, spec)
         return cls(bundle, encoder, decoder, pieces, files, of_text)
 
@@ -331,6 +339,11 @@ def _window(mel: F32, seek: int, n_frames: int) -> F32:
     """Return a window of frames, zeros behind the last one: (M, F)."""
     window = mel[:, seek : seek + n_frames]
     return np.pad(window, ((0, 0), (0, n_frames - window.shape[1])))
+
+
+def _hidden(spec: SpeechSpec, session: "ort.InferenceSession", _device: str | None) -> F32:
+    """Return what the encoder makes of a fixed input, to be compared."""
+    return self_test.tower_output(session, "mel", (1, spec.n_mels, spec.n_frames), "hidden")
 
 
 def _check_graphs(encoder: "ort.InferenceSession", decoder: "ort.InferenceSession", spec: SpeechSpec) -> None:

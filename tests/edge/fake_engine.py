@@ -50,6 +50,7 @@ class FakeEngine:
         self.gate.set()
         self.n_free = 0
         self.threads, self.context, self.kv = 2, 64, "fp32"
+        self.providers: tuple[str, ...] = ("cpu",)
         self.asked: list[tuple[list[Piece], Options]] = []
         self.handles: list[Handle] = []
         self.cancelled: list[Handle] = []
@@ -70,8 +71,10 @@ class FakeEngine:
         context: int | None = None,
         slots: int = 1,
         kv: str | None = None,
+        providers: tuple[str, ...] | None = None,
     ) -> "FakeEngine":
         engine = cls(manifest(path.name))
+        engine.providers = providers or ("cpu",)
         engine.threads, engine.context = threads or engine.threads, context or engine.context
         cls.opened.append(engine)
         return engine

@@ -17,7 +17,7 @@ from edge import client as client_module
 from edge import models
 from edge.bundle import store
 from edge.bundle.store import Stored
-from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError, UnsupportedError
+from edge.errors import BundleError, EdgeError, EngineClosed, ParameterError, UnknownModelError
 from tests.edge.fake_engine import FakeEngine, manifest
 
 HELLO = [{"role": "user", "content": "How many?"}]
@@ -190,7 +190,7 @@ def test_an_unknown_model_is_refused_at_once() -> None:
         edge.Reka(model="RekaAI/other")
     with pytest.raises(BundleError, match="not a bundle"):
         edge.Reka(model=Path("nowhere"))
-    with pytest.raises(UnsupportedError, match="providers: expected"):
+    with pytest.raises(ParameterError, match="providers: cuda is not in this onnxruntime"):
         edge.Reka(providers=["CUDAExecutionProvider"])
 
 
