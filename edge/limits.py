@@ -27,7 +27,7 @@ class Limits:
     """The most of each; `_s` are seconds, `_px` pixels. All a server's are here, its slots and context apart.
 
     form_: of a form that is uploaded, beside its file: parts, bytes of a field, headers of a part, bytes of each.
-    tokenized_bytes: of a text whose tokens are asked for.
+    tokenized_bytes: of a text whose tokens are asked for. speech_chars: of a text that is spoken.
     waiting, wait_s: requests in the queue, and how long each waits. answer_s: of one generation, by the clock.
     decoding_s: of one client's media in any decoding_window_s, a client being a key, or without keys an address.
     """
@@ -64,6 +64,7 @@ class Limits:
     header_bytes: int = 32 << 10
     headers: int = 100
     tokenized_bytes: int = 1 << 20
+    speech_chars: int = 4096
     waiting: int = 8
     wait_s: float = 60.0
     answer_s: float = 1800.0

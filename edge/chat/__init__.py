@@ -15,13 +15,16 @@ from edge.chat.prompt import Turn, pieces, running
 from edge.chat.reasoning import Start, reasons, start_of
 from edge.chat.reply import Reply, api_errors
 from edge.chat.request import Request, read_continuation, read_request
+from edge.chat.synthesis import Encoder, Synthesis, SynthesisRequest
 from edge.chat.transcription import Transcription, TranscriptionRequest, check_how, decode_audio
+from edge.chat.voices import Voices
 from edge.engine.engine import Engine
 from edge.engine.pieces import Piece
 from edge.errors import ParameterError
 from edge.limits import Limits
 from edge.speech.speech_to_text import SpeechToText
 from edge.speech.transcriber import How
+from edge.speech.voice import check_speed
 
 
 class Engines(Protocol):
@@ -88,17 +91,24 @@ class Chat:
     """Requests in, replies out: for clients in process, routes over HTTP, watches and commands.
 
     models: which engine a name means; access: which media messages may name, and where they are decoded; limits: what a
-    request may hold (default: those of this machine); preset: fields of every request. It owns models and access, and
-    closes them.
+    request may hold (default: those of this machine); preset: fields of every request; voices: what speaks. It owns
+    models, access and voices, and closes them.
     """
 
     def __init__(
-        self, models: Engines, access: Access, limits: Limits | None = None, *, preset: Preset | None = None
+        self,
+        models: Engines,
+        access: Access,
+        limits: Limits | None = None,
+        *,
+        preset: Preset | None = None,
+        voices: Voices | None = None,
     ) -> None:
         self.models = models
         self.access = access
         self.limits = limits or Limits.of_this_machine()
         self.preset = preset or Preset()
+        self.voices = voices or Voices()
 
     def read(self, body: Mapping[str, object], *, place: Place | None = None) -> Request:
         """Check a request's fields and fill in the defaults. Raises: as `read_request`."""
@@ -213,6 +223,31 @@ class Chat:
         with api_errors():
             return Transcription(request, samples, stopped or _never)
 
+    def read_speech(
+        self, text: str, voice: str | None = None, *, language: str | None = None, speed: float = 1.0
+    ) -> SynthesisRequest:
+        """Check a request to speak a text. voice, language: as `Voices.choose`; speed: a factor, 0.25 to 4.
+
+        Raises: UnprocessableEntityError for a voice or a language there is not, ApiError 400 without any voice.
+        """
+        with api_errors():
+            check_speed(speed)
+            return SynthesisRequest(text, self.voices.choose(voice, language), speed)
+
+    def speak(
+        self,
+        request: SynthesisRequest,
+        encoder: Callable[[int], Encoder],
+        *,
+        stopped: Callable[[], bool] | None = None,
+    ) -> Synthesis:
+        """Begin to speak a text. encoder: makes what the audio is written with, by its rate; stopped: asked meanwhile.
+
+        Raises: ApiError.
+        """
+        with api_errors():
+            return Synthesis(self.voices, request, encoder, stopped or _never)
+
     def tokenize(
         self, text: str, model: str | None = None, *, add_special: bool = False, parse_special: bool = False
     ) -> list[int]:
@@ -243,8 +278,9 @@ class Chat:
         return self.models.engine(next(iter(self.models.ids()), "") if model is None else model)
 
     def close(self) -> None:
-        """Give the engines up, and the processes that decode media."""
+        """Give the engines and the voices up, and the processes that decode media."""
         self.models.close()
+        self.voices.close()
         self.access.worker.close()
 
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 from edge.chat import Chat, Engines, Preset
 from edge.chat.attachments import Access
 from edge.chat.reply import api_errors, refused
+from edge.chat.voices import Voices
 from edge.limits import Limits, is_small_board
 from edge.media.budget import Budget
 from edge.media.pool import Pool
 from edge.server.http import Headers, HttpRequest, HttpResponse
-from edge.server.json_body import read_outline
+from edge.server.json_body import read_json, read_outline
 from edge.server.metrics import Metrics
 from edge.server.multipart import read_form
-from edge.server.route import Answer, Asked, Backend, DirectRoute, ErrorForm, Route, UploadRoute
+from edge.server.route import Answer, Asked, Backend, DirectRoute, ErrorForm, Route, SpeechRoute, UploadRoute
 from edge.server.routes import find, path_of
 from edge.server.streaming import Clock, Generation, parts
 from edge.types import ApiError
@@ -43,7 +44,7 @@ class Job:
         self.route = route
         self._app = app
         self.has_media = asked.has_media
-        self.generates = asked.generates
+        self.queued = asked.queued
         self._asked = [asked]  # until it begins: what it holds is freed with its prompt
         self._begun_s = begun_s
         self._given_up = threading.Event()
@@ -162,6 +163,8 @@ class App:
             kind = request.headers.get("content-type", "")
             form = read_form(request.body, kind, files=route.files, limits=self.chat.limits)
             return Job(self, route, request, route.read(self.chat, form), begun_s)
+        if isinstance(route, SpeechRoute):
+            return Job(self, route, request, route.read(self.chat, read_json(request.body, self.chat.limits)), begun_s)
         outline, whole = read_outline(request.body, self.chat.limits)
         asked = route.read(self.chat, outline)
         if not isinstance(asked, HttpResponse):
@@ -183,16 +186,17 @@ def served_chat(
     remote: "Remote | None" = None,
     limits: Limits | None = None,
     preset: Preset | None = None,
+    voices: Voices | None = None,
 ) -> Chat:
     """Return a chat for clients over HTTP: all media are decoded in separate processes, in fair turns.
 
     files: local files that messages may name, none or those in a folder; remote: what may be fetched; preset: fields of
-    every request.
+    every request; voices: what speaks.
     """
     limits = limits or Limits.of_this_machine()
     budget = Budget(limits.decoding_s, limits.decoding_window_s)
     decoders = Pool(1 if is_small_board() else _N_DECODERS, budget=budget)
-    return Chat(models, Access(files, remote, apart=True, worker=decoders), limits, preset=preset)
+    return Chat(models, Access(files, remote, apart=True, worker=decoders), limits, preset=preset, voices=voices)
 
 
 def check_content_type(headers: Mapping[str, str], route: Route) -> None:

@@ -29,6 +29,7 @@ BODY_GRACE_S = 10.0  # before its rate counts
 BODY_BYTES_PER_S = 8 << 10
 _N_THREADS = 4
 _N_OPENINGS = 4  # requests whose media are opened at a time, or wait with them for a place
+_N_VOICES = 2  # requests that are spoken at a time; one on boards with 4 GB or less
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
 
@@ -45,14 +46,19 @@ class Server:
         self.queue = queue
         self._guard = guard
         limits, n_openings = app.chat.limits, _N_OPENINGS // 2 if is_small_board() else _N_OPENINGS
+        n_voices = _N_VOICES // 2 if is_small_board() else _N_VOICES
         waiting = {"max_waiting": limits.waiting, "max_wait_s": limits.wait_s}
         self.openings = Queue(n_openings, most=n_openings // 2, **waiting)  # type: ignore[arg-type]
+        # An answer is read out while it grows, and must not wait for its own end.
+        self.voices = Queue(n_voices, **waiting)  # type: ignore[arg-type]
         # Each place may be held by audio that is turned into text: what is quick has threads besides.
-        self._threads = _threads(_N_THREADS + queue.n_places)
+        self._threads = _threads(_N_THREADS + queue.n_places + n_voices)
         self._openers = _threads(n_openings)
         app.metrics.gauge("edge_running", lambda: queue.n_running)
         app.metrics.gauge("edge_queue_length", lambda: queue.n_waiting)
         app.metrics.gauge("edge_media_queue_length", lambda: self.openings.n_waiting)
+        app.metrics.gauge("edge_voices_running", lambda: self.voices.n_running)
+        app.metrics.gauge("edge_voices_queue_length", lambda: self.voices.n_waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Source: the ASGI specification, 2.3."""
@@ -83,6 +89,7 @@ class Server:
     def refuse(self) -> None:
         """Send away everybody who waits, and everybody who comes."""
         self.openings.close()
+        self.voices.close()
         self.queue.close()
 
     async def _answer(self, scope: Scope, receive: Receive, said: "_Said") -> Generation | None:
@@ -154,7 +161,7 @@ class Server:
         if not job.has_media:
             async with self._place(job, address):
                 return await self._generate(job, said)
-        if job.generates:
+        if job.queued is not None:
             self.queue.check(address)  # or it would be decoded for nothing
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(self.openings.place(address))
@@ -168,8 +175,10 @@ class Server:
                 return await self._generate(job, said)
 
     def _place(self, job: Job, address: str | None) -> contextlib.AbstractAsyncContextManager[object]:
-        """Return the place that a job waits for: none where it asks nothing of the engine."""
-        return self.queue.place(address) if job.generates else contextlib.nullcontext()
+        """Return the place that a job waits for: none where it takes nobody's time."""
+        if job.queued is None:
+            return contextlib.nullcontext()
+        return (self.voices if job.queued == "voices" else self.queue).place(address)
 
     def _client(self, scope: Scope) -> Client:
         """Return who asks: with a key, that pays for everybody."""

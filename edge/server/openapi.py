@@ -86,7 +86,7 @@ def post(summary: str, request: Fields, ok: Fields, errors: ErrorForm, *, accept
 
 def get(summary: str, content: Mapping[str, object], errors: ErrorForm, *further: int) -> Fields:
     """Return the item of a route without a body. content: of its response 200. further: statuses that not all have."""
-    responses = {"200": _ok(content), **_errors((*_EVERYWHERE, *further), errors)}
+    responses = {"200": success(content), **_errors((*_EVERYWHERE, *further), errors)}
     return {"get": {"summary": summary, "responses": responses}}
 
 
@@ -125,7 +125,7 @@ def message(errors: ErrorForm) -> Fields:
 
 def count(errors: ErrorForm) -> Fields:
     """POST /v1/messages/count_tokens."""
-    ok = _ok({"application/json": _schema(closed({"input_tokens": COUNT}))})
+    ok = success({"application/json": _schema(closed({"input_tokens": COUNT}))})
     return post("How many tokens a message's prompt takes", count_request(), ok, errors)
 
 
@@ -142,7 +142,7 @@ def translation(errors: ErrorForm) -> Fields:
 def tokens(errors: ErrorForm) -> Fields:
     """POST /tokenize."""
     one = closed({"id": COUNT, "piece": either(STRING, listed(COUNT))})
-    ok = _ok({"application/json": _schema(closed({"tokens": either(listed(COUNT), listed(one))}))})
+    ok = success({"application/json": _schema(closed({"tokens": either(listed(COUNT), listed(one))}))})
     switches = dict.fromkeys(("add_special", "parse_special", "with_pieces"), MAYBE_BOOLEAN)
     request = shape({"content": STRING, "model": maybe(FILLED), **switches}, "content")
     return post("The tokens of a text, as llama.cpp's server gives them", request, ok, errors)
@@ -150,14 +150,14 @@ def tokens(errors: ErrorForm) -> Fields:
 
 def text_of_tokens(errors: ErrorForm) -> Fields:
     """POST /detokenize."""
-    ok = _ok({"application/json": _schema(closed({"content": STRING}))})
+    ok = success({"application/json": _schema(closed({"content": STRING}))})
     request = shape({"tokens": listed(COUNT), "model": maybe(FILLED)}, "tokens")
     return post("The text of tokens, as llama.cpp's server gives it", request, ok, errors)
 
 
 def turn(errors: ErrorForm) -> Fields:
     """POST /chat."""
-    ok = _ok({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
+    ok = success({"application/json": _schema(closed({"type": {"const": "model"}, "text": STRING}))})
     return post("A chat, as Reka's SDK before 2.0", legacy_request(), ok, errors)
 
 
@@ -184,14 +184,14 @@ def ollama_running(errors: ErrorForm) -> Fields:
 
 def ollama_show(errors: ErrorForm) -> Fields:
     """POST /api/show."""
-    ok = _ok({"application/json": _schema(_named("OllamaModel"))})
+    ok = success({"application/json": _schema(_named("OllamaModel"))})
     return post("What a model is and can do", openapi_ollama.name_request(), ok, errors)
 
 
 def ollama_pull(errors: ErrorForm) -> Fields:
     """POST /api/pull."""
     status = openapi_ollama.status()
-    ok = _ok({"application/json": _schema(status), "application/x-ndjson": _schema(STRING)})
+    ok = success({"application/json": _schema(status), "application/x-ndjson": _schema(STRING)})
     return post("Whether a model is installed; none is downloaded", openapi_ollama.pull_request(), ok, errors)
 
 
@@ -353,7 +353,7 @@ def _logprobs_of() -> Fields:
 
 def _answers(name: str, event: Fields) -> Fields:
     """Return the two ways that a chat is answered: at once, or as events."""
-    return _ok({"application/json": _schema(_named(name)), "text/event-stream": _schema(event)})
+    return success({"application/json": _schema(_named(name)), "text/event-stream": _schema(event)})
 
 
 def _chunk(name: str) -> Fields:
@@ -364,7 +364,7 @@ def _chunk(name: str) -> Fields:
 def _lines(name: str) -> Fields:
     """Return the two ways that Ollama's clients are answered: as lines of JSON, or at once."""
     stream = {**STRING, "description": f"Unless `stream` is false: lines of JSON, each a {name}."}
-    return _ok({"application/json": _schema(_named(name)), "application/x-ndjson": _schema(stream)})
+    return success({"application/json": _schema(_named(name)), "application/x-ndjson": _schema(stream)})
 
 
 def _audio(summary: str, errors: ErrorForm) -> Fields:
@@ -375,7 +375,7 @@ def _audio(summary: str, errors: ErrorForm) -> Fields:
         "text/plain": _schema(STRING),
         "text/event-stream": _schema(stream),
     }
-    return post(summary, transcription_request(), _ok(content), errors, accepts=FORM)
+    return post(summary, transcription_request(), success(content), errors, accepts=FORM)
 
 
 def _named(name: str) -> Fields:
@@ -386,7 +386,8 @@ def _schema(schema: Mapping[str, object]) -> Fields:
     return {"schema": dict(schema)}
 
 
-def _ok(content: Mapping[str, object]) -> Fields:
+def success(content: Mapping[str, object]) -> Fields:
+    """Return the response 200. content: by media type."""
     return {"description": "The answer", "content": dict(content)}
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edge.chat import Chat, Opened
 from edge.chat.attachments import Access
@@ -18,6 +18,7 @@ from edge.types import ApiError, HttpValidationError
 
 Fields = Mapping[str, object]
 Stopped = Callable[[], bool]  # whether nobody wants an answer any more
+Queued = Literal["engine", "voices"]  # whose time an answer takes, for which there is a queue
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -107,11 +108,15 @@ class Answer(Protocol):
     def streams(self) -> bool:
         """As Writer.streams."""
 
+    @property
+    def stream_type(self) -> str | None:
+        """The media type of its stream, None for the route's."""
+
     def whole(self, last: Progress) -> HttpResponse:
         """Return the response."""
 
     def events(self, progress: Progress) -> bytes:
-        """As Writer.events."""
+        """As Writer.events. Raises: ApiError, which ends the answer."""
 
     def broken(self, newest: Progress, error: ApiError) -> bytes:
         """As Writer.broken."""
@@ -123,6 +128,7 @@ class ChatAnswer:
 
     reply: Reply
     writer: Writer
+    stream_type: str | None = None
 
     @property
     def handle(self) -> Handle:
@@ -150,8 +156,8 @@ class Asked(Protocol):
         """Whether there is anything to open."""
 
     @property
-    def generates(self) -> bool:
-        """Whether its answer takes the engine's time, for which there is a queue."""
+    def queued(self) -> Queued | None:
+        """Whose time its answer takes, None for nobody's."""
 
     def opened(self, chat: Chat, access: Access) -> "Asked":
         """Return it with its media decoded. Raises: ApiError."""
@@ -172,8 +178,8 @@ class RouteRequest:
     media: Opened | None = None
 
     @property
-    def generates(self) -> bool:
-        return True
+    def queued(self) -> Queued:
+        return "engine"
 
     @property
     def has_media(self) -> bool:
@@ -196,8 +202,8 @@ class CountRequest:
     media: Opened | None = None
 
     @property
-    def generates(self) -> bool:
-        return False
+    def queued(self) -> None:
+        return None
 
     @property
     def has_media(self) -> bool:
@@ -260,6 +266,13 @@ class ChatRoute(Endpoint):
 
 
 @dataclass(frozen=True)
+class SpeechRoute(Endpoint):
+    """A route that a voice answers. read: turns the fields of a body into what it asks for."""
+
+    read: Callable[[Chat, Fields], Asked]
+
+
+@dataclass(frozen=True)
 class UploadRoute(Endpoint):
     """A route that is asked with a form. read: turns it into what it asks for; files: its fields that are files."""
 
@@ -274,4 +287,4 @@ class DirectRoute(Endpoint):
     show: Callable[[Backend, HttpRequest], HttpResponse]
 
 
-Route = ChatRoute | UploadRoute | DirectRoute
+Route = ChatRoute | SpeechRoute | UploadRoute | DirectRoute

@@ -5,7 +5,20 @@ from collections.abc import Callable, Mapping
 
 from edge.chat import Chat
 from edge.chat.reply import refused
-from edge.server import anthropic, completions, ollama, ollama_models, openai, openapi, page, reka, responses, tokens
+from edge.server import (
+    anthropic,
+    completions,
+    ollama,
+    ollama_models,
+    openai,
+    openapi,
+    openapi_speech,
+    page,
+    reka,
+    responses,
+    speech,
+    tokens,
+)
 from edge.server import transcriptions as audio
 from edge.server.http import HttpRequest, HttpResponse, json_response
 from edge.server.multipart import MEDIA_TYPE as FORM
@@ -21,6 +34,7 @@ from edge.server.route import (
     Fields,
     Route,
     RouteRequest,
+    SpeechRoute,
     UploadRoute,
 )
 from edge.types import ApiError
@@ -85,6 +99,9 @@ TABLE: tuple[Route, ...] = (
     DirectRoute("/api/version", "GET", OLLAMA, openapi.ollama_version, ollama_models.show_version),
     _audio("/v1/audio/transcriptions", openapi.transcription, audio.read_transcription),
     _audio("/v1/audio/translations", openapi.translation, audio.read_translation),
+    SpeechRoute("/v1/audio/speech", "POST", openai.ERRORS, openapi_speech.speech, speech.read_speech),
+    DirectRoute("/v1/audio/voices", "GET", openai.ERRORS, openapi_speech.voices, speech.list_voices),
+    DirectRoute("/v1/audio/models", "GET", openai.ERRORS, openapi_speech.audio_models, speech.list_models),
     DirectRoute("/tokenize", "POST", tokens.ERRORS, openapi.tokens, tokens.tokenize),
     DirectRoute("/detokenize", "POST", tokens.ERRORS, openapi.text_of_tokens, tokens.detokenize),
     ChatRoute("/chat", "POST", reka.ERRORS, openapi.turn, reka.read_turn),

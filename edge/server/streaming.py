@@ -69,6 +69,10 @@ class Generation:
     def streams(self) -> bool:
         return self._answer.streams
 
+    @property
+    def _stream_type(self) -> str:
+        return self._answer.stream_type or self._route.stream_type
+
     def poll(self) -> bytes | None:
         """Return what is to be sent next, None when there is nothing new; `done` says whether more can come.
 
@@ -81,11 +85,11 @@ class Generation:
             try:
                 with api_errors():
                     progress = self._taken()
+                part = None if progress is None else self._send(progress)
             except ApiError as error:
                 return self._fail(error)
             if progress is None:
                 return self._told()
-            part = self._send(progress)
             if part is not None:
                 return part
         return None
@@ -125,21 +129,22 @@ class Generation:
             self.done = True
             self._count(str(progress.finish_reason))
         if self._answer.streams:
+            events = self._answer.events(progress)
             self._begin()
-            return self._answer.events(progress)
+            return events
         return self._whole(self._answer.whole(progress)) if last else None
 
     def _told(self) -> bytes | None:
         """Return how far the prompt is read, for streams whose readers skip comments."""
         reading = self.handle.poll_reading()
-        if reading is None or not self._answer.streams or self._route.stream_type != EVENT_STREAM:
+        if reading is None or not self._answer.streams or self._stream_type != EVENT_STREAM:
             return None
         self._begin()
         return comment("progress", fields_of(reading))
 
     def _begin(self) -> None:
         """Begin a stream."""
-        headers = ("content-type", self._route.stream_type), ("cache-control", "no-cache")
+        headers = ("content-type", self._stream_type), ("cache-control", "no-cache")
         self.status, self.headers = 200, headers
 
     def _fail(self, error: ApiError) -> bytes:

@@ -17,7 +17,7 @@ from edge.errors import MediaError
 from edge.server.http import HttpResponse, event, json_response
 from edge.server.multipart import Form
 from edge.server.openai import ERRORS, finite
-from edge.server.route import Answer, Stopped, detail_of
+from edge.server.route import Answer, Queued, Stopped, detail_of
 from edge.speech.languages import name_of
 from edge.speech.transcriber import ENGLISH, How
 from edge.speech.transcript import Format, Segment, Transcript
@@ -57,7 +57,7 @@ class SpeechRequest:
     wanted: Wanted
     samples: F32 | None = None
     has_media: bool = True
-    generates: bool = True
+    queued: Queued = "engine"
 
     def opened(self, chat: Chat, access: Access) -> "SpeechRequest":
         try:
@@ -88,6 +88,7 @@ class TranscriptAnswer:
     wanted: Wanted
     task: str
     temperature: float
+    stream_type: str | None = None
     _sent: str = ""
     _n_scored: int = 0
 

@@ -13,7 +13,7 @@ from edge.arrays import F32
 from edge.errors import ParameterError, shown
 
 # libsndfile's container and coding by format.
-_CODINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
+CODINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "wav": ("WAV", "PCM_16"),
         "flac": ("FLAC", "PCM_16"),
@@ -21,12 +21,13 @@ _CODINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "mp3": ("MP3", "MPEG_LAYER_III"),
     }
 )
-FORMATS = tuple(_CODINGS)
+FORMATS = tuple(CODINGS)
 _BY_SUFFIX: Mapping[str, str] = MappingProxyType(
     {".wav": "wav", ".flac": "flac", ".ogg": "opus", ".opus": "opus", ".mp3": "mp3"}
 )
 SUFFIXES = tuple(_BY_SUFFIX)
 _UNKNOWN = 0xFFFFFFFF
+_CONSTANT = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}  # 80 kbit/s at 22 to 24 kHz
 _OPUS_HZ = (8000, 12000, 16000, 24000, 48000)
 
 
@@ -34,19 +35,28 @@ class AudioFile:
     """A file of mono audio that is being written; a context manager.
 
     target: a path, whose suffix decides the format, or a binary stream that can seek. rate_hz: of the samples, which
-    are resampled where the format needs it. Raises: ParameterError for a format that is not supported, OSError.
+    are resampled where the format needs it. is_stream: MP3 has a constant rate of bits, by which players tell the
+    length of what has no header with it. Raises: ParameterError for a format that is not supported, OSError.
     """
 
-    def __init__(self, target: Path | BinaryIO, rate_hz: int, *, format: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        target: Path | BinaryIO,
+        rate_hz: int,
+        *,
+        format: str | None = None,  # noqa: A002
+        is_stream: bool = False,
+    ) -> None:
         import soundfile
         import soxr
 
-        container, coding = _CODINGS[format or format_of(target if isinstance(target, Path) else Path("x.wav"))]
+        container, coding = CODINGS[format or format_of(target if isinstance(target, Path) else Path("x.wav"))]
         file_hz = next((hz for hz in _OPUS_HZ if hz >= rate_hz), _OPUS_HZ[-1]) if coding == "OPUS" else rate_hz
         self._resampler = None if file_hz == rate_hz else soxr.ResampleStream(rate_hz, file_hz, 1, dtype="float32")
         self._held = open(target, "wb") if isinstance(target, Path) else None  # noqa: SIM115, PTH123
         stream = self._held or target
-        self._file = soundfile.SoundFile(stream, "w", file_hz, 1, coding, format=container)
+        constant = _CONSTANT if is_stream and container == "MP3" else {}
+        self._file = soundfile.SoundFile(stream, "w", file_hz, 1, coding, format=container, **constant)
 
     def write(self, samples: F32) -> None:
         """Write samples (n,), -1 to 1."""

@@ -11,7 +11,7 @@ from edge.arrays import F32
 from edge.speech.inline import plain
 from edge.speech.sentences import sentences
 from edge.speech.speakable import speakable
-from edge.speech.voice import check_speed
+from edge.speech.voice import Voice, check_speed
 from edge.speech.voices import open_voice
 
 
@@ -37,10 +37,15 @@ class Speaker:
             speaker.save("Good morning.", "morning.wav")
     """
 
-    def __init__(self, voice: str | Path | None = None, *, language: str | None = None, speed: float = 1.0) -> None:
+    def __init__(
+        self, voice: str | Path | Voice | None = None, *, language: str | None = None, speed: float = 1.0
+    ) -> None:
         check_speed(speed)
         self._speed = speed
-        self._voice = open_voice(voice, language=language)
+        self._is_owner = voice is None or isinstance(voice, str | Path)
+        self._voice: Voice = (
+            open_voice(voice, language=language) if voice is None or isinstance(voice, str | Path) else voice
+        )
         # espeak-ng lists all that it can be opened with, a neural voice what it speaks.
         self._language = language or ("en" if "en" in self._voice.languages else self._voice.languages[0])
 
@@ -92,8 +97,9 @@ class Speaker:
                 file.write(spoken.samples)
 
     def close(self) -> None:
-        """Free the voice. Closing twice is fine."""
-        self._voice.close()
+        """Free the voice, unless it was open before. Closing twice is fine."""
+        if self._is_owner:
+            self._voice.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.chat.voices import Voices
 from edge.limits import Limits
 from edge.models import Models
 from edge.server.access import Guard
@@ -50,10 +51,12 @@ def serving(
     tls: ssl.SSLContext | None = None,
     speech: Path | None = None,
     limits: Limits | None = None,
+    voices: Voices | None = None,
 ) -> Iterator[Served]:
     models = Models(model=bundle, aliases=aliases or {}, threads=1, context=None, slots=slots, speech=speech)
     places = Queue(slots, max_waiting=waiting, max_wait_s=max_wait_s)
-    served = Served(Server(App(served_chat(models, files=files, limits=limits)), Guard(key=key), places), tls)
+    chat = served_chat(models, files=files, limits=limits, voices=voices)
+    served = Served(Server(App(chat), Guard(key=key), places), tls)
     try:
         yield served
     finally:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.conftest import Served, serving
 from tests.conformance.test_reka_client import image_url
+from tests.edge.speech.fake_voice import FakeVoices
 
 ROOT = Path(__file__).parents[2]
 TESTS = Path(__file__).parent / "javascript"
@@ -25,7 +26,7 @@ OLDEST_NODE = 20
 
 @pytest.fixture(scope="module")
 def served_with_a_key(int8_bundle: Path) -> Iterator[Served]:
-    with serving(int8_bundle, key=KEY) as served:
+    with serving(int8_bundle, key=KEY, voices=FakeVoices()) as served:
         yield served
 
 

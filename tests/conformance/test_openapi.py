@@ -17,6 +17,7 @@ from edge.server.routes import ROUTES, document
 from export.certificate.speech import sounds
 from tests.conformance.conftest import Served, serving
 from tests.edge.media.tones import file
+from tests.edge.speech.fake_voice import FakeVoices
 
 CHECKS = (
     checks.not_a_server_error,
@@ -41,7 +42,7 @@ def keyed(int8_bundle: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def served(int8_bundle: Path, speech_bundle: Path) -> Iterator[Served]:
-    with serving(int8_bundle, speech=speech_bundle) as served:
+    with serving(int8_bundle, speech=speech_bundle, voices=FakeVoices()) as served:
         yield served
 
 
@@ -81,6 +82,7 @@ def test_without_the_key_nothing_else_is_answered(path: str, keyed: Served) -> N
 
 
 UPLOADS = ["/v1/audio/transcriptions", "/v1/audio/translations"]  # what a form says is text, whatever was meant
+SPEECH = "/v1/audio/speech"
 POSTS = [path for path, method in ROUTES.items() if method == "POST" and path not in UPLOADS]
 FORMS = ("response_format", "structured_outputs", "json_schema", "regex", "guided_json", "guided_json_object",
          "guided_regex", "guided_choice", "text", "format", "images", "output_config", "output_format")  # fmt: skip
@@ -129,13 +131,19 @@ STREAMS = [path for path in ROUTES if "event-stream" in str(document()["paths"][
 SHORT: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi", "max_output_tokens": 3},
+    SPEECH: {"input": "Good morning. How are you?", "model": "tts-1"},
     **{path: {"file": SOUND, "model": "whisper-1"} for path in UPLOADS},
 }
 CHAT: dict[str, object] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
 
 
+def streaming(path: str) -> dict[str, object]:
+    """Return the field that asks for a stream of events."""
+    return {"stream_format": "sse"} if path == SPEECH else {"stream": True}
+
+
 def stream_of(path: str, served: Served) -> tuple[schemathesis.Case, schemathesis.Response]:
-    body = {"model": "reka-edge", **SHORT.get(path, CHAT), "stream": True}
+    body = {"model": "reka-edge", **SHORT.get(path, CHAT), **streaming(path)}
     kind = "multipart/form-data" if path in UPLOADS else "application/json"
     case = OPERATIONS[path].Case(body=body, media_type=kind)
     response = case.call(base_url=served.address)
@@ -171,7 +179,7 @@ def test_streams_that_the_document_makes_are_as_it_says(path: str, served: Serve
     @hypothesis.settings(SETTINGS, max_examples=20)
     def answered(case: schemathesis.Case) -> None:
         bounded(case)
-        case.body = {**sayable(case.body), "stream": True}
+        case.body = {**sayable(case.body), **streaming(path)}
         response = case.call_and_validate(base_url=served.address, checks=list(CHECKS))
         kinds.update(response.headers["content-type"])
 
@@ -192,7 +200,8 @@ def test_what_the_document_forbids_is_refused(path: str, served: Served) -> None
     def refused(case: schemathesis.Case) -> None:
         name = "model_name" if path == "/chat" else "model"
         if isinstance(case.body, dict) and isinstance(case.body.get(name), str) and case.body[name]:
-            case.body[name] = "reka-edge"  # else it would not be known whether the rest was accepted
+            # Else it would not be known whether the rest was accepted.
+            case.body[name] = "tts-1" if path == SPEECH else "reka-edge"
         if schema.is_valid(case.body):
             return  # it was the model's name alone that was wrong
         response = case.call(base_url=served.address)
@@ -264,7 +273,10 @@ def encodable(value: object) -> bool:
 
 def bounded(case: schemathesis.Case) -> None:
     """Keep what is generated short: the document's own default is a thousand tokens."""
-    if isinstance(case.body, dict) and case.path not in UPLOADS:
+    if isinstance(case.body, dict) and case.path == SPEECH:
+        case.body |= {"model": "tts-1", "language": None}  # which voices and languages there are is not in the document
+        case.body |= {"voice": {"id": "alloy"} if isinstance(case.body.get("voice"), dict) else "alloy"}
+    elif isinstance(case.body, dict) and case.path not in UPLOADS:
         name = {"/chat": "request_output_len", "/v1/responses": "max_output_tokens"}.get(case.path, "max_tokens")
         if case.path.startswith("/api/"):
             name, options = "num_predict", case.body.get("options")

@@ -18,6 +18,7 @@ from edge.server.openai import from_openai
 from edge.server.reka import from_legacy, legacy_place, read_stream
 from edge.server.responses import from_responses
 from edge.server.routes import document
+from edge.server.speech import from_speech
 from edge.server.transcriptions import from_form
 from edge.types import ApiError, HttpValidationError
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
@@ -174,6 +175,10 @@ REQUESTS: dict[str, dict[str, object]] = {
         "model": "m", "prompt": "x", "system": "x", "images": ["x"], "raw": False, "suffix": "", "template": "",
         "context": [], "width": 0, "height": None, **OLLAMA,
     },
+    "/v1/audio/speech": {
+        "model": "m", "input": "x", "voice": {"id": "alloy"}, "instructions": "x", "response_format": "wav",
+        "speed": 1.5, "stream_format": "sse", "language": "en", "stream": True,
+    },
     "/chat": {
         "model_name": "m",
         "conversation_history": [{"type": "human", "text": "a", "media_url": "x"}, {"type": "model", "text": "b"}],
@@ -234,6 +239,8 @@ def refusal(path: str, body: dict[str, object]) -> str | None:
             read_request(message.fields, limits=LIMITS, place=message.place)
         elif path.startswith("/api/"):
             (read_chat if path == "/api/chat" else read_generate)(OLLAMAS, body)
+        elif path == "/v1/audio/speech":
+            from_speech(body, most_chars=LIMITS.speech_chars)
         elif path == "/v1/completions":
             continuation = from_completion(body)
             read_continuation(continuation.text, continuation.fields, limits=LIMITS, place=continuation.place)

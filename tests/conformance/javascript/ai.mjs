@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateObject, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
+import { APICallError, experimental_generateSpeech, generateObject, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
 import { all, Counted, image, isCall, isCounted, key, model, parameters, question, url } from "./asking.mjs";
 
 const at = { baseURL: `${url}/v1`, apiKey: key };
@@ -99,4 +99,15 @@ for (const [name, provider, providerOptions] of PROVIDERS) {
 test("a text is continued by openai.completion", async () => {
   const asked = { model: openai.completion(model), prompt: "Three", maxOutputTokens: 8, temperature: 0, maxRetries: 0 };
   assert.equal(typeof (await generateText(asked)).text, "string");
+});
+
+test("a text is spoken by openai.speech", async () => {
+  const asked = { model: openai.speech("tts-1"), text: "Good morning. How are you?", maxRetries: 0 };
+  const { audio } = await experimental_generateSpeech({ ...asked, voice: "alloy" });
+  assert.equal(audio.mediaType, "audio/mpeg");
+  assert.ok(audio.uint8Array.length > 1000);
+  const wav = await experimental_generateSpeech({ ...asked, outputFormat: "wav", speed: 1.5, instructions: "Calm." });
+  assert.equal(wav.audio.mediaType, "audio/wav");
+  const nobody = experimental_generateSpeech({ ...asked, voice: "nobody" });
+  await assert.rejects(nobody, (error) => error.statusCode === 400 && error.message.includes("nobody"));
 });

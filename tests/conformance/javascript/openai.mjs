@@ -107,3 +107,14 @@ test("errors are the client's own", async () => {
   const damaged = client.chat.completions.create({ ...short, messages: [{ role: "user", content: [broken] }] });
   await assert.rejects(damaged, OpenAI.BadRequestError);
 });
+
+test("a text is spoken", async () => {
+  const asked = { model: "tts-1", voice: "alloy", input: "Good morning. How are you?" };
+  const pcm = await client.audio.speech.create({ ...asked, response_format: "pcm" });
+  assert.equal(pcm.headers.get("content-type"), "audio/pcm");
+  assert.ok((await pcm.arrayBuffer()).byteLength > 24_000);
+  const wav = await client.audio.speech.create({ ...asked, voice: { id: "alloy" }, response_format: "wav" });
+  assert.equal(Buffer.from(await wav.arrayBuffer()).toString("latin1", 0, 4), "RIFF");
+  const refused = client.audio.speech.create({ ...asked, voice: "nobody" });
+  await assert.rejects(refused, (error) => error instanceof OpenAI.BadRequestError && error.param === "voice");
+});
