@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from edge.errors import RateLimitError as RateLimitError
     from edge.errors import RuntimeFailure as RuntimeFailure
     from edge.errors import SchemaError as SchemaError
+    from edge.errors import ServiceError as ServiceError
     from edge.errors import TextError as TextError
     from edge.errors import UnknownModelError as UnknownModelError
     from edge.errors import UnsupportedError as UnsupportedError
@@ -122,6 +123,7 @@ _ERRORS = (
     "RateLimitError",
     "RuntimeFailure",
     "SchemaError",
+    "ServiceError",
     "TextError",
     "UnknownModelError",
     "UnsupportedError",
@@ -197,6 +199,7 @@ __all__ = [
     "RunResponse",
     "RuntimeFailure",
     "SchemaError",
+    "ServiceError",
     "Speaker",
     "Spoken",
     "TextError",

@@ -20,6 +20,7 @@ from edge.commands.models import models
 from edge.commands.plan import plan
 from edge.commands.say import say
 from edge.commands.serve import serve
+from edge.commands.service import service
 from edge.commands.transcribe import transcribe
 from edge.commands.watch import watch
 from edge.errors import EdgeError, interruption
@@ -42,6 +43,7 @@ app.command()(watch)
 app.command()(batch)
 app.command()(serve)
 app.add_typer(assistant, name="assistant")
+app.add_typer(service, name="service")
 app.add_typer(models, name="models")
 app.command()(doctor)
 app.command()(bench)

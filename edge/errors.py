@@ -10,6 +10,7 @@ EdgeError
 ├── MediaError           an image, video, audio or PDF is not supported, or damaged
 ├── DeviceError          a camera, microphone or loudspeaker is not there, stopped, or delivers nothing new
 ├── VoiceError           a voice is not installed, hangs or fails
+├── ServiceError         systemd is not there, or does not do what it was asked for
 ├── SchemaError          a schema that no answer can be held to, or not within the tokens that are left
 ├── UnsupportedError     a feature the bundle or this version does not have
 ├── RateLimitError       a client has used up what it may use in some time; says when there is more
@@ -82,6 +83,10 @@ class VoiceError(EdgeError):
     """A voice that is not installed, hangs or fails; the message says how it is installed."""
 
 
+class ServiceError(EdgeError):
+    """systemd is not there or refuses, or a unit is not to be overwritten; the message says what to do."""
+
+
 class SchemaError(EdgeError):
     """A schema that no answer can be held to, or not within the tokens there are; the message names the field."""
 
@@ -148,6 +153,7 @@ STATUS: Mapping[type[EdgeError], int] = {
     MediaError: 400,
     DeviceError: 503,
     VoiceError: 503,
+    ServiceError: 503,
     SchemaError: 400,
     UnsupportedError: 400,
     RateLimitError: 429,

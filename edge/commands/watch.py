@@ -1,6 +1,7 @@
 """edge watch: the same question asked of a camera over and over; a line of JSON when the answer changes."""
 
 import contextlib
+import faulthandler
 import json
 import re
 import time
@@ -66,6 +67,7 @@ def _told(model: str) -> "Iterator[OnTurn]":
     from edge.service import notify
     from edge.service.watchdog import Beat, Watchdog, starting
 
+    faulthandler.enable()  # where the watchdog ends it, the log says what it was at
     watchdog = Watchdog()
     with contextlib.ExitStack() as start:
         start.enter_context(starting(f"loading: model {model}"))

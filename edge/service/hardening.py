@@ -1,0 +1,101 @@
+"""What a unit forbids its processes, so that they, the decoding process and the packing one still do their work.
+
+The decoding process gives itself a network of its own, by a user namespace of its own where it has no rights: so those
+two namespaces stay allowed. It sets its own resource limits, and the packing process its priority. Weights are mapped
+from files and the cache from a memfd, both without a right to execute them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+# Cameras (V4L2, with a Pi's and a Jetson's media devices and buffers), sound cards, accelerators, GPIO lines.
+CAMERAS: Final = ("char-video4linux", "char-media", "char-dma_heap", "char-drm", "/dev/vchiq")
+SOUND: Final = ("char-alsa",)
+LINES: Final = ("char-gpiochip",)
+
+_ALWAYS: Final = (
+    "NoNewPrivileges=yes",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictNamespaces=user net",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged",
+    "SystemCallErrorNumber=EPERM",
+    "UMask=0077",
+)
+_SYSTEM: Final = (
+    "ProtectSystem=strict",
+    "ProtectHome=tmpfs",
+    "PrivateTmp=yes",
+    "PrivateMounts=yes",
+    "ProtectProc=invisible",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "KeyringMode=private",
+    "RemoveIPC=yes",
+)
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What a service needs besides the processor and its model.
+
+    cameras, sound, lines: devices. generates_code: whether a library writes code while it runs, as GStreamer's and
+    foreign-function callbacks do. low_port: whether it listens below 1024. network_online: whether it cannot start
+    before the network is up. loopback: whether all that it talks to is on this machine.
+    """
+
+    cameras: bool = False
+    sound: bool = False
+    lines: bool = False
+    generates_code: bool = False
+    low_port: bool = False
+    network_online: bool = False
+    loopback: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that it may open, by the names of DeviceAllow=."""
+        return (CAMERAS if self.cameras else ()) + (SOUND if self.sound else ()) + (LINES if self.lines else ())
+
+
+def lines(uses: Uses, *, is_system: bool) -> Iterator[str]:
+    """Yield the settings that forbid; a user's manager can only set those that need no rights, and no user namespace.
+
+    Source: systemd.exec(5), SANDBOXING; systemd.resource-control(5).
+    """
+    yield from _ALWAYS
+    families = "AF_UNIX AF_INET AF_INET6" + (" AF_NETLINK" if uses.devices else "")  # libcamera and udev ask by it
+    yield f"RestrictAddressFamilies={families}"
+    if not uses.generates_code:
+        yield "MemoryDenyWriteExecute=yes"
+    if is_system:
+        yield from _SYSTEM
+        yield from _rights(uses)
+        yield from _devices(uses)
+        if uses.loopback:
+            yield "IPAddressDeny=any"
+            yield "IPAddressAllow=localhost"
+
+
+def _rights(uses: Uses) -> Iterator[str]:
+    rights = "CAP_NET_BIND_SERVICE" if uses.low_port else ""
+    yield f"CapabilityBoundingSet={rights}"
+    yield f"AmbientCapabilities={rights}"
+    if not (uses.low_port or uses.devices):  # in a user namespace neither a port nor a group's device is to be had
+        yield "PrivateUsers=yes"
+
+
+def _devices(uses: Uses) -> Iterator[str]:
+    if not uses.devices:
+        yield "PrivateDevices=yes"
+    yield "DevicePolicy=closed"
+    for device in uses.devices:
+        yield f"DeviceAllow={device} rw"
