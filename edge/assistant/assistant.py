@@ -107,6 +107,10 @@ class Assistant:
         """Work until `end`, or the end of a file and of what was asked in it. Raises: DeviceError for such a file."""
         self._loop.run()
 
+    def stalled_s(self) -> float:
+        """Return the seconds in which the model's work has not moved on, as `Engine.stalled_s`."""
+        return self._loop.stalled_s()
+
     def talk(self) -> None:
         """Do as if the wake word was said; while it listens, the question ends. From any thread, as the others."""
         self._order(What.TALK)

@@ -100,6 +100,10 @@ class Loop:
                 self._answer.cancel()
             self._tell(What.END)
 
+    def stalled_s(self) -> float:
+        """Return the seconds in which the model's work has not moved on."""
+        return self._parts.setup.chat.models.stalled_s()
+
     def now(self) -> float:
         """Return the time in seconds: the audio's, or the clock's."""
         clock = self._parts.clock

@@ -12,6 +12,7 @@ import typer
 from edge.assistant.settings import Settings
 from edge.commands.choosing import Ability, chosen
 from edge.commands.console import ModelName, ProvidersOption, api_failures, fail, markup
+from edge.commands.told import working
 
 if TYPE_CHECKING:
     from edge.assistant.assistant import Assistant
@@ -94,7 +95,7 @@ def run(
         return
     with api_failures():
         settings = Settings(
-            wake=_wake_words(wake), wake_threshold=wake_threshold, vad=vad, look=look, language=language, system=system,
+            wake=wake_words(wake), wake_threshold=wake_threshold, vad=vad, look=look, language=language, system=system,
             follow_up_s=follow_up, listen_s=listen, silence_s=silence, history_turns=turns, history_minutes=minutes,
             max_tokens=max_tokens, temperature=temperature, seed=seed, sounds=sounds == "on", once=once,
         )  # fmt: skip
@@ -102,9 +103,11 @@ def run(
 
         needs: set[Ability] = {"images"} if camera is not None else set()
         stored = chosen(model, needs if speech is not None else {"audio", *needs})
-        with Assistant(
+        told = working(f"loading: {stored.id}", lambda: f"assistant with {stored.id}: {running.state.value}")
+        with told as on_turn, Assistant(
             microphone=microphone, loudspeaker=loudspeaker, camera=camera, voice=voice,
-            model=model or stored.id, speech=speech, on_event=_print, settings=settings,
+            model=model or stored.id, speech=speech, on_event=_print, on_beat=lambda: on_turn(running.stalled_s),
+            settings=settings,
         ) as running:  # fmt: skip
             _serve(running, control, typed=microphone != "-")
 
@@ -151,7 +154,7 @@ def _print(event: "Event") -> None:
     print(event.line(), flush=True)
 
 
-def _wake_words(names: list[str] | None) -> tuple[str, ...]:
+def wake_words(names: list[str] | None) -> tuple[str, ...]:
     """Return the wake words; the default one only where what detects it is installed."""
     from edge.errors import ParameterError
     from edge.speech import wake_word

@@ -1,6 +1,7 @@
 """What `edge service install` makes of its options: a command line that was checked, and the unit around it."""
 
 import contextlib
+import enum
 import grp
 import os
 import subprocess
@@ -8,10 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from edge.commands.console import fail
-from edge.commands.service_kinds import Asked, check, uses
+from edge.commands.service_kinds import Asked, Parameter, check, uses
 from edge.errors import ServiceError
 from edge.service import files
 from edge.service.hardening import Uses
@@ -25,6 +26,7 @@ _CARRIED: Final = (
 _OWN_FOLDERS: Final = {"EDGE_MODELS": "/var/lib/edge/models", "XDG_CACHE_HOME": "/var/cache"}
 _HIDDEN: Final = tuple(Path(each) for each in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
 _READ_BY_THE_MANAGER: Final = {"api_key_file": "api-key", "tls_cert": "tls-cert", "tls_key": "tls-key"}
+_NAMES_OR_PATHS: Final = ("model", "camera", "microphone", "loudspeaker", "speech", "voice", "wake")
 _PATIENCE_S: Final = 120.0
 
 
@@ -37,11 +39,33 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def parsed(kind: Kind, command: Any, arguments: Sequence[str]) -> Asked:  # noqa: ANN401 - typer's or click's
+class Context(Protocol):
+    """What a parser found: typer's, or click's below it."""
+
+    params: dict[str, Any]
+    args: list[str]
+
+    def get_parameter_source(self, name: str) -> enum.Enum | None:
+        """Return where a value comes from."""
+
+
+class Command(Protocol):
+    """A command of the command line, as far as its parser is asked."""
+
+    params: Sequence[Parameter]
+
+    def make_context(self, info_name: str, args: list[str]) -> contextlib.AbstractContextManager[Context]:
+        """Parse options."""
+
+
+def parsed(kind: Kind, command: Command, arguments: Sequence[str]) -> Asked:
     """Have a command's own parser read options; nothing of the command runs. Ends this one where they are wrong."""
     with _environment({}):
         try:
             with command.make_context(f"edge {kind}", list(arguments)) as context:
+                left = [*getattr(context, "_protected_args", ()), *context.args]
+                if left:
+                    fail(f"edge {kind} {left[0]}: expected options of edge {kind} alone (edge {kind} --help)")
                 given = (each for each in command.params if _is_given(context, each.name))
                 return Asked(kind, _absolute(context.params), tuple(given))
         except Exception as error:
@@ -108,7 +132,7 @@ def check_start(unit: Unit) -> None:
         raise ServiceError(f"a service cannot run {' '.join(command)}: {last[:300]}")
 
 
-def _is_given(context: Any, name: str) -> bool:  # noqa: ANN401 - typer's or click's
+def _is_given(context: Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -123,13 +147,16 @@ def _without_folder(name: str, value: object) -> object:
         return [_without_folder(name, each) for each in value]
     if isinstance(value, Path):
         return value.expanduser().absolute()
-    if isinstance(value, str) and name == "model" and ("/" in value or value.startswith((".", "~"))):
-        path = Path(value).expanduser()
-        return str(path.absolute()) if path.exists() else value
-    if isinstance(value, str) and name == "camera" and value != "-" and "!" not in value and "://" not in value:
-        path = Path(value).expanduser()
-        return str(path.absolute()) if path.exists() else value
+    if isinstance(value, str) and name in _NAMES_OR_PATHS and _is_path(name, value):
+        return str(Path(value).expanduser().absolute())
     return value
+
+
+def _is_path(name: str, value: str) -> bool:
+    """Return whether a value is that of a file or a folder which is there, and not a name, an id or an address."""
+    if value == "-" or "!" in value or "://" in value or not Path(value).expanduser().exists():
+        return False
+    return name == "camera" or "/" in value or value.startswith((".", "~")) or bool(Path(value).suffix)
 
 
 def _carried(scope: Scope) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from edge.commands.choosing import chosen
+from edge.commands.choosing import Ability, chosen
 from edge.commands.console import fail
 from edge.service.hardening import Uses
 from edge.service.unit import Kind
@@ -72,10 +72,29 @@ def _check_watch(options: Mapping[str, Any]) -> Path | None:
 
 
 def _check_assistant(options: Mapping[str, Any]) -> Path | None:
+    from edge.assistant.settings import Settings
+    from edge.commands.assistant import wake_words
+    from edge.speech import wake_word
+
     for name, value in options.items():
         if value == "-":
-            fail(f"--{name.replace('_', '-')} -: a service has no standard input or output")
-    return chosen(options.get("model"), []).path
+            fail(f"--{name} -: a service has no standard input or output")
+    if options["once"]:
+        fail("--once: a service goes on")
+    Settings(
+        wake=wake_words(options["wake"]),
+        **{name: options[name] for name in ("wake_threshold", "vad", "look", "language", "max_tokens", "temperature")},
+        follow_up_s=options["follow_up"],
+        listen_s=options["listen"],
+        silence_s=options["silence"],
+        history_turns=options["turns"],
+        history_minutes=options["minutes"],
+    )
+    for name in options["wake"] or ():
+        if name != "none":
+            wake_word.load(name).close()
+    needs: set[Ability] = {"images"} if options["camera"] is not None else set()
+    return chosen(options["model"], needs if options["speech"] is not None else {"audio", *needs}).path
 
 
 def _uses_of_serve(options: Mapping[str, Any]) -> Uses:
@@ -100,8 +119,8 @@ def _uses_of_watch(options: Mapping[str, Any]) -> Uses:
     )
 
 
-def _uses_of_assistant(_: Mapping[str, Any]) -> Uses:
-    return Uses(cameras=True, sound=True, lines=True, generates_code=True)
+def _uses_of_assistant(options: Mapping[str, Any]) -> Uses:
+    return Uses(cameras=options["camera"] is not None, sound=True, lines=True, generates_code=True)
 
 
 _CHECKS: Final[Mapping[Kind, Callable[[Mapping[str, Any]], Path | None]]] = {

@@ -1,7 +1,5 @@
 """edge watch: the same question asked of a camera over and over; a line of JSON when the answer changes."""
 
-import contextlib
-import faulthandler
 import json
 import re
 import time
@@ -12,11 +10,10 @@ import typer
 
 from edge.commands.choosing import chosen
 from edge.commands.console import ModelName, ProvidersOption, api_failures, camera_of, fail
+from edge.commands.told import working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from edge.devices.watch import Event, OnTurn
+    from edge.devices.watch import Event
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -51,7 +48,8 @@ def watch(
 
     every_s, heartbeat_s, refresh_s = intervals(every=every, heartbeat=heartbeat, refresh=refresh)
     stored = chosen(model, ["images"])
-    with api_failures(), _told(stored.id) as on_turn, camera_of(camera, size=size, still=still) as eyes:
+    told = working(f"loading: {stored.id}", lambda: f"watching with {stored.id}")
+    with api_failures(), told as on_turn, camera_of(camera, size=size, still=still) as eyes:
         events = run(
             eyes, question, every_s=every_s, heartbeat_s=heartbeat_s, refresh_s=refresh_s,
             threshold=THRESHOLD if threshold is None else threshold, model=model or stored.id, system=system,
@@ -59,27 +57,6 @@ def watch(
         )  # fmt: skip
         for event in events:
             print(_line(event), flush=True)
-
-
-@contextlib.contextmanager
-def _told(model: str) -> "Iterator[OnTurn]":
-    """Yield what tells systemd how it goes, turn by turn; with the first one, the start is over."""
-    from edge.service import notify
-    from edge.service.watchdog import Beat, Watchdog, starting
-
-    faulthandler.enable()  # where the watchdog ends it, the log says what it was at
-    watchdog = Watchdog()
-    with contextlib.ExitStack() as start:
-        start.enter_context(starting(f"loading: model {model}"))
-
-        def on_turn(stalled_s: "Callable[[], float]") -> None:
-            start.close()
-            watchdog.beat(lambda: Beat(stalled_s(), f"watching with model {model}"))
-
-        try:
-            yield on_turn
-        finally:
-            notify.stopping()
 
 
 def intervals(*, every: str, heartbeat: str, refresh: str) -> tuple[float, float, float]:

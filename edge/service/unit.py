@@ -136,6 +136,8 @@ def _own_user(unit: Unit) -> Iterator[str]:
     yield "DynamicUser=yes"
     yield f"StateDirectory={_STATE}"
     yield f"CacheDirectory={_STATE}"
+    if unit.kind == "assistant":  # the socket that a button's script tells it by
+        yield f"RuntimeDirectory={unit_name(unit.kind).removesuffix('.service')}"
     yield "WorkingDirectory=/"
     if unit.groups:
         yield f"SupplementaryGroups={' '.join(unit.groups)}"
