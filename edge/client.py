@@ -21,7 +21,7 @@ from edge.limits import Limits
 from edge.media.pool import Pool
 from edge.models import Models
 from edge.tools.rounds import Event, RunResponse
-from edge.tools.running import RunRequest, arun, run, run_request
+from edge.tools.running import arun, run, run_request
 from edge.types import ApiError, ChatResponse, ChunkChatResponse, Model, RekaEnvironment
 
 Argument = Any  # of a method whose parameters another function has: there it has its type
@@ -195,8 +195,7 @@ class ChatClient:
         Closing it stops the generation; a tool that runs goes on in its thread. Raises: as `run`.
         """
         request = run_request(**arguments)
-        accepts_images = functools.partial(_accepts_images, self._door, request)
-        with contextlib.closing(run(request, self.create_stream, accepts_images=accepts_images)) as events:
+        with contextlib.closing(run(request, self.create_stream)) as events:
             for event in events:
                 if request.on_event is not None:
                     request.on_event(event)
@@ -254,8 +253,7 @@ class AsyncChatClient:
     async def run_stream(self, **arguments: Argument) -> AsyncGenerator[Event, None]:
         """Yield what `ChatClient.run_stream` does; closing it or cancelling its task stops it."""
         request = run_request(**arguments)
-        accepts_images = functools.partial(_accepts_images, self._door, request)
-        async with contextlib.aclosing(arun(request, self.create_stream, accepts_images=accepts_images)) as events:
+        async with contextlib.aclosing(arun(request, self.create_stream)) as events:
             async for event in events:
                 if request.on_event is not None:
                     request.on_event(event)
@@ -319,10 +317,6 @@ class AsyncModelsClient:
 def _listed(door: Chat) -> list[Model]:
     with api_errors():
         return [Model(id=name) for name in door.models.ids()]
-
-
-def _accepts_images(door: Chat, request: RunRequest) -> bool:
-    return door.engine(str(request.fields["model"])).manifest.vision is not None
 
 
 async def _arriving(reply: Reply, on_progress: OnReading | None = None) -> AsyncGenerator[Progress, None]:

@@ -10,6 +10,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "av": "av",
         "gguf": "export",
         "httpx": "server",
+        "mcp": "mcp",
         "onnx": "export",
         "optimum": "export",
         "ray": "ray",

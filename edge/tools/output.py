@@ -12,30 +12,33 @@ import pydantic_core
 
 from edge.arrays import U8
 
-MAX_IMAGES = 4
+MAX_MEDIA = 4  # of one result
 _MOST_REASON = 300
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")  # absolute, of two parts or more
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 Part = dict[str, object]
 
 
 @dataclass(frozen=True, eq=False)
 class ToolResult:
-    """The result of a call. text: without its images; images: (H, W, 3) uint8 each; is_error: it says what failed."""
+    """The result of a call.
+
+    text: without media. media: parts of a message, such as {"type": "image", "image": (H, W, 3) uint8}. is_error: the
+    text says what failed, after "Error: ".
+    """
 
     text: str
-    images: tuple[U8, ...] = ()
+    media: tuple[Part, ...] = ()
     is_error: bool = False
 
     @property
     def output(self) -> str | list[Part]:
-        """The result as `output` of a tool_output: a text, or parts where there are images."""
-        if not self.images:
+        """The result as `output` of a tool_output: a text, or parts where there are media."""
+        if not self.media:
             return self.text
-        parts: list[Part] = [{"type": "text", "text": self.text}] if self.text else []
-        for image in self.images:
-            parts.append({"type": "image", "image": image})
-        return parts
+        texts: list[Part] = [{"type": "text", "text": self.text}] if self.text else []
+        return [*texts, *self.media]
 
 
 def failure(reason: str) -> ToolResult:
@@ -63,25 +66,23 @@ def result_of(value: object, *, n_chars: int) -> ToolResult:
     if isinstance(value, ToolResult):
         return bounded(value, n_chars=n_chars)
     items = value if isinstance(value, list | tuple) and any(_image(item) is not None for item in value) else [value]
-    texts, images = [], []
-    for item in items:
-        image = _image(item)
-        if image is None:
-            texts.append(_text(item))
-        else:
-            images.append(image)
-    return bounded(ToolResult("\n".join(texts), tuple(images)), n_chars=n_chars)
+    images = [image for item in items if (image := _image(item)) is not None]
+    texts = [_text(item) for item in items if _image(item) is None]
+    media: list[Part] = []
+    for image in images:
+        media.append({"type": "image", "image": image})
+    return bounded(ToolResult("\n".join(texts), tuple(media)), n_chars=n_chars)
 
 
 def bounded(result: ToolResult, *, n_chars: int) -> ToolResult:
-    """Return a result of at most so many characters and `MAX_IMAGES` images; what is left out is told in it."""
+    """Return a result of at most so many characters and `MAX_MEDIA` parts; what is left out is told in it."""
     text, notes = printable(result.text), []
     if len(text) > n_chars:
         notes.append(f"[cut: the first {n_chars} of {len(text)} characters]")
-    if len(result.images) > MAX_IMAGES:
-        notes.append(f"[{len(result.images) - MAX_IMAGES} of {len(result.images)} images are left out]")
+    if len(result.media) > MAX_MEDIA:
+        notes.append(f"[{len(result.media) - MAX_MEDIA} of {len(result.media)} media are left out]")
     text = "\n".join([text[:n_chars], *notes] if notes else [text])
-    return ToolResult(text, result.images[:MAX_IMAGES], result.is_error)
+    return ToolResult(text, result.media[:MAX_MEDIA], result.is_error)
 
 
 def printable(text: str) -> str:
@@ -115,10 +116,15 @@ def _image(value: object) -> U8 | None:
 
 
 def shown_arguments(arguments: Mapping[str, object], *, n_chars: int = 200) -> str:
-    """Return the arguments of a call in one line, as a person is shown them."""
+    """Return the arguments of a call in one line, as a person is shown them: what cannot be seen is spelled out."""
     said = ", ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
-    line = " ".join(printable(said).split())
+    line = visible(said)
     return line if len(line) <= n_chars else f"{line[: n_chars - 3]}..."
+
+
+def visible(text: str) -> str:
+    """Return a text in one line with every character that has no shape of its own as its number."""
+    return "".join(c if unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}" for c in text)
 
 
 def _shown(value: object) -> str:

@@ -1,14 +1,15 @@
 """Rounds of a conversation with tools: an answer, its calls, their results, and another answer until there are none."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edge.chat.arguments import Fields
 from edge.chat.reply import api_errors
-from edge.errors import ContextLengthError, ParameterError, shown
+from edge.errors import ContextLengthError, MediaError, ParameterError, UnsupportedError, shown
 from edge.tools.output import Part, ToolResult
 from edge.tools.toolset import Toolset
 from edge.types import (
@@ -24,8 +25,13 @@ from edge.types import (
 
 MAX_ROUNDS = 8
 MAX_REPEATS = 3  # of one call with one result
-_MAX_IMAGES = 6  # of results in one conversation: as many as a message may have
+_MOST_MEDIA = {"image": 6, "audio": 2}  # of results in one run: as many as a message may have
+_KINDS = {"image": "image", "image_url": "image", "audio_url": "audio"}
 _TOO_LONG = "Error: the result does not fit into the model's context"
+
+_PLACE = re.compile(r"^(?:messages[\w.]*: )?(?:(?:image|audio): )?")  # of a part in a request
+
+Output = str | list[Part]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +73,15 @@ Event = ChunkChatResponse | ToolStarted | ToolEnded | RunResponse
 class Rounds:
     """A conversation with tools as it goes on; it asks nobody and calls nothing itself.
 
-    fields: the first request, as arguments of `create`; accepts_images: whether the model does, asked once an image is
-    there. tool_choice is that of the first answer; later ones are free to call or not, and the last is not.
+    fields: the first request, as arguments of `create`. tool_choice is that of the first answer; later ones are free
+    to call or not, and the last is not.
     Raises: UnprocessableEntityError for a number of rounds that is none.
     """
 
-    def __init__(
-        self, fields: Fields, tools: Toolset, *, max_rounds: int | None, accepts_images: Callable[[], bool]
-    ) -> None:
+    def __init__(self, fields: Fields, tools: Toolset, *, max_rounds: int | None) -> None:
         self._fields = fields
         self._tools = tools
         self._most = _rounds(max_rounds)
-        self._accepts_images = accepts_images
         self._messages: list[Any] = list(fields["messages"])
         self._results: list[dict[str, Any]] = []  # of the round that goes on
         self._all_results: list[dict[str, Any]] = []
@@ -118,15 +121,12 @@ class Rounds:
     def add(self, call: ToolCall, result: ToolResult) -> None:
         """Take the result of a call."""
         self._calls.append(call)
-        output = result.output
-        if isinstance(output, list) and not self._accepts_images():
-            output = "\n".join([*([result.text] if result.text else []), "[an image; this model accepts text only]"])
-        entry = {"tool_call_id": call.id, "output": output}
+        entry = {"tool_call_id": call.id, "output": result.output}
         self._results.append(entry)
         self._all_results.append(entry)
-        self._drop_images()
+        self._drop_media()
         key = json.dumps([call.name, call.parameters, result.text], sort_keys=True, default=str)
-        self._seen[key] += not result.images
+        self._seen[key] += not result.media
         if self._seen[key] >= MAX_REPEATS:
             self._why = "repeated"
 
@@ -142,16 +142,23 @@ class Rounds:
                     self._results.append({"tool_call_id": call.id, "output": "Error: the call was stopped"})
 
     def shortened(self, error: ApiError) -> bool:
-        """Leave out the results of this round where the prompt does not fit because of them; return whether it may fit.
+        """Leave out what the model could not be asked with of this round's results; return whether that is anything.
 
-        A result is told to be too long once: then the error stands.
+        Results that do not fit, and media that the model does not accept or that cannot be decoded, are told as such.
         """
-        if not isinstance(error.__cause__, ContextLengthError) or not self._results:
-            return False
-        long = [entry for entry in self._results if len(_text(entry["output"])) > len(_TOO_LONG)]
-        for entry in long:
-            entry["output"] = _TOO_LONG
-        return bool(long)
+        cause = error.__cause__
+        if isinstance(cause, ContextLengthError):
+            return self._replace(lambda output: _TOO_LONG if _size(output) > len(_TOO_LONG) else output)
+        if isinstance(cause, MediaError | UnsupportedError):
+            return self._replace(lambda output: _without_media(output, _PLACE.sub("", str(cause))))
+        return False
+
+    def _replace(self, change: Callable[[Output], Output]) -> bool:
+        """Change the results of this round; return whether any is another one now."""
+        before = [entry["output"] for entry in self._results]
+        for entry in self._results:
+            entry["output"] = change(entry["output"])
+        return any(entry["output"] is not output for entry, output in zip(self._results, before, strict=True))
 
     def response(self) -> RunResponse:
         """Return what came of it."""
@@ -170,12 +177,12 @@ class Rounds:
             finish_reason=self._why or said.finish_reason,
         )
 
-    def _drop_images(self) -> None:
-        """Leave the newest images of results alone: earlier ones show what is past, and fill the context."""
-        left = _MAX_IMAGES
+    def _drop_media(self) -> None:
+        """Leave the newest media of results alone: earlier ones show what is past, and fill the context."""
+        left = dict(_MOST_MEDIA)
         for entry in reversed(self._all_results):
             if isinstance(entry["output"], list):
-                entry["output"], left = _with_images(entry["output"], left)
+                entry["output"] = [_kept(part, left) for part in reversed(entry["output"])][::-1]
 
 
 def _message(answer: ChunkChatResponse) -> ChatMessage:
@@ -187,22 +194,27 @@ def _message(answer: ChunkChatResponse) -> ChatMessage:
     return ChatMessage(role="assistant", content=content)
 
 
-def _with_images(parts: Sequence[Part], left: int) -> tuple[list[Part], int]:
-    """Return parts with so many images at most, the newest, and how many more there may be."""
-    kept: list[Part] = []
-    for part in reversed(parts):
-        if "image" not in part:
-            kept.append(part)
-        elif left > 0:
-            kept.append(part)
-            left -= 1
-        else:
-            kept.append({"type": "text", "text": "[an earlier image]"})
-    return kept[::-1], left
+def _kept(part: Part, left: dict[str, int]) -> Part:
+    """Return a part, or a note in its place where no more of its kind may stay. left: how many may, counted down."""
+    kind = _KINDS.get(str(part.get("type")))
+    if kind is None:
+        return part
+    left[kind] -= 1
+    return part if left[kind] >= 0 else {"type": "text", "text": f"[{kind} of an earlier result]"}
 
 
-def _text(output: str | Sequence[Mapping[str, object]]) -> str:
-    return output if isinstance(output, str) else " " * 1000
+def _without_media(output: Output, why: str) -> Output:
+    """Return a result with a note in the place of its media."""
+    if isinstance(output, str):
+        return output
+    texts = [str(part["text"]) for part in output if "text" in part]
+    kinds = [kind for part in output if (kind := _KINDS.get(str(part.get("type"))))]
+    return "\n".join([*texts, *(f"[{kind}, which cannot be shown: {why}]" for kind in kinds)])
+
+
+def _size(output: Output) -> int:
+    """Return how long a result is; one with media counts as long."""
+    return len(output) if isinstance(output, str) else len(_TOO_LONG) + 1
 
 
 def _rounds(most: int | None) -> int:

@@ -72,16 +72,13 @@ def toolset_of(tools: Tools | None, *, allow: Iterable[str] | None, ask: Ask | N
 
 
 def run(
-    request: RunRequest,
-    ask: Callable[..., Generator[ChunkChatResponse, None, None]],
-    *,
-    accepts_images: Callable[[], bool],
+    request: RunRequest, ask: Callable[..., Generator[ChunkChatResponse, None, None]]
 ) -> Generator[Event, None, None]:
     """Yield what happens: chunks of each answer, calls and their results, the response last.
 
-    ask: `create_stream`; accepts_images: whether the model does. Raises: ApiError.
+    ask: `create_stream`. Raises: ApiError.
     """
-    rounds = Rounds(request.fields, request.tools, max_rounds=request.max_rounds, accepts_images=accepts_images)
+    rounds = Rounds(request.fields, request.tools, max_rounds=request.max_rounds)
     stopped = request.cancel.is_set if request.cancel is not None else bool
     while not rounds.over:
         last = None
@@ -108,13 +105,10 @@ def run(
 
 
 async def arun(
-    request: RunRequest,
-    ask: Callable[..., AsyncGenerator[ChunkChatResponse, None]],
-    *,
-    accepts_images: Callable[[], bool],
+    request: RunRequest, ask: Callable[..., AsyncGenerator[ChunkChatResponse, None]]
 ) -> AsyncGenerator[Event, None]:
     """Yield what `run` does; cancelling the task, or closing the generator, stops it. Raises: ApiError."""
-    rounds = Rounds(request.fields, request.tools, max_rounds=request.max_rounds, accepts_images=accepts_images)
+    rounds = Rounds(request.fields, request.tools, max_rounds=request.max_rounds)
     while not rounds.over:
         last = None
         try:

@@ -30,6 +30,7 @@ ToolLike = Callee | Callable[..., object]
 
 _LOG = logging.getLogger("edge.tools")
 _POLL_S = 0.05
+_KINDS = {"image": "an image", "image_url": "an image", "audio_url": "audio"}
 
 
 class _Refused(Exception):
@@ -94,13 +95,13 @@ class Toolset:
     ) -> str:
         """Call a tool and return its result as text, or "Error: " and what failed. Arguments: as `run`."""
         result = self.run(name, arguments, stop=stop)
-        left_out = [f"[{len(result.images)} images]"] if result.images else []
+        left_out = [f"[{_KINDS[str(part.get('type'))]}]" for part in result.media]
         return "\n".join([*([result.text] if result.text or not left_out else []), *left_out])
 
     def run(
         self, name: str, arguments: str | Mapping[str, object] | None = None, *, stop: threading.Event | None = None
     ) -> ToolResult:
-        """Call a tool and return its result, images included; whatever fails is a result as well.
+        """Call a tool and return its result, media included; whatever fails is a result as well.
 
         arguments: JSON of an object, or a mapping. stop: while it is awaited, setting it ends the call with an error.
         """

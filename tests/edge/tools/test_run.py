@@ -232,7 +232,7 @@ def test_a_model_of_text_alone_is_told_that_there_is_an_image() -> None:
     engine = StandIn([call("look")], ["Nothing."], vision=False)
     with asking(engine) as client:
         assert client.chat.run(tools=[look], **HOW).text == "Nothing."
-    assert "Seen just now.\n[an image; this model accepts text only]" in engine.read()
+    assert "Seen just now.\n[image, which cannot be shown: reka-edge accepts text only]" in engine.read()
 
 
 def test_only_the_newest_images_stay() -> None:
@@ -244,7 +244,7 @@ def test_only_the_newest_images_stay() -> None:
         for message in answer.messages if isinstance(message, dict) and message["role"] == "tool_output"
         for result in message["content"]
     ]  # fmt: skip
-    assert images == [False, *[True] * 6] and "[an earlier image]" in engine.read()
+    assert images == [False, *[True] * 6] and "[image of an earlier result]" in engine.read()
 
 
 def test_a_result_that_does_not_fit_is_told_to_be_too_long() -> None:

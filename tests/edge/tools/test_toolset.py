@@ -15,7 +15,7 @@ import edge
 from edge.chat.messages import Problems
 from edge.chat.tools import read_tools
 from edge.errors import ParameterError
-from edge.tools.output import MAX_IMAGES
+from edge.tools.output import MAX_MEDIA
 from edge.tools.toolset import MAX_LEFT_BEHIND, Toolset
 
 
@@ -158,10 +158,10 @@ def test_images_of_every_kind_are_parts_of_the_result() -> None:
     result = Toolset([look]).run("look", {"n": 0})
     assert isinstance(result.output, list)
     assert [list(part) for part in result.output] == [["type", "text"], *[["type", "image"]] * 3]
-    assert all(image.shape == (4, 6, 3) and image.dtype == np.uint8 for image in result.images)
-    assert Toolset([look]).call("look", {"n": 0}) == "a note\n[3 images]"
+    assert all(part["image"].shape == (4, 6, 3) for part in result.media)  # type: ignore[attr-defined]
+    assert Toolset([look]).call("look", {"n": 0}) == "a note\n[an image]\n[an image]\n[an image]"
     many = Toolset([look]).run("look", {"n": 3})
-    assert len(many.images) == MAX_IMAGES and "[2 of 6 images are left out]" in many.text
+    assert len(many.media) == MAX_MEDIA and "[2 of 6 media are left out]" in many.text
 
 
 def test_a_tool_that_changes_something_is_refused_where_nobody_can_be_asked() -> None:
