@@ -180,9 +180,10 @@ def declared(requirements: list[str]) -> set[str]:
 
 def test_dependencies_are_what_edge_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    brought_along = {"pydantic_core", "h11"}  # by pydantic and by uvicorn, whose versions decide them
+    # By pydantic, uvicorn and mcp, whose versions decide them.
+    brought_along = {"pydantic_core", "h11", "anyio", "httpx2", "mcp_types"}
     server = declared(project["optional-dependencies"]["server"])
-    others = declared([*project["optional-dependencies"]["av"], *project["optional-dependencies"]["ray"]])
+    others = {name for extra in ("av", "mcp", "ray") for name in declared(project["optional-dependencies"][extra])}
     assert foreign("edge") - brought_along == declared(project["dependencies"]) | server | others
 
 
@@ -190,6 +191,14 @@ def test_only_the_cluster_of_a_batch_needs_ray() -> None:
     assert {module for module, path in MODULES.items() if "ray" in {top(name) for name in imports(path)}} == {
         "edge.batch.cluster"
     }
+
+
+def test_only_servers_of_mcp_need_its_sdk() -> None:
+    sdk = {"mcp", "mcp_types", "httpx2", "anyio"}
+    needing = {module for module, path in MODULES.items() if {top(name) for name in imports(path)} & sdk}
+    assert needing and all(module.startswith("edge.tools.mcp.") for module in needing)
+    code = "import edge, edge.cli, edge.tools.toolset, edge.tools.mcp.servers, sys; sys.exit('mcp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_batch_loads_ray_for_a_cluster_alone() -> None:

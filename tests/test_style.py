@@ -111,6 +111,7 @@ def test_what_is_timed_is_timed_by_a_clock_that_never_goes_back() -> None:
     found = {str(path) for path in PACKAGED for name in called(path) if name.endswith(wall)}
     # They show the time, or compare it with a file's: when an answer was made or seen, how old a killed export is.
     shown = {"edge/server/openai.py", "edge/server/ollama_writer.py", "edge/commands/watch.py"}
+    shown |= {"edge/tools/builtin/clock.py"}
     shown |= {"edge/assistant/events.py"}
     assert found == shown | {"export/pack.py"}
 

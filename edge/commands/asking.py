@@ -3,10 +3,10 @@
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.commands.console import fail
 from edge.commands.reading_bar import reading_bar
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edge.commands.speaking import Speaking
     from edge.devices.camera import Camera
     from edge.devices.microphone import Utterance
+    from edge.tools.rounds import Event
+    from edge.tools.toolset import Toolset
     from edge.types import Usage
 
 Part = dict[str, object]
@@ -38,59 +40,100 @@ class Asker:
     stats: bool = False
     further: Mapping[str, object] = field(default_factory=dict)  # fields of the request
     speaking: "Speaking | None" = None
+    tools: "Toolset | None" = None
+    said: list[Message] = field(default_factory=list)  # what the latest answer added to the conversation
 
     def ask(self, messages: Sequence[Message]) -> tuple[str, bool]:
         """Stream an answer to stdout; return it, and whether it came to its end or Ctrl-C stopped it.
 
         It is spoken as well where answers are; this does not wait until all of it is, and an answer before is silenced.
-        Why it ended early, and the figures, go to stderr. Raises: ApiError.
+        Why it ended early, the calls of tools, and the figures, go to stderr. Raises: ApiError.
         """
+        from edge.tools.rounds import ToolStarted
+        from edge.types import ChunkChatResponse
+
         shown, bar = screen(markdown=self.markdown), reading_bar()
         speaking = self.speaking or _Silent()
         speaking.begin()
         started_s = first_s = time.monotonic()
-        text, first, last = "", None, None
-        stream = self.client.chat.create_stream(
-            messages=messages,
-            model=self.model,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            seed=self.seed,
-            request_options={"additional_body_parameters": self.further, "on_progress": bar.show},
-        )
+        text, before, first, last = "", "", None, None
+        self.said.clear()
+        stream = self._events(messages, bar.show)
         try:
             with contextlib.closing(bar), contextlib.closing(stream):
-                for last in stream:
+                for event in stream:
+                    bar.close()
+                    if not isinstance(event, ChunkChatResponse):
+                        if isinstance(event, ToolStarted) and text:
+                            shown.end()
+                            before, shown, text = f"{before}{text}\n\n", screen(markdown=self.markdown), ""
+                        self._called(event, n_before=len(messages))
+                        continue
+                    last = event
                     if first is None:
-                        bar.close()
                         first, first_s = last, time.monotonic()
-                    text = str(last.responses[0].chunk.content)
-                    shown.show(text)
-                    speaking.show(text)
+                    if not last.responses[0].chunk.tool_calls:
+                        text = str(last.responses[0].chunk.content)
+                        shown.show(text)
+                        speaking.show(before + text)
             shown.end()
         except KeyboardInterrupt:
             speaking.silence()
             shown.end()
             print("edge: stopped", file=sys.stderr)
+            self.said[:] = [{"role": "assistant", "content": text}]
             return text, False
         finally:
             speaking.end()
+        if not self.said:
+            self.said[:] = [{"role": "assistant", "content": text}]
         if last is not None:
             _print_cut(last.responses[0].finish_reason)
         if self.stats and first is not None and last is not None:
             _print_stats(first.usage, last.usage, first_s - started_s, time.monotonic() - first_s)
         return text, True
 
+    def _arguments(self, messages: Sequence[Message]) -> dict[str, Any]:
+        return {
+            "messages": messages,
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+
+    def _events(self, messages: Sequence[Message], on_progress: Callable[[Any], object]) -> "Generator[Event]":
+        """Yield the answer as it grows, and the calls of tools in between."""
+        options = {"additional_body_parameters": self.further, "on_progress": on_progress}
+        if self.tools is None:
+            yield from self.client.chat.create_stream(**self._arguments(messages), request_options=options)
+        else:
+            how = self._arguments(messages)
+            yield from self.client.chat.run_stream(**how, request_options=options, tools=self.tools)
+
+    def _called(self, event: "Event", *, n_before: int) -> None:
+        """Show a call, and keep what a run added to the conversation. n_before: how many messages it began with."""
+        from edge.commands.tool_use import tell
+        from edge.tools.rounds import RunResponse
+
+        if isinstance(event, RunResponse):
+            self.said[:] = [
+                message if isinstance(message, dict) else message.dict() for message in event.messages[n_before:]
+            ]
+        tell(event)
+
     def print_json(self, messages: Sequence[Message]) -> None:
         """Print the whole response as JSON: UTF-8 to the byte, whatever the locale."""
-        response = self.client.chat.create(
-            messages=messages,
-            model=self.model,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            seed=self.seed,
-            request_options={"additional_body_parameters": self.further},
-        )
+        options = {"additional_body_parameters": self.further}
+        if self.tools is None:
+            response = self.client.chat.create(**self._arguments(messages), request_options=options)
+        else:
+            from edge.commands.tool_use import tell
+            from edge.types import ChatResponse
+
+            how = self._arguments(messages)
+            run = self.client.chat.run(**how, request_options=options, tools=self.tools, on_event=tell)
+            response = ChatResponse(id=run.id, model=run.model, responses=run.responses, usage=run.usage)
         text = response.json(indent=1) + "\n"
         sys.stdout.flush()
         if hasattr(sys.stdout, "buffer"):

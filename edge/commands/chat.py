@@ -22,6 +22,7 @@ from edge.commands.console import (
 )
 from edge.commands.conversation import Conversation
 from edge.commands.say import LoudspeakerName, SpeechLanguage, Speed, VoiceName
+from edge.commands.tool_use import AllowTool, McpOption, ToolOption, ToolOptions, ToolsOption, opened_tools
 
 if TYPE_CHECKING:
     from edge.commands.speaking import Speaking
@@ -65,6 +66,10 @@ def chat(
     max_tiles: Annotated[
         int | None, typer.Option("--max-tiles", min=1, help="The most tiles of an image. Default: the model's.")
     ] = None,
+    mcp: McpOption = None,
+    tools: ToolsOption = None,
+    tool: ToolOption = None,
+    allow_tool: AllowTool = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print token counts and times to stderr.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Do not render Markdown.")] = False,
     as_json: AsJson = False,
@@ -90,12 +95,15 @@ def chat(
         seeing, spoken = ["image"] * (camera is not None), ["audio"] * listens
         stored = chosen(model, needed([*_kinds(parts), *seeing, *spoken]))
         client = held.enter_context(Reka(model=model or stored.id, verify=verify, kv=kv))
+        eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
         speaking = _spoken_by(held, voice, language, speed, loudspeaker) if speak else None
         asker = Asker(
             client, first_model(client), max_tokens, temperature, seed, markdown=not plain, stats=stats,
             further={"detail": detail, "max_tiles": max_tiles}, speaking=speaking,
+            tools=opened_tools(ToolOptions(mcp, tools, tool or (), allow_tool or ()), held, camera=eyes),
         )  # fmt: skip
-        eyes = None if camera is None else held.enter_context(camera_of(camera, loop=True))
+        if "camera" in (tools or ""):
+            eyes = None  # the model looks when it wants to
         ear = held.enter_context(Microphone(mic_source)) if listens else None
         if is_one:
             _ask_once(asker, system, text, [*_sensed(eyes, ear), *parts], as_json=as_json)

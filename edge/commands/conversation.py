@@ -147,13 +147,13 @@ class Conversation:
                 parts = [seen(self._camera), *parts]
                 said = without_frames(said)
             question = user(text, [*self._next, *parts])
-            answer, _ = self._asker.ask([*self._first(), *said, question])
+            self._asker.ask([*self._first(), *said, question])
         except (ApiError, DeviceError) as error:
             _say(f"edge: {reason(error)}")
             return
         finally:
             self._next.clear()
-        self._said = [*said, question, {"role": "assistant", "content": answer}]
+        self._said = [*said, question, *self._asker.said]
 
     def _hear_out(self) -> None:
         """Wait until the answer is spoken. Raises: KeyboardInterrupt."""

@@ -77,6 +77,7 @@ def _is_ours(path: Path) -> bool:
 
 def _check_media(path: Path, content: object) -> None:
     for part in content if isinstance(content, list) else []:
+        _check_media(path, part.get("output"))
         for key, value in part.items():
             is_media = key.endswith("_url") and value is not None
             if is_media and not (isinstance(value, str) and is_data_url(value)):
@@ -89,6 +90,8 @@ def _held(content: object) -> object:
 
 
 def _held_part(part: Mapping[str, object]) -> Mapping[str, object]:
+    if "tool_call_id" in part:
+        return {**part, "output": _held(part["output"])}
     if "image" in part:
         return {"type": "image_url", "image_url": _data_url("image/png", _png(part["image"]))}
     if "audio" in part:

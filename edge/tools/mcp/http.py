@@ -9,6 +9,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from edge.tools.mcp.stdio import MAX_MESSAGE_BYTES
 
+Streams = Any  # what the SDK's transports give: a type that it keeps to itself
+
 _CONNECT_S = 10.0
 _READ_S = 300.0  # a server may hold a stream open
 
@@ -49,7 +51,7 @@ class _BoundedTransport(httpx2.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def http_transport(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Any]:
+async def http_transport(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Streams]:
     """Connect to a server at an address. headers: of every request."""
     timeout = httpx2.Timeout(_CONNECT_S, read=_READ_S)
     client = httpx2.AsyncClient(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_PAGES = 50
 MAX_LISTED = 5000
 
+Streams = Any  # what the SDK's transports give: a type that it keeps to itself
 Refuse = Callable[[str, str], None]
 
 
@@ -76,7 +77,7 @@ def _wrong(tool: object) -> str | None:
 
 
 @asynccontextmanager
-async def mended(transport: "AbstractAsyncContextManager[Any]", refuse: Refuse) -> "AsyncGenerator[Any]":
+async def mended(transport: "AbstractAsyncContextManager[Streams]", refuse: Refuse) -> "AsyncGenerator[Streams]":
     """Return a transport whose lists of tools are mended."""
     async with transport as (reading, writing):
         yield _Mended(reading, refuse), writing

@@ -53,12 +53,16 @@ def door(engine: FakeEngine) -> Chat:
     return Chat(OneEngine(engine), Access(), Limits())  # type: ignore[arg-type]
 
 
+def client_of(engine: FakeEngine) -> Reka:
+    client = Reka.__new__(Reka)
+    client._door = door(engine)
+    return client
+
+
 @contextmanager
 def asking(engine: FakeEngine) -> Iterator[Reka]:
     """A client of a stand-in."""
-    client = Reka.__new__(Reka)
-    client._door = door(engine)
-    with client:
+    with client_of(engine) as client:
         yield client
 
 
