@@ -37,12 +37,12 @@ def pull(
     Nothing is downloaded but the files that the manifest lists, and the certificate; nothing is executed.
     Raises: ParameterError for what names no repository or is no id; HubError, BundleError, with what to do.
     """
-    repository = _read_name(name)
+    repository = read_name(name)
     if hub.is_offline():
         return _from_cache(repository, id, replaces=replaces, progress=progress)
     listing = hub.listing(repository)
     _check_is_bundle(repository, listing.files)
-    with _staging(repository) as staged:
+    with staging(repository) as staged:
         hub.download(listing, _manifest_file(listing), staged / MANIFEST)
         manifest = install.renamed(read_manifest(staged), id)
         install.check_id_is_free(manifest.id, models_folder(), replaces=replaces)
@@ -52,7 +52,7 @@ def pull(
         return install.take(staged, source=str(repository), id=id, replaces=replaces)
 
 
-def _read_name(name: str) -> Repository:
+def read_name(name: str) -> Repository:
     """Return the repository of a name. Raises: ParameterError for what names none, and for what is here."""
     if name and Path(name).exists():
         raise ParameterError(f"{name} is a folder here: edge models install {name}", field="model")
@@ -68,6 +68,10 @@ def _check_is_bundle(repository: Repository, names: Iterable[str]) -> None:
     found = list(names)
     if MANIFEST in found:
         return
+    voices = sorted(Path(name).stem for name in found if name.endswith(".onnx") and f"{name}.json" in found)
+    if voices:
+        some = f"{', '.join(voices[:4])}{' and others' if len(voices) > 4 else ''}"
+        raise HubError(f"{repository} has voices of Piper ({some}): name one with --voice")
     if any(name.endswith((".safetensors", ".gguf")) for name in found):
         way = f"edge-export {repository} makes a bundle of it, then edge models install DIR"
         raise HubError(f"{repository} is a checkpoint, not a bundle: {way}")
@@ -138,7 +142,7 @@ def _download(listing: Listing, files: list[RemoteFile], staged: Path, progress:
 
 
 @contextlib.contextmanager
-def _staging(repository: Repository) -> Iterator[Path]:
+def staging(repository: Repository) -> Iterator[Path]:
     """Hold the folder where a repository's files are collected: it outlasts failures, and goes once all is installed.
 
     Raises: BundleError when the models folder cannot be written, HubError when another process pulls the same.

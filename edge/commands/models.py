@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _COVER = "the digest that covers them is kept for what `edge models install` installs"
 
+License = Annotated[str | None, typer.Option("--license", help="The licence of a voice whose files do not state it.")]
+
 models = typer.Typer(no_args_is_help=True, help="Manage the installed bundles.")
 
 
@@ -116,9 +118,7 @@ def install(
     ],
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the copy.")] = None,
     replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
-    license: Annotated[  # noqa: A002
-        str | None, typer.Option("--license", help="The licence of a voice whose files do not state it.")
-    ] = None,
+    license: License = None,  # noqa: A002
     packs: Pack = True,
 ) -> None:
     """Copy a bundle into the models folder, verified byte by byte.
@@ -152,27 +152,44 @@ def pull(
     repository: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="A hub's repository, ORG/NAME.")],
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="Another id for the bundle.")] = None,
     replaces: Annotated[bool, typer.Option("--replace", help="Replace an installed bundle of this id.")] = False,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", metavar="NAME", help="A voice of Piper or Kokoro, by its graph's name."),
+    ] = None,
+    license: License = None,  # noqa: A002
     packs: Pack = True,
 ) -> None:
     """Download a bundle from a hub, verify every byte and install it; an interrupted download goes on.
 
-    HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured.
+    HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured. With --voice, the repository is one that holds voices as
+    their makers publish them: edge models pull rhasspy/piper-voices --voice en_US-joe-medium.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from edge.bundle import pull as pulling
 
+    if voice is None and license is not None:
+        fail("--license: expected --voice with it; a bundle's manifest has its licence")
+
+    def tell(line: str) -> None:
+        print(f"edge: {line}", file=sys.stderr)
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("downloading", total=None)
-        stored = pulling.pull(
-            repository,
-            id=name,
-            replaces=replaces,
-            tell=lambda line: print(f"edge: {line}", file=sys.stderr),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if voice is None:
+            stored = pulling.pull(repository, id=name, replaces=replaces, tell=tell, progress=progress)
+        else:
+            from edge.speech.voice_pull import pull as pull_voice
+
+            stored = pull_voice(
+                repository, voice, id=name, license=license, replaces=replaces, tell=tell, progress=progress
+            )
     _installed(stored, packs)
 
 

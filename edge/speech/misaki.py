@@ -23,6 +23,8 @@ _OTHERS: Final[_Table] = (
     ("t^s", "ʦ"), ("t^ʃ", "ʧ"), ("ɔ^ɪ", "Y"), ("-", ""),
 )  # fmt: skip
 _SYLLABIC: Final = re.compile(r"(\S)\u0329")
+# espeak-ng does not stress the pronoun, misaki does: without it, Kokoro swallows an I that begins a sentence.
+_PRONOUN: Final = re.compile(r"(?<!\S)I(?=(?:əm|[mvld])?(?:\s|$))")
 
 
 def misaki(ipa: str, language: str) -> str:
@@ -30,7 +32,8 @@ def misaki(ipa: str, language: str) -> str:
     if not language.startswith("en"):
         return _replaced(ipa, _OTHERS).replace("^", "")
     spelled = _SYLLABIC.sub(r"ᵊ\1", _replaced(ipa, _ENGLISH)).replace("\u0329", "")
-    return _replaced(spelled, _AMERICAN if language == "en-us" else _BRITISH).replace("^", "")
+    spelled = _replaced(spelled, _AMERICAN if language == "en-us" else _BRITISH).replace("^", "")
+    return _PRONOUN.sub("ˌI", spelled)
 
 
 def _replaced(text: str, table: _Table) -> str:

@@ -27,11 +27,18 @@ def is_upstream(path: Path) -> bool:
     return not (path / MANIFEST).is_file() and bool(piper_files.graphs(path) or kokoro_files.graphs(path))
 
 
-def stage(path: Path, out: Path, *, license: str | None = None) -> VoiceManifest:  # noqa: A002
+def stage(
+    path: Path,
+    out: Path,
+    *,
+    license: str | None = None,  # noqa: A002
+    repository: str | None = None,
+    revision: str | None = None,
+) -> VoiceManifest:
     """Lay a voice out as a bundle in an empty folder: its graph as a link, the rest written.
 
-    license: of its weights, where the files beside them do not say. Raises: BundleError, UnsupportedError,
-    ParameterError where the path stands for several voices.
+    license: of its weights, where the files beside them do not say. repository, revision: where they were downloaded.
+    Raises: BundleError, UnsupportedError, ParameterError where the path stands for several voices.
     """
     path = Path(path).expanduser().absolute()
     graph, family = _one(path)
@@ -46,7 +53,8 @@ def stage(path: Path, out: Path, *, license: str | None = None) -> VoiceManifest
         notes, files = (*notes, *more_notes), (*files, *more_files)
     (out / VOICE).symlink_to(graph)
     manifest = _manifest(graph, family, spec, stated, out)
-    source = Source(manifest.source.architecture, {**manifest.source.files, **_digests(files)}, (), notes)
+    hashes = {**manifest.source.files, **_digests(files)}
+    source = Source(manifest.source.architecture, hashes, (), notes, repository, revision)
     manifest = replace(manifest, source=source)
     (out / MANIFEST).write_bytes(dump_manifest(manifest))
     return manifest

@@ -93,6 +93,9 @@ def test_without_espeak_ng_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("en-us", "lˈɪɾə^l", "lˈɪɾᵊl"),
         ("en-gb", "ɡˈə^ʊ kˈe^ə", "ɡˈQ kˈɛː"),
         ("en-gb", "fˈɑːðə", "fˈɑːðə"),
+        ("en-us", "a^ɪ kæn", "ˌI kæn"),
+        ("en-gb", "a^ɪɐm hˈiə", "ˌIəm hˈɪə"),
+        ("en-us", "a^ɪdˈiə ma^ɪ a^ɪm", "Idˈiə mI ˌIm"),
         ("it", "t^ʃˈa^ʊ", "ʧˈW"),
     ],
 )
