@@ -57,10 +57,20 @@ def write_piper(
     return graph
 
 
-def write_kokoro(folder: Path, names: tuple[str, ...] = ("af_heart", "bm_george"), *, archive: bool = False) -> Path:
-    """Write a folder of Kokoro: a graph, and styles whose first number is how loud the speaker is."""
+def write_kokoro(
+    folder: Path,
+    names: tuple[str, ...] = ("af_heart", "bm_george"),
+    *,
+    archive: bool = False,
+    ids: str = "tokens",
+    speed: int = TensorProto.FLOAT,
+) -> Path:
+    """Write a folder of Kokoro: a graph, and styles whose first number is how loud the speaker is.
+
+    ids: the name of the graph's first input; speed: the type of its last.
+    """
     (folder / "voices").mkdir(parents=True, exist_ok=True)
-    _save_kokoro(folder / "kokoro-made.onnx")
+    _save_kokoro(folder / "kokoro-made.onnx", ids, speed)
     styles = {}
     for n, name in enumerate(names):
         styles[name] = np.full((STYLE_ROWS, 1, STYLE_WIDTH), (n + 1) / 10, np.float32)
@@ -90,15 +100,16 @@ def _save_piper(path: Path, *, n_speakers: int, loudness: float) -> None:
     _save(path, nodes, inputs, "output", [1, 1, 1, "m"], loudness)
 
 
-def _save_kokoro(path: Path) -> None:
-    inputs = [("tokens", TensorProto.INT64, [1, "n"]), ("style", TensorProto.FLOAT, [1, STYLE_WIDTH])]
-    inputs.append(("speed", TensorProto.FLOAT, [1]))
+def _save_kokoro(path: Path, ids: str, speed: int) -> None:
+    inputs = [(ids, TensorProto.INT64, [1, "n"]), ("style", TensorProto.FLOAT, [1, STYLE_WIDTH])]
+    inputs.append(("speed", speed, [1]))
     nodes = [
-        helper.make_node("Div", ["unit", "speed"], ["lengths"]),
+        helper.make_node("Cast", ["speed"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["unit", "factor"], ["lengths"]),
         helper.make_node("Squeeze", ["lengths"], ["length"]),
         helper.make_node("Gather", ["style", "first"], ["loud"], axis=1),
         helper.make_node("Squeeze", ["loud"], ["louder"]),
-        *_tones("tokens", "length", "louder"),
+        *_tones(ids, "length", "louder"),
         helper.make_node("Reshape", ["samples", "flat"], ["audio"]),
     ]
     _save(path, nodes, inputs, "audio", ["m"], 1.0)

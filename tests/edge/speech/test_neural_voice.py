@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from edge.arrays import F32
 from edge.bundle import store
@@ -234,6 +235,14 @@ def test_kokoro_speaks_by_its_styles_and_its_symbols(tmp_path: Path) -> None:
     # tˈuː in the letters of Kokoro: t 62, the stress 156, u 63, the length 158, and the mark 4.
     whole = tones([0, 62, 156, 63, 158, 4, 0], loudness=0.2)
     np.testing.assert_allclose(said(voice.say("two.")), said(whole), atol=2e-3)
+
+
+@needs_espeak
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT32, TensorProto.DOUBLE])
+def test_graphs_of_kokoro_by_other_makers_have_other_inputs(tmp_path: Path, kind: int) -> None:
+    name = installed(write_kokoro(tmp_path / "k", ids="input_ids", speed=kind), tmp_path / "staged")
+    whole = tones([0, 62, 156, 63, 4, 0], loudness=0.1, length=0.5)  # American has no length
+    np.testing.assert_allclose(said(open_named(name, language=None).say("two.", speed=2.0)), said(whole), atol=2e-3)
 
 
 @needs_espeak
