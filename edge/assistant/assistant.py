@@ -78,7 +78,7 @@ class Assistant:
                 refractory_s=self.settings.refractory_s,
             )
             held.callback(wake.close)
-            speaker = held.enter_context(Speaker(voice, language=self.settings.language))
+            speaker = held.enter_context(Speaker(voice, language=self.settings.language, speed=self.settings.speed))
             setup = self._setup(held, chat, model, speech, speaker, transcribe, tools, looks=camera is not None)
             view = None if camera is None else View(camera)
             if view is not None:
@@ -179,8 +179,9 @@ class Assistant:
         if chat is None:
             chat = Chat(Models(model=model, aliases={}, threads=None, context=None, speech=speech), Access())
             held.callback(chat.close)
-        name = str(model) if model is not None else next(iter(chat.models.ids()), "no bundle")
-        manifest = chat.engine(name).manifest
+        manifest = chat.engine(
+            next(iter(chat.models.ids()), "no bundle")
+        ).manifest  # the one that is named is the first
         if looks and manifest.vision is None:
             raise UnsupportedError(f"{manifest.id} accepts no images: it cannot look through a camera")
         speech_to_text = chat.models.speech_model(manifest.id)

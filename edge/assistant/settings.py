@@ -21,9 +21,9 @@ class Settings:
     raised while it speaks itself. vad: what tells speech. listen_s: how long it waits for a question; silence_s: what
     silence ends one; longest_s: of one. follow_up_s: how long a question needs no wake word after an answer, 0 for
     never. history_turns, history_minutes: what is remembered. look: whether questions get an image of the camera.
-    language: of questions and answers. system: the system message, one for spoken answers unless given, "" for none.
-    max_tokens: of an answer; temperature, seed: of its sampling; tool_rounds: how often an answer may call tools.
-    sounds: whether changes of state are heard. once: end after one answer.
+    language: of questions and answers; speed: of the voice, a factor. system: the system message, one for spoken
+    answers unless given, "" for none. max_tokens: of an answer; temperature, seed: of its sampling; tool_rounds: how
+    often an answer may call tools. sounds: whether changes of state are heard. once: end after one answer.
     """
 
     wake: Sequence[str | Path] = ("okay_nabu",)
@@ -41,6 +41,7 @@ class Settings:
     language: str = "en"
     system: str | None = None
     max_tokens: int = 200
+    speed: float = 1.0
     temperature: float | None = None
     seed: int | None = None
     tool_rounds: int = 4

@@ -12,6 +12,7 @@ import typer
 from edge.assistant.settings import Settings
 from edge.commands.choosing import Ability, chosen
 from edge.commands.console import ModelName, ProvidersOption, api_failures, fail, markup
+from edge.commands.say import Speed, VoiceName
 from edge.commands.told import working
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def run(
     speech: Annotated[
         str | None, typer.Option("--speech", help="The speech-to-text model. Default: the one set for the model.")
     ] = None,
-    voice: Annotated[str | None, typer.Option("--voice", help="The voice that speaks.")] = None,
+    voice: VoiceName = None,
+    speed: Speed = Settings.speed,
     language: Annotated[str, typer.Option("--language", help="Of questions and answers: en, de, ...")] = (
         Settings.language
     ),
@@ -96,8 +98,9 @@ def run(
     with api_failures():
         settings = Settings(
             wake=wake_words(wake), wake_threshold=wake_threshold, vad=vad, look=look, language=language, system=system,
-            follow_up_s=follow_up, listen_s=listen, silence_s=silence, history_turns=turns, history_minutes=minutes,
-            max_tokens=max_tokens, temperature=temperature, seed=seed, sounds=sounds == "on", once=once,
+            speed=speed, follow_up_s=follow_up, listen_s=listen, silence_s=silence, history_turns=turns,
+            history_minutes=minutes, max_tokens=max_tokens, temperature=temperature, seed=seed, sounds=sounds == "on",
+            once=once,
         )  # fmt: skip
         from edge.assistant.assistant import Assistant
 

@@ -74,8 +74,8 @@ class WakeWords:
             raise ParameterError(f"wake threshold: expected a number in (0, 1), got {threshold!r}", field="threshold")
         self.words = tuple(words)
         self._threshold = threshold
-        self._refractory_s = refractory_s
-        self._deaf_s = 0.0
+        self._refractory = round(refractory_s * RATE_HZ)
+        self._deaf = 0  # samples that are left of it
 
     def heard(self, block: F32, *, raised: float = 0.0) -> Woken | None:
         """Take the next audio, (n,) at 16 kHz; return the wake word in it.
@@ -83,19 +83,19 @@ class WakeWords:
         raised: by what part of the rest to 1 the thresholds are raised: 0.5 makes 0.9 of 0.8.
         """
         scores = [(word.score(block), word) for word in self.words]
-        self._deaf_s = max(0.0, self._deaf_s - len(block) / RATE_HZ)
-        if self._deaf_s > 0:
+        self._deaf = max(0, self._deaf - len(block))
+        if self._deaf > 0:
             return None
         for score, word in scores:
             threshold = word.threshold if self._threshold is None else self._threshold
             if score > threshold + (1 - threshold) * raised:
-                self._deaf_s = self._refractory_s
+                self._deaf = self._refractory
                 return Woken(word.phrase, score)
         return None
 
     def reset(self) -> None:
         """Forget what was heard, after a gap in the audio."""
-        self._deaf_s = 0.0
+        self._deaf = 0
         for word in self.words:
             word.reset()
 
