@@ -1,4 +1,4 @@
-"""The soak of an assistant: what it counts as waiting, and that it sees what is wrong. The soak itself takes minutes."""
+"""The soak of an assistant: what it counts as waiting, and that it sees what is wrong. It takes minutes itself."""
 
 import importlib.util
 import sys
