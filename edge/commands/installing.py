@@ -20,7 +20,8 @@ from edge.service.unit import Kind, Scope, Unit, credential
 
 KEY: Final = "EDGE_API_KEY"
 _CARRIED: Final = (
-    "EDGE_MODELS", "EDGE_ALIAS", "EDGE_PACKED", "EDGE_DRAFT", "EDGE_MEMORY_CHECK", "XDG_CACHE_HOME", "PYTHONPATH",
+    "EDGE_MODELS", "EDGE_ALIAS", "EDGE_PACKED", "EDGE_DRAFT", "EDGE_MEMORY_CHECK", "EDGE_PROVIDERS", "XDG_CACHE_HOME",
+    "PYTHONPATH",
 )  # fmt: skip
 # Of a system's service, below StateDirectory= and CacheDirectory=.
 _OWN_FOLDERS: Final = {"EDGE_MODELS": "/var/lib/edge/models", "XDG_CACHE_HOME": "/var/cache"}
@@ -256,7 +257,7 @@ def _hidden(python: Iterable[Path], named: Iterable[Path], model: Path | None) -
 
 def _groups(needs: Uses) -> tuple[str, ...]:
     """Return the groups of devices that this system has, of those that the service needs."""
-    wanted = (["video", "render"] if needs.cameras else []) + (["audio"] if needs.sound else [])
+    wanted = (["video", "render"] if needs.cameras or needs.accelerators else []) + (["audio"] if needs.sound else [])
     here = {group.gr_name for group in grp.getgrall()}
     return tuple(name for name in (*wanted, *(["gpio"] if needs.lines else [])) if name in here)
 

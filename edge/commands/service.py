@@ -58,6 +58,8 @@ def install(
     from edge.commands import installing
 
     known, scope = _kind(kind), _scope(system)
+    if not dry_run:
+        _check_rights(scope, "install")
     asked = installing.parsed(known, _command(context, known), options or [])
     made = installing.plan(asked, scope=scope, systemd=systemctl.version() or _OLDEST)
     if dry_run:
@@ -65,7 +67,6 @@ def install(
         _tell(*made.notes)
         return
     manager = Systemd(scope)
-    _check_rights(scope, "install", context)
     _check_place(manager, known)
     installing.check_start(made.unit)
     _write(made)
@@ -112,12 +113,12 @@ def logs(
 
 
 @service.command()
-def remove(context: typer.Context, kind: KindOrOnly = None, system: OfSystem = False) -> None:
+def remove(kind: KindOrOnly = None, system: OfSystem = False) -> None:
     """Stop a service and remove its unit and its secrets. Bundles, packed weights and logs stay."""
     scope = _scope(system)
     manager = Systemd(scope)
     known = _one(manager, kind)
-    _check_rights(scope, "remove", context)
+    _check_rights(scope, "remove")
     unit, secrets = files.unit_path(known, scope), files.secrets_path(known, scope)
     files.check_ours(unit)
     if not unit.exists():
@@ -160,7 +161,7 @@ def _command(context: typer.Context, kind: Kind) -> Any:  # noqa: ANN401 - typer
     return found
 
 
-def _check_rights(scope: Scope, word: str, context: typer.Context) -> None:
+def _check_rights(scope: Scope, word: str) -> None:
     """Refuse what this user may not do, and systems without systemd, before anything is written."""
     if scope == "system" and os.geteuid() != 0:
         fail(f"a service of the system is root's to {word}: sudo {sys.executable} -m edge service {word} ... --system")

@@ -103,6 +103,7 @@ def _uses_of_serve(options: Mapping[str, Any]) -> Uses:
     host = options["host"]
     is_here = is_loopback(host)
     return Uses(
+        accelerators=_computes_elsewhere(options),
         low_port=0 < options["port"] < _LOW_PORT,
         network_online=not is_here and host not in _ANYWHERE,
         loopback=is_here and not options["allow_media"],
@@ -115,12 +116,23 @@ def _uses_of_watch(options: Mapping[str, Any]) -> Uses:
     is_remote = "://" in camera or "rtsp" in camera
     runs_apart = "!" in camera or camera.partition(":")[0] in _RUN_APART
     return Uses(
-        cameras=not is_file and (runs_apart or not is_remote), generates_code=runs_apart, network_online=is_remote
+        accelerators=_computes_elsewhere(options),
+        cameras=not is_file and (runs_apart or not is_remote),
+        generates_code=runs_apart,
+        network_online=is_remote,
     )
 
 
 def _uses_of_assistant(options: Mapping[str, Any]) -> Uses:
-    return Uses(cameras=options["camera"] is not None, sound=True, lines=True, generates_code=True)
+    accelerators, cameras = _computes_elsewhere(options), options["camera"] is not None
+    return Uses(cameras=cameras, sound=True, lines=True, accelerators=accelerators, generates_code=True)
+
+
+def _computes_elsewhere(options: Mapping[str, Any]) -> bool:
+    """Return whether something else than the CPU computes, whose drivers open devices of their own."""
+    from edge.engine.providers import DEFAULT, chosen
+
+    return chosen(options["_providers"]) != DEFAULT
 
 
 _CHECKS: Final[Mapping[Kind, Callable[[Mapping[str, Any]], Path | None]]] = {

@@ -47,14 +47,16 @@ _SYSTEM: Final = (
 class Uses:
     """What a service needs besides the processor and its model.
 
-    cameras, sound, lines: devices. generates_code: whether a library writes code while it runs, as GStreamer's and
-    foreign-function callbacks do. low_port: whether it listens below 1024. network_online: whether it cannot start
-    before the network is up. loopback: whether all that it talks to is on this machine.
+    cameras, sound, lines: devices. accelerators: a GPU, whose drivers open devices of their own and write code.
+    generates_code: whether a library writes code while it runs, as GStreamer's and foreign-function callbacks do.
+    low_port: whether it listens below 1024. network_online: whether it cannot start before the network is up.
+    loopback: whether all that it talks to is on this machine.
     """
 
     cameras: bool = False
     sound: bool = False
     lines: bool = False
+    accelerators: bool = False
     generates_code: bool = False
     low_port: bool = False
     network_online: bool = False
@@ -74,7 +76,7 @@ def lines(uses: Uses, *, is_system: bool) -> Iterator[str]:
     yield from _ALWAYS
     families = "AF_UNIX AF_INET AF_INET6" + (" AF_NETLINK" if uses.devices else "")  # libcamera and udev ask by it
     yield f"RestrictAddressFamilies={families}"
-    if not uses.generates_code:
+    if not (uses.generates_code or uses.accelerators):
         yield "MemoryDenyWriteExecute=yes"
     if is_system:
         yield from _SYSTEM
@@ -89,11 +91,15 @@ def _rights(uses: Uses) -> Iterator[str]:
     rights = "CAP_NET_BIND_SERVICE" if uses.low_port else ""
     yield f"CapabilityBoundingSet={rights}"
     yield f"AmbientCapabilities={rights}"
-    if not (uses.low_port or uses.devices):  # in a user namespace neither a port nor a group's device is to be had
+    if not (
+        uses.low_port or uses.devices or uses.accelerators
+    ):  # in a user namespace neither a port nor a group's device is to be had
         yield "PrivateUsers=yes"
 
 
 def _devices(uses: Uses) -> Iterator[str]:
+    if uses.accelerators:  # which devices those are depends on the board: what their groups may open
+        return
     if not uses.devices:
         yield "PrivateDevices=yes"
     yield "DevicePolicy=closed"

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from edge import cli
-from edge.commands import installing
+from edge.bundle.store import Stored, read_manifest
+from edge.commands import installing, service_kinds
+from edge.engine import providers
 from edge.errors import ServiceError
 from edge.service import files, systemctl
 from edge.service.hardening import Uses
@@ -316,6 +318,43 @@ def test_memory_is_limited_unless_the_model_needs_about_all(
     monkeypatch.setattr(available, "memory", lambda: Memory(1 << 30, 1 << 29))
     _, out, err = run("install", "serve", "--dry-run", "--", "--slots", "16", "--context", "4096", "--kv", "fp32")
     assert "MemoryMax" not in out and "no limit of memory" in err
+
+
+def test_a_service_that_computes_on_a_gpu_is_not_kept_from_it(
+    fake: Fake, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "check_available", lambda *_, **__: None)
+    _, out, err = run("install", "serve", "--system", "--dry-run", "--", "--providers", "cuda,cpu")
+    assert "--providers=cuda,cpu" in arguments(out), err
+    assert "PrivateDevices" not in out and "MemoryDenyWriteExecute" not in out
+    assert "PrivateDevices=yes" in run("install", "serve", "--system", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("talk",), "edge assistant talk: expected options of edge assistant alone"),
+        (("--silence", "0"), "silence_s"),
+        (("--once",), "a service goes on"),
+        (("--microphone", "-"), "no standard input or output"),
+        (("--vad", "none"), "Invalid value for '--vad'"),
+        ((), "does not accept audio"),  # the included model, without a speech-to-text model
+    ],
+)
+def test_an_assistant_that_could_not_start_is_not_installed(
+    options: tuple[str, ...], words: str, fake: Fake, run: Run, tmp_path: Path
+) -> None:
+    code, _, err = run("install", "assistant", "--", "--wake", "none", *options)
+    assert code != 0 and words in " ".join(err.split()), err
+    assert not (tmp_path / "config").exists() and fake.changes == []
+
+
+def test_an_assistant_has_its_devices_and_its_socket(fake: Fake, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_kinds, "chosen", lambda name, needs: Stored(BUNDLE, read_manifest(BUNDLE), False))
+    _, out, err = run("install", "assistant", "--system", "--dry-run", "--", "--wake", "none", "--camera", "0")
+    assert arguments(out) == ["assistant", "--wake=none", "--camera=0"], err
+    found = unit_files.settings(out)["Service"]
+    assert found["RuntimeDirectory"] == ["edge-assistant"] and "char-alsa rw" in found["DeviceAllow"]
 
 
 def test_what_others_wrote_is_left_as_it_is(fake: Fake, run: Run, tmp_path: Path) -> None:

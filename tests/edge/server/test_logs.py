@@ -2,9 +2,14 @@
 
 import json
 import logging
+import os
 import re
+import sys
+from pathlib import Path
 
-from edge.server.logs import JsonLines
+import pytest
+
+from edge.server.logs import JsonLines, log_to_stderr
 from edge.server.metrics import Metrics
 
 
@@ -20,6 +25,36 @@ def test_a_line_is_json_with_the_fields_and_without_an_errors_words() -> None:
     assert said["error"] == "ValueError"
     assert "what the user said" not in line and "\n" not in line
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["time"])
+
+
+@pytest.mark.parametrize(
+    ("level", "prefix"), [("DEBUG", "<7>"), ("INFO", "<6>"), ("WARNING", "<4>"), ("ERROR", "<3>"), ("CRITICAL", "<2>")]
+)
+def test_journald_gets_the_level_in_front_of_a_line(level: str, prefix: str) -> None:
+    record = logging.LogRecord("edge", logging.getLevelNamesMapping()[level], "file", 1, "it happened", (), None)
+    line = JsonLines(for_journal=True).format(record)
+    assert line.startswith(prefix + "{") and json.loads(line.removeprefix(prefix))["event"] == "it happened"
+    assert JsonLines().format(record).startswith("{")
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_only_what_journald_reads_has_levels(is_journal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("edge")
+    before = ([*logger.handlers], logger.level)
+    with (tmp_path / "log").open("w") as file:
+        found = os.fstat(file.fileno())
+        stream = f"{found.st_dev}:{found.st_ino}" if is_journal else f"{found.st_dev}:{found.st_ino + 1}"
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+        monkeypatch.setattr(sys, "stderr", file)
+        try:
+            log_to_stderr()
+            logger.warning("it happened")
+        finally:
+            for handler in [each for each in logger.handlers if each not in before[0]]:
+                logger.removeHandler(handler)
+                logging.getLogger("asyncio").removeHandler(handler)
+            logger.setLevel(before[1])
+    assert (tmp_path / "log").read_text().startswith("<4>{" if is_journal else "{")
 
 
 def test_the_metrics_are_text_that_prometheus_reads() -> None:

@@ -109,6 +109,13 @@ def test_writing_code_is_forbidden_unless_a_library_does_it() -> None:
     assert "MemoryDenyWriteExecute" not in service(unit("assistant", "user"))
 
 
+def test_a_gpu_is_reached_by_its_groups_and_its_drivers_write_code() -> None:
+    found = service(replace(unit("serve", "system"), uses=Uses(accelerators=True), groups=("video", "render")))
+    assert found["SupplementaryGroups"] == ["video render"]
+    assert not {"PrivateDevices", "DevicePolicy", "MemoryDenyWriteExecute", "PrivateUsers"} & set(found)
+    assert found["NoNewPrivileges"] == ["yes"] and found["CapabilityBoundingSet"] == [""]
+
+
 def test_a_users_unit_has_nothing_that_its_manager_cannot_do() -> None:
     for kind in KINDS:
         found = service(unit(kind, "user"))
