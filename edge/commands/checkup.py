@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edge.bundle import bundle, store
+from edge.bundle.manifest import Manifest
 from edge.bundle.store import Stored
 from edge.commands import acceleration, measuring
 from edge.commands.check import Check as Check
@@ -185,6 +186,8 @@ def _packed(stored: Stored) -> Check:
     """Read every byte of a bundle's packed weights."""
     from edge.commands.packing import described, problems
 
+    if isinstance(stored.manifest, Manifest) and stored.manifest.recipe.activations == "fp16":
+        return Check("packed", "no: its activations are float16, for GPUs, and packing is for the CPU's kernels")
     found = problems(stored)
     return Check("packed", "; ".join(found) or described(stored) or f"no: edge models pack {stored.id}", good=not found)
 

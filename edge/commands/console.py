@@ -56,10 +56,12 @@ def _check_memory(*, refuse: bool) -> bool:
 
 def _choose_providers(names: str | None) -> str | None:
     """Have every engine of this process compute on these providers, where the command line names them."""
-    if names is not None:
-        from edge.engine.providers import VARIABLE, check_available, parse
-        from edge.engine.providers import available as available_here
+    from edge.engine.providers import VARIABLE, check_available, parse
+    from edge.engine.providers import available as available_here
 
+    if names is not None or VARIABLE in os.environ:
+        _tell_fallbacks()
+    if names is not None:
         try:
             found = parse(names, field="--providers")
             if found != ("cpu",):
@@ -68,6 +70,17 @@ def _choose_providers(names: str | None) -> str | None:
             fail(str(error))
         os.environ[VARIABLE] = ",".join(found)
     return names
+
+
+def _tell_fallbacks() -> None:
+    """Say on stderr what does not run where it should, unless all that is logged is shown anyway."""
+    log, above = logging.getLogger("edge.providers"), logging.getLogger("edge")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("edge: %(message)s"))
+        handler.addFilter(lambda _: all(isinstance(each, logging.NullHandler) for each in above.handlers))
+        log.addHandler(handler)
 
 
 def markup() -> Literal["rich"] | None:

@@ -31,7 +31,7 @@ MOST_BYTES: Final = 8 << 30
 _FOLDER: Final = ".engines"  # in the models folder
 _PRIVATE: Final = 0o700
 
-_LOG = logging.getLogger("edge")
+_LOG = logging.getLogger("edge.providers")
 
 
 class Built:

@@ -24,7 +24,7 @@ _DEVICES: Final[dict[Provider, str]] = {"cuda": "cuda"}  # that keep a decoder's
 _CPU_SHARE: Final = 2.5  # of a graph's weights: the memory of a session on the CPU
 _HELP: Final = "edge doctor says what is there, docs/jetson.md what belongs together"
 
-_LOG = logging.getLogger("edge")
+_LOG = logging.getLogger("edge.providers")
 
 
 class Placing:

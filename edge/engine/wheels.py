@@ -8,12 +8,19 @@ _FOLDER: Final = "onnxruntime"
 
 
 def wheels() -> dict[str, str]:
-    """Return the versions of the distributions of onnxruntime, by name; of two, one overwrote the other's files."""
+    """Return the versions of the distributions of the onnxruntime that is imported, by name.
+
+    Of two in one folder, one overwrote the other's files. Those further back on the path are not seen.
+    """
     found: dict[str, str] = {}
+    folder = None
     for each in importlib.metadata.distributions():
         name = (each.metadata["Name"] or "").lower().replace("_", "-")
         if name.startswith(_NAMES) and any(file.parts[0] == _FOLDER for file in each.files or ()):
-            found.setdefault(name, each.version)  # the first that is found is the one that is imported
+            here = str(each.locate_file(_FOLDER))
+            folder = folder or here
+            if here == folder:
+                found[name] = each.version
     return dict(sorted(found.items()))
 
 

@@ -43,5 +43,16 @@ def test_two_wheels_in_one_folder_are_told_with_the_way_out(installed: Path) -> 
     assert "pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install --no-deps onnxruntime-gpu==1.31.1" in told
 
 
+def test_a_wheel_further_back_on_the_path_is_none_of_the_one_that_is_imported(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed / "own").mkdir()
+    (installed / "system").mkdir()
+    monkeypatch.setattr("sys.path", [str(installed / "own"), str(installed / "system")])
+    install(installed / "own", "onnxruntime-gpu", "1.31.1", file="onnxruntime/__init__.py")
+    install(installed / "system", "onnxruntime", "1.32.0", file="onnxruntime/__init__.py")
+    assert wheels() == {"onnxruntime-gpu": "1.31.1"}
+
+
 def test_without_any_there_is_no_version(installed: Path) -> None:
     assert wheels() == {} and version() == "" and conflict({}) is None
