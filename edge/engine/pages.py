@@ -20,7 +20,7 @@ _MAP_PRIVATE = 0x02
 _MAP_FIXED = 0x10
 _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
-_MADV_REMOVE = 9
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 _MADV_DONTFORK = 10
 _MADV_NOHUGEPAGE = 15
 _FAILED = ctypes.c_void_p(-1).value
@@ -65,8 +65,9 @@ class Pages:
 
     def clear(self) -> None:
         """Give the memory back to the system: all of it is zero again."""
-        if self.can_repeat:
-            _libc().madvise(self.whole.ctypes.data, self._nbytes, _MADV_REMOVE)
+        # Not madvise(MADV_REMOVE), which may be taken for a hint: qemu's user emulation ignores it.
+        if self.can_repeat and _libc().fallocate(self._file, _PUNCH_HOLE, 0, self._nbytes):
+            self.whole[:] = 0
 
 
 class _Mapping:
@@ -114,4 +115,5 @@ def _libc() -> ctypes.CDLL:
     libc.mmap.argtypes = (place, size, number, number, number, ctypes.c_longlong)
     libc.munmap.argtypes = (place, size)
     libc.madvise.argtypes = (place, size, number)
+    libc.fallocate.argtypes = (number, number, ctypes.c_longlong, ctypes.c_longlong)
     return libc

@@ -1,9 +1,14 @@
 """Memory in pieces: what a process that ends, and one that was forked, does with it."""
 
+import mmap
+import os
 import subprocess
 import sys
 
 import pytest
+
+import edge.engine.pages
+from edge.engine.pages import Pages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pieces are arranged on Linux alone")
 
@@ -48,3 +53,23 @@ def test_it_is_there_until_a_program_has_ended() -> None:
 
 def test_a_forked_process_that_drops_it_keeps_its_own_memory() -> None:
     assert printed(_FREED_IN_A_CHILD) == "0"
+
+
+def test_cleared_pieces_are_zero_and_take_no_memory() -> None:
+    pages = Pages(8, mmap.PAGESIZE)
+    view = pages.arranged([3, 3])
+    pages.whole[:] = 7
+    assert os.fstat(pages._file).st_blocks > 0
+    pages.clear()
+    assert os.fstat(pages._file).st_blocks == 0
+    assert not pages.whole.any() and not view.any()
+
+
+def test_pieces_are_zero_where_the_system_takes_none_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(2, mmap.PAGESIZE)
+    pages.whole[:] = 7
+    libc = edge.engine.pages._libc()
+    monkeypatch.setattr(libc, "fallocate", lambda *_: -1)
+    monkeypatch.setattr(edge.engine.pages, "_libc", lambda: libc)
+    pages.clear()
+    assert not pages.whole.any()
