@@ -121,7 +121,7 @@ def test_a_dry_run_says_everything_and_changes_nothing(board: Board) -> None:
         "would run + sudo apt-get install --yes --no-install-recommends libportaudio2 alsa-utils",
         "would run + sudo usermod --append --groups audio,video,gpio pi",
         f"-m venv --system-site-packages {board.venv}",
-        f"would run + {board.venv}/bin/pip install {board.checkout}[server,mic]",
+        f"would run + {board.venv}/bin/pip install {board.checkout}[server,mic,wake,vad]",
         "would write > ",
         "Nothing was changed.",
     ):
@@ -138,7 +138,7 @@ def test_a_board_is_set_up(board: Board) -> None:
         f"python3 -m venv --system-site-packages {board.venv}",
     ]
     assert [line for line in board.log if "pip install" in line] == [
-        f"python -m pip install --disable-pip-version-check --quiet --prefer-binary {board.checkout}[server,mic]"
+        f"python -m pip install --disable-pip-version-check --quiet --prefer-binary {board.checkout}[server,mic,wake,vad]"
     ]
     assert "ok   picamera2 can be imported beside it: --camera pi" in said
 
