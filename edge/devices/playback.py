@@ -15,6 +15,7 @@ _LOG = logging.getLogger("edge")
 _LATENCY_S = 0.06  # of the device
 _HELD_S = 0.06  # that waits for the device
 _POLL_S = 0.01
+_TAIL_S = 0.05  # what some devices hold beyond the latency that they tell
 _STALE_S = 2.0  # a device that takes nothing for so long is lost
 
 
@@ -80,7 +81,7 @@ class Playback:
         while self._n_held and not stopped.wait(_POLL_S):
             if time.monotonic() > give_up_s:
                 raise DeviceError(f"{self._name}: takes no samples for {_STALE_S:g} s")
-        return not stopped.wait(self._latency_s if self._stream is not None else 0)
+        return not stopped.wait(self._latency_s + _TAIL_S if self._stream is not None else 0)
 
     def silence(self) -> None:
         """Drop everything, what the device holds too: the stream is aborted."""

@@ -4,11 +4,11 @@ import fcntl
 import os
 import select
 import shutil
-import struct
 import subprocess
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,6 @@ _STALE_S = 2.0  # a program that takes nothing for so long hangs
 _END_S = 5.0
 _PIPE_BYTES = 4096  # the fewest that a pipe can hold: what waits in it is said before silence
 _COMPLAINT_BYTES = 300
-_AU_PCM16 = 3
-_UNKNOWN_SIZE = 0xFFFFFFFF
 
 
 def installed_players() -> list[str]:
@@ -32,6 +30,16 @@ def installed_players() -> list[str]:
     has_pipewire = "PIPEWIRE_REMOTE" in os.environ or (runtime / "pipewire-0").exists()
     usable = {"paplay": has_pulse, "pw-play": has_pipewire, "aplay": True}
     return [name for name, is_usable in usable.items() if is_usable and shutil.which(name)]
+
+
+@cache
+def _knows_raw() -> bool:
+    """Return whether pw-play has to be told that samples are raw: old versions take nothing else from a pipe."""
+    try:
+        done = subprocess.run(["pw-play", "--help"], capture_output=True, timeout=_END_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"--raw" in done.stdout + done.stderr
 
 
 class Player:
@@ -108,8 +116,6 @@ class Player:
         os.set_blocking(fd, False)
         self._rate_hz = rate_hz
         self._due_s = 0.0
-        if self._program == "pw-play":  # knows raw samples in new versions alone, and this form in all
-            self._send(struct.pack(">4s5I", b".snd", 24, _UNKNOWN_SIZE, _AU_PCM16, rate_hz, 1))
 
     def _command(self, rate_hz: int) -> list[str]:
         device = self._device
@@ -125,14 +131,15 @@ class Player:
                 *chosen,
             ]
         if self._program == "pw-play":
-            return ["pw-play", "--latency=60ms", *([] if device is None else [f"--target={device}"]), "-"]
+            form = [*["--raw"] * _knows_raw(), f"--rate={rate_hz}", "--channels=1", "--format=s16"]
+            return ["pw-play", *form, "--latency=60ms", *([] if device is None else [f"--target={device}"]), "-"]
         name = f"plughw:{device}" if isinstance(device, int) else device
         form = ["-t", "raw", "-f", "S16_LE", "-c", "1", "-r", str(rate_hz), "--buffer-time=80000"]
         return ["aplay", "-q", *form, *([] if name is None else ["-D", name]), "-"]
 
     def _encoded(self, block: F32) -> bytes:
         whole = np.clip(np.round(block * 32767), -32768, 32767)
-        return whole.astype(">i2" if self._program == "pw-play" else "<i2").tobytes()
+        return whole.astype("<i2").tobytes()
 
     def _send(self, data: bytes) -> None:
         """Hand bytes over. Raises: DeviceError when the program ended or takes none."""

@@ -58,8 +58,8 @@ def program(
     monkeypatch.setitem(sys.modules, "sounddevice", None)
 
 
-def kept(folder: Path, form: str = "<i2") -> F32:
-    return np.frombuffer((folder / "samples").read_bytes(), form).astype(np.float32) / 32767
+def kept(folder: Path) -> F32:
+    return np.frombuffer((folder / "samples").read_bytes(), "<i2").astype(np.float32) / 32767
 
 
 def trimmed(samples: F32) -> F32:
@@ -164,15 +164,20 @@ class TestProgram:
         assert "-t raw -f S16_LE -c 1 -r 8000" in arguments
         assert arguments.endswith("-D plughw:1 -")
 
-    def test_pw_play_gets_a_form_that_all_its_versions_read(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("has_raw", [False, True])
+    def test_pw_play_is_told_that_samples_are_raw_where_it_knows_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_raw: bool
     ) -> None:
-        program(tmp_path, "pw-play", READS, monkeypatch, pipewire=True)
-        with Loudspeaker() as loudspeaker:
+        helps = f"import sys\nif '--help' in sys.argv: print('-a | --raw' * {has_raw}), sys.exit()\n"
+        program(tmp_path, "pw-play", helps + READS, monkeypatch, pipewire=True)
+        player._knows_raw.cache_clear()
+        with Loudspeaker("kitchen") as loudspeaker:
             assert loudspeaker.play([said(0.5)])
-        with soundfile.SoundFile(tmp_path / "samples") as file:
-            assert (file.format, file.samplerate, file.channels) == ("AU", RATE_HZ, 1)
-            assert np.count_nonzero(np.isclose(file.read(), 0.5, atol=1e-3)) == 400
+        player._knows_raw.cache_clear()
+        assert np.count_nonzero(np.isclose(kept(tmp_path), 0.5, atol=1e-3)) == 400
+        arguments = (tmp_path / "arguments").read_text()
+        assert arguments.endswith("--rate=8000 --channels=1 --format=s16 --latency=60ms --target=kitchen -")
+        assert arguments.startswith("--raw ") == has_raw
 
     @pytest.mark.parametrize("name", ["paplay", "pw-play"])
     def test_a_sound_server_that_does_not_run_is_not_asked(
