@@ -26,16 +26,17 @@ _PER = "|".join(re.escape(sign) for sign in sorted(PER, key=len, reverse=True))
 _RANGES = rf"(?:{_RANGE}|\s?(%|°[CF]?)(?:{_RANGE})(?=(?:{NUMBER})\s?\2))"
 _MEASURE = re.compile(
     rf"{_START}({NUMBER})(?:{_RANGES}((?:minus )?(?:{NUMBER})))?(\s|-)?({_UNIT})(?:/({_PER}))?"
-    r"(?![\w²³^/°%]|['’]\w\w|-\w)"
+    r"(?![\w²³^/°%]|['’]\w\w|-\w)(?:(?<=[a-z])\.(?=,|\s+[a-z(]))?"
 )
 _PER_WORD = re.compile(rf"(?<=[a-z])\s?/\s?({_PER})(?!\w)")
 _FEET = re.compile(rf"{_START}([0-9]+)\s?['’′]\s?([0-9]+(?:\.[0-9]+)?)\s?(?:[\"”″]|''|’’)")
 _PRIMES = re.compile(rf"{_START}({NUMBER})(?:\s?([′″])|['’](?=\s(?:tall|long|wide|high|deep|by|x)\b))")
 _INCHES = re.compile(rf"{_START}({NUMBER})[\"”](?=\s|[.,;:!?)x×]|$|-)")
 _CLOCK = r"(?:[01]?[0-9]|2[0-4])"
-_HALF = r"[aApP]\.?\s?[mM](?:\.(?!\w)|\b)"
+_HALF = r"(?:[aApP][mM]\b|[aApP]\.\s?[mM]\b\.?)"
 _TIME = re.compile(rf"(?<![\w:.,])({_CLOCK}):([0-5][0-9])(?::([0-5][0-9])(?:[.,][0-9]+)?)?(?:\s?({_HALF}))?(?![\w:])")
 _HOUR = re.compile(rf"(?<![\w:.,])(1[0-2]|0?[1-9])(?:\.([0-5][0-9]))?\s?({_HALF})(?!\w)")
+_HOURS = re.compile(rf"(?<![\w:.,])(1[0-2]|[1-9])\s?[–-]\s?(?=(?:1[0-2]|[1-9])(?::[0-5][0-9])?\s?{_HALF})")
 _CLOCKS = re.compile(rf"({_CLOCK}:[0-5][0-9](?:\s?{_HALF})?)\s?[–-]\s?(?={_CLOCK}:[0-5][0-9])")
 _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
@@ -56,6 +57,7 @@ def measured(text: str) -> str:
     text = "".join(f" {_VULGAR[c]}" if c in _VULGAR else c for c in text)
     rules: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         (_CLOCKS, lambda m: f"{m[1]} to "),
+        (_HOURS, lambda m: f"{cardinal(m[1])} to "),
         (_TIME, _time),
         (_HOUR, lambda m: f"{_clock(int(m[1]), int(m[2] or 0), True)} {_half(m[3])}"),
         (_MONEY_FRONT, lambda m: _money(m[1], m[2], m[3], m[4], m[5])),
@@ -139,6 +141,8 @@ def _fraction(m: re.Match[str]) -> str:
     whole, upper, lower = m[1], int(m[2]), int(m[3])
     if (upper, lower) == (24, 7):
         return "twenty-four seven"
+    if upper == lower and upper > 9 and whole is None:
+        return f"{cardinal(m[2])} {cardinal(m[3])}"
     is_part = 0 < upper < lower
     if is_part and lower in _DENOMINATORS and (whole is None or lower < 20):
         one = "a" if whole and upper == 1 else cardinal(m[2])

@@ -21,7 +21,9 @@ _DAY_MONTH = re.compile(
 )
 _MONTH_YEAR = re.compile(rf"\b({_MONTH}),?\s+({_YEAR}){_END}")
 _SLASHED = re.compile(rf"(?<![\w/.])([0-9]{{1,2}})([/.])([0-9]{{1,2}})\2({_YEAR})(?![\w/])")
-_DECADE = re.compile(r"(?<![\w.,])(?:(1[1-9][0-9]0|20[0-9]0)['’]?s|['’]([1-9]0)s)\b")
+_DECADE = re.compile(
+    r"(?<![\w.,])(?:(1[1-9][0-9]0|20[0-9]0)['’]?s|(?:['’]|(?<=the )|(?<=early )|(?<=late )|(?<=mid-))([1-9]0)s)\b"
+)
 _YEARS = re.compile(rf"(?<![\w.,$€£-])({_YEAR})\s?[–-]\s?({_YEAR}|[0-9]{{2}}){_END}(?!-)")
 _ERA = re.compile(r"(?<![\w.,])([0-9]{1,4})\s?(BCE?|CE|AD)\b")
 _AD = re.compile(rf"\bAD\s([0-9]{{1,4}}){_END}")

@@ -38,6 +38,11 @@ _BEFORE: tuple[_Rule, ...] = (
             _WITH_NUMBER[m[1] if m[1] in _WITH_NUMBER else m[1].capitalize() if len(m[1]) > 2 else m[1].title()] + " "
         ),
     ),
+    (re.compile(r"(?<!\w)w/o(?!\w)"), "without"),
+    (re.compile(r"(?<!\w)w/\s?(?=\w)"), "with "),
+    (re.compile(r"(?<=\s)@(?=\s)"), "at"),
+    (re.compile(r"\b([Cc]all|[Dd]ial|[Pp]hone)\s([0-9]{3,6})(?![\w]|[.,-][0-9])"), lambda m: f"{m[1]} {spelled(m[2])}"),
+    (re.compile(r"(?<![\w.,])\+[0-9]{1,3}(?:[ -][0-9]{2,9}){1,5}(?![\w]|[.,-][0-9])"), lambda m: _phone(m[0])),
     (re.compile(r"(?:#|№\s?)(?=[0-9])"), "number "),
     (re.compile(r"§§?\s?(?=[0-9])"), "section "),
     (re.compile(r"^([0-9]{1,3})[.)]\s"), lambda m: f"{cardinal(m[1])}, "),  # an item of a list
@@ -92,7 +97,7 @@ _AFTER: tuple[_Rule, ...] = (
     # What is left of digits: lists without spaces, longer versions, numbers behind a hyphen.
     (re.compile(r"(?<=[0-9]),(?=[0-9])"), ", "),
     (re.compile(r"(?<=[0-9])\.(?=[0-9])"), " point "),
-    (re.compile(r"(?<![0-9A-Za-z_])[0-9]+(?![0-9A-Za-z_])"), lambda m: cardinal(m[0])),
+    (re.compile(r"(?<![0-9A-Za-z_])(?<![A-Za-z]\.)[0-9]+(?![0-9A-Za-z_])"), lambda m: cardinal(m[0])),
 )
 
 

@@ -128,6 +128,45 @@ class TestChat:
             assert terminal.shown().count("Three red circles.") == 2
         assert soundfile.info(path).duration > 0.8
 
+    @pytest.mark.parametrize("keys", ["\x03", "Two?\n"])
+    def test_ctrl_c_and_the_next_question_silence_an_answer(self, keys: str) -> None:
+        code = (
+            f"{FAKE}sys.argv = ['edge', 'chat', '--speak', '--voice', 'espeak-ng']\n"
+            "from edge.devices.loudspeaker import Loudspeaker\n"
+            "def play(self, coming, *, stop):\n"
+            "    print('PLAYS', flush=True); stop.wait(600); print('SILENT', flush=True)\n"
+            f"Loudspeaker.play = play\n{RUN}sys.exit(status)\n"
+        )
+        with Terminal(code) as terminal:
+            terminal.enter("One?")
+            terminal.expect("PLAYS")
+            terminal.prompt()
+            assert "SILENT" not in terminal.shown()
+            terminal.send(keys)
+            terminal.expect("SILENT")
+            terminal.answered()
+            terminal.send("/quit\n")
+            assert terminal.end() == 0
+            assert "/quit or Ctrl-D ends" not in terminal.shown()
+
+    def test_ctrl_c_while_an_answer_comes_silences_it(self) -> None:
+        code = (
+            f"{FAKE}sys.argv = ['edge', 'chat', 'Hi', '--speak', '--voice', 'espeak-ng']\n"
+            "from edge.devices.loudspeaker import Loudspeaker\n"
+            "from edge.commands.screen import PlainScreen, MarkdownScreen\n"
+            "import threading\n"
+            "plays = threading.Event()\n"
+            "def play(self, coming, *, stop):\n"
+            "    plays.set(); stop.wait(600); print('SILENT', flush=True)\n"
+            "def show(self, text):\n"
+            "    plays.wait(600); raise KeyboardInterrupt\n"
+            f"Loudspeaker.play, PlainScreen.show = play, show\n{RUN}sys.exit(status)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, cwd=ROOT)
+        assert done.returncode == 130
+        assert b"SILENT" in done.stdout
+        assert done.stderr == b"edge: stopped\n"
+
     def test_json_is_not_spoken(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "edge", "chat", "Hi", "--json", "--speak"],

@@ -13,6 +13,17 @@ from edge.speech.english.reading import read
 from tests.edge.espeak import needs_espeak, phonemes
 
 READ = {
+    "5–7 p.m. and 5-7pm": "five to seven p m and five to seven p m",
+    "At 5pm.": "At five p m.",
+    "H.264": "H.264",
+    "90 s, the 90s and early 60s": "ninety seconds, the nineties and early sixties",
+    "Call 911 or +49 30 123456": "Call nine one one or plus four nine, three zero, one two three four five six",
+    "50/50": "fifty fifty",
+    "2-3 min. on a Pi, 5 lbs., 6 oz. left": "two to three minutes on a Pi, five pounds, six ounces left",
+    "w/ 8GB @ 2.4 GHz w/o a fan": "with eight gigabytes at two point four gigahertz without a fan",
+    "up from $2.8bn in Q3 2023": "up from two point eight billion dollars in Q3 twenty twenty-three",
+    "It costs $100–200.": "It costs one hundred to two hundred dollars.",
+    "E = mc² and x > 5": "E equals mc squared and x more than five",
     "It weighs 5 kg.": "It weighs five kilograms.",
     "Pi is 3.14.": "Pi is three point one four.",
     "1,234,567 people": "one million two hundred and thirty-four thousand five hundred and sixty-seven people",
@@ -90,7 +101,7 @@ READ = {
     "192.168.1.1": "one hundred and ninety-two dot one hundred and sixty-eight dot one dot one",
     "007": "zero zero seven",
     "555-1234": "five five five, one two three four",
-    "+1 555-123-4567": "plus one five five five, one two three, four five six seven",
+    "+1 555-123-4567": "plus one, five five five, one two three, four five six seven",
     "9:05": "nine oh five",
     "12:00": "twelve o'clock",
     "5:30 p.m.": "five thirty p m",
