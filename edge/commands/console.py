@@ -134,12 +134,17 @@ def camera_of(name: str, *, size: str | None = None, still: bool = False, loop: 
     width, separator, height = (size or "").lower().partition("x")
     if size is not None and not (separator and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
         fail(f"--size {size!r:.200}: expected WIDTHxHEIGHT, such as 1280x720")
-    log = logging.getLogger("edge.capture")
+    log_to_stderr("edge.capture")
+    return Camera(name, size=(int(width), int(height)) if size else None, still=still, loop=loop)
+
+
+def log_to_stderr(name: str) -> None:
+    """Have what a logger of ours says shown on stderr, a line each."""
+    log = logging.getLogger(name)
     if not log.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("edge: %(message)s"))
         log.addHandler(handler)
-    return Camera(name, size=(int(width), int(height)) if size else None, still=still, loop=loop)
 
 
 def piped(question: str | None) -> tuple[str, list[dict[str, object]]]:

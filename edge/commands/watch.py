@@ -1,18 +1,22 @@
 """edge watch: the same question asked of a camera over and over; a line of JSON when the answer changes."""
 
 import json
+import os
 import re
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commands.choosing import chosen
-from edge.commands.console import ModelName, ProvidersOption, api_failures, camera_of, fail
+from edge.commands.console import ModelName, ProvidersOption, api_failures, camera_of, fail, log_to_stderr
 from edge.commands.told import working
 
 if TYPE_CHECKING:
+    from edge.devices.deliveries import Deliveries
     from edge.devices.watch import Event
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -32,6 +36,16 @@ def watch(
     refresh: Annotated[str, typer.Option("--refresh", help="Age at which an unchanged tile is encoded again.")] = "1m",
     size: Annotated[str | None, typer.Option("--size", help="Frame size of the camera, such as 1280x720.")] = None,
     still: Annotated[bool, typer.Option("--still", help="Accept a camera whose frame never changes.")] = False,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", help="Address that gets each change by POST, as a line of JSON.")
+    ] = None,
+    webhook_header: Annotated[
+        list[str] | None,
+        typer.Option("--webhook-header", help="'NAME: VALUE' of its requests; ${NAME} is a variable. Repeatable."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Command that is run for each change, the line on its input; no shell.")
+    ] = None,
     model: ModelName = None,
     _providers: ProvidersOption = None,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
@@ -42,21 +56,61 @@ def watch(
     """Ask the same question about a camera at intervals. Each changed answer is a line of JSON.
 
     Only the tiles of a frame that changed are encoded. Heartbeats, a lost camera and its return are lines, too.
+    --webhook and --run are told of everything but heartbeats; a receiver that is slow or away never stops the watch.
     """
     from edge.devices.tile_changes import THRESHOLD
-    from edge.devices.watch import watch as run
+    from edge.devices.watch import watch as watching
 
     every_s, heartbeat_s, refresh_s = intervals(every=every, heartbeat=heartbeat, refresh=refresh)
     stored = chosen(model, ["images"])
     told = working(f"loading: {stored.id}", lambda: f"watching with {stored.id}")
-    with api_failures(), told as on_turn, camera_of(camera, size=size, still=still) as eyes:
-        events = run(
+    with (
+        api_failures(),
+        receivers(webhook, webhook_header or (), run) as to_tell,
+        told as on_turn,
+        camera_of(camera, size=size, still=still) as eyes,
+    ):
+        events = watching(
             eyes, question, every_s=every_s, heartbeat_s=heartbeat_s, refresh_s=refresh_s,
             threshold=THRESHOLD if threshold is None else threshold, model=model or stored.id, system=system,
             max_tokens=max_tokens, temperature=temperature, seed=seed, on_turn=on_turn,
         )  # fmt: skip
         for event in events:
-            print(_line(event), flush=True)
+            line = _line(event)
+            print(line, flush=True)
+            if event.kind != "heartbeat":
+                for receiver in to_tell:
+                    receiver.put(line, json.loads(line))
+
+
+@contextmanager
+def receivers(webhook: str | None, headers: Sequence[str], command: str | None) -> Iterator[list["Deliveries"]]:
+    """Open what is told of each change: an address, a command. Raises: ParameterError for what is neither."""
+    from edge.devices.command_runner import CommandRunner
+    from edge.devices.deliveries import Deliveries
+    from edge.devices.webhook import Webhook
+
+    if headers and webhook is None:
+        fail("--webhook-header: expected --webhook beside it")
+    log_to_stderr("edge.deliveries")
+    found: list[Webhook | CommandRunner] = []
+    if webhook is not None:
+        found.append(Webhook(webhook, headers=dict(_header(text) for text in headers)))
+    if command is not None:
+        found.append(CommandRunner(command))
+    with ExitStack() as held:
+        yield [held.enter_context(Deliveries(each.name, each.deliver)) for each in found]
+
+
+def _header(text: str) -> tuple[str, str]:
+    """Return the name and the value of a header, variables of the environment filled in."""
+    name, separator, value = text.partition(":")
+    if not separator:
+        fail(f"--webhook-header {name!r:.100}: expected 'NAME: VALUE'")
+    for variable in re.findall(r"\$\{(\w+)\}", value):
+        if variable not in os.environ:
+            fail(f"--webhook-header {name}: the environment variable {variable} is not set")
+    return name.strip(), re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], value).strip()
 
 
 def intervals(*, every: str, heartbeat: str, refresh: str) -> tuple[float, float, float]:

@@ -86,3 +86,50 @@ def test_control_c_ends_the_watch_quietly(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_changes_are_sent_and_run_and_heartbeats_are_not(
+    monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]], tmp_path: Path
+) -> None:
+    posted: list[tuple[str, dict[str, str], str]] = []
+
+    class Hook:
+        name = "a hook"
+
+        def __init__(self, url: str, *, headers: dict[str, str]) -> None:
+            self.how = (url, headers)
+
+        def deliver(self, line: str, *_: object) -> None:
+            posted.append((*self.how, json.loads(line)["event"]))
+
+    monkeypatch.setattr("edge.devices.webhook.Webhook", Hook)
+    monkeypatch.setenv("TOKEN", "secret")
+    code = "import os, sys; open(sys.argv[1], 'a').write(os.environ['EDGE_EVENT'] + os.environ['EDGE_ANSWER'] + ' ')"
+    command = f'{sys.executable} -c "{code}" {tmp_path / "out"}'
+    arguments = ("Anyone?", "--camera", str(tmp_path), "--webhook", "http://localhost/x", "--run", command)
+    assert run(monkeypatch, *arguments, "--webhook-header", "Authorization: Bearer ${TOKEN}") == 0
+    assert [event for *_, event in posted] == ["answer", "lost"]
+    assert posted[0][:2] == ("http://localhost/x", {"Authorization": "Bearer secret"})
+    assert (tmp_path / "out").read_text() == "answerNo. lostNo. "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--webhook", "localhost"), "webhook: expected an address that begins with http"),
+        (("--run", "no-such-command"), "there is no such command; no shell is used"),
+        (("--webhook-header", "a: b"), "--webhook-header: expected --webhook beside it"),
+        (("--webhook", "http://localhost", "--webhook-header", "token"), "expected 'NAME: VALUE'"),
+        (("--webhook", "http://localhost", "--webhook-header", "a: ${NO_SUCH}"), "NO_SUCH is not set"),
+    ],
+)
+def test_receivers_are_checked_before_anything_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[dict[str, object]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    assert run(monkeypatch, "Anyone?", "--camera", str(tmp_path), *arguments) == 1
+    assert words in capsys.readouterr().err and given == []
