@@ -137,8 +137,9 @@ def test_a_board_is_set_up(board: Board) -> None:
         "usermod --append --groups audio,video,gpio pi",
         f"python3 -m venv --system-site-packages {board.venv}",
     ]
+    package = f"{board.checkout}[server,mic,wake,vad]"
     assert [line for line in board.log if "pip install" in line] == [
-        f"python -m pip install --disable-pip-version-check --quiet --prefer-binary {board.checkout}[server,mic,wake,vad]"
+        f"python -m pip install --disable-pip-version-check --quiet --prefer-binary {package}"
     ]
     assert "ok   picamera2 can be imported beside it: --camera pi" in said
 
