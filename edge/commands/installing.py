@@ -274,8 +274,8 @@ def _notes(
     elif unit.memory_bytes is None:
         yield f"no limit of memory is set: {model.name} needs about all that this machine has"
     if unit.scope == "system" and model is not None:
-        models = unit.environment["EDGE_MODELS"]
-        yield f"it uses {model}; bundles for it: sudo EDGE_MODELS={models} {unit.program} -m edge models install DIR"
+        install = f"{unit.program} -m edge models install DIR --no-pack"
+        yield f"it uses {model}; bundles for it: sudo EDGE_MODELS={unit.environment['EDGE_MODELS']} {install}"
 
 
 @contextlib.contextmanager

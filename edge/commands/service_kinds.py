@@ -118,14 +118,13 @@ def _uses_of_watch(options: Mapping[str, Any]) -> Uses:
     return Uses(
         accelerators=_computes_elsewhere(options),
         cameras=not is_file and (runs_apart or not is_remote),
-        generates_code=runs_apart,
         network_online=is_remote,
     )
 
 
 def _uses_of_assistant(options: Mapping[str, Any]) -> Uses:
     accelerators, cameras = _computes_elsewhere(options), options["camera"] is not None
-    return Uses(cameras=cameras, sound=True, lines=True, accelerators=accelerators, generates_code=True)
+    return Uses(cameras=cameras, sound=True, lines=True, accelerators=accelerators)
 
 
 def _computes_elsewhere(options: Mapping[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """What a unit forbids its processes, so that they, the decoding process and the packing one still do their work.
 
 The decoding process gives itself a network of its own, by a user namespace of its own where it has no rights: so those
-two namespaces stay allowed. It sets its own resource limits, and the packing process its priority. Weights are mapped
-from files and the cache from a memfd, both without a right to execute them.
+two namespaces stay allowed. It sets its own resource limits, and the packing process its priority. What writes code
+while it runs stays allowed, too (MemoryDenyWriteExecute=no): soundfile reads audio through callbacks of cffi, which do.
 """
 
 from collections.abc import Iterator
@@ -47,17 +47,15 @@ _SYSTEM: Final = (
 class Uses:
     """What a service needs besides the processor and its model.
 
-    cameras, sound, lines: devices. accelerators: a GPU, whose drivers open devices of their own and write code.
-    generates_code: whether a library writes code while it runs, as GStreamer's and foreign-function callbacks do.
-    low_port: whether it listens below 1024. network_online: whether it cannot start before the network is up.
-    loopback: whether all that it talks to is on this machine.
+    cameras, sound, lines: devices. accelerators: a GPU, whose drivers open devices of their own. low_port: whether it
+    listens below 1024. network_online: whether it cannot start before the network is up. loopback: whether all that it
+    talks to is on this machine.
     """
 
     cameras: bool = False
     sound: bool = False
     lines: bool = False
     accelerators: bool = False
-    generates_code: bool = False
     low_port: bool = False
     network_online: bool = False
     loopback: bool = False
@@ -76,8 +74,6 @@ def lines(uses: Uses, *, is_system: bool) -> Iterator[str]:
     yield from _ALWAYS
     families = "AF_UNIX AF_INET AF_INET6" + (" AF_NETLINK" if uses.devices else "")  # libcamera and udev ask by it
     yield f"RestrictAddressFamilies={families}"
-    if not (uses.generates_code or uses.accelerators):
-        yield "MemoryDenyWriteExecute=yes"
     if is_system:
         yield from _SYSTEM
         yield from _rights(uses)

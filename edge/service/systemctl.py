@@ -133,7 +133,8 @@ def state_of(shown: Mapping[str, str]) -> State:
     if active == "failed":
         state = "failed"
     has_failed = state == "failed" or (state == "restarting" and result != "success")
-    detail = _failure(shown, result) if has_failed else shown.get("StatusText", "")
+    is_there = state in ("running", "starting", "stopping")  # who has ended says nothing any more
+    detail = _failure(shown, result) if has_failed else shown.get("StatusText", "") if is_there else ""
     since = shown.get("ActiveEnterTimestamp" if state == "running" else "InactiveEnterTimestamp", "")
     return State(
         state,
