@@ -264,6 +264,9 @@ class Answers:
     def __init__(self, said: Iterator[str | None]) -> None:
         self._said = said
 
+    def stalled_s(self) -> float:
+        return 7.0
+
     def look(self, frame: Frame, now_s: float) -> Sight:
         return Sight(frame, TileUpdate((Encoded(np.zeros((1, 8), np.float32), "d"),), 1), next(self._said))
 
@@ -283,6 +286,21 @@ def test_only_another_answer_is_told() -> None:
         ("answer", "No."), ("answer", "Yes."), ("answer", "No."), ("ended", "No."),
     ]  # fmt: skip
     assert [round(event.frame_s or 0) for event in found[:3]] == [0, 3, 6]
+
+
+def test_each_turn_tells_how_long_the_work_stood_still_a_lost_camera_or_not() -> None:
+    clock = VirtualClock()
+    turns: list[tuple[float, float]] = []
+    looker, eyes = cast(Looker, Answers(iter(["No."] * 99))), Script(clock, [(3.0, 6.0)], 9.0)
+    watching = events(
+        eyes, looker, Pace(1.0, 3600.0), clock=clock, executor=AtOnce(),
+        on_turn=lambda stalled_s: turns.append((clock.now(), stalled_s())),
+    )  # fmt: skip
+    list(watching)
+    assert {stalled_s for _, stalled_s in turns} == {7.0}
+    times = [at_s for at_s, _ in turns]
+    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 1.0
+    assert times[-1] >= 9.0 - 1.0
 
 
 def test_a_camera_that_is_lost_and_comes_back_is_told() -> None:
