@@ -59,7 +59,7 @@ class News:
 class Setup:
     """What questions are answered with.
 
-    transcribe: None where the model accepts audio itself; model: its name; sees: whether it accepts images.
+    transcribe: None where the model accepts audio itself; model: its name.
     """
 
     chat: Chat
@@ -68,7 +68,6 @@ class Setup:
     settings: Settings
     transcribe: Transcribe | None = None
     tools: Toolset | None = None
-    sees: bool = True
 
 
 @dataclass
@@ -202,7 +201,7 @@ class Answer:
             messages=messages, model=setup.model, tools=setup.tools, max_rounds=settings.tool_rounds, cancel=self._stop,
             max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed,
         )  # fmt: skip
-        with contextlib.closing(run(request, self._ask, accepts_images=lambda: setup.sees)) as events:
+        with contextlib.closing(run(request, self._ask)) as events:
             for event in events:
                 if isinstance(event, ToolStarted):
                     self.news.put(News(What.TOOL, event.call.name))

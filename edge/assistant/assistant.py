@@ -57,7 +57,7 @@ class Assistant:
         *,
         microphone: Source = None,
         loudspeaker: int | str | Path | None = None,
-        camera: int | str | Path | Camera | None = None,
+        camera: int | str | Path | Camera | View | None = None,
         voice: str | Path | None = None,
         model: str | Path | None = None,
         speech: str | Path | None = None,
@@ -80,7 +80,7 @@ class Assistant:
             held.callback(wake.close)
             speaker = held.enter_context(Speaker(voice, language=self.settings.language, speed=self.settings.speed))
             setup = self._setup(held, chat, model, speech, speaker, transcribe, tools, looks=camera is not None)
-            view = None if camera is None else View(camera)
+            view = camera if camera is None or isinstance(camera, View) else View(camera)
             if view is not None:
                 held.callback(view.close)
             is_file = not (is_device(microphone) or str(microphone) == "-")
@@ -192,7 +192,7 @@ class Assistant:
                 f"{manifest.id} does not accept audio: edge models speech {manifest.id} SPEECH-BUNDLE sets a "
                 "speech-to-text model for it"
             )
-        return Setup(chat, manifest.id, speaker, self.settings, transcribe, tools, sees=manifest.vision is not None)
+        return Setup(chat, manifest.id, speaker, self.settings, transcribe, tools)
 
 
 def _transcriber(model: SpeechToText, language: str) -> Transcribe:

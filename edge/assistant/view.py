@@ -4,8 +4,9 @@ import threading
 from pathlib import Path
 
 from edge.arrays import U8
-from edge.devices.camera import Camera
+from edge.devices.camera import Camera, Frame
 from edge.devices.sources import check_source
+from edge.errors import DeviceError
 
 _FIRST_S = 10.0  # that a camera that was just opened may take for its first image
 
@@ -33,12 +34,16 @@ class View:
 
     def look(self) -> U8:
         """Return what it sees now: (H, W, 3). Raises: DeviceError."""
+        return self.newest().rgb
+
+    def newest(self, *, wait_s: float = _FIRST_S) -> Frame:
+        """Return its newest frame, as `Camera.newest`; it is opened where it is not. Raises: DeviceError."""
         self.open()
         with self._lock:
             camera = self._camera
         if camera is None:
-            raise RuntimeError("a camera that is open has none")
-        return camera.newest(wait_s=_FIRST_S).rgb
+            raise DeviceError("camera: closed")
+        return camera.newest(wait_s=wait_s)
 
     def close(self) -> None:
         """Give the camera back, in the background: a read may last."""

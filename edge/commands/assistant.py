@@ -14,6 +14,7 @@ from edge.commands.choosing import Ability, chosen
 from edge.commands.console import ModelName, ProvidersOption, api_failures, fail, markup
 from edge.commands.say import Speed, VoiceName
 from edge.commands.told import working
+from edge.commands.tool_use import AllowTool, McpOption, ToolOption, ToolOptions, ToolsOption, opened_tools
 
 if TYPE_CHECKING:
     from edge.assistant.assistant import Assistant
@@ -85,6 +86,10 @@ def run(
     ] = Settings.max_tokens,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy decoding.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampling, for repeatable answers.")] = None,
+    tools: ToolsOption = None,
+    mcp: McpOption = None,
+    tool: ToolOption = None,
+    allow_tool: AllowTool = None,
     sounds: Annotated[Switch, typer.Option("--sounds", help="A short sound for changes of state.")] = "on",
     once: Annotated[bool, typer.Option("--once", help="End after one answer.")] = False,
     control: ControlPath = None,
@@ -103,15 +108,25 @@ def run(
             once=once,
         )  # fmt: skip
         from edge.assistant.assistant import Assistant
+        from edge.assistant.view import View
 
         needs: set[Ability] = {"images"} if camera is not None else set()
         stored = chosen(model, needs if speech is not None else {"audio", *needs})
         told = working(f"loading: {stored.id}", lambda: f"assistant with {stored.id}: {running.state.value}")
-        with told as on_turn, Assistant(
-            microphone=microphone, loudspeaker=loudspeaker, camera=camera, voice=voice,
-            model=model or stored.id, speech=speech, on_event=_print, on_beat=lambda: on_turn(running.stalled_s),
-            settings=settings,
-        ) as running:  # fmt: skip
+        view = None if camera is None else View(camera)
+        with contextlib.ExitStack() as held:
+            offered = opened_tools(  # nobody is asked: keys are commands here
+                ToolOptions(mcp, tools, tool or (), allow_tool or ()), held, camera=view,
+                announce=lambda text: running.ring(text), can_ask=False,
+            )  # fmt: skip
+            on_turn = held.enter_context(told)
+            running = held.enter_context(
+                Assistant(
+                    microphone=microphone, loudspeaker=loudspeaker, camera=view, voice=voice,
+                    model=model or stored.id, speech=speech, on_event=_print, tools=offered,
+                    on_beat=lambda: on_turn(running.stalled_s), settings=settings,
+                )
+            )  # fmt: skip
             _serve(running, control, typed=microphone != "-")
 
 
