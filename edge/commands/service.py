@@ -194,7 +194,8 @@ def _start(manager: Systemd, kind: Kind) -> None:
         command = manager.logs(kind, follow=False, n_lines=_LAST_LINES)
         subprocess.run(command, check=False, stdout=sys.stderr)
         state = manager.state(kind)
-        fail(f"{error}{f'; {state.detail}' if state is not None else ''} (edge service logs {kind})")
+        scope = " --system" if manager.scope == "system" else ""
+        fail(f"{error}{f'; {state.detail}' if state is not None else ''} (edge service logs {kind}{scope})")
     state = manager.state(kind)
     if state is not None:
         _tell(_line(kind, state))

@@ -90,7 +90,7 @@ class Systemd:
 
     def lingers(self) -> bool | None:
         """Return whether this user's services start at boot, before a login; None where nobody says."""
-        with contextlib.suppress(ServiceError, KeyError):
+        with contextlib.suppress(ServiceError):
             done = self._call(["loginctl", "show-user", user_name(), "--property=Linger", "--value"])
             # Of who is not logged in nothing is known: then the mark that lingering leaves says it.
             return done.stdout.strip() == "yes" or Path(f"/var/lib/systemd/linger/{user_name()}").exists()
@@ -160,8 +160,11 @@ def version() -> int | None:
 
 
 def user_name() -> str:
-    """Return the name of the user that runs this. Raises: KeyError where it has none."""
-    return pwd.getpwuid(os.getuid()).pw_name
+    """Return the name of the user that runs this, its number where it has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _failure(shown: Mapping[str, str], result: str) -> str:

@@ -515,6 +515,11 @@ def test_a_user_without_a_session_is_told_how_to_get_one(fake: Fake, run: Run, t
     assert code == 1 and "log in as this user, or use --system" in err and not (tmp_path / "config").exists()
 
 
+def test_a_user_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
+    assert systemctl.user_name() == "4000000001"
+
+
 def test_a_service_of_the_system_needs_root(
     fake: Fake, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
