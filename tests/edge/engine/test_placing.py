@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from edge.arrays import F32
-from edge.engine import golden, placing, providers, self_test
+from edge.client import Reka
+from edge.engine import golden, packing, placing, providers, self_test
 from edge.engine.built import Built
 from edge.engine.engine import Engine
 from edge.engine.session import open_session
-from edge.errors import MemoryExhausted, ParameterError, RuntimeFailure
+from edge.errors import BundleError, MemoryExhausted, ParameterError, RuntimeFailure
+from edge.speech.transcriber import Speech
 from tests.conftest import BundleOf
 
 if TYPE_CHECKING:
@@ -225,3 +227,44 @@ def test_what_memory_does_not_allow_to_compare_is_said(
     with caplog.at_level(logging.WARNING, "edge"), Engine.open(half, context=128, providers="cuda,cpu") as engine:
         assert engine.where["decoder.onnx"] == "cuda"
     assert "decoder.onnx is not compared with what the CPU computes" in caplog.text
+
+
+def test_the_encoder_of_a_speech_bundle_runs_where_it_may(
+    speech_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = np.sin(np.arange(16_000) / 20).astype(np.float32)
+    wanted = Speech.open(speech_bundle).transcribe(samples)
+    opened = stands_in(monkeypatch)
+    assert Speech.open(speech_bundle, providers="tensorrt,cuda,cpu").transcribe(samples) == wanted
+    assert [graph for graph, *_ in opened] == ["encoder.onnx"]
+    stands_in(monkeypatch, change=lambda rows: rows * np.float32(2))
+    with caplog.at_level(logging.WARNING, "edge"):
+        assert Speech.open(speech_bundle, providers="cuda,cpu").transcribe(samples) == wanted
+    assert "encoder.onnx does not run on CUDA: its result is 1 away from the CPU's" in caplog.text
+
+
+def test_a_float16_bundle_has_no_other_keys_and_is_not_packed(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGE_PACKED", raising=False)
+    with Engine.open(half, context=128) as engine:
+        assert engine.kv == "fp16"
+    for kv in ("int8", "fp32"):
+        with pytest.raises(ParameterError, match=f"keeps keys and values as fp16, not as {kv}"):
+            Engine.open(half, kv=kv)
+    with pytest.raises(BundleError, match="packing is for the CPU's kernels"):
+        packing.pack(half)
+    assert not packing.is_worth_it(half)
+
+
+def test_keys_in_float16_take_half_the_bytes(half: Path, fp32_bundle: Path) -> None:
+    with Engine.open(half, context=128) as small, Engine.open(fp32_bundle, context=128) as large:
+        assert 2 * small.stats().cache_bytes == large.stats().cache_bytes
+
+
+def test_clients_of_one_bundle_agree_on_its_providers(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stands_in(monkeypatch)
+    with Reka(model=half, providers=["cuda", "cpu"]) as client:
+        client.chat.create(model="reka-edge", messages=[{"role": "user", "content": "x"}], max_tokens=1)
+        with pytest.raises(ParameterError, match="providers: .* is open with"):
+            Reka(model=half, providers=["cpu"])
+        with Reka(model=half, providers="CUDA,cpu"):
+            pass

@@ -17,7 +17,7 @@ from edge.engine.session import open_session
 from export.arrays import F32
 from export.build import build
 from export.checkpoint.random_shapes import TINY, TINY_AUDIO, TINY_SIGLIP
-from export.errors import GraphError, RecipeError
+from export.errors import GraphError, RecipeError, UnsupportedError
 from export.graph import halved
 from export.graphs import cuda
 from export.graphs.text import write_decoder
@@ -132,6 +132,11 @@ def test_int8_of_the_cpu_is_refused_by_name(tiny_checkpoint: Path, tmp_path: Pat
     with pytest.raises(RecipeError, match='expects activations = "fp16"|is fp16, expected'):
         build(tiny_checkpoint, tmp_path / "out", recipe=str(path), certificate="off")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_whisper_model_is_refused_with_what_runs_on_a_gpu(whisper_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"not supported with fp16 activations: use --recipe fp32"):
+        build(whisper_checkpoint, tmp_path / "out", recipe="fp16", certificate="off")
 
 
 def test_what_float16_does_not_hold_is_an_error() -> None:
