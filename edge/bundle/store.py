@@ -342,9 +342,8 @@ def _unknown_speech(name: str, candidates: list[Stored]) -> UnknownModelError:
 
 def _unknown_voice(name: str, candidates: list[Stored]) -> UnknownModelError:
     installed = ", ".join(stored.id for stored in candidates) or "none"
-    found = f"voice {name[:200]!r} is not installed; installed: {installed}, and espeak-ng"
-    ways = "edge models install NAME.onnx for one of Piper's, edge models install DIR for Kokoro"
-    return UnknownModelError(f"{found}. To add one: {ways}", name=name)
+    found = f"voice {name[:200]!r} is not installed; installed: {installed}"
+    return UnknownModelError(f"{found}. To add one: edge models install NAME.onnx, or DIR", name=name)
 
 
 def refuse_checkpoint(path: Path) -> None:

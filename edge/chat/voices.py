@@ -11,7 +11,7 @@ from edge.arrays import F32
 from edge.errors import ParameterError, UnsupportedError, shown
 from edge.speech.espeak import INSTALL
 from edge.speech.installed_voices import InstalledVoice, installed_voices
-from edge.speech.voice import Voice
+from edge.speech.voice import Stopped, Voice
 from edge.speech.voices import open_voice
 
 _KEPT = 2  # voices that stay open while nobody speaks with them
@@ -20,7 +20,6 @@ _N_NAMED = 40
 _NOTHING: F32 = np.zeros(0, np.float32)
 
 Opens = Callable[[str | None, str | None], Voice]
-Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -126,19 +125,23 @@ class _Turn:
         self.rate_hz = held.voice.rate_hz
         self.languages = held.voice.languages
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
         """As `Voice.say`, when it is its turn; no samples once it is stopped."""
         held = self._held
         while not held.turn.acquire(timeout=_TURN_S):
             if self._stopped():
                 return _NOTHING
         try:
-            return _NOTHING if self._stopped() else held.voice.say(sentence, speed=speed)
+            return _NOTHING if self._stopped() else held.voice.say(sentence, speed=speed, stopped=self._stops(stopped))
         finally:
             held.turn.release()
 
     def close(self) -> None:
         """It stays open for others."""
+
+    def _stops(self, stopped: Stopped | None) -> Stopped:
+        """Return what is true once either is."""
+        return self._stopped if stopped is None else lambda: self._stopped() or stopped()
 
 
 def speaks(codes: tuple[str, ...], language: str) -> bool:

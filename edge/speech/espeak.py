@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.arrays import F32
 from edge.errors import ParameterError, VoiceError, shown
-from edge.speech.voice import check_speed
+from edge.speech.voice import Stopped, check_speed
 
 ESPEAK = "espeak-ng"
 INSTALL = "on Debian and Raspberry Pi OS: sudo apt install espeak-ng"
@@ -54,10 +54,11 @@ class Espeak:
     def __repr__(self) -> str:
         return f"Espeak({self._voice!r})"
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
         """Return a sentence as samples (n,) at 22 050 Hz, with the pause behind it; none for one without words.
 
-        speed: a factor of 175 words per minute; 80 is the fewest that espeak-ng speaks. Raises: as `Voice.say`;
+        speed: a factor of 175 words per minute; 80 is the fewest that espeak-ng speaks. stopped: not asked, a sentence
+        takes some hundredths of a second. Raises: as `Voice.say`;
         ParameterError for more than 5000 characters.
         """
         check_speed(speed)

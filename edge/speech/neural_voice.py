@@ -17,8 +17,9 @@ from edge.bundle.store import Stored
 from edge.bundle.voice_spec import MAX_SYMBOL_CHARS, SpeakerSpec
 from edge.engine.session import thread_count
 from edge.errors import BundleError, ParameterError, UnknownModelError, VoiceError, shown
+from edge.speech.espeak import ESPEAK
 from edge.speech.phonemes import Phonemizer
-from edge.speech.voice import check_speed
+from edge.speech.voice import Stopped, check_speed
 from edge.speech.voice_graphs import VoiceGraph, open_graph
 
 _LOG = logging.getLogger("edge")
@@ -54,9 +55,10 @@ class NeuralVoice:
     def __repr__(self) -> str:
         return f"NeuralVoice({self.name!r})"
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
-        """Return a sentence as samples (n,), with the pause behind it; none for one without words.
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
+        """Return a sentence as samples (n,), with the pause behind it; none for one without words, or once `stopped`.
 
+        stopped: asked every 20 ms; the graph ends at its next node.
         Raises: as `Voice.say`; VoiceError once it is closed, NonFiniteError, RuntimeFailure, MemoryExhausted.
         """
         check_speed(speed)
@@ -67,7 +69,9 @@ class NeuralVoice:
         pause = np.zeros(round(_PAUSE_S / speed * self.rate_hz), np.float32)
         parts: list[F32] = []
         for ids in self._ids(sentence):
-            said = graph.run(ids, speaker=self._speaker, speed=speed)
+            said = graph.run(ids, speaker=self._speaker, speed=speed, stopped=stopped)
+            if said is None:
+                return np.zeros(0, np.float32)
             parts += [trimmed(said, self.rate_hz), pause]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
@@ -188,7 +192,10 @@ def _found(name: str | Path) -> tuple[Stored, str | None]:
     try:
         return store.named(bundle_id, "voice"), speaker or None
     except UnknownModelError as error:
-        raise ParameterError(f"voice: {error}", field="voice") from error
+        there = ", ".join([*(stored.id for stored in store.bundles("voice")), ESPEAK])
+        ways = "edge models install NAME.onnx for one of Piper's, edge models install DIR for Kokoro"
+        msg = f"voice: expected one of {there}, got {shown(bundle_id)}. To add one: {ways}"
+        raise ParameterError(msg, field="voice") from error
 
 
 def _manifest(stored: Stored) -> VoiceManifest:

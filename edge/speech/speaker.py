@@ -70,8 +70,8 @@ class Speaker:
     def say(self, text: str | Iterable[str], *, stop: threading.Event | None = None) -> Iterator[Spoken]:
         """Yield a text sentence by sentence; of one that still grows, each as soon as it is complete.
 
-        text: the whole of it, or its pieces as they come. stop: when it is set, this ends before the next sentence.
-        Raises: VoiceError where the voice fails.
+        text: the whole of it, or its pieces as they come. stop: when it is set, this ends, within a sentence too where
+        the voice takes long. Raises: VoiceError where the voice fails.
         """
         stopped = stop or threading.Event()
         pieces = itertools.takewhile(lambda _: not stopped.is_set(), [text] if isinstance(text, str) else text)
@@ -81,7 +81,8 @@ class Speaker:
             text_shown = plain(sentence)
             if not text_shown:
                 continue
-            samples = self._voice.say(speakable(text_shown, language=self._language), speed=self._speed)
+            words = speakable(text_shown, language=self._language)
+            samples = self._voice.say(words, speed=self._speed, stopped=stopped.is_set)
             if len(samples):
                 yield Spoken(text_shown, samples, self._voice.rate_hz)
 

@@ -1,11 +1,14 @@
 """What a voice is: it says one sentence as samples."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from edge.arrays import F32
 from edge.errors import ParameterError
 
 SLOWEST, FASTEST = 0.25, 4.0  # factors of speed
+
+Stopped = Callable[[], bool]
 
 
 class Voice(Protocol):
@@ -23,10 +26,11 @@ class Voice(Protocol):
     @property
     def languages(self) -> tuple[str, ...]: ...
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
         """Return one sentence of speakable text as mono samples (n,), -1 to 1; speed: a factor, 0.25 to 4.
 
-        Raises: ParameterError for a speed, VoiceError where it fails.
+        stopped: asked from another thread now and then while this takes its time; once it is true, this may end with no
+        samples. Raises: ParameterError for a speed, VoiceError where it fails.
         """
 
     def close(self) -> None:

@@ -1,5 +1,10 @@
 """The graphs of neural voices: ids of symbols in, samples out. One class a family, by the interface of its files."""
 
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,11 +15,13 @@ from edge.bundle.bundle import VoiceBundle
 from edge.bundle.manifest import VoiceManifest
 from edge.bundle.voice_spec import SPEAKERS, STYLE_ROWS, STYLE_WIDTH, VOICE, Noise
 from edge.engine.session import failure_of, open_session, run_options, shrink
-from edge.errors import BundleError, EdgeError, NonFiniteError
+from edge.errors import BundleError, NonFiniteError
+from edge.speech.voice import Stopped
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+_LOOK_S: Final = 0.02  # between looks at whether a sentence is stopped
 _INT64: Final = "tensor(int64)"
 _FLOAT: Final = "tensor(float)"
 _SPEEDS: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int32)": np.int32}
@@ -24,16 +31,29 @@ _IDS_OF_KOKORO: Final = ("tokens", "input_ids")  # kokoro-onnx's, and those of t
 class VoiceGraph(Protocol):
     """Turns ids into samples."""
 
-    def run(self, ids: list[int], *, speaker: int, speed: float) -> F32:
-        """Return samples (n,). Raises: NonFiniteError, RuntimeFailure, MemoryExhausted."""
+    def run(self, ids: list[int], *, speaker: int, speed: float, stopped: Stopped | None = None) -> F32 | None:
+        """Return samples (n,), None once `stopped`. Raises: NonFiniteError, RuntimeFailure, MemoryExhausted."""
+
+
+_OPEN: "weakref.WeakValueDictionary[tuple[object, ...], Vits | Kokoro]" = weakref.WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
 def open_graph(bundle: VoiceBundle, *, threads: int) -> VoiceGraph:
-    """Load the graph of a voice. Raises: BundleError for one that has not its family's inputs, MemoryExhausted."""
-    session = open_session(bundle.path / VOICE, threads=threads)
-    if bundle.manifest.family == "vits":
-        return Vits(session, bundle.manifest, file=bundle.path / VOICE)
-    return Kokoro(session, bundle, file=bundle.path / VOICE)
+    """Load the graph of a voice; the speakers of a bundle share it, for as long as one of them is open.
+
+    Raises: BundleError for one that has not its family's inputs, MemoryExhausted.
+    """
+    key = (os.getpid(), bundle.path, threads, *(entry.sha256 for entry in bundle.manifest.files.values()))
+    with _OPENING:
+        graph = _OPEN.get(key)
+        if graph is None:
+            session = open_session(bundle.path / VOICE, threads=threads)
+            file = bundle.path / VOICE
+            is_vits = bundle.manifest.family == "vits"
+            graph = Vits(session, bundle.manifest, file=file) if is_vits else Kokoro(session, bundle, file=file)
+            _OPEN[key] = graph
+        return graph
 
 
 class Vits:
@@ -53,8 +73,8 @@ class Vits:
         self._has_speakers = "sid" in wanted
         self._noise = manifest.voice.noise or Noise(0.0, 0.0, 1.0)
 
-    def run(self, ids: list[int], *, speaker: int, speed: float) -> F32:
-        """Return samples (n,). Raises: as `VoiceGraph.run`."""
+    def run(self, ids: list[int], *, speaker: int, speed: float, stopped: Stopped | None = None) -> F32 | None:
+        """Return samples (n,), None once `stopped`. Raises: as `VoiceGraph.run`."""
         noise = self._noise
         feeds: dict[str, I64 | F32] = {
             "input": np.array([ids], np.int64),
@@ -63,7 +83,7 @@ class Vits:
         }
         if self._has_speakers:
             feeds["sid"] = np.array([speaker], np.int64)
-        return _samples(self._session, feeds)
+        return samples_of(self._session, feeds, stopped)
 
 
 class Kokoro:
@@ -79,15 +99,15 @@ class Kokoro:
         self._session = session
         self._styles = _styles(bundle)
 
-    def run(self, ids: list[int], *, speaker: int, speed: float) -> F32:
-        """Return samples (n,). Raises: as `VoiceGraph.run`."""
+    def run(self, ids: list[int], *, speaker: int, speed: float, stopped: Stopped | None = None) -> F32 | None:
+        """Return samples (n,), None once `stopped`. Raises: as `VoiceGraph.run`."""
         padded = [0, *ids, 0]
         feeds: dict[str, I64 | F32] = {
             self._ids: np.array([padded], np.int64),
             "style": self._styles[speaker, min(len(ids), STYLE_ROWS) - 1][None],
             "speed": np.array([max(speed, 1.0) if self._speed is np.int32 else speed], self._speed),
         }
-        return _samples(self._session, feeds)
+        return samples_of(self._session, feeds, stopped)
 
 
 def check_inputs(session: "ort.InferenceSession", wanted: dict[str, str], *, file: Path) -> None:
@@ -110,16 +130,46 @@ def _styles(bundle: VoiceBundle) -> F32:
         raise BundleError(f"{bundle.path / SPEAKERS}: cannot be read: {error}") from error
 
 
-def _samples(session: "ort.InferenceSession", feeds: dict[str, I64 | F32]) -> F32:
+def samples_of(
+    session: "ort.InferenceSession", feeds: dict[str, I64 | F32], stopped: Stopped | None = None
+) -> F32 | None:
+    """Run a graph; return its samples (n,), None where it was stopped.
+
+    Raises: NonFiniteError, RuntimeFailure, MemoryExhausted.
+    """
     options = run_options()
     shrink(options)  # sentences differ in length: what the longest took is not kept
-    try:
-        found = session.run([session.get_outputs()[0].name], feeds, options)[0]
-    except EdgeError:
-        raise
-    except Exception as error:
-        raise failure_of(error) from error
+    with _ended_by(stopped, options):
+        try:
+            found = session.run([session.get_outputs()[0].name], feeds, options)[0]
+        except Exception as error:
+            if stopped is not None and stopped():
+                return None
+            raise failure_of(error) from error
     samples = np.asarray(found, np.float32).reshape(-1)
     if not np.isfinite(samples).all():
         raise NonFiniteError("a sentence of the voice")
     return np.clip(samples, -1.0, 1.0)
+
+
+@contextlib.contextmanager
+def _ended_by(stopped: Stopped | None, options: "ort.RunOptions") -> Iterator[None]:
+    """Have a run end at its next node once `stopped` says so; a thread asks while it lasts."""
+    if stopped is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            if stopped():
+                options.terminate = True
+                return
+
+    watching = threading.Thread(target=watch, name="edge-voice-stop", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join()

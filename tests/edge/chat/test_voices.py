@@ -1,6 +1,7 @@
 """Voices by their names and languages; each opened once, spoken with by one at a time, freed when few need it."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,7 @@ def test_a_voice_that_cannot_be_opened_is_tried_again() -> None:
         assert np.any(voice.say("a"))
 
 
-def test_without_espeak_there_is_no_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_espeak_there_is_no_voice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGE_MODELS", str(tmp_path))
     monkeypatch.setenv("PATH", "/nowhere")
     assert installed_voices() == ()

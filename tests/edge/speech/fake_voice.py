@@ -7,6 +7,7 @@ import numpy as np
 from edge.arrays import F32
 from edge.chat.voices import Voices
 from edge.speech.installed_voices import InstalledVoice
+from edge.speech.voice import Stopped
 
 LETTER_S = 0.05
 INSTALLED = (
@@ -31,7 +32,7 @@ class FakeVoice:
         self.n_speaking = self.most_speaking = 0
         self.is_closed = False
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
         self.n_speaking += 1
         self.most_speaking = max(self.most_speaking, self.n_speaking)
         try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +17,13 @@ from edge.arrays import F32
 from edge.bundle import store
 from edge.bundle.bundle import VoiceBundle
 from edge.bundle.install import install
-from edge.errors import BundleError, NonFiniteError, ParameterError, VoiceError
+from edge.engine import session
+from edge.errors import BundleError, MemoryExhausted, NonFiniteError, ParameterError, VoiceError
+from edge.speech import voice_graphs
 from edge.speech.neural_voice import NeuralVoice, kokoro_ids, open_named, parts_of, symbols_of, trimmed, vits_ids
 from edge.speech.speaker import Speaker
 from edge.speech.voice_files import stage
+from edge.speech.voice_graphs import samples_of
 from edge.speech.voices import open_voice
 from tests.edge.speech.made_voices import RATE_HZ, TABLE, tones, write_kokoro, write_piper
 
@@ -140,7 +147,9 @@ def test_a_voice_of_another_language_is_refused(piper: str) -> None:
 
 
 def test_a_name_that_is_not_installed_says_what_is(piper: str) -> None:
-    with pytest.raises(ParameterError, match=r"'nobody' is not installed; installed: xx_XX-made-low, and espeak-ng"):
+    with pytest.raises(
+        ParameterError, match=r"voice: expected one of xx_XX-made-low, espeak-ng, got 'nobody'. To add one"
+    ):
         open_named("nobody", language=None)
 
 
@@ -276,3 +285,72 @@ def test_a_real_voice_says_a_sentence(tmp_path: Path) -> None:
 
 def test_an_opened_voice_has_the_bundles_speaker(piper: str, models: Path) -> None:
     assert repr(NeuralVoice(VoiceBundle.open(models / piper), 0, threads=1)) == "NeuralVoice('xx_XX-made-low')"
+
+
+class StuckSession:
+    """A session whose run lasts until it is told to end, as onnxruntime's does at its next node."""
+
+    def get_outputs(self) -> list[object]:
+        return [SimpleNamespace(name="output")]
+
+    def run(self, _names: list[str], _feeds: object, options: object) -> list[F32]:
+        while not options.terminate:  # type: ignore[attr-defined]
+            time.sleep(0.001)
+        raise RuntimeError("Exiting due to terminate flag being set to true.")
+
+
+def test_a_sentence_that_is_stopped_ends_within_its_graph() -> None:
+    asked: list[bool] = []
+
+    def stopped() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    assert samples_of(StuckSession(), {}, stopped) is None  # type: ignore[arg-type]
+    assert len(asked) > 3
+
+
+def test_a_failure_is_none_of_a_stop() -> None:
+    class Failing(StuckSession):
+        def run(self, *_: object) -> list[F32]:
+            raise RuntimeError("bad_alloc")
+
+    with pytest.raises(MemoryExhausted):
+        samples_of(Failing(), {}, lambda: False)  # type: ignore[arg-type]
+
+
+def test_a_real_graph_that_is_stopped_gives_no_samples(piper: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = session.run_options()
+    options.terminate = True
+    monkeypatch.setattr(voice_graphs, "run_options", lambda: options)
+    assert open_named(piper, language=None).say("hello", stopped=lambda: True).shape == (0,)
+
+
+def test_watching_for_a_stop_leaves_no_thread(piper: str) -> None:
+    voice = open_named(piper, language=None)
+    assert len(voice.say("hello", stopped=lambda: False))
+    assert "edge-voice-stop" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_speakers_of_a_bundle_share_its_graph_while_one_is_open(tmp_path: Path) -> None:
+    name = installed(write_piper(tmp_path / "p", speakers=("anna", "bert")), tmp_path / "staged")
+    first, second = open_named(name, language=None), open_named(f"{name}:bert", language=None)
+    assert len(voice_graphs._OPEN) == 1
+    first.close()
+    assert len(second.say("hello"))
+    second.close()
+    gc.collect()
+    assert len(voice_graphs._OPEN) == 0
+
+
+def test_a_bundle_that_was_replaced_is_loaded_anew(tmp_path: Path, models: Path) -> None:
+    quiet = write_piper(tmp_path / "p", "eva", loudness=0.2)
+    name = installed(quiet, tmp_path / "staged")
+    before = open_named(name, language=None)
+    write_piper(tmp_path / "p", "eva", loudness=0.4)
+    (tmp_path / "again").mkdir()
+    stage(quiet, tmp_path / "again")
+    install(tmp_path / "again", replaces=True)
+    after = open_named(name, language=None)
+    assert np.abs(before.say("hello")).max() == pytest.approx(0.2, abs=0.01)
+    assert np.abs(after.say("hello")).max() == pytest.approx(0.4, abs=0.01)

@@ -16,6 +16,7 @@ from edge.errors import ParameterError
 from edge.speech import speaker as module
 from edge.speech.audio_file import FORMATS, AudioFile, encoded, wav_header
 from edge.speech.speaker import Speaker, Spoken
+from edge.speech.voice import Stopped
 from tests.edge.espeak import needs_espeak
 
 TEXT = "# Weather\n\nIt is **5 °C** in Berlin. See [the map](https://a.b/c)!\n\n```\nno\n```\n"
@@ -30,7 +31,7 @@ class Parrot:
         self.said: list[str] = []
         self.closed = 0
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> F32:
+    def say(self, sentence: str, *, speed: float = 1.0, stopped: Stopped | None = None) -> F32:
         self.said.append(sentence)
         return np.full(round(len(sentence) / speed), 0.5, np.float32)
 
