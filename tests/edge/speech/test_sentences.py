@@ -148,6 +148,12 @@ def test_a_line_that_was_wrapped_goes_on() -> None:
     assert cut(wrapped) == [wrapped.replace("\n", " ")]
 
 
+def test_line_ends_of_every_kind_are_one() -> None:
+    line = "This line was wrapped by an editor at about seventy characters, as"
+    for end in ("\n", "\r\n", "\r", "\u2028"):
+        assert list(sentences([line, *end, "prose often is."], language="en")) == [f"{line} prose often is."]
+
+
 def test_german_ordinals_do_not_end_a_sentence() -> None:
     assert cut("Am 3. Mai kam z. B. Hr. Alt. Es war 1984. Dann", "de-AT") == [
         "Am 3. Mai kam z. B. Hr. Alt.",
