@@ -86,9 +86,11 @@ class Player:
         while process.poll() is None and time.monotonic() < give_up_s:
             if stopped.wait(0.01):
                 return False
-        failed = process.poll() not in (0, None)
+        status = process.poll()
         self._end(wait=False)
-        if failed:
+        if status is None:
+            raise DeviceError(f"{self._name}: does not come to its end")
+        if status:
             raise DeviceError(f"{self._name}: {self._last_words()}")
         return True
 

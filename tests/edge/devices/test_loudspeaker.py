@@ -226,6 +226,12 @@ class TestProgram:
         with pytest.raises(DeviceError, match=r"^loudspeaker x \(aplay\): no card$"):
             Loudspeaker("x").play([said(0.5)])
 
+    def test_a_program_that_never_ends_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(player, "_END_S", 0.2)
+        program(tmp_path, "aplay", READS + "import time; time.sleep(600)", monkeypatch)
+        with pytest.raises(DeviceError, match=r"^loudspeaker \(aplay\): does not come to its end$"):
+            Loudspeaker().play([said(0.5)])
+
     def test_a_program_that_takes_nothing_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(player, "_STALE_S", 0.2)
         program(tmp_path, "aplay", KEEPS + "import time; time.sleep(600)", monkeypatch)
