@@ -4,6 +4,7 @@ import contextlib
 import enum
 import grp
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ _OWN_FOLDERS: Final = {"EDGE_MODELS": "/var/lib/edge/models", "XDG_CACHE_HOME": 
 _HIDDEN: Final = tuple(Path(each) for each in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
 _READ_BY_THE_MANAGER: Final = {"api_key_file": "api-key", "tls_cert": "tls-cert", "tls_key": "tls-key"}
 _NAMES_OR_PATHS: Final = ("model", "camera", "microphone", "loudspeaker", "speech", "voice", "wake")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")  # in a header of a webhook
 _PATIENCE_S: Final = 120.0
 
 
@@ -94,8 +96,7 @@ def arguments_of(asked: Asked) -> tuple[str, ...]:
 def plan(asked: Asked, *, scope: Scope, systemd: int) -> Plan:
     """Return the unit of a service. Ends the command where an option is wrong. Raises: EdgeError."""
     environment, secrets_file = _carried(scope), files.secrets_path(asked.kind, scope)
-    secrets = _secrets(asked)
-    kept = {} if secrets else files.read_secrets(secrets_file)
+    secrets, kept = _secrets(asked, files.read_secrets(secrets_file))
     with _environment({**environment, **kept, **secrets}):
         model = check(asked)
         memory_bytes = _memory_bytes(model, asked)
@@ -108,14 +109,15 @@ def plan(asked: Asked, *, scope: Scope, systemd: int) -> Plan:
         ("-P", "-m", "edge", asked.kind, *arguments_of(stored)),
         needs,
         environment=environment,
-        environment_file=secrets_file if asked.kind == "serve" else None,
+        environment_file=secrets_file if asked.kind == "serve" or secrets or kept else None,
         credentials=credentials,
         shown=tuple(_hidden(_python(), _named(stored), model)) if scope == "system" else (),
         groups=_groups(needs) if scope == "system" else (),
         memory_bytes=memory_bytes,
         systemd=systemd,
     )
-    return Plan(unit, secrets, tuple(_notes(unit, secrets_file, secrets, kept, model)))
+    notes = tuple(_notes(unit, secrets_file, secrets, kept, model))
+    return Plan(unit, {**kept, **secrets} if secrets else {}, notes)
 
 
 def check_start(unit: Unit) -> None:
@@ -172,12 +174,19 @@ def _carried(scope: Scope) -> dict[str, str]:
     return here
 
 
-def _secrets(asked: Asked) -> dict[str, str]:
-    """Return what must not be in a unit, which everybody can read."""
-    if asked.kind != "serve" or asked.options["api_key_file"] is not None:
-        return {}
-    key = asked.options["api_key"] or os.environ.get(KEY)
-    return {KEY: key} if key else {}
+def _secrets(asked: Asked, stored: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what must not be in a unit, which everybody can read: what this shell has of it, and what is kept.
+
+    stored: what an earlier installation wrote.
+    """
+    if asked.kind == "serve":
+        key = asked.options["api_key"] or os.environ.get(KEY)
+        wanted = {KEY: key} if asked.options["api_key_file"] is None else {}
+    else:
+        headers = " ".join(asked.options.get("webhook_header") or ())
+        wanted = {name: os.environ.get(name) for name in _VARIABLE.findall(headers)}
+    here = {name: value for name, value in wanted.items() if value}
+    return here, {name: stored[name] for name in wanted if name in stored and name not in here}
 
 
 def _for_the_manager(asked: Asked, scope: Scope) -> tuple[Asked, dict[str, Path]]:
@@ -233,7 +242,8 @@ def _python() -> Iterator[Path]:
         link = link.parent / link.readlink()
         yield link.parent.parent
     yield Path(__file__).parents[2]
-    yield from (Path(each) for each in sys.path if each)
+    # Without the folder of whoever types `python -m edge`: the unit does without it, and it may be a home.
+    yield from (Path(each) for each in sys.path[0 if sys.flags.safe_path else 1 :] if each)
 
 
 def _named(asked: Asked) -> Iterator[Path]:
@@ -266,9 +276,9 @@ def _notes(
     unit: Unit, secrets_file: Path, secrets: Mapping[str, str], kept: Mapping[str, str], model: Path | None
 ) -> Iterator[str]:
     if secrets:
-        yield f"the API key is in {secrets_file} (mode 0600), not in the unit"
-    elif kept:
-        yield f"the API key of {secrets_file} stays"
+        yield f"{', '.join(secrets)}: in {secrets_file} (mode 0600), not in the unit"
+    if kept:
+        yield f"{', '.join(kept)}: stays as it is in {secrets_file}"
     if model is None:
         yield "no bundle is installed yet: edge models install DIR"
     elif unit.memory_bytes is None:

@@ -63,9 +63,11 @@ def _check_serve(options: Mapping[str, Any]) -> Path | None:
 
 
 def _check_watch(options: Mapping[str, Any]) -> Path | None:
-    from edge.commands.watch import intervals
+    from edge.commands.watch import header_of, intervals
 
     intervals(every=options["every"], heartbeat=options["heartbeat"], refresh=options["refresh"])
+    for text in options["webhook_header"] or ():
+        header_of(text)
     if options["camera"] == "-":
         fail("--camera -: a service has no standard input")
     return chosen(options["model"], ["images"]).path

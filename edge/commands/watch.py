@@ -95,14 +95,14 @@ def receivers(webhook: str | None, headers: Sequence[str], command: str | None) 
     log_to_stderr("edge.deliveries")
     found: list[Webhook | CommandRunner] = []
     if webhook is not None:
-        found.append(Webhook(webhook, headers=dict(_header(text) for text in headers)))
+        found.append(Webhook(webhook, headers=dict(header_of(text) for text in headers)))
     if command is not None:
         found.append(CommandRunner(command))
     with ExitStack() as held:
         yield [held.enter_context(Deliveries(each.name, each.deliver)) for each in found]
 
 
-def _header(text: str) -> tuple[str, str]:
+def header_of(text: str) -> tuple[str, str]:
     """Return the name and the value of a header, variables of the environment filled in."""
     name, separator, value = text.partition(":")
     if not separator:

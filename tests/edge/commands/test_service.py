@@ -272,6 +272,34 @@ def test_a_key_stays_when_the_service_is_installed_again_without_it(
     assert "EDGE_API_KEY" not in os.environ
 
 
+def test_variables_of_headers_are_in_the_file_of_secrets(
+    fake: Fake, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_TOKEN", KEY)
+    hook = ("--webhook", "http://127.0.0.1:1/", "--webhook-header", "Authorization: Bearer ${HOOK_TOKEN}")
+    code, _, err = run("install", "watch", "--", "Who?", *hook)
+    text, secrets = unit_of(tmp_path, "watch").read_text(), tmp_path / "config" / "edge" / "watch.env"
+    assert code == 0, err
+    assert "--webhook-header=Authorization: Bearer ${HOOK_TOKEN}" in arguments(text) and "k3y" not in text
+    assert unit_files.environment(secrets.read_text()) == {"HOOK_TOKEN": KEY}
+    assert unit_files.settings(text)["Service"]["EnvironmentFile"] == [f"-{secrets}"]
+    monkeypatch.delenv("HOOK_TOKEN")
+    assert run("install", "watch", "--", "Where?", *hook)[0] == 0  # it is kept
+    assert unit_files.environment(secrets.read_text()) == {"HOOK_TOKEN": KEY}
+    code, _, err = run("install", "watch", "--", "Who?", *hook[:3], "X-Other: ${OTHER_TOKEN}")
+    assert code == 1 and "OTHER_TOKEN is not set" in err
+    assert run("remove")[0] == 0 and not secrets.exists()
+
+
+def test_a_system_service_does_not_see_the_folder_in_which_it_was_installed(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    command = [sys.executable, "-m", "edge", "service", "install", "serve", "--system", "--dry-run"]
+    checkout = str(Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": checkout, "EDGE_MODELS": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path / "home", env=environment, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "home") not in done.stdout
+
+
 def test_the_manager_reads_the_secret_files_of_a_system_service(fake: Fake, run: Run, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("k3y\n")
     _, out, err = run("install", "serve", "--system", "--dry-run", "--", "--api-key-file", str(tmp_path / "key"))
