@@ -20,11 +20,16 @@ class History:
         self._kept_s = minutes * 60
         self._turns: deque[_Turn] = deque(maxlen=max(0, turns))
 
-    def messages(self, now_s: float) -> list[Message]:
-        """Return the messages that are still kept, the oldest first."""
+    def messages(self, now_s: float, *, audio: int) -> list[Message]:
+        """Return the messages that are still kept, the oldest first.
+
+        audio: how many of their turns may have audio, the newest; older ones with audio are left out.
+        """
         while self._turns and now_s - self._turns[0].at_s > self._kept_s:
             self._turns.popleft()
-        return [message for turn in self._turns for message in turn.messages]
+        heard = [turn for turn in self._turns if _has_audio(turn.messages)]
+        left_out = {id(turn) for turn in heard[: max(0, len(heard) - audio)]}
+        return [message for turn in self._turns if id(turn) not in left_out for message in turn.messages]
 
     def add(self, messages: Sequence[Message], now_s: float) -> None:
         """Keep a turn: a question, and what was answered."""
@@ -33,3 +38,8 @@ class History:
     def clear(self) -> None:
         """Forget everything."""
         self._turns.clear()
+
+
+def _has_audio(messages: Sequence[Message]) -> bool:
+    contents = [content for message in messages if isinstance(content := message.get("content"), list)]
+    return any(part.get("type") == "audio" for content in contents for part in content)

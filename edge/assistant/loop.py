@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -18,7 +19,7 @@ from edge.assistant.states import TABLE, Act, State, What, after
 from edge.assistant.view import View
 from edge.devices.learned_voice import detector
 from edge.devices.voice_activity import BLOCK_S, RATE_HZ, Loudness, Patience, Utterances
-from edge.errors import EdgeError
+from edge.errors import DeviceError, EdgeError
 from edge.speech.speaker import Spoken
 from edge.speech.wake_word import WakeWords
 
@@ -288,7 +289,8 @@ class Loop:
         self._utterances = Utterances(self._patience, self._detector)
         self._since_s = self.now()
         if self._parts.view is not None and self._settings.look != "never":
-            self._parts.view.open()
+            with suppress(DeviceError):  # told when it is asked to look
+                self._parts.view.open()
 
     def _finish(self) -> None:
         """End the question now, as the button says."""
@@ -303,7 +305,8 @@ class Loop:
             return
         view = self._parts.view
         question, self._said = Question(self._said, None if view is None else view.look), None
-        self._begin(Answer(self._parts.setup, question, self._history.messages(self.now())))
+        most = self._parts.setup.chat.limits.audios - 1
+        self._begin(Answer(self._parts.setup, question, self._history.messages(self.now(), audio=most)))
         self._answered = True
 
     def _apologize(self) -> None:

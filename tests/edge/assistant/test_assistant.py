@@ -6,13 +6,14 @@ trained speech bundle can be had here, so a stand-in gives the transcripts; wake
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 
+from edge.assistant import blocks
 from edge.assistant.assistant import Assistant
 from edge.assistant.events import Event
 from edge.assistant.players import RATE_HZ
@@ -21,9 +22,12 @@ from edge.assistant.states import What
 from edge.assistant.view import View
 from edge.chat import Chat
 from edge.chat.attachments import Access
-from edge.engine.pieces import Media
-from edge.errors import RuntimeFailure
+from edge.engine.answer import Options
+from edge.engine.handle import Handle
+from edge.engine.pieces import Media, Piece
+from edge.errors import DeviceError, RuntimeFailure
 from edge.speech.speaker import Speaker
+from edge.tools.toolset import Toolset
 from tests.edge.assistant.recordings import F32, WAKE, Recording, read, stand_in, told
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
 
@@ -51,6 +55,7 @@ def heard(
     chat: Chat | None = None,
     settings: Settings = QUIET,
     camera: Path | None = None,
+    tools: Toolset | None = None,
     on_event: Callable[[Assistant, Event], None] | None = None,
 ) -> tuple[list[Event], F32]:
     """Run an assistant over a recording; return its events, and what it said at RATE_HZ."""
@@ -64,7 +69,7 @@ def heard(
     microphone = recording.save(tmp_path / "microphone.wav")
     with Assistant(
         microphone=microphone, loudspeaker=tmp_path / "said.wav", camera=camera, chat=chat, voice="espeak-ng",
-        transcribe=stand_in(*questions), on_event=tell, settings=settings,
+        transcribe=stand_in(*questions), on_event=tell, settings=settings, tools=tools,
     ) as assistant:  # fmt: skip
         assistant.run()
     samples, rate_hz = read(tmp_path / "said.wav")
@@ -324,3 +329,84 @@ def _noted(method: Callable[[View], None], tale: list[str], word: str) -> Callab
         method(view)
 
     return noted
+
+
+class Scripted(FakeEngine):
+    """A stand-in for a model: an answer for each request, in order."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__(manifest())
+        self._answers = iter(answers)
+
+    def stream(self, prompt: Sequence[Piece], options: Options) -> Handle:
+        self.words = (next(self._answers),)
+        return super().stream(prompt, options)
+
+
+def test_a_tool_is_called_and_its_result_spoken_of(tmp_path: Path) -> None:
+    rung: list[str] = []
+
+    def water_flowers(minutes: int) -> str:
+        """Water the flowers."""
+        rung.append(f"{minutes} minutes")
+        return "watered"
+
+    call = '<tool_call>{"name": "water_flowers", "arguments": {"minutes": 3}}</tool_call>'
+    engine = Scripted(call, "The flowers have water.")
+    chat = Chat(OneEngine(engine), Access())  # type: ignore[arg-type]
+    tools = Toolset([water_flowers], allow=["water_flowers"])
+    events, said = heard(tmp_path, one_question().silence(5), "Water the flowers.", chat=chat, tools=tools)
+    assert rung == ["3 minutes"]
+    assert what_of(events)[3:7] == ["transcript", "tool", "sentence", "spoken"]
+    assert of(events, What.TOOL).fields == {"tool": "water_flowers"}
+    assert of(events, What.SPOKEN).fields["answer"] == "The flowers have water."
+    assert said.any()
+
+
+def test_a_tool_that_nobody_allowed_is_not_called(tmp_path: Path) -> None:
+    def open_door() -> str:
+        """Open the door."""
+        raise AssertionError("it was opened")
+
+    engine = Scripted('<tool_call>{"name": "open_door", "arguments": {}}</tool_call>', "I may not open the door.")
+    chat = Chat(OneEngine(engine), Access())  # type: ignore[arg-type]
+    events, _ = heard(
+        tmp_path, one_question().silence(5), "Open the door.", chat=chat, tools=Toolset([open_door])
+    )  # fmt: skip
+    assert of(events, What.SPOKEN).fields["answer"] == "I may not open the door."
+
+
+def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Source:
+        """A microphone that is gone after some blocks, the first time."""
+
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def blocks(self) -> Iterator[F32]:
+            for _ in range(self.n):
+                yield np.zeros(480, np.float32)
+            raise DeviceError("microphone: no samples for 2 s")
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    sources = iter([Source(5), Source(10**6)])
+    monkeypatch.setattr(blocks, "open_ear", lambda source, stale_s: next(sources))
+    monkeypatch.setattr(blocks, "sounddevice", lambda need: None)
+    monkeypatch.setattr(blocks, "_RETRY_S", 0.01)
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if event.what is What.BACK:
+            assistant.end()
+
+    _, chat = fake("Yes.")
+    with Assistant(
+        loudspeaker="none", chat=chat, voice="espeak-ng", transcribe=stand_in(), on_event=tell,
+        settings=Settings(sounds=False),
+    ) as assistant:  # fmt: skip
+        assistant.run()
+    assert told(events) == [("idle", "start"), ("lost", "lost"), ("idle", "back"), ("idle", "end")]
+    assert events[1].fields == {"reason": "microphone: no samples for 2 s"}

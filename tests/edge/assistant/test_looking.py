@@ -47,15 +47,24 @@ def test_turns_are_forgotten_by_number_and_by_age() -> None:
     history = History(turns=2, minutes=1)
     for number, at_s in enumerate((0.0, 10.0, 50.0)):
         history.add([{"role": "user", "content": str(number)}], at_s)
-    assert [message["content"] for message in history.messages(60)] == ["1", "2"]
-    assert [message["content"] for message in history.messages(75)] == ["2"]
-    assert history.messages(200) == []
+    assert [message["content"] for message in history.messages(60, audio=5)] == ["1", "2"]
+    assert [message["content"] for message in history.messages(75, audio=5)] == ["2"]
+    assert history.messages(200, audio=5) == []
 
 
 def test_no_turns_are_kept_where_none_are_wanted() -> None:
     history = History(turns=0, minutes=5)
     history.add([{"role": "user", "content": "1"}], 0)
-    assert history.messages(0) == []
+    assert history.messages(0, audio=5) == []
+
+
+def test_of_turns_with_audio_so_many_are_kept_as_a_request_may_have() -> None:
+    history = History(turns=8, minutes=5)
+    for number in range(4):
+        content = [{"type": "audio", "audio": number}] if number != 1 else [{"type": "text", "text": "1"}]
+        history.add([{"role": "user", "content": content}, {"role": "assistant", "content": str(number)}], 0)
+    kept = [message["content"] for message in history.messages(0, audio=2) if message["role"] == "assistant"]
+    assert kept == ["1", "2", "3"]
 
 
 def test_every_language_has_every_phrase() -> None:
