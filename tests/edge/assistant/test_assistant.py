@@ -7,6 +7,7 @@ trained speech bundle can be had here, so a stand-in gives the transcripts; wake
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from edge.assistant.players import RATE_HZ
 from edge.assistant.settings import Settings
 from edge.assistant.states import What
 from edge.assistant.view import View
+from edge.bundle.manifest import AudioSpec
 from edge.chat import Chat
 from edge.chat.attachments import Access
 from edge.engine.answer import Options
 from edge.engine.handle import Handle
-from edge.engine.pieces import Media, Piece
-from edge.errors import DeviceError, RuntimeFailure
+from edge.engine.pieces import Audio, Media, Piece
+from edge.errors import DeviceError, RuntimeFailure, UnsupportedError
 from edge.speech.speaker import Speaker
 from edge.tools.toolset import Toolset
 from tests.edge.assistant.recordings import F32, WAKE, Recording, read, stand_in, told
@@ -410,3 +412,52 @@ def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.M
         assistant.run()
     assert told(events) == [("idle", "start"), ("lost", "lost"), ("idle", "back"), ("idle", "end")]
     assert events[1].fields == {"reason": "microphone: no samples for 2 s"}
+
+
+def listening_model(*answers: str) -> tuple[FakeEngine, Chat]:
+    """Return a stand-in for a model with an audio tower, and a chat on it."""
+    made = manifest()
+    control = {**made.prompt.control, "<audio>": 40, "</audio>": 41}
+    spec = replace(made, audio=AudioSpec(80, 3000, 4), prompt=replace(made.prompt, control=control))
+    engine = FakeEngine(spec, words=answers)
+    return engine, Chat(OneEngine(engine), Access())  # type: ignore[arg-type]
+
+
+def test_a_model_that_accepts_audio_hears_the_question_itself_and_sees_an_image(tmp_path: Path) -> None:
+    engine, chat = listening_model("A house.")
+    events: list[Event] = []
+    with Assistant(
+        microphone=one_question().silence(5).save(tmp_path / "a.wav"), loudspeaker=tmp_path / "said.wav", camera=IMAGE,
+        chat=chat, voice="espeak-ng", on_event=events.append, settings=QUIET,
+    ) as assistant:  # fmt: skip
+        assistant.run()
+    assert what_of(events) == ["start", "wake", "utterance", "sentence", "spoken", "silence", "end"]
+    media = [type(piece) for piece in engine.asked[0][0] if isinstance(piece, Media | Audio)]
+    assert media == [Media, Audio]
+
+
+def test_a_model_without_audio_and_without_a_speech_to_text_model_is_refused(tmp_path: Path) -> None:
+    _, chat = fake("A house.")
+    microphone = Recording().silence(1).save(tmp_path / "a.wav")
+    with pytest.raises(UnsupportedError, match="^a-model does not accept audio: edge models speech a-model "):
+        Assistant(microphone=microphone, loudspeaker="none", chat=chat, voice="espeak-ng")
+
+
+def test_a_model_without_vision_is_refused_beside_a_camera(tmp_path: Path) -> None:
+    _, chat = fake("A house.", vision=False)
+    microphone = Recording().silence(1).save(tmp_path / "a.wav")
+    with pytest.raises(UnsupportedError, match="accepts no images"):
+        Assistant(
+            microphone=microphone, loudspeaker="none", camera=IMAGE, chat=chat, voice="espeak-ng",
+            transcribe=stand_in(),
+        )  # fmt: skip
+
+
+def test_a_question_that_does_not_end_is_asked_when_it_is_long_enough(tmp_path: Path) -> None:
+    _, chat = fake("Yes.")
+    recording = Recording().silence(1.5).say(WAKE).silence(0.6)
+    for _ in range(6):
+        recording.say("And then there was another thing that I wanted to ask you")
+    settings = Settings(sounds=False, longest_s=3.0, follow_up_s=0)
+    events, _ = heard(tmp_path, recording.silence(1), "Well?", chat=chat, settings=settings)
+    assert of(events, What.UTTERANCE).fields["seconds"] == pytest.approx(3.0, abs=0.1)
