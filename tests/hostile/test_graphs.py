@@ -252,3 +252,20 @@ def test_weights_may_lie_in_the_embedding_table_and_not_beyond_it(tmp_path: Path
     (tmp_path / "embedding.bin").write_bytes(bytes(N * K // 2 - 1))
     with pytest.raises(BundleError, match=r"expected 256 bytes of embedding\.bin's 255"):
         onnx_check.check(path)
+
+
+def test_a_voice_may_have_its_weights_inside_up_to_its_own_limit(tmp_path: Path) -> None:
+    path = tmp_path / "voice.onnx"
+    with path.open("wb") as file:
+        file.truncate(onnx_check.MAX_VOICE_BYTES + 1)
+    with pytest.raises(BundleError, match=str(onnx_check.MAX_VOICE_BYTES)):
+        onnx_check.check(path)
+
+
+def test_a_domain_that_onnxruntimes_tools_declare_may_be_declared_and_not_used(tmp_path: Path) -> None:
+    made = model()
+    made.opset_import.add(domain="com.microsoft.experimental", version=1)
+    onnx_check.check(written(tmp_path, made))
+    made.graph.node.add(op_type="Boom", domain="com.microsoft.experimental")
+    with pytest.raises(BundleError, match=r"operators of 'com\.microsoft\.experimental'"):
+        onnx_check.check(written(tmp_path, made))
