@@ -6,7 +6,7 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -119,6 +119,8 @@ def _field(tool: str, parameter: inspect.Parameter, hints: Mapping[str, object],
         hint, default = Annotated[hint, default], default.get_default(call_default_factory=True, validated_data={})
         default = ... if default is PydanticUndefined else default
     described = _description(hint) or said
+    if default is None:
+        hint = Optional[hint]  # noqa: UP045 - hints there are that have no |
     own = pydantic.Field(default, alias=parameter.name, description=described) if described else None
     return (hint, own or pydantic.Field(default, alias=parameter.name))
 

@@ -236,3 +236,12 @@ def test_what_is_wrong_with_arguments_is_named() -> None:
     with pytest.raises(ValueError, match="city: Field required; unit: .*'C' or 'F'") as caught:
         made.checked({"unit": "K", "town": "Rome"})
     assert "town: Extra inputs" in str(caught.value) and "the parameters are city, unit, days" in str(caught.value)
+
+
+def test_none_is_taken_where_it_is_the_default() -> None:
+    @edge.tool
+    def wait(seconds: int = None, unit: Annotated[str, "s or m"] = None) -> object:  # type: ignore[assignment]  # noqa: RUF013
+        return seconds, unit
+
+    assert wait.invoke(wait.checked({"seconds": None, "unit": None})) == (None, None)
+    assert wait.parameters["properties"]["unit"]["description"] == "s or m"  # type: ignore[index]
