@@ -163,10 +163,12 @@ def _probe(library: str) -> Check:
 def _speech() -> Iterator[Check]:
     """Yield what this machine speaks with, plays on and hears by; none of it has to be there."""
     from edge.devices.audio_devices import audio_devices
+    from edge.extras import install_command
 
     yield Check("voice", ", ".join(_voices()))
     found = audio_devices()
-    by = f" (by {found.by})" if found.by else ": pip install '.[mic]', or sudo apt install pulseaudio-utils"
+    ways = f": {install_command('mic')}, or sudo apt install pulseaudio-utils"
+    by = f" (by {found.by})" if found.by else ways
     yield Check("loudspeaker", (", ".join(found.loudspeakers) or "none") + by)
     if found.by == "sounddevice":
         yield Check("microphone", ", ".join(found.microphones) or "none")
