@@ -21,6 +21,7 @@ import edge
 from edge.server.speech import VOICES
 from tests.conformance.conftest import Served, serving
 from tests.edge.asking import eventually
+from tests.edge.espeak import needs_espeak
 from tests.edge.speech.fake_voice import FakeVoice, FakeVoices
 
 with warnings.catch_warnings(), mock.patch.dict(os.environ, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}):
@@ -190,6 +191,20 @@ def test_home_assistant(speaking: Served, form: str) -> None:
 
     data = asyncio.run(spoken())
     assert abs((len(data) / 48_000 if form == "pcm" else seconds_of(data)) - SECONDS) < 0.15
+
+
+@needs_espeak
+def test_espeak_speaks_in_the_language_of_the_voice(int8_bundle: Path) -> None:
+    with serving(int8_bundle) as served, openai.OpenAI(api_key="local", base_url=f"{served.address}/v1") as client:
+        fields = {"model": "tts-1", "input": "Die Sonne scheint. Es ist 9 Uhr.", "response_format": "wav"}
+        spoken = {
+            name: client.audio.speech.create(**fields, voice=name).content
+            for name in ("alloy", "espeak-ng", "espeak-ng@en", "espeak-ng@de", "espeak-ng:f3")
+        }
+        german = client.audio.speech.create(**fields, voice="alloy", extra_body={"language": "de"}).content
+        assert spoken["alloy"] == spoken["espeak-ng"] == spoken["espeak-ng@en"] and german == spoken["espeak-ng@de"]
+        assert len({spoken["alloy"], german, spoken["espeak-ng:f3"]}) == 3
+        assert all(1 < seconds_of(data) < 10 for data in spoken.values())
 
 
 def test_every_voice_of_the_service_speaks(client: openai.OpenAI) -> None:

@@ -9,13 +9,13 @@ from edge.server.http import Headers, HttpRequest, HttpResponse
 
 _FOLDER = Path(__file__).parent
 _NAMES = (
-    "style.css", "frame.css", "message.css", "composer.css", "dialogs.css", "icon.svg",
-    "theme.js", "main.js", "answering.js", "answers.js", "api.js", "archive.js", "attachments.js", "blocks.js",
-    "camera.js", "code.js", "composer.js", "connection.js", "conversation.js", "devices.js", "dialogs.js", "dom.js",
+    "style.css", "frame.css", "message.css", "composer.css", "dialogs.css", "icon.svg", "theme.js", "main.js",
+    "aloud.js", "answering.js", "answers.js", "api.js", "archive.js", "attachments.js", "blocks.js", "camera.js",
+    "code.js", "composer.js", "connection.js", "conversation.js", "devices.js", "dialogs.js", "dom.js",
     "editing.js", "entities.js", "exported.js", "failure.js", "files.js", "inline.js", "library.js", "links.js",
     "management.js", "markdown.js", "marks.js", "media.js", "message.js", "models.js", "navigation.js",
-    "notices.js", "preview.js", "reading.js", "recorder.js", "session.js", "settings.js", "sidebar.js", "store.js",
-    "tables.js", "tap.js", "thread.js", "viewer.js", "wav.js",
+    "notices.js", "pieces.js", "player.js", "preview.js", "reading.js", "recorder.js", "session.js", "settings.js",
+    "sidebar.js", "store.js", "tables.js", "tap.js", "thread.js", "viewer.js", "wav.js",
 )  # fmt: skip
 FILES: Mapping[str, str] = {"/": "index.html", **{f"/page/{name}": name for name in _NAMES}}
 

@@ -5,6 +5,7 @@ import { urlsFrom } from "./archive.js";
 import { answerMessage, cut, requestMessages, titleOf, userMessage } from "./conversation.js";
 
 /**
+ * @import { Aloud } from "./aloud.js"
  * @import { Body } from "./api.js"
  * @import { Composer, Draft } from "./composer.js"
  * @import { AnswerMessage, Conversation, Message } from "./conversation.js"
@@ -28,6 +29,7 @@ import { answerMessage, cut, requestMessages, titleOf, userMessage } from "./con
  * @property {Composer} composer
  * @property {Editing} editing
  * @property {Navigation} navigation
+ * @property {Aloud} aloud
  */
 
 const SAVE_MS = 2000;
@@ -35,7 +37,7 @@ const SPOKEN_CHARACTERS = 1200;
 
 export class Answers {
   /** @param {Around} around */
-  constructor({ session, library, settings, models, notices, thread, composer, editing, navigation }) {
+  constructor({ session, library, settings, models, notices, thread, composer, editing, navigation, aloud }) {
     this.session = session;
     this.library = library;
     this.settings = settings;
@@ -45,6 +47,7 @@ export class Answers {
     this.composer = composer;
     this.editing = editing;
     this.navigation = navigation;
+    this.aloud = aloud;
   }
 
   /**
@@ -100,6 +103,8 @@ export class Answers {
     conversation.messages.push(message);
     this.thread.add(message);
     this.thread.toEnd();
+    const question = conversation.messages.at(-2);
+    this.aloud.begin(message, question?.role === "user" ? question : undefined);
     return this.answer(message, conversation);
   }
 
@@ -191,6 +196,7 @@ export class Answers {
   spoken(message) {
     if (message.failure) return `${message.failure.title}. ${message.failure.text}`;
     if (message.end === "stopped") return "Stopped.";
+    if (this.aloud.begun === message.id) return "Answered."; // two voices at once are none
     const spoken = this.thread.spoken(message);
     if (spoken.length <= SPOKEN_CHARACTERS) return spoken;
     return `${spoken.slice(0, SPOKEN_CHARACTERS)}… The rest is in the conversation.`;
@@ -203,14 +209,15 @@ export class Answers {
     this.composer.setRunning(isRunning);
   }
 
-  /** Stops the answer; where none is written, throws a recording away, or else leaves what was begun. */
+  /** Stops the answer, and reading aloud; where there is neither, throws a recording away, or leaves what was begun. */
   stop() {
     const { session, composer } = this;
     const running = session.running.get(session.conversation.id);
     composer.holdBack();
+    const wasRead = this.aloud.stop();
     // One that has ended already is only saved still: there is nothing left of it to stop.
     if (running?.answering.message.end === null) running.answering.stop();
     else if (composer.devices.isRecording) composer.devices.endRecording(false);
-    else this.editing.leave();
+    else if (!wasRead) this.editing.leave();
   }
 }

@@ -15,6 +15,9 @@ import { Failure, detailOf } from "./failure.js";
  * @property {"stop" | "length" | "context" | null} finish
  * @property {Usage | undefined} usage
  *
+ * @typedef {{ id: string, name: string, languages: string[] }} Voice
+ * @typedef {{ input: string, voice?: string, language?: string }} Spoken
+ *
  * @typedef {{ content?: string, reasoning_content?: string }} Said
  * @typedef {{ finish_reason?: Progress["finish"], chunk: Said }} Answer
  * @typedef {{ responses: Answer[], model: string, usage?: Usage }} Chunk
@@ -33,6 +36,37 @@ export async function models(key) {
   const found = /** @type {{ id: string }[] | { data: { id: string }[] }} */ (await response.json());
   const list = Array.isArray(found) ? found : found.data; // its form depends on the key's header
   return list.map((model) => model.id);
+}
+
+/**
+ * The voices that read aloud, without those that are listed once more for each language. Throws: Failure.
+ *
+ * @param {string} key
+ * @returns {Promise<Voice[]>}
+ */
+export async function voices(key) {
+  const response = await ask("v1/audio/voices", { headers: headers(key) });
+  const found = /** @type {{ voices: Voice[] }} */ (await response.json());
+  return found.voices.filter(({ id }) => !id.includes("@"));
+}
+
+/**
+ * Has a text spoken; yields its samples as they come: 16 bits, little-endian, mono, 24 kHz. Throws: Failure, AbortError.
+ *
+ * @param {Spoken} spoken
+ * @param {{ key: string, signal: AbortSignal }} options
+ * @returns {AsyncGenerator<Uint8Array, void, void>}
+ */
+export async function* speech(spoken, { key, signal }) {
+  const body = JSON.stringify({ model: "tts-1", response_format: "pcm", ...spoken });
+  const sent = { method: "POST", headers: { ...headers(key), "content-type": "application/json" }, body, signal };
+  const { body: stream } = await ask("v1/audio/speech", sent);
+  const reader = stream?.getReader();
+  for (;;) {
+    const part = await reader?.read();
+    if (!part || part.done) return;
+    yield part.value;
+  }
 }
 
 /** Whether the server is there. */

@@ -1,8 +1,9 @@
 /** Questions and settings in dialogs; the browser gives the focus back to where it was. */
 
-import { find } from "./dom.js";
+import { find, h } from "./dom.js";
 
 /**
+ * @import { Voice } from "./api.js"
  * @import { Settings } from "./settings.js"
  *
  * @typedef {object} Question
@@ -43,9 +44,21 @@ export function ask({ title, text = "", yes, name = null, danger = false }) {
   });
 }
 
-const FIELDS = /** @type {const} */ (["system", "temperature", "topP", "maxTokens", "theme"]);
+const PLAIN = /^[a-z]{2,3}$/u; // a language's code without a region
+const FIELDS = /** @type {const} */ ([
+  "system",
+  "temperature",
+  "topP",
+  "maxTokens",
+  "theme",
+  "aloud",
+  "voice",
+  "language",
+]);
 
-/** @typedef {{ saved(): void, exportAll(): void, import(): void, deleteAll(): void }} SettingsEvents */
+/**
+ * @typedef {{ saved(): void, exportAll(): void, import(): void, deleteAll(): void, voices(): Voice[] }} SettingsEvents
+ */
 
 export class SettingsDialog {
   /**
@@ -54,6 +67,7 @@ export class SettingsDialog {
    */
   constructor(settings, on) {
     this.settings = settings;
+    this.voices = on.voices;
     this.dialog = find("#settings", HTMLDialogElement);
     this.key = find("[name=key]", HTMLInputElement, this.dialog);
     this.remember = find("[name=remember]", HTMLInputElement, this.dialog);
@@ -69,10 +83,27 @@ export class SettingsDialog {
   }
 
   open() {
+    this.offerVoices();
     for (const name of FIELDS) this.field(name).value = this.settings.values[name];
     this.key.value = this.settings.key;
     this.remember.checked = this.settings.remembersKey;
     this.dialog.showModal();
+  }
+
+  /** Offers the voices and languages that the server has, and those that were chosen; nothing where it has none. */
+  offerVoices() {
+    const voices = this.voices();
+    const { voice, language } = this.settings.values;
+    const ids = new Set(voices.map(({ id }) => id));
+    const codes = new Set(voices.flatMap(({ languages }) => languages.filter((code) => PLAIN.test(code))));
+    if (voice) ids.add(voice);
+    if (language) codes.add(language);
+    const languages = [...codes].map((code) => ({ value: code, name: languageName(code) }));
+    languages.sort((a, b) => a.name.localeCompare(b.name));
+    const all = [...ids].map((id) => ({ value: id, name: id }));
+    fill(find("[name=voice]", HTMLSelectElement, this.dialog), "The device's own", all);
+    fill(find("[name=language]", HTMLSelectElement, this.dialog), "As this browser has it", languages);
+    find("#aloud-settings").hidden = voices.length === 0;
   }
 
   /** Opens the dialog where the key is entered. */
@@ -99,5 +130,30 @@ export class SettingsDialog {
     if (found instanceof HTMLInputElement || found instanceof HTMLTextAreaElement || found instanceof HTMLSelectElement)
       return found;
     throw new TypeError(`${name} is no field of the settings`);
+  }
+}
+
+/**
+ * Puts choices into a list, behind one that leaves it to others.
+ *
+ * @param {HTMLSelectElement} select
+ * @param {string} none - what leaving it to others is called
+ * @param {{ value: string, name: string }[]} choices
+ */
+function fill(select, none, choices) {
+  const options = choices.map(({ value, name }) => h("option", { value }, name));
+  select.replaceChildren(h("option", { value: "" }, none), ...options);
+}
+
+/**
+ * A language's name as the browser's language has it.
+ *
+ * @param {string} code
+ */
+function languageName(code) {
+  try {
+    return new Intl.DisplayNames([navigator.language], { type: "language" }).of(code) ?? code;
+  } catch {
+    return code;
   }
 }

@@ -1,5 +1,6 @@
 /** The page put together from its parts, and the keys and events that concern all of it. */
 
+import { Aloud } from "./aloud.js";
 import { Answers } from "./answers.js";
 import { Composer } from "./composer.js";
 import { SettingsDialog } from "./dialogs.js";
@@ -38,7 +39,13 @@ class Page {
       notice: (text) => notices.show(text),
       say,
     });
+    this.aloud = new Aloud(settings, {
+      change: () => this.thread.showAloud(),
+      notice: (text) => notices.show(text),
+    });
     this.thread = new Thread({
+      read: (message) => this.aloud.toggle(message),
+      aloud: () => this.aloud,
       again: (message) => this.answers.again(message),
       goOn: (message) => this.answers.goOn(message),
       edit: (message) => this.editing.begin(message),
@@ -52,6 +59,7 @@ class Page {
       remove: (head) => this.management.remove(head),
     });
     this.dialog = new SettingsDialog(settings, {
+      voices: () => this.aloud.voices,
       saved: () => this.settingsSaved(),
       exportAll: () => this.management.exportAll(),
       import: () => this.management.chooseFile(),
@@ -83,7 +91,7 @@ class Page {
     if (!this.store.keeps)
       this.notices.show("This browser keeps nothing for this page: conversations are gone when it closes.");
     if (!isTouch()) this.composer.focus(); // who types meanwhile types there
-    await Promise.all([this.models.load(), this.navigation.open(addressed())]);
+    await Promise.all([this.models.load(), this.aloud.load(), this.navigation.open(addressed())]);
     this.composer.changed(); // now that the letters have their size
   }
 
@@ -94,7 +102,9 @@ class Page {
 
   async settingsSaved() {
     this.settings.showTheme();
+    this.aloud.stop(); // it may have been in another voice
     if (await this.models.load()) this.notices.show("");
+    await this.aloud.load();
   }
 }
 

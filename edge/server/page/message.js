@@ -14,6 +14,7 @@ import { ReadingView } from "./reading.js";
  * @property {(message: UserMessage | AnswerMessage) => void} edit
  * @property {() => void} key - enter the key
  * @property {(text: string) => void} copy
+ * @property {(message: AnswerMessage) => void} read - read an answer aloud, or end it
  */
 
 /** @type {Partial<Record<End, string>>} */
@@ -25,6 +26,7 @@ const ENDS = {
 };
 /** @type {(End | null)[]} */
 const CUT_OFF = ["length", "stopped", "interrupted"];
+const READ = "Read aloud";
 const LONG_S = 1; // a wait that is worth a word
 
 /** A question: what was typed, and a place for its media. */
@@ -75,9 +77,10 @@ export class AnswerView {
     this.failure = h("div", { class: "failure", hidden: true });
     this.facts = h("span", { class: "facts" });
     this.copy = copyButton(message, on);
+    this.aloud = iconButton("speak", READ, () => on.read(message));
     this.again = iconButton("again", "Answer anew", () => on.again(message));
     this.more = wideButton(() => on.goOn(message), "Continue");
-    const actions = h("div", { class: "actions" }, this.copy, this.again, this.more);
+    const actions = h("div", { class: "actions" }, this.aloud, this.copy, this.again, this.more);
     const bar = h("div", { class: "bar" }, this.facts, actions);
     const parts = [this.reasoning, this.waiting, this.reading.element, this.body, this.failure, bar];
     this.article = h("article", { class: "answer", "aria-label": "Answer" }, parts);
@@ -123,6 +126,21 @@ export class AnswerView {
     this.copy.hidden = text === "" || end === null;
     this.again.hidden = !canAct || failure !== null;
     this.more.hidden = !canAct || !CUT_OFF.includes(end) || text === "";
+  }
+
+  /**
+   * Shows whether the answer can be read aloud, and is; the button stays, so that it keeps the focus.
+   *
+   * @param {boolean} isThere - whether there is a voice
+   * @param {boolean} isRead
+   */
+  showAloud(isThere, isRead) {
+    const label = isRead ? "Stop reading aloud" : READ;
+    this.aloud.hidden = !isThere || (this.message.text === "" && !isRead);
+    if (this.aloud.title === label) return;
+    this.aloud.replaceChildren(icon(isRead ? "stop" : "speak"));
+    this.aloud.setAttribute("aria-label", label);
+    this.aloud.title = label;
   }
 
   /** @returns {Element[]} */

@@ -4,13 +4,23 @@
  * @import { Body } from "./api.js"
  *
  * @typedef {{ model: string, temperature: string, maxTokens: string, topP: string, system: string,
- *   theme: string }} Values - as they are typed, empty for the server's default
+ *   theme: string, aloud: string, voice: string, language: string }} Values - as they are typed, empty for the server's default
  */
 
 const PLACE = "edge.settings";
 const KEY_PLACE = "edge.key";
 /** @type {Values} */
-const NONE = { model: "", temperature: "", maxTokens: "", topP: "", system: "", theme: "system" };
+const NONE = {
+  model: "",
+  temperature: "",
+  maxTokens: "",
+  topP: "",
+  system: "",
+  theme: "system",
+  aloud: "never",
+  voice: "",
+  language: "",
+};
 
 /** What stands in for a storage that is closed to the page: things last as long as the page. */
 class Held {

@@ -6,6 +6,7 @@ import { preview } from "./preview.js";
 import { listenToViewer, viewImage } from "./viewer.js";
 
 /**
+ * @import { Aloud } from "./aloud.js"
  * @import { AnswerMessage, Medium, Message } from "./conversation.js"
  * @import { MessageEvents } from "./message.js"
  * @import { Reading } from "./reading.js"
@@ -13,6 +14,7 @@ import { listenToViewer, viewImage } from "./viewer.js";
  * @typedef {object} ThreadSources
  * @property {(medium: Medium) => Promise<Blob | undefined>} blob
  * @property {(text: string) => void} say
+ * @property {() => Aloud} aloud
  * @typedef {Omit<MessageEvents, "copy"> & ThreadSources} ThreadEvents
  */
 
@@ -105,7 +107,19 @@ export class Thread {
     const view = this.answer(message);
     if (!view) return;
     view.update();
+    this.showAloudOf(view);
     this.follow();
+  }
+
+  /** Shows which answers can be read aloud, and which is. */
+  showAloud() {
+    for (const view of this.shown.values()) if (view instanceof AnswerView) this.showAloudOf(view);
+  }
+
+  /** @param {AnswerView} view */
+  showAloudOf(view) {
+    const aloud = this.on.aloud();
+    view.showAloud(aloud.isThere, aloud.isReading(view.message));
   }
 
   /**

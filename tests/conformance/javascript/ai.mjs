@@ -4,7 +4,17 @@ import { describe, test } from "node:test";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, experimental_generateSpeech, generateObject, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
+import {
+  APICallError,
+  experimental_generateSpeech,
+  generateObject,
+  generateText,
+  jsonSchema,
+  Output,
+  stepCountIs,
+  streamText,
+  tool,
+} from "ai";
 import { all, Counted, image, isCall, isCounted, key, model, parameters, question, url } from "./asking.mjs";
 
 const at = { baseURL: `${url}/v1`, apiKey: key };
