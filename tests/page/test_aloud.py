@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.edge.espeak import needs_espeak
-from tests.page.chatting import answers, ask, done, ready
+from tests.page.chatting import answers, ask, attached, done, ready
 from tests.page.conftest import WAIT_MS, Visit
 from tests.page.test_access import PHONE, answer_with, violations
 
@@ -197,7 +197,9 @@ def test_a_spoken_question_leads_to_a_spoken_answer_where_it_is_wished(
     page, spoken = open_page({"aloud": aloud})
     answer_with(page, ANSWER)
     page.click("#mic")
-    page.wait_for_timeout(500)
+    expect(page.locator("#elapsed")).to_have_text(re.compile(r"^0:(0[1-9]|[1-5]\d)$"))
+    page.click("#keep")
+    attached(page, "voice.wav")
     page.click("#send")
     done(page)
     if reads:
@@ -240,7 +242,7 @@ def test_voice_and_language_of_the_settings_go_with_the_request(
 
 def test_without_a_voice_there_is_no_button(open_page: Callable[..., tuple[Page, Spoken]]) -> None:
     page, spoken = open_page({"aloud": "always"}, voices=[])
-    page.evaluate("speechSynthesis.speak = () => { throw new Error('not asked for') }")
+    page.evaluate("void (speechSynthesis.speak = () => { throw new Error('not asked for') })")
     answer_with(page, ANSWER)
     ask(page, "Which colour?")
     done(page)
