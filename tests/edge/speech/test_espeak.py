@@ -101,6 +101,7 @@ class TestReal:
             espeak.say("x" * 5001)
 
 
+@needs_espeak
 def test_a_voice_that_is_not_known_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"^voice: voice 'alloy' is not installed; installed: .*espeak-ng"):
         open_voice("alloy", language="en")
