@@ -16,9 +16,12 @@ ERROR_MODULES = ("edge.errors", "edge.types")
 # Never leave the package: each is raised and caught in it, most in one module.
 OWN = {
     "edge.batch.lines.LineError",
+    "edge.devices.deliveries.Undelivered",
     "edge.devices.sources.NothingYet",
     "edge.engine.grammar.expansion.PatternError",
     "edge.server.streaming.StreamBroken",
+    "edge.tools.calling.Died",
+    "edge.tools.mcp.stdio.Misbehaved",
     "edge.media.dial.Refused",
     "edge.media.opencv.Unwritten",
     "edge.media.wire.WireError",

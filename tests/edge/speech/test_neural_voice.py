@@ -25,10 +25,9 @@ from edge.speech.speaker import Speaker
 from edge.speech.voice_files import stage
 from edge.speech.voice_graphs import samples_of
 from edge.speech.voices import open_voice
+from tests.edge.espeak import needs_espeak
 from tests.edge.speech.made_voices import RATE_HZ, TABLE, tones, write_kokoro, write_piper
 
-ESPEAK_IS_HERE = os.access("/usr/bin/espeak-ng", os.X_OK)
-needs_espeak = pytest.mark.skipif(not ESPEAK_IS_HERE, reason="espeak-ng is not installed")
 KNOWN = {symbol: tuple(ids) for symbol, ids in TABLE.items()}
 PAUSE = round(0.2 * RATE_HZ)
 

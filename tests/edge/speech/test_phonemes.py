@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from edge.errors import VoiceError
 from edge.speech.misaki import misaki
 from edge.speech.phonemes import Phonemizer, clauses
-
-needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+from tests.edge.espeak import needs_espeak
 
 
 @pytest.mark.parametrize(
