@@ -51,7 +51,7 @@ def normal(name: str) -> str:
 def python_pins(text: str) -> Pins:
     """The exact pins of the development extra in pyproject.toml's text, name to version."""
     dev = tomllib.loads(text)["project"]["optional-dependencies"]["dev"]
-    pinned = (re.fullmatch(r"([\w.-]+)==([\w.!+-]+)", requirement) for requirement in dev)
+    pinned = (re.fullmatch(r"([\w.-]+)==([\w.!+-]+)(?: *;.*)?", requirement) for requirement in dev)
     return {found[1]: found[2] for found in pinned if found}
 
 
@@ -118,7 +118,7 @@ def update(root: Path, *, staying: frozenset[str], check: bool, client: Client) 
     python = root / "pyproject.toml"
     python_text, lines = python.read_text("utf-8"), []
     for name, (old, new) in moved(python_pins(python_text), newest_python(python_text, staying, client)).items():
-        python_text = python_text.replace(f'"{name}=={old}"', f'"{name}=={new}"')
+        python_text = re.sub(rf'"{re.escape(f"{name}=={old}")}(?=["; ])', f'"{name}=={new}', python_text)
         lines.append(f"{name} {old} -> {new}")
     texts = {python: python_text}
     for folder in JAVASCRIPT:

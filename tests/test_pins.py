@@ -21,7 +21,7 @@ dev = [
     "reka-edge-local[export]",
     "opencv-python-headless==4.12.0.88",
     "reka-api==3.2.0",
-    "ruff==0.1.0",
+    "ruff==0.1.0; platform_machine == 'x86_64'",
     "torch==2.13.0",
 ]
 """
