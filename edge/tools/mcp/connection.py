@@ -45,24 +45,26 @@ class Connection:
         self._ending = asyncio.Event()
         self._starting = asyncio.Lock()
         self._started_s = float("-inf")
+        self._is_closed = False
+        self._is_forgotten = False  # the session, by a server at an address
 
     async def start(self) -> Sequence["Tool"]:
         """Start the server and return its tools. Raises: McpError."""
         self._started_s = time.monotonic()
-        self._ending = asyncio.Event()
+        self._ending, self._is_forgotten = asyncio.Event(), False
         ready: asyncio.Future[Sequence[Tool]] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._serve(ready))
         try:
             async with asyncio.timeout(self.server.start_s):
                 return await asyncio.shield(ready)
         except TimeoutError as error:
-            await self.close()
+            await self._end()
             raise self._error(f"it did not start within {self.server.start_s:g} s") from error
 
     async def call(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
         """Call a tool of the server, which is started again when it ended since. Raises: McpError."""
         async with self._starting:
-            if self._why() is not None:
+            if self._client is None or self._is_forgotten or self._why() is not None:
                 await self._restart()
         if self._client is None:
             raise self._error(self._why() or "it is closed")
@@ -78,6 +80,11 @@ class Connection:
             raise self._error(self._why() or f"{name}: {reason_of(error)}") from error
 
     async def close(self) -> None:
+        """End the session and the server for good."""
+        self._is_closed = True
+        await self._end()
+
+    async def _end(self) -> None:
         """End the session and the server."""
         self._ending.set()
         if self._task is None:
@@ -90,10 +97,13 @@ class Connection:
             await asyncio.wait([self._task], timeout=_CLOSE_S)
 
     async def _restart(self) -> None:
+        if self._is_closed:
+            raise self._error("it is closed")
+        why = self._why() or "its session ended"
         if time.monotonic() - self._started_s < _RESTART_S:
-            raise self._error(self._why() or "it is closed")
-        _LOG.info("MCP server %s is started again: %s", self.server.name, self._why())
-        await self.close()
+            raise self._error(why)
+        _LOG.info("MCP server %s is started again: %s", self.server.name, why)
+        await self._end()
         await self.start()
 
     async def _serve(self, ready: "asyncio.Future[Sequence[Tool]]") -> None:
@@ -121,7 +131,7 @@ class Connection:
         if server.url is None:
             self._stdio = transport = StdioTransport(server.command, env=server.env, cwd=server.cwd, log=self.log)
         else:
-            transport = http_transport(server.url, server.headers)
+            transport = http_transport(server.url, server.headers, on_forgotten=self._forgotten)
         transport = mended(transport, lambda name, why: self.refused.append((name, why)))
         me = Implementation(name="edge", version=RUNTIME_VERSION)
         async with Client(transport, client_info=me, read_timeout_seconds=server.timeout_s, cache=None) as client:
@@ -136,6 +146,9 @@ class Connection:
         while self._why() is None:
             await asyncio.sleep(0.2)
         self._ending.set()
+
+    def _forgotten(self) -> None:
+        self._is_forgotten = True
 
     def _why(self) -> str | None:
         """Return why the server cannot be asked, None while it can."""

@@ -1,6 +1,6 @@
 """A server at an address: the SDK's streamable HTTP, within what an answer may hold."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ Streams = Any  # what the SDK's transports give: a type that it keeps to itself
 
 _CONNECT_S = 10.0
 _READ_S = 300.0  # a server may hold a stream open
+_SESSION, _FORGOTTEN = "mcp-session-id", 404  # Source: the specification of MCP, Streamable HTTP, Session Management
 
 
 class _Refused(httpx2.TransportError):
@@ -38,10 +39,16 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 class _BoundedTransport(httpx2.AsyncHTTPTransport):
-    """HTTP whose answers are bounded."""
+    """HTTP whose answers are bounded. on_forgotten: called when a server does not know the session any more."""
+
+    def __init__(self, on_forgotten: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_forgotten = on_forgotten
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
+        if response.status_code == _FORGOTTEN and _SESSION in request.headers:
+            self._on_forgotten()
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise _Refused("it sent a compressed answer, which nobody asked for")
@@ -51,13 +58,15 @@ class _BoundedTransport(httpx2.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def http_transport(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Streams]:
-    """Connect to a server at an address. headers: of every request."""
+async def http_transport(
+    url: str, headers: Mapping[str, str], *, on_forgotten: Callable[[], None]
+) -> AsyncGenerator[Streams]:
+    """Connect to a server at an address. headers: of every request; on_forgotten: called when its session is over."""
     timeout = httpx2.Timeout(_CONNECT_S, read=_READ_S)
     client = httpx2.AsyncClient(
         headers={"Accept-Encoding": "identity", **headers},
         timeout=timeout,
-        transport=_BoundedTransport(),
+        transport=_BoundedTransport(on_forgotten),
     )
     async with (
         client,

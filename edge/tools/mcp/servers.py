@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from edge.chat.tools import MAX_TOOLS
 from edge.engine.grammar.format import call_format
-from edge.errors import ParameterError, SchemaError
+from edge.errors import EdgeError, ParameterError, SchemaError
 from edge.extras import check
 from edge.tools.mcp.servers_file import McpServer
 from edge.tools.output import ToolResult, printable, visible
@@ -113,8 +113,12 @@ class McpServers:
             self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T], *, limit_s: float | None = None) -> T:
-        """Do work in the loop and wait for it; what stops the waiting stops the work."""
-        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Do work in the loop and wait for it; what stops the waiting stops the work. Raises: EdgeError when closed."""
+        try:
+            doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            raise EdgeError("the MCP servers are closed") from error
         try:
             return doing.result(limit_s)
         except BaseException:
@@ -240,9 +244,12 @@ def _described(tool: "Tool") -> str:
 def _name(server: str, tool: str, taken: set[str]) -> str:
     """Return a name for a tool of a server that is valid and not taken."""
     plain = f"{_valid(server)}__{_valid(tool)}"
-    digest = hashlib.sha256(f"{server}\0{tool}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    cut = plain if len(plain) <= _MAX_NAME else f"{plain[: _MAX_NAME - 9]}_{digest}"
-    return cut if cut not in taken else f"{cut[: _MAX_NAME - 9]}_{digest}"
+    said = f"{server}\0{tool}".encode("utf-8", "surrogatepass")
+    found, n_tries = plain, 0
+    while len(found) > _MAX_NAME or found in taken:  # a server may name a tool as another one would be named
+        digest = hashlib.sha256(said + b"\0" * n_tries).hexdigest()[:8]
+        found, n_tries = f"{plain[: _MAX_NAME - 9]}_{digest}", n_tries + 1
+    return found
 
 
 def _valid(name: str) -> str:

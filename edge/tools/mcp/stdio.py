@@ -15,7 +15,7 @@ from mcp_types import jsonrpc_message_adapter
 
 MAX_MESSAGE_BYTES = 16 << 20  # an image of some megapixels in base64
 MAX_GARBAGE = 200  # lines that are no messages
-MAX_UNASKED = 10_000  # messages in a row that answer nothing
+MAX_UNASKED = 10_000  # messages in a row that answer nothing, or what nobody asked
 MAX_LOG_BYTES = 1 << 20
 _CHUNK = 1 << 16
 _EXIT_S = 2.0  # to end when its input does; then to end when it is told to
@@ -44,6 +44,7 @@ class StdioTransport:
         self._cwd = cwd
         self._log = log
         self._last_line = b""
+        self._asked: set[str] = set()  # ids of requests that are not answered
         self._held = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Streams:
@@ -107,7 +108,7 @@ class StdioTransport:
                 if message is None:
                     n_garbage += 1
                 else:
-                    n_unasked = 0 if _answers(message) else n_unasked + 1
+                    n_unasked = 0 if self._answers(message) else n_unasked + 1
                     await to_session.send(message)
                 if n_garbage > MAX_GARBAGE:
                     raise Misbehaved(f"it wrote more than {MAX_GARBAGE} lines that are no messages of MCP")
@@ -124,10 +125,20 @@ class StdioTransport:
             async for message in from_session:
                 if process.stdin is None:
                     return
+                if hasattr(message.message, "method") and hasattr(message.message, "id"):
+                    self._asked.add(str(message.message.id))
                 process.stdin.write(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 await process.stdin.drain()
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):
             to_session.close()  # what waits for an answer learns that there will be none
+
+    def _answers(self, message: SessionMessage) -> bool:
+        """Return whether a message answers a request of ours, and does so for the first time."""
+        asked = str(getattr(message.message, "id", None))
+        if hasattr(message.message, "method") or asked not in self._asked:
+            return False
+        self._asked.remove(asked)
+        return True
 
     async def _keep_stderr(self, process: asyncio.subprocess.Process) -> None:
         """Write the server's stderr to its file, up to a limit, and read on: a full pipe would stop the server."""
@@ -180,11 +191,6 @@ def _message(line: bytes) -> SessionMessage | None:
     with contextlib.suppress(ValueError, RecursionError):
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     return None
-
-
-def _answers(message: SessionMessage) -> bool:
-    """Return whether a message answers a request of ours."""
-    return hasattr(message.message, "result") or hasattr(message.message, "error")
 
 
 def _log_file(path: Path) -> IO[bytes]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mcp_types import CallToolResult, ImageContent
 
 import edge
+from edge.tools.mcp.results import result_of_call
 from edge.tools.mcp.servers import McpServers
 from edge.tools.mcp.servers_file import McpServer
 from edge.tools.mcp.stdio import MAX_LOG_BYTES
@@ -102,6 +104,7 @@ def test_a_command_that_there_is_not_is_named(serving: Serving) -> None:
         ("huge", "Error: McpError: MCP server good: it sent a message of more than 16 MiB"),
         ("flood", "Error: McpError: MCP server good: it wrote more than 200 lines that are no messages of MCP"),
         ("notify", "Error: McpError: MCP server good: it sent 10000 messages that nobody asked for"),
+        ("answers", "Error: McpError: MCP server good: it sent 10000 messages that nobody asked for"),
         ("hang", "Error: McpError: MCP server good: hang gave no result within 2 s"),
         ("weird", "Error: McpError: MCP server good: weird: ValidationError"),
         ("garbage", "garbage of good"),
@@ -152,9 +155,9 @@ def test_a_schema_that_no_answer_can_be_constrained_to_is_left_out_by_name(servi
 def test_names_are_distinct_and_valid(serving: Serving) -> None:
     with serving(server("twice")) as (servers, told):
         names = [tool.name for tool in servers.tools]
-        assert names[:2] == ["twice__same", "twice__a_b"] and len(set(names)) == 5 and "same is there twice" in told[0]
+        assert names[:2] == ["twice__same", "twice__a_b"] and len(set(names)) == 6 and "same is there twice" in told[0]
         assert all(len(name) <= 64 for name in names)
-        assert allowed(servers).call(names[2]) == "a b of twice"
+        assert allowed(servers).call(names[3]) == "a b of twice"
 
 
 def test_a_description_is_text_that_can_be_seen_and_no_control_token(serving: Serving) -> None:
@@ -231,3 +234,9 @@ def test_servers_get_none_of_our_secrets(serving: Serving, monkeypatch: pytest.M
 def test_without_servers_there_are_no_tools(serving: Serving) -> None:
     with serving() as (servers, told):
         assert servers.tools == () and told == []
+
+
+@pytest.mark.parametrize(("data", "is_media"), [(" " * (4 << 20) + "!", False), ("A A\nA=" + " " * (4 << 20), True)])
+def test_data_with_long_runs_of_blanks_is_read_in_one_pass(data: str, is_media: bool) -> None:
+    answer = CallToolResult(content=[ImageContent(type="image", data=data, mime_type="image/png")])
+    assert [part["image_url"] for part in result_of_call(answer).media] == ["data:image/png;base64,AAA="] * is_media

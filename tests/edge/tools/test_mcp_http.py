@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import uvicorn
 from mcp.server import MCPServer
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge.tools.mcp.servers import McpServers
@@ -23,10 +24,10 @@ from edge.tools.toolset import Toolset
 
 
 @contextmanager
-def served(app: object) -> Iterator[str]:
-    """Serve an application on a port of its own."""
+def served(app: object, port: int = 0) -> Iterator[str]:
+    """Serve an application. port: 0 for one of its own."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))  # type: ignore[arg-type]
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
     try:
@@ -61,6 +62,71 @@ def test_a_server_of_the_sdk_is_asked_over_http(tmp_path: Path) -> None:
         assert [(tool.name, tool.description) for tool in it.tools] == [("sum__add", "Add numbers.")]
         assert Toolset(it.tools, allow=["*"]).call("sum__add", {"a": 2, "b": 3}) == "5"
         assert len(it.told) == 1 and it.told[0].startswith("MCP server gone: ")  # type: ignore[attr-defined]
+
+
+def answering(calls: list[str]) -> Starlette:
+    """A server with sessions of its own: the first is forgotten before its first call, as by one that restarted."""
+
+    async def answer(request: Request) -> Response:
+        if request.method != "POST":
+            return Response(status_code=405)
+        message = json.loads(await request.body())
+        session = request.headers.get("mcp-session-id")
+        if message["method"] == "initialize":
+            calls.append("initialize")
+            info = {"serverInfo": {"name": "x", "version": "1"}, "capabilities": {"tools": {}}}
+            result: object = {"protocolVersion": "2025-06-18", **info}
+            return JSONResponse(
+                {"jsonrpc": "2.0", "id": message["id"], "result": result},
+                headers={"mcp-session-id": f"session-{calls.count('initialize')}"},
+            )
+        if "id" not in message:
+            return Response(status_code=202)
+        if message["method"] == "tools/list":
+            result = {"tools": [{"name": "add", "inputSchema": {"type": "object", "properties": {}}}]}
+        elif session == "session-1":
+            error = {"code": -32001, "message": "Session not found"}
+            return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=404)
+        else:
+            result = {"content": [{"type": "text", "text": f"added in {session}"}]}
+        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["POST", "GET", "DELETE"])])
+
+
+def test_a_session_that_a_server_forgot_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.tools.mcp.connection._RESTART_S", 0.0)
+    calls: list[str] = []
+    with served(answering(calls)) as address, offered(tmp_path, McpServer("home", url=f"{address}/mcp")) as it:
+        tools = Toolset(it.tools, allow=["*"])
+        assert tools.call("home__add").startswith("Error: McpError: MCP server home: ")
+        assert [tools.call("home__add") for _ in range(2)] == ["added in session-2"] * 2
+    assert calls == ["initialize"] * 2
+
+
+def test_a_server_that_was_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.tools.mcp.connection._RESTART_S", 0.0)
+
+    def app() -> Starlette:
+        official = MCPServer("official")
+        official.tool()(add)
+        return official.streamable_http_app()
+
+    def add(a: int, b: int) -> int:
+        """Add numbers."""
+        return a + b
+
+    with served(app()) as address:
+        it = offered(tmp_path, McpServer("sum", url=f"{address}/mcp"))
+        it.__enter__()
+    tools, sums = Toolset(it.tools, allow=["*"]), {"a": 2, "b": 3}
+    try:
+        assert all(tools.call("sum__add", sums).startswith("Error: McpError: MCP server sum: ") for _ in range(2))
+        with served(app(), int(address.rpartition(":")[2])):
+            assert tools.call("sum__add", sums) == "5"
+    finally:
+        it.close()
+    assert tools.call("sum__add", sums) == "Error: EdgeError: the MCP servers are closed"
 
 
 @pytest.mark.parametrize("kind", ["large", "compressed", "page", "refused", "elsewhere"])
