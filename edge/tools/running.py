@@ -109,19 +109,26 @@ async def arun(
 ) -> AsyncGenerator[Event, None]:
     """Yield what `run` does; cancelling the task, or closing the generator, stops it. Raises: ApiError."""
     rounds = Rounds(request.fields, request.tools, max_rounds=request.max_rounds)
+    stopped = request.cancel.is_set if request.cancel is not None else bool
     while not rounds.over:
         last = None
         try:
             async with contextlib.aclosing(ask(**rounds.request())) as answer:
                 async for last in answer:
                     yield last
+                    if stopped():
+                        break
         except ApiError as error:
             if last is None and rounds.shortened(error):
                 continue
             raise
         for call in rounds.take(last) if last is not None else ():
+            if stopped():
+                break
             yield ToolStarted(call)
-            result = await request.tools.arun(call.name, call.parameters)
+            result = await request.tools.arun(call.name, call.parameters, stop=request.cancel)
             rounds.add(call, result)
             yield ToolEnded(call, result)
+        if stopped():
+            rounds.stop()
     yield rounds.response()

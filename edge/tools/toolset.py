@@ -6,11 +6,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from edge.chat.tools import MAX_TOOLS
 from edge.engine.grammar.format import call_format
@@ -114,7 +114,9 @@ class Toolset:
         except Exception as error:  # whatever a tool does: it goes back to the model
             return self._failed(name, error)
 
-    async def arun(self, name: str, arguments: str | Mapping[str, object] | None = None) -> ToolResult:
+    async def arun(
+        self, name: str, arguments: str | Mapping[str, object] | None = None, *, stop: threading.Event | None = None
+    ) -> ToolResult:
         """Call a tool as `run` does, without blocking the loop: async functions run on it, others in a thread.
 
         Cancelling the task ends the call of an async function; a thread goes on, and its result is dropped.
@@ -123,7 +125,7 @@ class Toolset:
             tool, checked = self._checked(name, arguments)
             answer = None if self._is_allowed(tool) else await self._asked(tool, checked)
             self._check_allowed(tool, answer)
-            return self._result(await self._aresult(tool, checked))
+            return self._result(await self._stoppable(tool, self._aresult(tool, checked), stop))
         except (_Refused, Died) as refused:
             return failure(str(refused))
         except Exception as error:
@@ -200,6 +202,19 @@ class Toolset:
         finally:
             if running is not None and not running.done():
                 self._left_behind.append(running)
+
+    async def _stoppable(self, tool: Callee, work: Coroutine[Any, Any, object], stop: threading.Event | None) -> object:
+        """Return what a call returns, unless `stop` is set before: an event of threads, which is looked at."""
+        if stop is None:
+            return await work
+        doing = asyncio.ensure_future(work)
+        try:
+            while not stop.is_set():
+                if (await asyncio.wait([doing], timeout=_POLL_S))[0]:
+                    return doing.result()
+            raise _Refused(f"the call of {tool.name} was stopped")
+        finally:
+            doing.cancel()
 
     def _limit(self, tool: Callee) -> float:
         return self._timeout_s if tool.timeout_s is None else tool.timeout_s

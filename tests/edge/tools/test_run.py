@@ -280,6 +280,47 @@ def test_a_run_is_cancelled_while_a_tool_runs() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_of_the_async_client_is_cancelled_while_a_tool_runs(is_async: bool) -> None:
+    cancel, gate, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> bool:
+        cancel.set()
+        return gate.wait()
+
+    async def wait() -> None:
+        cancel.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def asked() -> RunResponse:
+        engine = StandIn([call("hang"), call("hang")])
+        tool = edge.tool(name="hang", read_only=True)(wait if is_async else hang)
+        async with async_client(engine) as client:
+            return await client.chat.run(tools=[tool], cancel=cancel, **HOW)
+
+    answer = asyncio.run(asked())
+    gate.set()
+    assert answer.finish_reason == "stopped" and ended.is_set() is is_async
+    assert [result["output"] for result in answer.messages[-1]["content"]] == [
+        "Error: the call of hang was stopped", "Error: the call was stopped",
+    ]  # fmt: skip
+
+
+def test_a_generation_of_the_async_client_is_cancelled() -> None:
+    cancel = threading.Event()
+    cancel.set()
+
+    async def asked() -> RunResponse:
+        async with async_client(StandIn(["One", " two", " three"])) as client:
+            return await client.chat.run(tools=[weather], cancel=cancel, **HOW)
+
+    answer = asyncio.run(asked())
+    assert answer.finish_reason == "stopped"
+
+
 def test_closing_a_stream_of_events_stops_the_generation() -> None:
     engine = StandIn(["One", " two", " three"])
     engine.n_free = 1
