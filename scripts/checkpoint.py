@@ -4,9 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from export.checkpoint.random_checkpoint import write_checkpoint
-from export.checkpoint.random_shapes import SHAPES
-from export.errors import ExportError
+from edge.extras import missing
+
+try:
+    from export.checkpoint.random_checkpoint import write_checkpoint
+    from export.checkpoint.random_shapes import SHAPES
+    from export.errors import ExportError
+except ModuleNotFoundError as error:
+    sys.exit(f"make_checkpoint: {missing(error.name, need='scripts/make_checkpoint')}")
 
 
 def main() -> int:

@@ -70,10 +70,10 @@ install_into() {
     printf '%s\n' "$state" >"$stamp"
 }
 
-# runtime_venv ROOT: the environment of scripts/run, holding the package as it now stands in the checkout.
+# runtime_venv ROOT: the environment of scripts/run, holding the package as it now stands in the checkout, with HTTP.
 runtime_venv() {
     make_venv "$1/.venv"
-    install_into "$1/.venv" edge "$(cd "$1" && state_of edge export models pyproject.toml)" "$1"
+    install_into "$1/.venv" edge "$(cd "$1" && state_of edge export models pyproject.toml)" "${1}[server]"
 }
 
 # test_venv ROOT [FOLDER] [PYTHON]: the environment of scripts/test, with the development extra; .venv-test by default.

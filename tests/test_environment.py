@@ -97,3 +97,16 @@ def test_espeak_is_installed_where_it_is_missing(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, env={"PATH": str(tools)},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_environment_of_scripts_run_has_what_edge_serve_needs(tmp_path: Path) -> None:
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("pip", "python"):
+        (programs / name).write_text(f'#!/bin/bash\necho "{name} $*"\n')
+        (programs / name).chmod(0o755)
+    done = bash(f'state_of() {{ echo new; }}; rm() {{ :; }}; cat() {{ :; }}; runtime_venv "{tmp_path}"', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"python -m pip install --disable-pip-version-check --quiet --prefer-binary {tmp_path}[server]" in done.stderr
+    )

@@ -42,7 +42,9 @@ def send(command: str, path: Path | None = None) -> str:
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             return _asked(where, command)
     shown = ", ".join(map(str, tried))
-    raise EdgeError(f"no assistant runs that could be told: nobody listens at {shown} (edge assistant --control PATH)")
+    raise EdgeError(
+        f"no assistant is running: none listens at {shown}; start one: edge assistant, or name its --control PATH"
+    )
 
 
 def _asked(path: Path, command: str) -> str:

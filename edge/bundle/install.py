@@ -54,8 +54,9 @@ def install(
     except OSError as error:
         refuse_checkpoint(source)
         if not (source / MANIFEST).is_file():
+            found = "" if source.exists() else "; there is no such file or folder"
             raise BundleError(
-                f"{source}: not a bundle: expected a folder with {MANIFEST}, as edge-export makes it"
+                f"{source}: not a bundle: expected a folder with {MANIFEST}, as edge-export makes it{found}"
             ) from error
         raise BundleError(f"{source}: cannot be installed in {folder}: {error.strerror or error}") from error
     return at(folder / manifest.id)

@@ -44,7 +44,7 @@ def chat(
     ] = None,
     mic: Annotated[bool, typer.Option("--mic", help="Ask by voice; silence ends a question.")] = False,
     mic_source: Annotated[
-        str | None, typer.Option("--mic-source", help="A microphone's number or name, an audio file, or -.")
+        str | None, typer.Option("--microphone", "--mic-source", help="Its number or name, an audio file, or -.")
     ] = None,
     speak: Annotated[bool, typer.Option("--speak", help="Speak answers as well, while they come.")] = False,
     voice: VoiceName = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edge.bundle import bundle, store
 from edge.bundle.manifest import Manifest
 from edge.bundle.store import Stored
-from edge.commands import acceleration, measuring
+from edge.commands import acceleration, assistant_needs, measuring
 from edge.commands.check import Check as Check
 from edge.commands.machine import this_cpu
 from edge.commands.measuring import Curves, Figures
@@ -57,7 +57,7 @@ def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
     rates = None if quick else measure_rates()
     for name, words in rates_in_words(rates) if rates else ():
         yield Check(name, words)
-    yield from _speech()
+    yield from assistant_needs.parts()
     yield Check("models", str(store.models_folder()))
     for path, reason in store.broken():
         yield Check("bundle", f"{path.name}: {reason}", good=False)
@@ -66,6 +66,7 @@ def examine(model: str | None, *, quick: bool = False) -> Iterator[Check]:
     except EdgeError as error:
         yield Check("bundle", str(error), good=False)
         return
+    yield assistant_needs.audio_of(stored)
     problems = bundle.verify(stored.path)
     yield Check("bundle", "; ".join(problems) or f"{stored.id}: {stored.n_bytes} bytes verified", good=not problems)
     if not problems:
@@ -158,30 +159,6 @@ def _probe(library: str) -> Check:
         return Check("import", f"{library} ends with signal {-done.returncode}: not built for this CPU", good=False)
     loads = done.returncode == 0
     return Check("import", f"{library} {'loads' if loads else 'fails to load'}", good=loads)
-
-
-def _speech() -> Iterator[Check]:
-    """Yield what this machine speaks with, plays on and hears by; none of it has to be there."""
-    from edge.devices.audio_devices import audio_devices
-    from edge.extras import install_command
-
-    yield Check("voice", ", ".join(_voices()))
-    found = audio_devices()
-    ways = f": {install_command('mic')}, or sudo apt install pulseaudio-utils"
-    by = f" (by {found.by})" if found.by else ways
-    yield Check("loudspeaker", (", ".join(found.loudspeakers) or "none") + by)
-    if found.by == "sounddevice":
-        yield Check("microphone", ", ".join(found.microphones) or "none")
-
-
-def _voices() -> Iterator[str]:
-    from edge.speech.espeak import languages, program
-
-    yield from (stored.id for stored in store.bundles("voice"))
-    try:
-        yield f"espeak-ng ({len(languages(program()))} languages)"
-    except EdgeError as error:
-        yield str(error)
 
 
 def _packed(stored: Stored) -> Check:

@@ -16,7 +16,7 @@ def doctor(
     _providers: ProvidersOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Without measuring speed, which takes some seconds.")] = False,
 ) -> None:
-    """Check this machine and the bundle: versions, threads, memory, every byte, one token."""
+    """Check this machine, what an assistant needs, and the bundle: versions, memory, devices, every byte, one token."""
     from edge.commands.checkup import examine
 
     with api_failures():

@@ -10,8 +10,8 @@ from typing import BinaryIO, Protocol
 from edge.arrays import F32
 from edge.devices.playback import Playback
 from edge.devices.player import Player, installed_players
+from edge.devices.portaudio import lacking
 from edge.errors import DeviceError, ParameterError
-from edge.extras import missing
 from edge.speech.audio_file import SUFFIXES, AudioFile, StreamedWav
 
 
@@ -49,7 +49,7 @@ def open_sink(name: int | str | Path | None) -> AudioSink:
     players = installed_players()
     if not players:
         others = "or a program that plays: sudo apt install pulseaudio-utils (paplay) or alsa-utils (aplay)"
-        raise DeviceError(f"{missing('sounddevice', need='a loudspeaker')}; {others}")
+        raise DeviceError(f"{lacking('a loudspeaker')}; {others}")
     return Player(players[0], device)
 
 

@@ -45,3 +45,15 @@ def sounddevice(*, need: str) -> ModuleType:
     except Exception:
         _LOG.debug("sounddevice: the devices were not looked at anew", exc_info=True)
     return library
+
+
+def lacking(need: str) -> str:
+    """Return what the library lacks, the extra or PortAudio, and the command that installs it; "" for nothing.
+
+    need: as for `sounddevice`.
+    """
+    try:
+        sounddevice(need=need)
+    except DeviceError as error:
+        return str(error)
+    return ""

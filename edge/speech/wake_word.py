@@ -110,6 +110,12 @@ def known() -> list[str]:
     return sorted({*_MICRO, *_OPEN})
 
 
+def installed() -> list[str]:
+    """Return the names of the wake words whose packages are installed, as `load` takes them; loads those packages."""
+    found = [word for kind, words in KINDS.items() if _is_installed(_PACKAGES[kind]) for word in words]
+    return sorted(set(found))
+
+
 def load(name: str | Path) -> WakeWord:
     """Return the detector of a wake word.
 

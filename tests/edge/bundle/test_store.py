@@ -592,5 +592,6 @@ def test_what_is_no_bundle_is_not_called_a_failed_install(
 ) -> None:
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match="not a bundle: expected a folder with manifest.json"):
+    with pytest.raises(BundleError, match="not a bundle: expected a folder with manifest.json") as failed:
         install(tmp_path / name)
+    assert ("there is no such file or folder" in str(failed.value)) == (name == "missing")

@@ -147,7 +147,7 @@ def test_without_an_assistant_a_command_fails_and_says_so(tmp_path: Path) -> Non
     told = [sys.executable, "-m", "edge", "assistant", "talk", "--control", str(tmp_path / "control")]
     done = subprocess.run(told, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
-    assert done.stderr.startswith("edge: no assistant runs that could be told: nobody listens at ")
+    assert done.stderr.startswith("edge: no assistant is running: none listens at ")
 
 
 @pytest.mark.parametrize(

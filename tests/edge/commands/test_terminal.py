@@ -292,7 +292,7 @@ def written_to(file: str | int, *arguments: str) -> subprocess.CompletedProcess[
 
 def test_what_is_said_into_a_pipe_is_asked_hands_free() -> None:
     data = wav(audio((0.5, 0), (1.0, 0.3), (1.5, 0)))
-    done = piped(data, "--mic-source", "-", before=RECORD)
+    done = piped(data, "--microphone", "-", before=RECORD)
     assert done.returncode == 0
     assert done.stdout == b"ASKED [['audio']]\n"
 

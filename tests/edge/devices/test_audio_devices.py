@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.commands import checkup
 from edge.devices.audio_devices import AudioDevices, audio_devices
 
 SINKS = "0\\talsa_output.usb\\tmodule-alsa\\ts16le\\tIDLE\\n1\\tbluez.speaker\\tmodule\\ts16le\\tIDLE\\n"
@@ -46,15 +45,3 @@ def test_programs_list_what_they_play_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert audio_devices() == AudioDevices(("default", "plughw:CARD=Device,DEV=0"), (), "aplay")
     programs(tmp_path, monkeypatch, paplay="", pactl=SINKS)
     assert audio_devices() == AudioDevices(("alsa_output.usb", "bluez.speaker"), (), "paplay")
-
-
-def test_doctor_names_voices_and_loudspeakers_and_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    programs(tmp_path, monkeypatch)
-    voice, loudspeaker = checkup._speech()
-    assert voice.good and loudspeaker.good  # neither has to be there
-    assert "sudo apt install espeak-ng" in voice.found
-    assert loudspeaker.found == "none: pip install '.[mic]', or sudo apt install pulseaudio-utils"
-    programs(tmp_path, monkeypatch, paplay="", pactl=SINKS)
-    assert list(checkup._speech())[1].found == "alsa_output.usb, bluez.speaker (by paplay)"

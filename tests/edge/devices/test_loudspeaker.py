@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -185,6 +186,21 @@ class TestProgram:
     ) -> None:
         program(tmp_path, name, READS, monkeypatch)
         with pytest.raises(DeviceError, match=r"^a loudspeaker needs sounddevice.*pulseaudio-utils.*alsa-utils"):
+            Loudspeaker().play([said(0.5)])
+
+    def test_a_machine_without_portaudio_is_told_to_install_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        real = importlib.import_module
+
+        def without_portaudio(name: str, package: str | None = None) -> object:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+            return real(name, package)
+
+        monkeypatch.setattr(importlib, "import_module", without_portaudio)
+        with pytest.raises(DeviceError, match=r"^a loudspeaker needs PortAudio.*libportaudio2; or a program"):
             Loudspeaker().play([said(0.5)])
 
     def test_stopping_ends_the_program_whatever_it_still_holds(

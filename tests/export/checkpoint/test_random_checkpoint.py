@@ -109,3 +109,18 @@ def test_the_script_writes_a_shape_by_name(tiny: Path, tmp_path: Path) -> None:
     again = subprocess.run(run, check=False, capture_output=True, text=True)
     assert again.returncode == 1
     assert again.stderr.startswith("make_checkpoint: ")
+
+
+def test_the_script_without_the_extra_says_how_it_is_installed(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.modules['gguf'] = None; "
+        f"sys.argv = ['x', 'tiny', {str(tmp_path / 'out')!r}]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=SCRIPT.parents[1]
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "make_checkpoint: scripts/make_checkpoint needs gguf, which is part of the extra `export` and not installed; "
+        "in the project's folder: pip install '.[export]'\n"
+    )
