@@ -94,7 +94,9 @@ def _all_styles(places: list[Path]) -> Iterator[tuple[str, F32]]:
                 yield from _of_archive(path)
             else:
                 yield path.stem, np.fromfile(path, np.float32)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except BundleError:
+            raise
+        except Exception as error:  # zipfile, its codings and NumPy's reader of headers have no error in common
             raise BundleError(f"{path}: styles of speakers cannot be read: {error}") from error
 
 
@@ -106,9 +108,19 @@ def _of_archive(path: Path) -> Iterator[tuple[str, F32]]:
                 wanted = f"{STYLE_ROWS} rows of {STYLE_WIDTH}"
                 raise BundleError(f"{path}: {entry.filename!r:.60}: expected {wanted}, got {entry.file_size} bytes")
             array = np.load(io.BytesIO(archive.read(entry)))  # of numbers: it refuses objects
+            if not isinstance(array, np.ndarray):
+                raise BundleError(f"{path}: {entry.filename!r:.60}: expected an array, got an archive")
             if array.dtype != np.float32 or array.size != STYLE_ROWS * STYLE_WIDTH:
                 raise BundleError(f"{path}: {entry.filename!r:.60}: expected float32, got {array.dtype} {array.shape}")
-            yield Path(entry.filename).stem, array.reshape(-1)
+            yield _name_of(path, entry.filename), array.reshape(-1)
+
+
+def _name_of(path: Path, entry: str) -> str:
+    """Return the name of a speaker. Raises: BundleError for none."""
+    name = Path(entry).stem
+    if not name:
+        raise BundleError(f"{path}: {entry!r:.60}: expected the name of a speaker")
+    return name
 
 
 def _table(folder: Path) -> Mapping[str, int]:

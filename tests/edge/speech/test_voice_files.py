@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -205,6 +206,65 @@ def test_a_broken_archive_is_refused(tmp_path: Path, out: Path) -> None:
     (folder / "voices-made.bin").write_bytes(data)
     assert zipfile.is_zipfile(folder / "voices-made.bin")
     with pytest.raises(BundleError, match="styles of speakers cannot be read"):
+        stage(folder, out)
+
+
+def _header(text: str) -> bytes:
+    """Return an entry of the right size, whose header is this text."""
+    header = text.encode().ljust(117) + b"\n"
+    whole = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    return whole.ljust(SPEAKER_BYTES + 128, b"\0")
+
+
+def _nested() -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("x.npy", bytes(SPEAKER_BYTES))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("af_heart.npy", _header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }")),
+        ("af_heart.npy", _header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }")),
+        ("af_heart.npy", _header("{'descr': '<f4', (((")),
+        ("af_heart.npy", _nested()),
+        ("", _header("{'descr': '<f4', 'fortran_order': False, 'shape': (510, 1, 256), }")),
+    ],
+    ids=["more than the memory", "more than a size", "no header", "an archive within", "no name"],
+)
+def test_an_entry_that_is_no_style_is_refused(name: str, data: bytes, tmp_path: Path, out: Path) -> None:
+    folder = write_kokoro(tmp_path / "k", archive=True)
+    with zipfile.ZipFile(folder / "voices-made.bin", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), data)
+    with pytest.raises(BundleError, match=r"voices-made\.bin"):
+        stage(folder, out)
+
+
+@pytest.mark.parametrize("coding", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_that_cannot_be_unpacked_is_refused(coding: int, tmp_path: Path, out: Path) -> None:
+    folder = write_kokoro(tmp_path / "k", archive=True)
+    file = folder / "voices-made.bin"
+    with zipfile.ZipFile(file, "w", coding) as archive:
+        archive.writestr("af_heart.npy", _header("{}"))
+    data = bytearray(file.read_bytes())
+    data[50:90] = bytes(each ^ 0x5A for each in data[50:90])
+    file.write_bytes(data)
+    with pytest.raises(BundleError, match="styles of speakers cannot be read"):
+        stage(folder, out)
+
+
+def test_an_archive_with_a_password_is_refused(tmp_path: Path, out: Path) -> None:
+    folder = write_kokoro(tmp_path / "k", archive=True)
+    file = folder / "voices-made.bin"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("af_heart.npy", _header("{}"))
+    data = bytearray(file.read_bytes())
+    data[6] |= 1
+    data[data.rfind(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(data)
+    with pytest.raises(BundleError, match="password required"):
         stage(folder, out)
 
 
