@@ -1,5 +1,6 @@
 """What is played, and when it is silent: a loudspeaker with a thread of its own, or a timeline that is written down."""
 
+import logging
 import threading
 import wave
 from collections import deque
@@ -18,6 +19,7 @@ from edge.speech.speaker import Spoken
 RATE_HZ = 24_000  # of a timeline
 
 _JOIN_S = 3.0
+_LOG = logging.getLogger("edge.assistant")
 
 
 class Player(Protocol):
@@ -115,9 +117,15 @@ class LivePlayer:
             try:
                 self._loudspeaker.play(self._coming(stop), stop=stop)
             except DeviceError as error:
-                with self._changed:
-                    self._waiting.clear()
-                self._fault(error)
+                self._failed(error)
+            except Exception as error:  # a thread that ended would leave the assistant speaking for ever
+                _LOG.error("the loudspeaker failed: %s", type(error).__name__, exc_info=error)
+                self._failed(DeviceError(f"loudspeaker: {type(error).__name__}"))
+
+    def _failed(self, error: DeviceError) -> None:
+        with self._changed:
+            self._waiting.clear()
+        self._fault(error)
 
     def _coming(self, stop: threading.Event) -> Iterator[Spoken]:
         """Yield what waits, until nothing does."""

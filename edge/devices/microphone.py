@@ -16,7 +16,7 @@ import soxr
 
 from edge.arrays import F32
 from edge.devices.learned_voice import Vad, detector
-from edge.devices.portaudio import forget, keep, sounddevice
+from edge.devices.portaudio import OPENING, forget, keep, sounddevice
 from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES, RATE_HZ, Patience, Utterances
 from edge.errors import DeviceError, MediaError, MemoryExhausted
 from edge.limits import AudioLimits
@@ -195,16 +195,17 @@ class _Device:
         self._stale_s = stale_s
         self._changed = threading.Condition()
         self._held: deque[F32] = deque(maxlen=round(_HELD_S / BLOCK_S))
-        library = cast(_Library, sounddevice(need="a microphone"))
-        try:
-            self._stream = library.InputStream(
-                device=device, samplerate=RATE_HZ, channels=1, dtype="float32", blocksize=BLOCK_SAMPLES,
-                callback=self._put,
-            )  # fmt: skip
-            self._stream.start()
-            keep(self._stream)
-        except Exception as error:  # PortAudioError for a device that fails, ValueError for a name that none has
-            raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
+        with OPENING:
+            library = cast(_Library, sounddevice(need="a microphone"))
+            try:
+                self._stream = library.InputStream(
+                    device=device, samplerate=RATE_HZ, channels=1, dtype="float32", blocksize=BLOCK_SAMPLES,
+                    callback=self._put,
+                )  # fmt: skip
+                self._stream.start()
+                keep(self._stream)
+            except Exception as error:  # PortAudioError for a device that fails, ValueError for a name that none has
+                raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
 
     def blocks(self) -> Iterator[F32]:
         with self._changed:

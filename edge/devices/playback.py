@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Protocol
 
 from edge.arrays import F32
-from edge.devices.portaudio import forget, keep, sounddevice
+from edge.devices.portaudio import OPENING, forget, keep, sounddevice
 from edge.errors import DeviceError
 
 _LOG = logging.getLogger("edge")
@@ -104,18 +104,22 @@ class Playback:
 
     def _open(self, rate_hz: int) -> None:
         """Open the device at the samples' rate, else at its own. Raises: DeviceError."""
-        library = sounddevice(need="a loudspeaker")
-        try:
+        with OPENING:
+            library = sounddevice(need="a loudspeaker")
             try:
-                self._start(library, rate_hz)
-            except library.PortAudioError:
-                own_hz = round(library.query_devices(self._device, "output")["default_samplerate"])
-                if own_hz == rate_hz:
-                    raise
-                self._start(library, own_hz)
-        except Exception as error:  # PortAudioError for a device that fails, ValueError for a name that none has
-            raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
+                self._start_at(library, rate_hz)
+            except Exception as error:  # PortAudioError for a device that fails, ValueError for a name that none has
+                raise DeviceError(f"{self._name}: cannot be opened: {error}") from error
         self._rate_hz = rate_hz
+
+    def _start_at(self, library: ModuleType, rate_hz: int) -> None:
+        try:
+            self._start(library, rate_hz)
+        except library.PortAudioError:
+            own_hz = round(library.query_devices(self._device, "output")["default_samplerate"])
+            if own_hz == rate_hz:
+                raise
+            self._start(library, own_hz)
 
     def _start(self, library: ModuleType, rate_hz: int) -> None:
         stream: _Stream = library.OutputStream(

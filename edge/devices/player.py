@@ -1,5 +1,6 @@
 """A loudspeaker by a program that plays: paplay, pw-play or aplay. It gets samples, and is killed to be silent."""
 
+import contextlib
 import fcntl
 import os
 import select
@@ -154,8 +155,9 @@ class Player:
             except BlockingIOError:
                 continue
             except OSError as error:
-                if self._process is not None:
-                    self._process.wait(_END_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it listens no more, and does not end either
+                    if self._process is not None:
+                        self._process.wait(_END_S)
                 raise DeviceError(f"{self._name}: {self._last_words()}") from error
 
     def _stdin(self) -> int:

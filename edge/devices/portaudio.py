@@ -11,6 +11,8 @@ from edge.extras import missing
 _LOG = logging.getLogger("edge.portaudio")
 _OPEN: set[int] = set()  # streams, by id
 _LOCK = threading.Lock()
+# Held from the look at the devices until a stream is noted: in between, another look would end the stream.
+OPENING = threading.RLock()
 
 
 def keep(stream: object) -> None:
@@ -28,8 +30,8 @@ def forget(stream: object) -> None:
 def sounddevice(*, need: str) -> ModuleType:
     """Return the library, told to look at the devices anew: it lists them once and never sees one come back.
 
-    That would end every stream that is open, so it is not done while one is. need: what cannot be done without it, such
-    as `a microphone`. Raises: DeviceError where it is not installed.
+    That would end every stream that is open, so it is not done while one is; who opens one holds OPENING.
+    need: what cannot be done without it, such as `a microphone`. Raises: DeviceError where it is not installed.
     """
     try:
         library = importlib.import_module("sounddevice")
@@ -38,7 +40,7 @@ def sounddevice(*, need: str) -> ModuleType:
     except OSError as error:
         raise DeviceError(f"{need} needs PortAudio, which is not installed: sudo apt install libportaudio2") from error
     try:
-        with _LOCK:
+        with OPENING, _LOCK:
             if not _OPEN:
                 library._terminate()
                 library._initialize()

@@ -69,7 +69,7 @@ class Loudspeaker:
         self.stopped: list[bool] = []
         self.began, self.ended = threading.Event(), threading.Event()
         self.endless = False
-        self.error: DeviceError | None = None
+        self.error: Exception | None = None
 
     def play(self, coming: Iterable[Spoken], *, stop: threading.Event | None = None) -> bool:
         if self.error is not None:
@@ -108,11 +108,16 @@ def test_a_hushed_loudspeaker_is_told_to_stop_and_what_waits_is_dropped() -> Non
     assert loudspeaker.played == ["One.", "Three.", "closed"]
 
 
-def test_a_loudspeaker_that_is_lost_is_told_and_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(DeviceError("loudspeaker: unplugged"), "loudspeaker: unplugged"), (ValueError("x"), "loudspeaker: ValueError")],
+    ids=["lost", "unforeseen"],
+)
+def test_a_loudspeaker_that_fails_is_told_and_tried_again(error: Exception, words: str) -> None:
     faults: list[str] = []
     told = threading.Event()
     loudspeaker = Loudspeaker()
-    loudspeaker.error = DeviceError("loudspeaker: unplugged")
+    loudspeaker.error = error
 
     def fault(error: DeviceError) -> None:
         faults.append(str(error))
@@ -125,7 +130,7 @@ def test_a_loudspeaker_that_is_lost_is_told_and_tried_again() -> None:
     player.put(Spoken("Two.", sound("wake", RATE_HZ), RATE_HZ))
     assert loudspeaker.ended.wait(60)
     player.close()
-    assert faults == ["loudspeaker: unplugged"]
+    assert faults == [words]
     assert loudspeaker.played == ["Two.", "closed"]
 
 

@@ -254,6 +254,14 @@ class TestProgram:
         with pytest.raises(DeviceError, match=r"takes no samples for 0\.2 s"):
             Loudspeaker().play([said(0.5, 80_000)])
 
+    def test_a_program_that_listens_no_more_and_does_not_end_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(player, "_END_S", 0.2)
+        program(tmp_path, "aplay", KEEPS + "os.close(0)\nimport time; time.sleep(600)", monkeypatch)
+        with pytest.raises(DeviceError, match=r"^loudspeaker \(aplay\): ended$"):
+            Loudspeaker().play([said(0.5, 80_000)])
+
     def test_a_device_is_kept_going_until_the_next_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
