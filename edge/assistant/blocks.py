@@ -23,7 +23,8 @@ class Blocks:
     """Blocks of 30 ms from a microphone or what stands in for one.
 
     source: as for `edge.Microphone`, or an open `Ear`. paced: a file is read in its own time, not as fast as it is
-    listened to. stopping: ends it. Raises: DeviceError for a device without the library for it.
+    listened to; standard input comes in its own, and so does the silence behind it. stopping: ends it. Raises:
+    DeviceError for a device without the library for it.
     """
 
     def __init__(self, source: Source, *, paced: bool, stopping: threading.Event) -> None:
@@ -31,6 +32,7 @@ class Blocks:
         self.ended = False
         self._source = source
         self._paced = paced
+        self._is_stream = str(source) == "-"
         self._stopping = stopping
         self._is_device = is_device(source)
         if self._is_device:
@@ -41,7 +43,7 @@ class Blocks:
         silence: F32 = np.zeros(BLOCK_SAMPLES, np.float32)
         due_s = time.monotonic()
         for block in self._coming():
-            if self._paced:
+            if self._paced or (self.ended and self._is_stream):  # nobody paces a stream that has ended
                 due_s = max(due_s + BLOCK_S, time.monotonic() - 1.0)
                 self._stopping.wait(max(0.0, due_s - time.monotonic()))
             if self._stopping.is_set():

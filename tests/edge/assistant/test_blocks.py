@@ -9,7 +9,7 @@ import pytest
 
 from edge.assistant import blocks
 from edge.assistant.blocks import Blocks, is_device
-from edge.devices.voice_activity import BLOCK_SAMPLES
+from edge.devices.voice_activity import BLOCK_S, BLOCK_SAMPLES
 from edge.errors import DeviceError
 from tests.edge.assistant.recordings import F32, Recording
 
@@ -68,6 +68,43 @@ def test_after_the_end_of_a_file_there_is_silence(tmp_path: Path) -> None:
     levels = [None if block is None else round(float(block.max()), 2) for block in heard]
     assert levels == [0.5, 0.5, 0.5, 0, 0, 0]
     assert coming.ended
+
+
+class Clock:
+    """Time that passes only where it is waited for, and the event that ends blocks."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> bool:
+        self.now_s += seconds
+        return False
+
+    def is_set(self) -> bool:
+        return False
+
+
+def test_the_silence_behind_standard_input_comes_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(blocks, "time", clock)
+    monkeypatch.setattr(blocks, "open_ear", lambda source, *, stale_s: Ended())
+    coming = Blocks("-", paced=False, stopping=clock)  # type: ignore[arg-type]
+    n = sum(1 for _ in zip(coming, range(100), strict=False))
+    assert coming.ended and n == 100
+    assert clock.now_s == pytest.approx(97 * BLOCK_S, abs=2 * BLOCK_S)
+
+
+class Ended:
+    """Standard input with three blocks."""
+
+    def blocks(self) -> Iterator[F32]:
+        yield from [BLOCK] * 3
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def test_a_file_that_is_not_there_is_an_error_and_not_tried_again(tmp_path: Path) -> None:
