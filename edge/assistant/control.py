@@ -15,7 +15,8 @@ VARIABLE = "EDGE_ASSISTANT_SOCKET"
 
 _NAME = "edge-assistant.sock"
 _SYSTEM = Path("/run/edge-assistant") / _NAME  # of a unit with RuntimeDirectory=edge-assistant
-_PATIENCE_S = 2.0
+_PATIENCE_S = 2.0  # with a client that says nothing
+_ANSWER_S = 10.0  # for which a command waits: such clients may be in front of it
 _MAX_BYTES = 1000
 _MAX_PATH = 107  # bytes, of a socket's address
 
@@ -50,7 +51,7 @@ def send(command: str, path: Path | None = None) -> str:
 def _asked(path: Path, command: str) -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
-            to.settimeout(_PATIENCE_S)
+            to.settimeout(_ANSWER_S)
             to.connect(str(path))
             to.sendall(f"{command}\n".encode())
             return to.recv(_MAX_BYTES).decode("utf-8", "replace").strip()

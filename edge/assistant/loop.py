@@ -89,8 +89,8 @@ class Loop:
 
     def run(self) -> None:
         """Work until told to stop, or the end of a file. Raises: DeviceError for a file that cannot be read."""
-        self._tell(What.START)
         try:
+            self._tell(What.START)
             for block in self._parts.blocks:
                 self._n_blocks += 1
                 self._tick(block)
@@ -198,8 +198,8 @@ class Loop:
         if lost is not None and What.LOST in TABLE[self.state]:
             self._happen(What.LOST, reason=lost)
             self._parts.player.release()
-        elif lost is None and self.state is State.LOST:
-            self._happen(What.BACK)
+        elif lost is None and self.state is State.LOST and self._complete and self._parts.player.idle:
+            self._happen(What.BACK)  # a timer is told to its end first
 
     def _hear(self, block: F32) -> None:
         if self.state in (State.MUTED, State.LOST):
@@ -207,7 +207,6 @@ class Loop:
         is_own = self.now() - self._loud_s < _ECHO_S
         woken = self._parts.wake.heard(block, raised=self._settings.guard if is_own else 0.0)
         if woken is not None and not (is_own and self._says(woken.phrase)):
-            self._was_woken = True
             self._happen(What.WAKE, wake_word=woken.phrase, score=round(woken.score, 3))
         elif self.state in (State.LISTENING, State.FOLLOW_UP):
             self._listen(block, is_own=is_own)
@@ -248,6 +247,8 @@ class Loop:
             return
         step = after(self.state, what)
         self.state = step.state
+        if Act.LISTEN in step.acts:
+            self._was_woken = what is What.WAKE
         self._tell(what, **fields)
         for act in step.acts:
             self._do(act)

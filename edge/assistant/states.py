@@ -80,6 +80,8 @@ _LISTEN = Step(State.LISTENING, (Act.LISTEN, Act.SOUND_WAKE))
 _LISTEN_INSTEAD = Step(State.LISTENING, (*_HUSH, Act.LISTEN, Act.SOUND_WAKE))
 _END = Step(State.IDLE, (*_HUSH, Act.SOUND_STOP))
 _MUTE = Step(State.MUTED, (*_HUSH, Act.SOUND_STOP))
+# A timer may be told while it hears nothing: it ends where somebody can ask again.
+_UNMUTE = Step(State.IDLE, (*_HUSH, Act.RESET, Act.SOUND_WAKE))
 _LOST = Step(State.LOST, (Act.RESET,))
 _APOLOGY = Step(State.ERROR, (Act.CANCEL, Act.APOLOGIZE))
 _RING = Step(State.SPEAKING, (Act.RING,))
@@ -141,16 +143,16 @@ TABLE: Mapping[State, Mapping[What, Step]] = MappingProxyType(
             What.MUTE: _MUTE,
         },
         State.MUTED: {
-            What.MUTE: Step(State.IDLE, (Act.RESET, Act.SOUND_WAKE)),  # a second time takes it back
-            What.UNMUTE: Step(State.IDLE, (Act.RESET, Act.SOUND_WAKE)),
+            What.MUTE: _UNMUTE,  # a second time takes it back
+            What.UNMUTE: _UNMUTE,
             What.RING: Step(State.MUTED, (Act.RING,)),
-            What.STOP: Step(State.MUTED, (Act.HUSH,)),
+            What.STOP: Step(State.MUTED, _HUSH),
         },
         State.LOST: {
             What.BACK: Step(State.IDLE, (Act.RESET,)),
             What.RING: Step(State.LOST, (Act.RING,)),
-            What.STOP: Step(State.LOST, (Act.HUSH,)),
-            What.MUTE: Step(State.MUTED, (Act.HUSH,)),
+            What.STOP: Step(State.LOST, _HUSH),
+            What.MUTE: Step(State.MUTED, _HUSH),
         },
     }
 )

@@ -17,7 +17,7 @@ import soxr
 from edge.assistant import blocks
 from edge.assistant.assistant import Assistant
 from edge.assistant.events import Event
-from edge.assistant.players import RATE_HZ
+from edge.assistant.players import RATE_HZ, Timeline
 from edge.assistant.settings import Settings
 from edge.assistant.states import What
 from edge.assistant.view import View
@@ -28,7 +28,8 @@ from edge.engine.answer import Options
 from edge.engine.handle import Handle
 from edge.engine.pieces import Audio, Media, Piece
 from edge.errors import DeviceError, RuntimeFailure, UnsupportedError
-from edge.speech.speaker import Speaker
+from edge.speech.speaker import Speaker, Spoken
+from edge.speech.wake_word import WakeWords, Woken
 from edge.tools.toolset import Toolset
 from tests.edge.assistant.recordings import F32, WAKE, Recording, read, stand_in, told
 from tests.edge.fake_engine import FakeEngine, OneEngine, manifest
@@ -283,6 +284,29 @@ def test_the_button_talks_and_ends_a_question(tmp_path: Path) -> None:
     assert told(events)[1] == ("listening", "talk")
 
 
+def test_a_short_word_right_after_the_button_is_a_question_although_a_wake_word_was_heard_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after a wake word, it would be the rest of that."""
+    blocks = iter(range(1000))
+    monkeypatch.setattr(
+        WakeWords, "heard", lambda self, block, *, raised: Woken("Okay Nabu", 0.9) if next(blocks) == 10 else None
+    )
+    _, chat = fake("Yes.")
+
+    def press(assistant: Assistant, event: Event) -> None:
+        if event.what is What.WAKE:
+            assistant.stop()
+        if event.what is What.STOP:
+            assistant.talk()
+
+    recording = Recording().silence(0.45)
+    recording.parts.append(np.sin(np.arange(5760) / 8).astype(np.float32) / 2)
+    settings = replace(QUIET, vad="loudness", silence_s=0.3, follow_up_s=0)
+    events, _ = heard(tmp_path, recording.silence(3), "Well?", chat=chat, settings=settings, on_event=press)
+    assert what_of(events)[:5] == ["start", "wake", "stop", "talk", "utterance"]
+
+
 def test_once_ends_after_one_answer(tmp_path: Path) -> None:
     _, chat = fake("Yes.")
     recording = one_question().silence(60)
@@ -378,22 +402,24 @@ def test_a_tool_that_nobody_allowed_is_not_called(tmp_path: Path) -> None:
     assert of(events, What.SPOKEN).fields["answer"] == "I may not open the door."
 
 
-def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Source:
-        """A microphone that is gone after some blocks, the first time."""
+class Gone:
+    """A microphone that is gone after some blocks."""
 
-        def __init__(self, n: int) -> None:
-            self.n = n
+    def __init__(self, n: int) -> None:
+        self.n = n
 
-        def blocks(self) -> Iterator[F32]:
-            for _ in range(self.n):
-                yield np.zeros(480, np.float32)
-            raise DeviceError("microphone: no samples for 2 s")
+    def blocks(self) -> Iterator[F32]:
+        for _ in range(self.n):
+            yield np.zeros(480, np.float32)
+        raise DeviceError("microphone: no samples for 2 s")
 
-        def close(self) -> None:
-            """Nothing is held."""
+    def close(self) -> None:
+        """Nothing is held."""
 
-    sources = iter([Source(5), Source(10**6)])
+
+def lost_and_back(monkeypatch: pytest.MonkeyPatch, on_event: Callable[[Assistant, Event], None]) -> list[Event]:
+    """Run an assistant whose microphone is lost and comes back, until it is back; return its events."""
+    sources = iter([Gone(5), Gone(10**9)])
     monkeypatch.setattr(blocks, "open_ear", lambda source, stale_s: next(sources))
     monkeypatch.setattr(blocks, "sounddevice", lambda need: None)
     monkeypatch.setattr(blocks, "_RETRY_S", 0.01)
@@ -401,6 +427,7 @@ def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.M
 
     def tell(event: Event) -> None:
         events.append(event)
+        on_event(assistant, event)
         if event.what is What.BACK:
             assistant.end()
 
@@ -410,8 +437,31 @@ def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.M
         settings=Settings(sounds=False),
     ) as assistant:  # fmt: skip
         assistant.run()
+    return events
+
+
+def test_a_microphone_that_is_lost_is_told_and_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = lost_and_back(monkeypatch, lambda assistant, event: None)
     assert told(events) == [("idle", "start"), ("lost", "lost"), ("idle", "back"), ("idle", "end")]
     assert events[1].fields == {"reason": "microphone: no samples for 2 s"}
+
+
+def test_a_timer_is_told_to_its_end_before_a_microphone_that_is_back_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    put = Timeline.put
+
+    def noted(self: Timeline, spoken: Spoken) -> None:
+        said.append(spoken.text)
+        put(self, spoken)
+
+    def ring(assistant: Assistant, event: Event) -> None:
+        if event.what is What.LOST:
+            assistant.ring("The eggs are done.")
+        said.append(event.what.value)
+
+    monkeypatch.setattr(Timeline, "put", noted)
+    lost_and_back(monkeypatch, ring)
+    assert said == ["start", "lost", "ring", "", "The eggs are done.", "back", "end"]
 
 
 def listening_model(*answers: str) -> tuple[FakeEngine, Chat]:

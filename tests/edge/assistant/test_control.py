@@ -67,9 +67,9 @@ def test_without_an_assistant_the_error_says_where_it_was_looked_for(path: Path)
 
 def test_a_client_that_says_nothing_holds_nobody_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(control, "_ANSWER_S", 60.0)
     with Control(path, {}, lambda: "idle"), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.connect(str(path))
-        monkeypatch.setattr(control, "_PATIENCE_S", 60.0)
         assert send("state", path) == "idle"
 
 

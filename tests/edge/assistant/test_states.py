@@ -55,6 +55,18 @@ def test_without_a_microphone_nobody_is_listened_to(what: What) -> None:
     assert after(State.LOST, what) == after(State.LOST, What.START)
 
 
+@pytest.mark.parametrize("state", [State.MUTED, State.LOST])
+@pytest.mark.parametrize("what", [What.STOP, What.MUTE])
+def test_a_timer_that_is_told_without_a_microphone_ends_when_it_is_told_to(state: State, what: What) -> None:
+    assert after(state, what).acts[:2] == (Act.CANCEL, Act.HUSH)
+
+
+def test_a_timer_that_is_told_while_muted_does_not_go_on_beside_a_question() -> None:
+    steps = run([What.MUTE, What.RING, What.UNMUTE, What.WAKE])
+    acts = [act for _, _, _, acts in steps for act in acts]
+    assert Act.CANCEL in acts[acts.index(Act.RING) : acts.index(Act.LISTEN)]
+
+
 @given(EVENTS)
 def test_from_anywhere_it_comes_back_to_idle(events: list[What]) -> None:
     state = run(events)[-1][2] if events else State.IDLE
