@@ -19,6 +19,7 @@ _ARROW = re.compile(r"\s*(?:[\u2190-\u21ff\u27f0-\u27ff]|<?(?:-{1,2}|=)>|<-{1,2}
 _SMILEY = re.compile(r"(?<!\S)[:;]['’]?-?[()DPp|/](?=\s|[.!?,]|$)")
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^\[[ xX]\]\s+"), ""),  # a task
+    (re.compile(r"\s#{2,6}\s*$"), ""),  # what closes a heading
     (re.compile(r"!\[([^\]]*)\]\([^)]*\)"), r"\1"),
     (re.compile(r"\[\^[^\]\s]*\]:?"), ""),  # a footnote
     (re.compile(r"\[([^\[\]]+)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+[\"'(][^)]*)?\)"), r"\1"),

@@ -28,6 +28,8 @@ _BEFORE: tuple[_Rule, ...] = (
     (re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))"), ","),
     (re.compile(rf"{_EDGE}[0-9]{{1,3}}(?: [0-9]{{3}})* 000(?![0-9]|[ .,][0-9])"), lambda m: m[0].replace(" ", ",")),
     (re.compile(r"[\u00a0\u2009\u202f]"), " "),
+    (re.compile(r"(?<=[0-9])['’](?=[0-9]{3}(?![0-9]))"), ","),  # of Switzerland
+    (re.compile(r"(?<=[0-9)])\s?[-−–]\s?(?=[0-9]+(?:\.[0-9]+)?\s?=)"), " minus "),
     (re.compile(r"(?<![\w.])(Dr|Mr|Mrs|Ms|Prof)\.(?=\s)"), lambda m: _ABBREVIATIONS[m[1]]),
     (re.compile(r"(?<![\w.])(approx|etc|incl)\."), lambda m: _ABBREVIATIONS[m[1]]),
     (re.compile(r"(?<![\w.])vs?\.(?=\s)|(?<![\w.])vs(?=\s)"), "versus"),
@@ -46,7 +48,7 @@ _BEFORE: tuple[_Rule, ...] = (
     (re.compile(r"(?:#|№\s?)(?=[0-9])"), "number "),
     (re.compile(r"§§?\s?(?=[0-9])"), "section "),
     (re.compile(r"^([0-9]{1,3})[.)]\s"), lambda m: f"{cardinal(m[1])}, "),  # an item of a list
-    (re.compile(r"(?<![\w)\]%°€£¥])[-−–](?=[$€£¥₹]?\.?[0-9])"), "minus "),
+    (re.compile(r"(?<![\w)\]%°€£¥^])(?<!\^\()[-−–](?=[$€£¥₹]?\.?[0-9])"), "minus "),
 )
 _AFTER: tuple[_Rule, ...] = (
     (
@@ -72,7 +74,7 @@ _AFTER: tuple[_Rule, ...] = (
     ),
     (re.compile(rf"{_EDGE}([0-9]{{1,3}}):([0-9]{{1,3}}){_LETTERED}"), lambda m: f"{number(m[1])} to {number(m[2])}"),
     (
-        re.compile(rf"{_EDGE}({_N})\s?[x×]\s?(?={_N})(?!0x)"),
+        re.compile(rf"{_EDGE}(?!0x)({_N})\s?[x×]\s?(?={_N})(?!0x)"),
         lambda m: f"{number(m[1])} {'by' if 'x' in m[0] else 'times'} ",
     ),
     (re.compile(rf"{_EDGE}({_N})\s?[x×](?!\w)"), lambda m: f"{number(m[1])} times"),

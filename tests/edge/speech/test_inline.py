@@ -27,6 +27,7 @@ from edge.speech.inline import plain
         ("1️⃣ One", "1 One"),
         ("A → B -> C", "A, B, C"),
         ("[x] done", "done"),
+        ("A heading ##", "A heading"),
         ("Half a [link that was cut", "Half a [link that was cut"),
         ("and its end](https://a.b/c) here", "and its end here"),
         ("5 °C, © x² ½", "5 °C, © x² ½"),

@@ -15,6 +15,7 @@ from edge.arrays import F32
 from edge.errors import ParameterError
 from edge.speech import speaker as module
 from edge.speech.audio_file import FORMATS, AudioFile, encoded, wav_header
+from edge.speech.speakable import speakable
 from edge.speech.speaker import Speaker, Spoken
 from edge.speech.voice import Stopped
 from tests.edge.espeak import needs_espeak
@@ -44,6 +45,15 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> Parrot:
     parrot = Parrot()
     monkeypatch.setattr(module, "open_voice", lambda name, language: parrot)
     return parrot
+
+
+@needs_espeak
+@pytest.mark.parametrize("text", ["0." * 500, "½" * 900, "9" * 999])
+def test_a_sentence_whose_words_are_too_many_is_spoken_as_it_is(text: str) -> None:
+    words = speakable(text, language="en")
+    assert len(words) <= 5000
+    with Speaker("espeak-ng", speed=4) as speaker:
+        assert next(speaker.say(text)).samples.any()
 
 
 def test_markdown_is_shown_as_text_and_said_in_words(parrot: Parrot) -> None:

@@ -169,6 +169,10 @@ READ = {
     "23:59:59": "twenty-three fifty-nine and fifty-nine seconds",
     "12 inches": "twelve inches",
     "2nd": "second",
+    "10^-3, 2^(-1)": "ten to the power of minus three, two to the power of minus one",
+    "3-1=2, 5 - 3 = 2": "three minus one equals two, five minus three equals two",
+    "0x1F, 640x480": "0x1F, six hundred and forty by four hundred and eighty",
+    "1'000'000": "one million",
 }
 
 
