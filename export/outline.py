@@ -96,7 +96,8 @@ def of_whisper(
     """The outline of a speech model's export, which transformers loads whole. Raises: as WhisperCheckpoint.open."""
     source = WhisperCheckpoint.open(checkpoint)
     scheme = recipe.scheme("encoder.layers.0.fc1", n_layers=source.spec.n_layers)
-    n_bytes = stored_bytes(source.n_weights // source.spec.hidden_size, source.spec.hidden_size, scheme)
+    n_rows = source.n_weights // source.spec.hidden_size + source.spec.vocab_size  # the head is stored on its own
+    n_bytes = stored_bytes(n_rows, source.spec.hidden_size, scheme)
     sizes = Sizes(GRAPH_BYTES + n_bytes + len(source.tokenizer_json), 0, free)
     memory = LIBRARIES_BYTES + COPIES * 4 * source.n_weights
     return Outline(

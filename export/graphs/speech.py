@@ -8,7 +8,7 @@ decoder is left, which starts from an empty past.
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +34,7 @@ HEAD: Final = "decoder.head"
 
 _TASK = "automatic-speech-recognition-with-past"
 _EMBED_WEIGHT = "model.decoder.embed_tokens.weight"
+_CROSS_SHAPE = "cross_shape"
 
 
 def write_speech(
@@ -90,9 +91,8 @@ def _quiet() -> Iterator[None]:
 def _with_cross(encoder: onnx.ModelProto, starting: onnx.ModelProto, spec: SpeechSpec) -> "_Traced":
     """The encoder, and behind it what makes the keys and values that the decoder looks the audio up in."""
     made = [f"present.{layer}.encoder.{part}" for layer in range(spec.n_layers) for part in ("key", "value")]
+    _fix_shapes(starting.graph, made, spec)
     cross = onnx.utils.Extractor(starting).extract_model(["encoder_hidden_states"], made)
-    # The tokens' shape tells the traced graph how many texts there are. One, here.
-    cross.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1), np.int64), "input_ids"))
     joined = compose.merge_models(
         encoder, cross, io_map=[("last_hidden_state", "encoder_hidden_states")], prefix2="cross/",
         outputs=["last_hidden_state", *(f"cross/{name}" for name in made)],
@@ -100,6 +100,23 @@ def _with_cross(encoder: onnx.ModelProto, starting: onnx.ModelProto, spec: Speec
     names = {"input_features": "mel", "last_hidden_state": "hidden"}
     names |= {f"cross/{name}": _ours(name) for name in made}
     return _Traced(joined.graph, names)
+
+
+def _fix_shapes(graph: onnx.GraphProto, made: Sequence[str], spec: SpeechSpec) -> None:
+    """Give the audio's keys and values their shape as a constant.
+
+    Traced, it is read from the layer before, and so would keep the text's layers and embeddings in the encoder's file.
+    Raises: GraphError.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    shape = np.array([1, spec.n_positions, spec.n_heads, spec.head_dim], np.int64)
+    graph.initializer.append(numpy_helper.from_array(shape, _CROSS_SHAPE))
+    for name in made:
+        transpose = makers.get(name)
+        reshape = makers.get(transpose.input[0]) if transpose is not None and transpose.input else None
+        if transpose is None or reshape is None or (transpose.op_type, reshape.op_type) != ("Transpose", "Reshape"):
+            raise GraphError(f"decoder: expected a Reshape and a Transpose before {name}")
+        reshape.input[1] = _CROSS_SHAPE
 
 
 def _decoder(scratch: Path, spec: SpeechSpec) -> "_Traced":

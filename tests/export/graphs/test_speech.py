@@ -104,6 +104,15 @@ def test_graphs_hold_nothing_of_the_machine_that_made_them(int8_speech_bundle: P
         assert b"/site-packages/" not in (int8_speech_bundle / name).read_bytes()
 
 
+def test_encoder_has_nothing_of_the_decoder_but_the_keys_and_values_of_the_audio(speech_bundle: Path) -> None:
+    model = onnx.load(speech_bundle / "encoder.onnx", load_external_data=False)
+    stored = {tensor.name for tensor in model.graph.initializer if "decoder" in tensor.name}
+    crossed = ("k_proj.weight", "v_proj.weight", "v_proj.bias")
+    assert {name.removeprefix("cross/model.") for name in stored} == {
+        f"decoder.layers.{layer}.encoder_attn.{name}" for layer in (0, 1) for name in crossed
+    }
+
+
 def test_bundle_is_whole(speech_bundle: Path, int8_speech_bundle: Path) -> None:
     assert verify(speech_bundle) == verify(int8_speech_bundle) == []
     sizes = [
