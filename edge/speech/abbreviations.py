@@ -6,7 +6,7 @@ mr mrs ms dr prof rev hon gen col capt lt sgt maj cmdr gov sen rep pres st messr
 hr fr frl dipl ing sr sra srta dña dn ud uds m me sig dott avv
 """
 _BEFORE_A_WORD = """
-e.g i.e eg ie cf vs viz approx ca incl excl esp resp
+ee ex e.g i.e eg ie cf vs viz approx ca incl excl esp resp
 z.b d.h u.a o.ä z.t i.d.r bzw ggf evtl vgl inkl zzgl sog bspw
 p.ex c.-à-d p.ej ej núm pág
 u.s u.k e.u u.n

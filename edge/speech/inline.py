@@ -20,6 +20,8 @@ _SMILEY = re.compile(r"(?<!\S)[:;]['’]?-?[()DPp|/](?=\s|[.!?,]|$)")
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^\[[ xX]\]\s+"), ""),  # a task
     (re.compile(r"\s#{2,6}\s*$"), ""),  # what closes a heading
+    (re.compile(r"\\(?=\s|$)"), ""),  # what breaks a line
+    (re.compile(r"\[[^\[\]]+\]:\s+<?https?://\S+(?:\s+\"[^\"]*\")?"), ""),  # where a reference leads
     (re.compile(r"!\[([^\]]*)\]\([^)]*\)"), r"\1"),
     (re.compile(r"\[\^[^\]\s]*\]:?"), ""),  # a footnote
     (re.compile(r"\[([^\[\]]+)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+[\"'(][^)]*)?\)"), r"\1"),

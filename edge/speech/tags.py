@@ -7,7 +7,8 @@ from edge.speech.markdown_blocks import HARD, SOFT
 _MAX_CHARS = 200
 _BOX = re.compile(r"</?\s*b?box\s*/?>", re.IGNORECASE)
 _TAG = re.compile(r"</?\s*[a-z][a-z0-9-]*(?:\s[^<>]*)?/?>|<!--.*-->", re.IGNORECASE)
-_LINE_END = re.compile(r"<(?:br|/p|/div|/li|/tr|/h[1-6])\s*/?>", re.IGNORECASE)
+_BLOCKS = "p|div|li|ul|ol|tr|table|h[1-6]|summary|details|blockquote|dl|dt|dd|pre|section|article|figcaption"
+_LINE_END = re.compile(rf"<(?:br|hr|/?(?:{_BLOCKS}))(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _CELL_END = re.compile(r"</t[dh]\s*>", re.IGNORECASE)
 _LINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]+|[^\s<>@]+@[^\s<>@]+)>", re.IGNORECASE)
 _CORNERS = re.compile(r"[\d\s.,;()\[\]%+-]*")

@@ -19,9 +19,14 @@ _WITH_NUMBER = {
     "No": "number", "Nos": "numbers", "Fig": "figure", "Figs": "figures", "Eq": "equation", "Sec": "section",
     "Ch": "chapter", "Chap": "chapter", "Vol": "volume", "p": "page", "pp": "pages", "Tab": "table",
 }  # fmt: skip
+_SIDES = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _EXPONENTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _N = rf"(?:{NUMBER})"
 _EDGE = r"(?<![\w.,])"
+_INSTANT = re.compile(  # of ISO 8601
+    r"(?<![\w-])([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2})(?::[0-9]{2}(?:[.,][0-9]+)?)?"
+    r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?(?![\w:])"
+)
 _LETTERED = r"(?![\w]|[.,][0-9])"
 
 _BEFORE: tuple[_Rule, ...] = (
@@ -29,6 +34,9 @@ _BEFORE: tuple[_Rule, ...] = (
     (re.compile(rf"{_EDGE}[0-9]{{1,3}}(?: [0-9]{{3}})* 000(?![0-9]|[ .,][0-9])"), lambda m: m[0].replace(" ", ",")),
     (re.compile(r"[\u00a0\u2009\u202f]"), " "),
     (re.compile(r"(?<=[0-9])['’](?=[0-9]{3}(?![0-9]))"), ","),  # of Switzerland
+    (_INSTANT, lambda m: f"{m[1]}, {m[2]}{' UTC' * (m[3] == 'Z')}"),
+    (re.compile(r"(?<=[0-9])\s?°\s?([NSEW])\b"), lambda m: f"° {_SIDES[m[1]]}"),
+    (re.compile(r"\(([0-9]{3})\)\s?([0-9]{3})-([0-9]{4})(?![\w-])"), lambda m: _phone(m[0])),
     (re.compile(r"(?<=[0-9)])\s?[-−–]\s?(?=[0-9]+(?:\.[0-9]+)?\s?=)"), " minus "),
     (re.compile(r"(?<![\w.])(Dr|Mr|Mrs|Ms|Prof)\.(?=\s)"), lambda m: _ABBREVIATIONS[m[1]]),
     (re.compile(r"(?<![\w.])(approx|etc|incl)\."), lambda m: _ABBREVIATIONS[m[1]]),

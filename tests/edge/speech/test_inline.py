@@ -28,6 +28,8 @@ from edge.speech.inline import plain
         ("A → B -> C", "A, B, C"),
         ("[x] done", "done"),
         ("A heading ##", "A heading"),
+        ("A line\\", "A line"),
+        ("[ref]: https://x.y/z \"Title\"", ""),
         ("Half a [link that was cut", "Half a [link that was cut"),
         ("and its end](https://a.b/c) here", "and its end here"),
         ("5 °C, © x² ½", "5 °C, © x² ½"),

@@ -187,6 +187,9 @@ def test_boxes_are_left_out_and_their_labels_are_read() -> None:
 def test_what_is_no_tag_stays() -> None:
     assert cut("a < b and 3 <5 or x<y.") == ["a < b and 3 <5 or x<y."]
     assert cut("It is 5 <") == ["It is 5 <"]
+    assert cut("<details open><summary>More</summary>Text<p class='a'>Here</p><hr>There</details>") == [
+        "More", "Text", "Here", "There",
+    ]  # fmt: skip
     assert cut("`<b>` is a tag, <b>this</b> is bold<br>Next") == ["`<b>` is a tag, this is bold", "Next"]
 
 

@@ -173,6 +173,11 @@ READ = {
     "3-1=2, 5 - 3 = 2": "three minus one equals two, five minus three equals two",
     "0x1F, 640x480": "0x1F, six hundred and forty by four hundred and eighty",
     "1'000'000": "one million",
+    "2021-07-04T12:30:00Z": "July fourth, twenty twenty-one, twelve thirty UTC",
+    "at 2021-07-04T12:30+02:00": "at July fourth, twenty twenty-one, twelve thirty",
+    "10:30-11:45": "ten thirty to eleven forty-five",
+    "45°N, 7.5° W": "forty-five degrees north, seven point five degrees west",
+    "(555) 123-4567": "five five five, one two three, four five six seven",
 }
 
 
