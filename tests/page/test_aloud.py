@@ -317,6 +317,8 @@ PIECES = """async ([text, isWhole]) => {
 @pytest.mark.parametrize(
     ("text", "is_whole", "pieces"),
     [
+        ("Ask Mr. Smith, e.g. on May 3. in room 5", False, []),
+        ("1. Ask Dr. No! He", False, ["1. Ask Dr. No!"]),
         ("It is", False, []),
         ("It is", True, ["It is"]),
         ("It costs 3.5 euros. And", False, ["It costs 3.5 euros."]),

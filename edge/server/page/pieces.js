@@ -4,6 +4,8 @@ const MOST = 600; // characters of a piece, where it can be cut
 const LONGEST = 2000; // and where it cannot
 const FENCE = /^ {0,3}(`{3,}|~{3,})/u;
 const SENTENCE = /[.!?…。！？]["'”’)\]*_]*(?=\s)|[。！？]/gu;
+// A point behind these ends no sentence, or seldom: it is cut at the next one.
+const GOES_ON = /(?:^|[\s("“„])(?:\p{Lu}|\d{1,3}|Mrs?|Ms|Dr|Prof|St|No|Fig|vs|e\.g|i\.e|z\.\s?B|d\.\s?h)\.$/u;
 
 /**
  * Where the next piece of a text ends, null while there is none.
@@ -36,7 +38,8 @@ function* cuts(text) {
     if (wasCode) fence = mark.startsWith(fence) ? "" : fence;
     else fence = mark;
     if (!(wasCode || fence || isTable))
-      for (const { index, 0: end } of line.matchAll(SENTENCE)) yield at + index + end.length;
+      for (const { index, 0: end } of line.matchAll(SENTENCE))
+        if (!GOES_ON.test(line.slice(0, index + 1))) yield at + index + end.length;
     at += line.length;
     const follows = text.slice(at).trimStart();
     if (line.endsWith("\n") && fence === "" && !(isTable && (follows === "" || follows.startsWith("|")))) yield at;
