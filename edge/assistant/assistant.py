@@ -26,7 +26,7 @@ from edge.models import Models
 from edge.speech import wake_word
 from edge.speech.speaker import Speaker
 from edge.speech.speech_to_text import SpeechToText
-from edge.speech.transcriber import How
+from edge.speech.transcriber import ENGLISH, How
 from edge.speech.wake_word import WakeWords
 from edge.tools.toolset import Toolset
 
@@ -196,8 +196,11 @@ class Assistant:
 
 
 def _transcriber(model: SpeechToText, language: str) -> Transcribe:
-    """Return what transcribes with a speech bundle, in a language where it knows several."""
+    """Return what transcribes with a speech bundle, in a language where it knows several. Raises: UnsupportedError."""
     code = language.partition("-")[0]
+    if not model.spec.languages and code != ENGLISH:
+        raise UnsupportedError(f"{model.id} transcribes English only, not {language!r:.50}: use a model that knows it")
+    model.open()  # the first question does not wait for it, and what is damaged is told at the start
     how = How(language=code if code in (model.spec.languages or {}) else None)
 
     def transcribe(samples: F32, stopped: Callable[[], bool]) -> str:

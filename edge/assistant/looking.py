@@ -23,11 +23,15 @@ WORDS: Mapping[str, str] = MappingProxyType(
 # Phrases that point at something, which only a look can tell.
 PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "en": (r"what(?:'s| is| are) (?:this|that|these|those|in front|on the (?:table|desk|wall|floor))", r"who(?:'s| is) (?:this|that|there|at the door|in front)", r"how many\b.*\b(?:are|is) there", r"is (?:there|that|this) (?:a|an|any)"),  # noqa: E501
-        "de": (r"was ist (?:das|dies|hier|da\b)", r"wer ist (?:das|da\b|hier)", r"wie viele\b.*\b(?:gibt|sind)"),
-        "fr": (r"qu'est-ce que c'est", r"c'est quoi", r"qui est (?:là|ce)", r"combien\b.*\by a"),
-        "es": (r"qué es (?:esto|eso|aquello)", r"quién (?:es|está)", r"cuánt[oa]s\b.*\bhay"),
-        "it": (r"cos(?:a|') ?è (?:questo|quello)?", r"chi è", r"quant[ie]\b.*\bci sono"),
+        "en": (r"what(?:'s| is| are) (?:this|that|these|those|in front|on the (?:table|desk|wall|floor))", r"who(?:'s| is) (?:this|that|there|at the door|in front)", r"how many\b.*\b(?:are|is) there", r"is (?:there|that|this) (?:a|an|any)", r"where(?:'s| is| are) (?:the|my)"),  # noqa: E501
+        "de": (r"was ist (?:das|dies|hier|da\b)", r"wer ist (?:das|da\b|hier)", r"wie viele\b.*\b(?:gibt|sind)",
+               r"wo (?:ist|sind|liegt|liegen|steht|stehen) (?:der|die|das|mein)"),
+        "fr": (r"qu'est-ce que c'est", r"c'est quoi", r"qui est (?:là|ce)", r"combien\b.*\by a",
+               r"où (?:est|sont) (?:le|la|l'|les|mon|ma|mes)"),
+        "es": (r"qué es (?:esto|eso|aquello)", r"quién (?:es|está)", r"cuánt[oa]s\b.*\bhay",
+               r"dónde est[áa]n? (?:el|la|los|las|mi)"),
+        "it": (r"cos(?:a|') ?è (?:questo|quello)?", r"chi è", r"quant[ie]\b.*\bci sono",
+               r"dove (?:è|sono) (?:il|lo|la|l'|i|gli|le)\b", r"dov'è"),
     }
 )  # fmt: skip
 

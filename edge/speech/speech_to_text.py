@@ -43,6 +43,10 @@ class SpeechToText:
         """What the model can do; nothing is loaded for it. Raises: BundleError."""
         return self._manifest().speech
 
+    def open(self) -> None:
+        """Load the model now instead of with the first audio. Raises: BundleError, MemoryExhausted, RuntimeFailure."""
+        self._opened()
+
     def transcribe(self, samples: F32, digest: str, *, stopped: Callable[[], bool] | None = None) -> str:
         """Return what is said in audio. samples: (n,) float32, mono, 16 kHz; digest: of them.
 

@@ -1,7 +1,7 @@
 """What an assistant hears in tests: words of espeak-ng on a timeline, and what it tells."""
 
 import wave
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,12 @@ WAKE = "Okay nabu"
 def words(text: str) -> F32:
     """Return a text as espeak-ng says it, at 16 kHz, without silence around it."""
     with Speaker("espeak-ng") as speaker:
-        samples = np.concatenate([soxr.resample(one.samples, one.rate_hz, RATE_HZ) for one in speaker.say(text)])
+        return trimmed([soxr.resample(one.samples, one.rate_hz, RATE_HZ) for one in speaker.say(text)])
+
+
+def trimmed(parts: Sequence[F32]) -> F32:
+    """Return parts as one, without silence around it."""
+    samples = np.concatenate(parts)
     loud = np.flatnonzero(np.abs(samples) > 0.01)
     return samples[loud[0] : loud[-1]].astype(np.float32)
 

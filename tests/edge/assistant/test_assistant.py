@@ -9,13 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import soxr
 
 from edge.assistant import blocks
-from edge.assistant.assistant import Assistant
+from edge.assistant.assistant import Assistant, _transcriber
 from edge.assistant.events import Event
 from edge.assistant.players import RATE_HZ, Timeline
 from edge.assistant.settings import Settings
@@ -29,6 +31,7 @@ from edge.engine.handle import Handle
 from edge.engine.pieces import Audio, Media, Piece
 from edge.errors import DeviceError, RuntimeFailure, UnsupportedError
 from edge.speech.speaker import Speaker, Spoken
+from edge.speech.speech_to_text import SpeechToText
 from edge.speech.wake_word import WakeWords, Woken
 from edge.tools.toolset import Toolset
 from tests.edge.assistant.recordings import F32, WAKE, Recording, read, stand_in, told
@@ -501,6 +504,28 @@ def test_a_model_without_vision_is_refused_beside_a_camera(tmp_path: Path) -> No
             microphone=microphone, loudspeaker="none", camera=IMAGE, chat=chat, voice="espeak-ng",
             transcribe=stand_in(),
         )  # fmt: skip
+
+
+class EnglishOnly:
+    """A stand-in for a speech-to-text model that knows one language."""
+
+    id, spec = "english-only", SimpleNamespace(languages={})
+    opened = False
+
+    def open(self) -> None:
+        self.opened = True
+
+
+def test_a_model_of_english_is_not_given_another_language() -> None:
+    model = cast("SpeechToText", EnglishOnly())
+    with pytest.raises(UnsupportedError, match="^english-only transcribes English only, not 'de'"):
+        _transcriber(model, "de")
+
+
+def test_the_speech_to_text_model_is_loaded_before_the_first_question() -> None:
+    model = EnglishOnly()
+    _transcriber(cast("SpeechToText", model), "en-GB")
+    assert model.opened
 
 
 def test_a_question_that_does_not_end_is_asked_when_it_is_long_enough(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from edge.errors import ContextLengthError, DeviceError, EdgeError, RuntimeFailu
         ("en-GB", "Is there a cat on the sofa?"),
         ("de", "Was siehst du?"), ("de", "Was ist das?"), ("de", "Welche Farbe hat die Tasse?"),
         ("fr", "Que vois-tu ?"), ("fr", "Qu’est-ce que c’est ?"), ("es", "¿Qué ves?"), ("es", "¿Qué es esto?"),
+        ("en", "And where is the red circle?"), ("en", "Where are my keys?"), ("de", "Wo liegen die Schlüssel?"),
+        ("fr", "Où sont mes clés ?"), ("es", "¿Dónde están las llaves?"), ("it", "Dov’è il gatto?"),
         ("it", "Che cosa vedi?"), ("nl", "what do you see"),
     ],
 )  # fmt: skip
@@ -28,7 +30,8 @@ def test_a_question_about_what_is_seen(language: str, question: str) -> None:
     ("language", "question"),
     [
         ("en", "What is the capital of France?"), ("en", "Tell me a joke."), ("en", "How are you?"),
-        ("en", "Set a timer for ten minutes."), ("en", "Are you ready?"), ("de", "Wie spät ist es?"),
+        ("en", "Set a timer for ten minutes."), ("en", "Are you ready?"), ("en", "Where is Paris?"),
+        ("de", "Wie spät ist es?"),
         ("de", "Erzähl mir einen Witz."), ("fr", "Quelle heure est-il ?"), ("es", "¿Qué hora es?"),
         ("it", "Che ore sono?"),
     ],
