@@ -61,7 +61,7 @@ def test_a_file_at_its_path_is_left_alone(path: Path) -> None:
 
 
 def test_without_an_assistant_the_error_says_where_it_was_looked_for(path: Path) -> None:
-    with pytest.raises(EdgeError, match=rf"nobody listens at {path}"):
+    with pytest.raises(EdgeError, match=rf"none listens at {path}"):
         send("talk", path)
 
 
