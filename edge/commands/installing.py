@@ -5,6 +5,7 @@ import enum
 import grp
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ _OWN_FOLDERS: Final = {"EDGE_MODELS": "/var/lib/edge/models", "XDG_CACHE_HOME": 
 _HIDDEN: Final = tuple(Path(each) for each in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
 _READ_BY_THE_MANAGER: Final = {"api_key_file": "api-key", "tls_cert": "tls-cert", "tls_key": "tls-key"}
 _NAMES_OR_PATHS: Final = ("model", "camera", "microphone", "loudspeaker", "speech", "voice", "wake")
+_BEGIN_WITH_PATHS: Final = ("run", "tool")
+_OF_THE_MANAGER: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "USER", "XDG_RUNTIME_DIR")  # it sets them itself
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")  # in a header of a webhook
 _PATIENCE_S: Final = 120.0
 
@@ -150,9 +153,29 @@ def _without_folder(name: str, value: object) -> object:
         return [_without_folder(name, each) for each in value]
     if isinstance(value, Path):
         return value.expanduser().absolute()
+    if isinstance(value, str) and name in _BEGIN_WITH_PATHS:
+        path, rest = _begin(name, value)
+        return value if path is None else f"{shlex.quote(str(path)) if name == 'run' else path}{rest}"
     if isinstance(value, str) and name in _NAMES_OR_PATHS and _is_path(name, value):
         return str(Path(value).expanduser().absolute())
     return value
+
+
+def _begin(name: str, value: str) -> tuple[Path | None, str]:
+    """Return the absolute path of the file that a value begins with, and the rest; None where it begins with none.
+
+    value: of --run, a command and its arguments; of --tool, FILE.py:NAME.
+    """
+    if name == "tool":
+        place, colon, function = value.rpartition(":")
+        return (Path(place).expanduser().absolute(), colon + function) if place.endswith(".py") else (None, value)
+    try:
+        first, *arguments = shlex.split(value)
+    except ValueError:  # told by who checks it
+        return None, value
+    if "/" not in first:
+        return None, value
+    return Path(first).absolute(), "".join(f" {shlex.quote(each)}" for each in arguments)
 
 
 def _is_path(name: str, value: str) -> bool:
@@ -184,9 +207,19 @@ def _secrets(asked: Asked, stored: Mapping[str, str]) -> tuple[dict[str, str], d
         wanted = {KEY: key} if asked.options["api_key_file"] is None else {}
     else:
         headers = " ".join(asked.options.get("webhook_header") or ())
-        wanted = {name: os.environ.get(name) for name in _VARIABLE.findall(headers)}
+        names = [*_VARIABLE.findall(headers), *_variables_of(asked.options.get("mcp"))]
+        wanted = {name: os.environ.get(name) for name in names}
     here = {name: value for name, value in wanted.items() if value}
     return here, {name: stored[name] for name in wanted if name in stored and name not in here}
+
+
+def _variables_of(servers: Path | None) -> list[str]:
+    """Return the variables that a file of MCP servers names, none where it cannot be read: that is told elsewhere."""
+    if servers is None:
+        return []
+    from edge.tools.mcp.servers_file import variables
+
+    return [name for name in variables(servers) if name not in _OF_THE_MANAGER]
 
 
 def _for_the_manager(asked: Asked, scope: Scope) -> tuple[Asked, dict[str, Path]]:
@@ -250,9 +283,10 @@ def _named(asked: Asked) -> Iterator[Path]:
     """Yield the files and folders that the options name."""
     for parameter in asked.given:
         value = asked.options[parameter.name]
-        yield from (
-            Path(each) for each in (value if isinstance(value, list) else [value]) if isinstance(each, str | Path)
-        )
+        for each in value if isinstance(value, list | tuple) else [value]:
+            path = _begin(parameter.name, each)[0] if parameter.name in _BEGIN_WITH_PATHS else each
+            if isinstance(path, str | Path):
+                yield Path(path)
 
 
 def _hidden(python: Iterable[Path], named: Iterable[Path], model: Path | None) -> Iterator[Path]:

@@ -64,10 +64,17 @@ def _check_serve(options: Mapping[str, Any]) -> Path | None:
 
 def _check_watch(options: Mapping[str, Any]) -> Path | None:
     from edge.commands.watch import header_of, intervals
+    from edge.devices.command_runner import CommandRunner
+    from edge.devices.webhook import Webhook
 
     intervals(every=options["every"], heartbeat=options["heartbeat"], refresh=options["refresh"])
-    for text in options["webhook_header"] or ():
-        header_of(text)
+    headers = dict(header_of(text) for text in options["webhook_header"] or ())
+    if headers and options["webhook"] is None:
+        fail("--webhook-header: expected --webhook beside it")
+    if options["webhook"] is not None:
+        Webhook(options["webhook"], headers=headers)
+    if options["run"] is not None:
+        CommandRunner(options["run"])
     if options["camera"] == "-":
         fail("--camera -: a service has no standard input")
     return chosen(options["model"], ["images"]).path
@@ -76,6 +83,7 @@ def _check_watch(options: Mapping[str, Any]) -> Path | None:
 def _check_assistant(options: Mapping[str, Any]) -> Path | None:
     from edge.assistant.settings import Settings
     from edge.commands.assistant import wake_words
+    from edge.commands.tool_use import ToolOptions, check_options
     from edge.speech import wake_word
 
     for name, value in options.items():
@@ -92,6 +100,8 @@ def _check_assistant(options: Mapping[str, Any]) -> Path | None:
         history_turns=options["turns"],
         history_minutes=options["minutes"],
     )
+    asked = ToolOptions(options["mcp"], options["tools"], options["tool"] or (), options["allow_tool"] or ())
+    check_options(asked, has_camera=options["camera"] is not None)
     for name in options["wake"] or ():
         if name != "none":
             wake_word.load(name).close()

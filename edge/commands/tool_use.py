@@ -16,6 +16,7 @@ from edge.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge.tools.builtin import FrameSource
+    from edge.tools.mcp.servers_file import McpServer
     from edge.tools.rounds import Event
     from edge.tools.toolset import Ask, ToolLike, Toolset
 
@@ -50,6 +51,25 @@ class ToolOptions:
     def any(self) -> bool:
         """Whether there are any."""
         return self.mcp is not None or self.tools is not None or bool(self.functions)
+
+
+def check_options(options: ToolOptions, *, has_camera: bool) -> None:
+    """Check what can be checked before anything is started or loaded. Ends the command where something is wrong.
+
+    Raises: ParameterError for a file of servers that is none.
+    """
+    if options.allow and not options.any:
+        fail("--allow-tool: expected tools beside it: --mcp, --tools or --tool")
+    _wanted(options.tools, has_camera=has_camera)
+    for name in options.functions:
+        place, _ = _place(name)
+        if place.endswith(".py") and not Path(place).expanduser().is_file():
+            fail(f"--tool {name!r:.200}: there is no file {place}")
+    try:
+        if options.mcp is not None:
+            _servers(options.mcp)
+    except ModuleNotFoundError as error:
+        fail(str(error))
 
 
 def opened_tools(
@@ -135,16 +155,9 @@ def _included(
     names: str | None, held: ExitStack, camera: "FrameSource | None", announce: Callable[[str], object]
 ) -> Iterable["ToolLike"]:
     """Return the included tools of these names."""
-    if names is None:
-        return
-    from edge.tools.builtin import INCLUDED, Timers, camera_tools, time_tools, volume_tools
+    from edge.tools.builtin import Timers, camera_tools, time_tools, volume_tools
 
-    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in wanted:
-        if name not in INCLUDED:
-            fail(f"--tools: expected some of {', '.join(INCLUDED)}, got {name!r:.100}")
-        if name == "camera" and camera is None:
-            fail("--tools camera: expected --camera beside it")
+    wanted = _wanted(names, has_camera=camera is not None)
     if "time" in wanted:
         yield from time_tools()
     if "timer" in wanted:
@@ -157,26 +170,43 @@ def _included(
         yield from camera_tools(camera)
 
 
+def _wanted(names: str | None, *, has_camera: bool) -> list[str]:
+    """Return the names of included tools. Ends the command for one that there is not."""
+    from edge.tools.builtin import INCLUDED
+
+    wanted = list(dict.fromkeys(name.strip() for name in (names or "").split(",") if name.strip()))
+    for name in wanted:
+        if name not in INCLUDED:
+            fail(f"--tools: expected some of {', '.join(INCLUDED)}, got {name!r:.100}")
+        if name == "camera" and not has_camera:
+            fail("--tools camera: expected --camera beside it")
+    return wanted
+
+
 def _served(file: Path | None, held: ExitStack) -> Iterable["ToolLike"]:
     """Return the tools of the servers in a file, started. Raises: ParameterError, ModuleNotFoundError."""
     if file is None:
         return ()
-    from edge.extras import check
-
-    check("mcp", need="edge --mcp")
+    servers = _servers(file)
     from edge.tools.mcp.servers import McpServers
-    from edge.tools.mcp.servers_file import read_servers
 
-    servers = read_servers(file.expanduser(), lambda text: _say(f"edge: {text}"))
     started = held.enter_context(McpServers(servers, tell=lambda text: _say(f"edge: {text}")))
     return started.tools
 
 
+def _servers(file: Path) -> "list[McpServer]":
+    """Return the servers in a file. Raises: ParameterError, ModuleNotFoundError."""
+    from edge.extras import check
+
+    check("mcp", need="edge --mcp")
+    from edge.tools.mcp.servers_file import read_servers
+
+    return read_servers(file.expanduser(), lambda text: _say(f"edge: {text}"))
+
+
 def _function(name: str) -> "ToolLike":
     """Return a function that the command line names. Ends the command where there is none."""
-    place, _, function = name.rpartition(":")
-    if not place or not function:
-        fail(f"--tool {name!r:.200}: expected FILE.py:NAME or MODULE:NAME")
+    place, function = _place(name)
     try:
         module = _file(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a file of the owner's does while it is loaded
@@ -185,6 +215,14 @@ def _function(name: str) -> "ToolLike":
     if not callable(found):
         fail(f"--tool {name!r:.200}: {place} has no function {function}")
     return found  # type: ignore[no-any-return]
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return where a function is, and its name there. Ends the command for what is no such name."""
+    place, _, function = name.rpartition(":")
+    if not place or not function:
+        fail(f"--tool {name!r:.200}: expected FILE.py:NAME or MODULE:NAME")
+    return place, function
 
 
 def _file(path: Path) -> object:

@@ -75,6 +75,16 @@ def read_servers(path: Path, tell: Callable[[str], None]) -> list[McpServer]:
     return servers
 
 
+def variables(path: Path) -> list[str]:
+    """Return the names of the environment's variables in a file of servers; none of one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return list(dict.fromkeys(found[1] for found in _VARIABLE.finditer(text) if found[1]))
+
+
 def read_server(name: str, entry: object) -> McpServer | None:
     """Return a server by its entry in a file, None for one that is switched off. Raises: ParameterError."""
     if not isinstance(entry, Mapping):
