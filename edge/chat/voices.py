@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge.arrays import F32
-from edge.errors import ParameterError, UnsupportedError, shown
+from edge.errors import EngineClosed, ParameterError, UnsupportedError, shown
 from edge.speech.espeak import INSTALL
 from edge.speech.installed_voices import InstalledVoice, installed_voices
 from edge.speech.voice import Stopped, Voice
@@ -82,7 +82,10 @@ class Voices:
 
     @contextlib.contextmanager
     def speaking(self, choice: VoiceChoice, stopped: Stopped) -> Iterator[Voice]:
-        """Hold a voice, opened if need be; it says nothing more once `stopped`. Raises: ParameterError, VoiceError."""
+        """Hold a voice, opened if need be; it says nothing more once `stopped`.
+
+        Raises: ParameterError, VoiceError; EngineClosed once all are closed.
+        """
         held = self._take(choice)
         try:
             yield _Turn(held, stopped)
@@ -99,6 +102,8 @@ class Voices:
 
     def _take(self, choice: VoiceChoice) -> _Open:
         with self._changing:
+            if self._closed:
+                raise EngineClosed("the voices are closed")
             held = self._open.pop(choice, None) or _Open(self._opens(choice.name, choice.language))
             self._open[choice] = held
             held.n_users += 1

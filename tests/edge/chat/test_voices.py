@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.chat.voices import VoiceChoice
-from edge.errors import ParameterError, UnsupportedError, VoiceError
+from edge.errors import EngineClosed, ParameterError, UnsupportedError, VoiceError
 from edge.speech.installed_voices import installed_voices
 from tests.edge.asking import eventually
 from tests.edge.speech.fake_voice import FakeVoice, FakeVoices
@@ -78,6 +78,14 @@ def test_those_that_nobody_needs_are_freed_but_two() -> None:
         assert open_now == ["en", "fr", "it"]
     voices.close()
     assert all(voice.is_closed for _, _, voice in voices.opened)
+
+
+def test_once_all_are_closed_none_is_opened() -> None:
+    voices = FakeVoices()
+    voices.close()
+    with pytest.raises(EngineClosed, match="the voices are closed"), voices.speaking(NONE, never):
+        pass
+    assert voices.opened == []
 
 
 def test_one_speaks_at_a_time_and_who_is_stopped_does_not_wait() -> None:
