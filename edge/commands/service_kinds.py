@@ -51,9 +51,13 @@ def uses(asked: Asked) -> Uses:
 def _check_serve(options: Mapping[str, Any]) -> Path | None:
     from edge.bundle import store
     from edge.commands.serve import settings_of
+    from edge.extras import missing
     from edge.models import find
-    from edge.server import server
 
+    try:
+        from edge.server import server
+    except ModuleNotFoundError as error:
+        fail(missing(error.name, need="edge serve"))
     settings = settings_of(**{name: value for name, value in options.items() if not name.startswith("_")})
     server.check(settings)
     if settings.model is not None:

@@ -198,7 +198,7 @@ def _servers(file: Path) -> "list[McpServer]":
     """Return the servers in a file. Raises: ParameterError, ModuleNotFoundError."""
     from edge.extras import check
 
-    check("mcp", need="edge --mcp")
+    check("mcp", need="--mcp")
     from edge.tools.mcp.servers_file import read_servers
 
     return read_servers(file.expanduser(), lambda text: _say(f"edge: {text}"))

@@ -4,9 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
 from edge.chat.reply import refused
 from edge.limits import Limits
 
@@ -58,6 +55,8 @@ def read_form(data: bytes | bytearray, content_type: str, *, files: tuple[str, .
 
 def _boundary(content_type: str) -> bytes:
     """Return what separates the parts. Raises: ApiError."""
+    from python_multipart.multipart import parse_options_header  # of an extra, and batches and services do without it
+
     _, options = parse_options_header(content_type.encode("latin-1", "replace"))
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY_BYTES:
@@ -109,6 +108,9 @@ class _Reader:
 
 def _parsed(data: bytes | bytearray, boundary: bytes, limits: Limits) -> list[_Part]:
     """Return the parts of a body. Raises: ApiError."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser
+
     reader = _Reader(limits.form_parts)
     names = ("part_begin", "header_field", "header_value", "header_end", "part_data", "end")
     parser = MultipartParser(
@@ -151,6 +153,8 @@ def _form(data: bytes | bytearray, parts: list[_Part], files: tuple[str, ...], l
 
 def _name(part: _Part) -> str:
     """Return the name of a part's field. Raises: ApiError."""
+    from python_multipart.multipart import parse_options_header
+
     kind, options = parse_options_header(part.headers.get(b"content-disposition", b""))
     if kind != b"form-data" or b"name" not in options:
         raise refused(400, "body: expected Content-Disposition: form-data with a name in each part of the form")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import python_multipart  # noqa: F401 - forms are read with it: told here, and not with the first one
 import uvicorn
 
 from edge.chat.attachments import allowing

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import cast
 
 import httpx
+import python_multipart  # noqa: F401 - forms are read with it: told here, and not with the first one
 
 from edge.chat.attachments import allowing, folder_of
 from edge.limits import Limits

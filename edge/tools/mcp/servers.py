@@ -137,7 +137,8 @@ class McpServers:
         tools: list[McpTool] = []
         for connection, found in zip(self._connections, listed, strict=True):
             if isinstance(found, McpError):
-                self._tell(f"{visible(str(found))}; its stderr is in {connection.log}")
+                log = f"; its stderr is in {connection.log}" if connection.server.command else ""
+                self._tell(visible(str(found)) + log)
             elif isinstance(found, BaseException):
                 raise found
             else:

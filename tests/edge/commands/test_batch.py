@@ -250,3 +250,18 @@ def test_the_first_lines_are_asked() -> None:
 def test_lines_come_from_a_pipe() -> None:
     text = b"\n".join(line(f"r{i}", max_tokens=2) for i in range(3)).decode()
     assert edge("-", "out.jsonl", input=text).returncode == 0 and len(ids(Path("out.jsonl"))) == 3
+
+
+def test_no_extra_is_needed(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('httpx', 'python_multipart', 'starlette', 'uvicorn'): sys.modules[name] = None\n"
+        "from edge.cli import main\n"
+        "main()\n"
+    )
+    write(tmp_path / "in.jsonl", line("a"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "batch", "in.jsonl", "out.jsonl"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert ids(tmp_path / "out.jsonl") == ["a"]

@@ -574,3 +574,22 @@ def test_shells_complete_kinds() -> None:
     code = "import sys; sys.argv[0] = 'edge'; from edge.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=asked, capture_output=True, text=True, check=False)
     assert {"assistant", "serve", "watch"} <= set(done.stdout.split())
+
+
+def test_a_watch_and_an_assistant_need_no_extra_of_the_server(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('httpx', 'python_multipart', 'starlette', 'uvicorn'): sys.modules[name] = None\n"
+        "from edge.cli import main\n"
+        "main()\n"
+    )
+    start = [sys.executable, "-c", code, "service", "install", "--dry-run"]
+    environment = {**os.environ, "EDGE_MODELS": str(tmp_path)}
+    done = subprocess.run(
+        [*start, "watch", "--", "Is anyone there?"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "edge watch" in done.stdout
+    done = subprocess.run([*start, "serve"], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("edge: edge serve needs ") and "pip install '.[server]'" in done.stderr
