@@ -63,6 +63,7 @@ class AudioAccess(FakeEngine):
         context: int | None = None,
         slots: int = 1,
         kv: str | None = None,
+        providers: object = None,
     ) -> "AudioAccess":
         return cls(spec())
 
