@@ -29,6 +29,9 @@ from edge.bundle import store
 from edge.models import Models
 class StandIn:
     class spec: languages = None
+    def open(self):
+        pass
+
     def listen(self, samples, *, how, stopped, heard):
         class Transcript: text = "What is in the picture?"
         return Transcript
