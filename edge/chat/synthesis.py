@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,14 +54,21 @@ class Synthesis:
         encoder: Callable[[int], Encoder],
         stopped: Callable[[], bool],
     ) -> None:
-        self.handle = Handle(Progress("", 0, 0, None), self._end)
+        self._taken = taken = threading.Condition()
+
+        def end(_: Handle) -> None:
+            """Wake who waits for room, once nobody takes it any more."""
+            with taken:
+                taken.notify_all()
+
+        # The handle knows nothing of this object: what was spoken goes with the last who holds it.
+        self.handle = Handle(Progress("", 0, 0, None), end)
         self.seconds = 0.0  # of audio so far
         self._voices = voices
         self._request = request
         self._encoder = encoder
         self._stopped = stopped
         self._waiting = bytearray()
-        self._taken = threading.Condition()
         # A daemon: a program that ends without closing must not hang.
         thread = threading.Thread(target=self._work, name="edge-voice", daemon=True)
         try:
@@ -83,7 +91,8 @@ class Synthesis:
                 self._speak(voice)
             handle.put(Progress("", 0, 0, "stop"))
         except EdgeError as error:
-            handle.fail(error)
+            traceback.clear_frames(error.__traceback__)  # they hold the audio, and the handle keeps the error
+            handle.fail(error.with_traceback(None))
         except MemoryError:
             handle.fail(MemoryExhausted("no memory is left to speak"))
         except Exception as error:
@@ -117,8 +126,3 @@ class Synthesis:
 
     def _is_stopped(self) -> bool:
         return self.handle.cancelled or self._stopped()
-
-    def _end(self, _: Handle) -> None:
-        """Wake who waits for room, once nobody takes it any more."""
-        with self._taken:
-            self._taken.notify_all()

@@ -104,7 +104,7 @@ def read_server(name: str, entry: object) -> McpServer | None:
         cwd = None if entry.get("cwd") is None else _filled(name, entry["cwd"], "cwd")
         return McpServer(name, (command, *arguments), _texts(name, entry, "env"), cwd, **shared)  # type: ignore[arg-type]
     if kind in _HTTP:
-        url = _url(name, _filled(name, entry.get("url"), "url"))
+        url = _url(name, _filled(name, entry.get("url"), "url"), entry.get("url"))
         return McpServer(name, url=url, headers=_headers(name, entry), **shared)  # type: ignore[arg-type]
     raise _bad(name, f"type: expected {_KINDS}, got {shown(str(kind))}")
 
@@ -170,14 +170,15 @@ def _headers(name: str, entry: Mapping[str, object]) -> dict[str, str]:
     return headers
 
 
-def _url(name: str, url: str) -> str:
+def _url(name: str, url: str, written: object) -> str:
+    """Return the address of a server. written: as the file has it, without the values of variables."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         good = False
     if not good:
-        raise _bad(name, f"url: expected one of http or https, got {shown(url)}")
+        raise _bad(name, f"url: expected one of http or https, got {shown(str(written))}")
     return url
 
 

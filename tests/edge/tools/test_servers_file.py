@@ -31,6 +31,12 @@ def test_both_forms_are_read(tmp_path: Path, key: str) -> None:
     assert (plain.timeout_s, plain.start_s, plain.tools) == (5.0, 2.5, ("a",))
 
 
+def test_an_address_that_is_none_is_shown_without_the_values_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    with pytest.raises(ParameterError, match=r"expected one of http or https, got 'ftp://home/\$\{TOKEN\}'"):
+        read_server("a", {"url": "ftp://home/${TOKEN}"})
+
+
 def test_variables_of_the_environment_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "secret")
     monkeypatch.delenv("NONE", raising=False)
