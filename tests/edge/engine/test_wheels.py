@@ -13,6 +13,8 @@ def install(folder: Path, name: str, number: str, *, file: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
     (info / "RECORD").write_text(f"{file},,\n{info.name}/METADATA,,\n")
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).touch()  # importlib_metadata, which other packages put in the standard library's place, asks for it
 
 
 @pytest.fixture
