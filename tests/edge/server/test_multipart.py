@@ -63,7 +63,7 @@ def test_an_empty_part_is_there(name: str) -> None:
 def test_parts_are_counted_before_they_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read(form(*[part("a")] * 32)).texts["a"]) == 32
     assert "expected at most 32 parts in the form" in refusal(form(*[part("a")] * 33))[1]
-    monkeypatch.setattr(multipart, "MultipartParser", None)
+    monkeypatch.setattr(multipart, "_parsed", None)
     for data in (form(*[part("a")] * 34), form(part("file", b"\r\n--B0undaryX" * 40))):
         status, said = refusal(data)
         assert status == 400 and "expected at most 32 parts in the form" in said
