@@ -48,7 +48,7 @@ def pull(
         install.check_id_is_free(manifest.id, models_folder(), replaces=replaces)
         files = _files(listing, manifest)
         _announce(listing, manifest, files, staged, tell or _silent)
-        _download(listing, files, staged, progress)
+        download(listing, files, staged, progress, kept=(MANIFEST,))
         return install.take(staged, source=str(repository), id=id, replaces=replaces)
 
 
@@ -125,7 +125,13 @@ def _n_staged(path: Path) -> int:
     return 0 if there is None else there.stat().st_size
 
 
-def _download(listing: Listing, files: list[RemoteFile], staged: Path, progress: Progress | None) -> None:
+def download(
+    listing: Listing, files: list[RemoteFile], staged: Path, progress: Progress | None, *, kept: tuple[str, ...] = ()
+) -> None:
+    """Download files of a repository into a folder, and remove others: of another revision, or an earlier choice.
+
+    progress: told bytes done, and all. kept: names in the folder that stay. Raises: HubError.
+    """
     done, total = 0, sum(file.n_bytes or 0 for file in files)
 
     def advance(n_bytes: int) -> None:
@@ -135,9 +141,12 @@ def _download(listing: Listing, files: list[RemoteFile], staged: Path, progress:
             progress(done, total)
 
     for file in files:
-        hub.download(listing, file, staged / file.name, progress=advance)
-    for path in staged.iterdir():  # of another revision, or of an earlier manifest
-        if path.name not in {MANIFEST, *(file.name for file in files)}:
+        target = staged / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hub.download(listing, file, target, progress=advance)
+    names = {*kept, *(file.name for file in files)}
+    for path in staged.rglob("*"):
+        if path.is_file() and path.relative_to(staged).as_posix() not in names:
             path.unlink()
 
 

@@ -10,22 +10,14 @@ import httpcore
 
 from edge.devices.deliveries import Fields, Undelivered
 from edge.errors import ParameterError
+from edge.media.remote import FAILURES
 from edge.version import RUNTIME_VERSION
 
 MAX_TRIES = 6
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _TIMEOUT_S = 10.0  # to connect, to send, and for each part of an answer
 _AGAIN = (408, 425, 429)
-_FAILURES = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-    httpcore.ConnectionNotAvailable,
-    OSError,
-    ValueError,  # an answer that is none
-)
+_OF_THE_CLIENT = ("content-length", "transfer-encoding")  # another value than its own would break every request
 
 
 class _Away(Exception):
@@ -78,7 +70,7 @@ class Webhook:
                 ) as answer,
             ):
                 status, headers = answer.status, {name.lower(): value for name, value in answer.headers}
-        except _FAILURES as error:
+        except (*FAILURES, OSError, ValueError) as error:  # ValueError: an answer that is none
             raise _Away(f"cannot be reached: {type(error).__name__}: {error}") from error
         if 200 <= status < 300:
             return
@@ -113,6 +105,8 @@ def _origin(url: str) -> str:
 def _token(name: str) -> bytes:
     if not name or not name.isascii() or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name):
         raise ParameterError(f"webhook header {name!r:.100}: expected NAME: VALUE", field="webhook_header")
+    if name.lower() in _OF_THE_CLIENT:
+        raise ParameterError(f"webhook header {name}: it is set by what is sent; leave it out", field="webhook_header")
     return name.encode()
 
 

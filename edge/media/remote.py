@@ -22,7 +22,7 @@ _MAX_URL_CHARS = 8192
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = ((b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"edge"))
 # Everything httpcore raises; a test compares the list with the library's own.
-_FAILURES = (
+FAILURES = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -86,7 +86,7 @@ def read_remote(url: str, remote: Remote) -> bytes:
     except httpcore.TimeoutException as error:
         within = f"{remote.connect_s:g} s to connect, {remote.total_s:g} s in all"
         raise MediaError(f"{shown(url)}: cannot be fetched within {within}") from error
-    except _FAILURES as error:
+    except FAILURES as error:
         raise MediaError(f"{shown(url)}: cannot be fetched: {_reason(error)}") from error
     raise MediaError(f"{shown(url)}: expected at most {remote.redirects} redirects, got {remote.redirects + 1} or more")
 

@@ -9,7 +9,7 @@ from edge.bundle import hub, install
 from edge.bundle.choices import models_folder
 from edge.bundle.hub import Listing, RemoteFile
 from edge.bundle.onnx_check import MAX_VOICE_BYTES
-from edge.bundle.pull import Progress, Tell, read_name, staging
+from edge.bundle.pull import Progress, Tell, download, read_name, staging
 from edge.bundle.store import Stored
 from edge.bundle.voice_spec import SPEAKER_BYTES
 from edge.errors import HubError
@@ -47,7 +47,7 @@ def pull(
         files = [hub.sized(listing, each) for each in _wanted(listing.files, graph_name)]
         _check_files(listing, files, graph_name)
         _announce(listing, files, voice, tell)
-        _download(listing, files, staged, progress)
+        download(listing, files, staged, progress)
         stored = _installed(staged / graph_name, listing.commit, repository.id, license, id, replaces, None)
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(exist_ok=True)  # which the end of staging looks at
@@ -118,25 +118,6 @@ def _announce(listing: Listing, files: list[RemoteFile], voice: str, tell: Tell)
         f"{listing.repository} at {listing.commit[:12]}: {voice}, {hub.megabytes(n_bytes)};"
         f" {models_folder()} has {hub.megabytes(free)} left"
     )
-
-
-def _download(listing: Listing, files: list[RemoteFile], staged: Path, progress: Progress | None) -> None:
-    done, total = 0, sum(file.n_bytes or 0 for file in files)
-
-    def advance(n_bytes: int) -> None:
-        nonlocal done
-        done += n_bytes
-        if progress is not None:
-            progress(done, total)
-
-    for file in files:
-        target = staged / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        hub.download(listing, file, target, progress=advance)
-    names = {file.name for file in files}
-    for path in staged.rglob("*"):  # of another revision, or of another voice
-        if path.is_file() and path.relative_to(staged).as_posix() not in names:
-            path.unlink()
 
 
 def _installed(

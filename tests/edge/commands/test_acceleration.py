@@ -1,28 +1,14 @@
 """What edge doctor says of GPUs, and --providers."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from edge import cli
 from edge.commands import acceleration
 from edge.engine import jetson, providers, session
 from edge.engine.jetson import Jetson
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        done = capsys.readouterr()
-        return int(caught.value.code or 0), done.out, done.err
-
-    return call
 
 
 def test_doctor_names_the_wheel_and_its_providers() -> None:

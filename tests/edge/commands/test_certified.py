@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from edge import cli
 from edge.bundle.bundle import Bundle
 from edge.bundle.certificate import Golden, Noise, Spread
 from edge.engine import probe
@@ -33,18 +31,6 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(probe, "measure", lambda: rates_of(board("pi5-8gb")))  # edge doctor takes seconds for it
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        done = capsys.readouterr()
-        return int(caught.value.code or 0), done.out, done.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

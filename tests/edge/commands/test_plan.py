@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from edge import cli
 from edge.bundle import install, store
 from edge.engine import probe
 from edge.engine.boards import BOARDS, board, rates_of
@@ -36,18 +35,6 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[object]:
     monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(probe, "measure", measure)
     return asked
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        done = capsys.readouterr()
-        return int(caught.value.code or 0), done.out, done.err
-
-    return call
 
 
 @pytest.fixture

@@ -70,6 +70,12 @@ class Hurry(threading.Event):
         return self.is_set()
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_a_header_that_belongs_to_what_is_sent_is_refused(name: str) -> None:
+    with pytest.raises(ParameterError, match=f"webhook header {name}: it is set by what is sent; leave it out"):
+        Webhook("http://127.0.0.1/", headers={name: "5"})
+
+
 def test_a_line_is_sent_by_post_with_its_headers(receiver: Receiver) -> None:
     hook = Webhook(receiver.url, headers={"Authorization": "Bearer x"})
     hook.deliver('{"answer": "Yes"}', {}, Hurry())

@@ -496,7 +496,7 @@ def test_every_failure_of_httpcore_is_taken_care_of() -> None:
         if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__.startswith("httpcore")
     ]
     assert len(raised) > 10
-    assert not [kind for kind in raised if not issubclass(kind, remote._FAILURES)]
+    assert not [kind for kind in raised if not issubclass(kind, remote.FAILURES)]
 
 
 # --- a real server ------------------------------------------------------------------------------------------------
